@@ -1,0 +1,1 @@
+//! Builds, tests, demonstrates and measures Teiten: the library behind `cargo xtask`.
