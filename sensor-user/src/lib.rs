@@ -1,1 +1,18 @@
-//! x
+//! Teiten's daemon, as a library. The modules stand in the order in which data flows:
+//!
+//! ```text
+//! config      flags, environment and file become one checked configuration
+//! kernel      the XDP program: load, attach, pin; the generations it counts into
+//! drain       when to switch generations, and what a drained one becomes
+//! observation what one drained generation (or a stretch of a capture) saw
+//! geoip       source address -> country
+//! ledger      observation -> day, hour, sources, counters; SQLite
+//! exposition  counters -> Prometheus series
+//! web         the HTTP server behind /metrics and the status
+//! ```
+//!
+//! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
+
+pub mod country;
+pub mod observation;
+pub mod totals;

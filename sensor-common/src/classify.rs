@@ -1,0 +1,246 @@
+//! The rules of observation: one class for each packet.
+
+use crate::parse::{Address, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
+use crate::port::{Slot, Transport};
+use crate::tool::Tool;
+
+/// The class of a packet, as the `class` label names it; the order is the order of decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Neither IPv4 nor IPv6.
+    NonIp = 0,
+    /// A header that does not hold what it must.
+    Malformed = 1,
+    /// A fragment other than the first.
+    Fragment = 2,
+    /// Not aimed at the sensor: another address, multicast, broadcast.
+    OtherDestination = 3,
+    /// From a source that the configuration excludes.
+    Excluded = 4,
+    /// To a service that is really offered here.
+    Service = 5,
+    /// Part of something this host started, or of a connection it accepted.
+    Solicited = 6,
+    /// An answer to something this host never sent.
+    Backscatter = 7,
+    /// An unsolicited packet that tries to start something.
+    Access = 8,
+    /// What is left: stray ACKs, the line's own housekeeping.
+    Other = 9,
+}
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
+    /// All of them, in the order of decision.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NonIp,
+        Self::Malformed,
+        Self::Fragment,
+        Self::OtherDestination,
+        Self::Excluded,
+        Self::Service,
+        Self::Solicited,
+        Self::Backscatter,
+        Self::Access,
+        Self::Other,
+    ];
+
+    /// The label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NonIp => "non_ip",
+            Self::Malformed => "malformed",
+            Self::Fragment => "fragment",
+            Self::OtherDestination => "other_destination",
+            Self::Excluded => "excluded",
+            Self::Service => "service",
+            Self::Solicited => "solicited",
+            Self::Backscatter => "backscatter",
+            Self::Access => "access",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a packet means on its own, before anything is known of conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// It tries to start something.
+    Start,
+    /// It answers something, or reports an error.
+    Answer,
+    /// It goes on with something, or keeps the line's house.
+    Neither,
+}
+
+/// What the rules need to know besides the packet.
+pub trait World {
+    /// Whether `dst` counts as the sensor. Multicast and broadcast never get here.
+    fn observes(&self, dst: &Address) -> bool;
+    /// Whether packets from `src` are excluded by configuration.
+    fn excludes(&self, src: &Address) -> bool;
+    /// Whether `slot` is a service that is really offered here.
+    fn serves(&self, slot: Slot) -> bool;
+    /// Whether `packet` belongs to something this host started or to a connection it accepted.
+    fn solicited(&self, packet: &Packet, intent: Intent) -> bool;
+}
+
+/// A packet's class, and what is counted besides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The class.
+    pub class: Class,
+    /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
+    /// is aimed at and who sent it.
+    pub access: Option<Access>,
+    /// [`Class::Backscatter`]: what answered, by source port (TCP, UDP, SCTP), message type (ICMP).
+    pub backscatter: Option<Slot>,
+}
+
+/// One access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who sent it.
+    pub src: Address,
+    /// What it is aimed at.
+    pub slot: Slot,
+    /// [`Class::Access`] and a TCP SYN: the scanner that made it.
+    pub tool: Option<Tool>,
+}
+
+impl Verdict {
+    #[inline(always)]
+    const fn of(class: Class) -> Self {
+        Self { class, access: None, backscatter: None }
+    }
+}
+
+/// What `packet` means on its own.
+///
+/// TCP: neither ACK nor RST starts (SYN, and FIN, NULL and Xmas probes); RST and SYN+ACK answer.
+/// ICMP: requests start (8, 13, 15, 17; `ICMPv6` 128 and 139), the types of Corsaro's rule answer
+/// (0, 3, 4, 5, 11, 12, 14, 16, 18; `ICMPv6` 1 to 4, 129 and 140). UDP starts, but for DNS
+/// responses, which answer, and DHCP. SCTP: INIT (RFC 9260, chunk 1), or a packet without any chunk,
+/// starts; INIT ACK (2) and ABORT (6) answer. Other protocols start, but for IGMP.
+#[inline(always)]
+pub fn intent(packet: &Packet) -> Intent {
+    match packet.transport {
+        Transport::Tcp => {
+            if packet.control & (TCP_ACK | TCP_RST) == 0 {
+                Intent::Start
+            } else if packet.control & TCP_RST != 0 || packet.control & TCP_SYN != 0 {
+                Intent::Answer
+            } else {
+                Intent::Neither
+            }
+        }
+        Transport::Udp => {
+            if packet.dns_response {
+                Intent::Answer
+            } else if is_dhcp(packet) {
+                Intent::Neither
+            } else {
+                Intent::Start
+            }
+        }
+        Transport::Icmp => match packet.port {
+            8 | 13 | 15 | 17 => Intent::Start,
+            0 | 3 | 4 | 5 | 11 | 12 | 14 | 16 | 18 => Intent::Answer,
+            _ => Intent::Neither,
+        },
+        Transport::Icmpv6 => match packet.port {
+            128 | 139 => Intent::Start,
+            1..=4 | 129 | 140 => Intent::Answer,
+            _ => Intent::Neither,
+        },
+        Transport::Sctp => match packet.control {
+            1 | SCTP_NO_CHUNK => Intent::Start,
+            2 | 6 => Intent::Answer,
+            _ => Intent::Neither,
+        },
+        // IGMP keeps the line's house.
+        Transport::Other => {
+            if packet.port == 2 {
+                Intent::Neither
+            } else {
+                Intent::Start
+            }
+        }
+    }
+}
+
+/// DHCP (RFC 2131: ports 67 and 68) and `DHCPv6` (RFC 9915: 546 and 547), both ends on its ports.
+#[inline(always)]
+const fn is_dhcp(packet: &Packet) -> bool {
+    match packet.dst {
+        Address::V4(_) => {
+            (packet.source_port == 67 || packet.source_port == 68) && (packet.port == 67 || packet.port == 68)
+        }
+        Address::V6(_) => {
+            (packet.source_port == 546 || packet.source_port == 547)
+                && (packet.port == 546 || packet.port == 547)
+        }
+    }
+}
+
+/// Multicast (RFC 1112: 224.0.0.0/4; RFC 4291: ff00::/8), the limited broadcast address
+/// 255.255.255.255 (RFC 919).
+#[inline(always)]
+const fn is_group(dst: &Address) -> bool {
+    match dst {
+        Address::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
+        Address::V6(dst) => dst[0] == 0xff,
+    }
+}
+
+/// Decides the class of one packet by the contract's order.
+#[inline(always)]
+pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict {
+    let packet = match parsed {
+        Ok(packet) => packet,
+        Err(Unparsed::NotIp) => return Verdict::of(Class::NonIp),
+        Err(Unparsed::Truncated | Unparsed::BadHeader | Unparsed::TooManyExtensions) => {
+            return Verdict::of(Class::Malformed);
+        }
+        Err(Unparsed::Fragment) => return Verdict::of(Class::Fragment),
+    };
+    if is_group(&packet.dst) || !world.observes(&packet.dst) {
+        return Verdict::of(Class::OtherDestination);
+    }
+    if world.excludes(&packet.src) {
+        return Verdict::of(Class::Excluded);
+    }
+    let slot = Slot::new(packet.transport, packet.port);
+    let intent = intent(packet);
+    if world.serves(slot) {
+        let access = match intent {
+            Intent::Start => Some(Access { src: packet.src, slot, tool: None }),
+            Intent::Answer | Intent::Neither => None,
+        };
+        return Verdict { class: Class::Service, access, backscatter: None };
+    }
+    if world.solicited(packet, intent) {
+        return Verdict::of(Class::Solicited);
+    }
+    match intent {
+        Intent::Start => Verdict {
+            class: Class::Access,
+            access: Some(Access { src: packet.src, slot, tool: Tool::of(packet) }),
+            backscatter: None,
+        },
+        Intent::Answer => Verdict {
+            class: Class::Backscatter,
+            access: None,
+            backscatter: Some(match packet.transport {
+                Transport::Tcp | Transport::Udp | Transport::Sctp => {
+                    Slot::new(packet.transport, packet.source_port)
+                }
+                Transport::Icmp | Transport::Icmpv6 | Transport::Other => slot,
+            }),
+        },
+        Intent::Neither => Verdict::of(Class::Other),
+    }
+}

@@ -1,0 +1,182 @@
+//! The memory that the program writes and the daemon maps.
+//!
+//! A *generation* is one array map with one [`Block`] for each possible CPU. The program finds the
+//! current generation through an array of maps with a single slot, so replacing that slot switches
+//! every CPU to the next generation at once, and the kernel's update waits until no program still
+//! runs in the old one. All that a packet changes is in one block, so a drained generation is
+//! quiescent and its counters agree with each other to the packet.
+//!
+//! Each block is written by its own CPU alone and XDP programs on one CPU do not interrupt each
+//! other, so no counter needs an atomic operation.
+//!
+//! Integers are in the machine's byte order unless a field says otherwise.
+
+use crate::classify::Class;
+use crate::port::Slot;
+use crate::tool::Tool;
+
+/// Version of everything in this module; a pinned generation of another version is drained by its
+/// own rules, never read by these.
+pub const LAYOUT_VERSION: u64 = 1;
+
+/// IPv4 access records a block holds: 4 MiB.
+pub const LOG_V4_RECORDS: usize = 512 * 1024;
+/// IPv6 access records a block holds: 1.25 MiB.
+pub const LOG_V6_RECORDS: usize = 64 * 1024;
+/// Prefixes of each address family that are compared inline; more go through a trie.
+pub const INLINE_PREFIXES: usize = 4;
+
+/// [`Rules::flags`]: every destination but multicast and broadcast counts.
+pub const OBSERVE_ALL: u32 = 1;
+/// [`Rules::flags`]: destinations not among the inline prefixes are looked up in the trie.
+pub const OBSERVE_TRIE: u32 = 1 << 1;
+/// [`Rules::flags`]: IPv4 sources are looked up in the trie of excluded prefixes.
+pub const EXCLUDE_V4: u32 = 1 << 2;
+/// [`Rules::flags`]: IPv6 sources likewise.
+pub const EXCLUDE_V6: u32 = 1 << 3;
+/// [`Rules::flags`]: [`Rules::services`] is not empty.
+pub const HAS_SERVICES: u32 = 1 << 4;
+
+/// One IPv4 access.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordV4 {
+    /// Source address, network byte order.
+    pub src: [u8; 4],
+    /// [`Slot::index`] of what it is aimed at, with [`SERVICE_BIT`] when that is a service.
+    pub target: u32,
+}
+
+/// One IPv6 access.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordV6 {
+    /// Source address, network byte order.
+    pub src: [u8; 16],
+    /// As in [`RecordV4`].
+    pub target: u32,
+}
+
+/// Set in a record's `target` when the packet went to a configured service.
+pub const SERVICE_BIT: u32 = 1 << 31;
+
+/// Key of the source table, which takes accesses when a log is full. Its value counts packets, u64.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceKey {
+    /// Source address, network byte order; IPv4 as `::ffff:a.b.c.d`.
+    pub src: [u8; 16],
+    /// As in [`RecordV4`].
+    pub target: u32,
+    /// Low 32 bits of the generation that counted it.
+    pub generation: u32,
+}
+
+/// An IPv4 prefix: `dst & mask == network`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixV4 {
+    /// Network, as read from the packet (network byte order in memory).
+    pub network: u32,
+    /// Mask, likewise.
+    pub mask: u32,
+}
+
+/// An IPv6 prefix, two words of 64 bits: `dst & mask == network`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixV6 {
+    /// Network, as read from the packet (network byte order in memory).
+    pub network: [u64; 2],
+    /// Mask, likewise.
+    pub mask: [u64; 2],
+}
+
+/// What the program needs to know to judge packets; the same in every block of a generation, so one
+/// generation is counted under one configuration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Bits as the constants above say.
+    pub flags: u32,
+    /// How many of [`Rules::observed_v4`] are in use.
+    pub observed_v4_len: u32,
+    /// How many of [`Rules::observed_v6`] are in use.
+    pub observed_v6_len: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Destinations that count as the sensor.
+    pub observed_v4: [PrefixV4; INLINE_PREFIXES],
+    /// Destinations that count as the sensor.
+    pub observed_v6: [PrefixV6; INLINE_PREFIXES],
+    /// One bit for each port of TCP, UDP and SCTP ([`Slot::index`] order): a service is offered.
+    pub services: [u64; SERVICE_WORDS],
+}
+
+/// Words of [`Rules::services`]: three transports with ports.
+pub const SERVICE_WORDS: usize = 3 * 65_536 / 64;
+
+/// Counters of one block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets by [`Class`].
+    pub packets: [u64; Class::COUNT],
+    /// Octets by [`Class`], of frames as the program sees them (link header included, FCS not).
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by [`Tool`]; TCP SYNs only.
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses whose source neither the log nor the source table could take.
+    pub overflow: u64,
+    /// Service accesses whose source could not be taken.
+    pub service_overflow: u64,
+    /// Accesses and service accesses that the source table took.
+    pub table_packets: u64,
+    /// Frames of which no octet could be read: the program then counts them as malformed.
+    pub unreadable: u64,
+}
+
+/// One CPU's part of a generation.
+#[repr(C, align(4096))]
+pub struct Block {
+    /// [`LAYOUT_VERSION`].
+    pub version: u64,
+    /// Number of the generation, from 1.
+    pub generation: u64,
+    /// Records in [`Block::log_v4`].
+    pub log_v4_len: u64,
+    /// Records in [`Block::log_v6`].
+    pub log_v6_len: u64,
+    /// Counters.
+    pub counters: Counters,
+    /// Configuration.
+    pub rules: Rules,
+    /// Accesses, service accesses among them, by [`Slot`] of the destination.
+    pub ports: [u64; Slot::COUNT],
+    /// Backscatter by [`Slot`] of what answered.
+    pub backscatter: [u64; Slot::COUNT],
+    /// Accesses in order of arrival.
+    pub log_v4: [RecordV4; LOG_V4_RECORDS],
+    /// Accesses in order of arrival.
+    pub log_v6: [RecordV6; LOG_V6_RECORDS],
+}
+
+// The program and the daemon see the same memory, so no layout may hang on a compiler's choice.
+const _: () = {
+    assert!(size_of::<RecordV4>() == 8);
+    assert!(size_of::<RecordV6>() == 20);
+    assert!(size_of::<SourceKey>() == 24);
+    assert!(size_of::<PrefixV4>() == 8);
+    assert!(size_of::<PrefixV6>() == 32);
+    assert!(size_of::<Rules>() == 16 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);
+    assert!(size_of::<Counters>() == (2 * Class::COUNT + Tool::COUNT + 4) * 8);
+    assert!(core::mem::offset_of!(Block, ports) == 32 + size_of::<Counters>() + size_of::<Rules>());
+    assert!(
+        core::mem::offset_of!(Block, log_v6)
+            == core::mem::offset_of!(Block, log_v4) + LOG_V4_RECORDS * size_of::<RecordV4>()
+    );
+    // Maps are mmapped from their start, and values of an array follow each other.
+    assert!(size_of::<Block>() % 4096 == 0);
+    // Kernels bound a map value's offset arithmetic to 29 bits.
+    assert!(size_of::<Block>() < 1 << 29);
+};

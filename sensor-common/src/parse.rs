@@ -1,0 +1,333 @@
+//! The packet parser: from the first octet of a frame to transport and port.
+//!
+//! It reads through [`Frame`], so the same code runs over an XDP context and over a slice. What a
+//! packet claims about its own length is believed only within what its headers allow: the IP total
+//! length bounds the transport (so Ethernet padding is never read as payload), and a header that
+//! does not fit into it, or into the frame, makes the packet [`Unparsed`]. A payload cut off by a
+//! capture's snap length does not.
+
+use crate::port::Transport;
+
+/// FIN, in [`Packet::control`] of a TCP segment.
+pub const TCP_FIN: u8 = 0x01;
+/// SYN.
+pub const TCP_SYN: u8 = 0x02;
+/// RST.
+pub const TCP_RST: u8 = 0x04;
+/// ACK.
+pub const TCP_ACK: u8 = 0x10;
+
+/// [`Packet::control`] of an SCTP packet that has no chunk.
+pub const SCTP_NO_CHUNK: u8 = 0xff;
+
+/// Tags that are looked behind; a third makes the frame [`Unparsed::NotIp`].
+const MAX_VLAN_TAGS: usize = 2;
+/// IPv6 extension headers that are looked behind.
+const MAX_EXTENSION_HEADERS: usize = 6;
+/// No header begins further into the frame than this, octets. The verifier needs a bound, and a
+/// longer chain of extension headers has no honest use.
+pub const MAX_OFFSET: usize = 512;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+/// Where packets are read from.
+pub trait Frame {
+    /// The `N` octets at `offset` (octets from the start of the frame), or `None` when the frame
+    /// ends before their end.
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+}
+
+impl Frame for [u8] {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..)?.first_chunk::<N>().copied()
+    }
+}
+
+/// What a frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header: tun, ppp and `WireGuard` devices, and captures of them.
+    Ip,
+}
+
+/// An IP address, network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// IPv4.
+    V4([u8; 4]),
+    /// IPv6.
+    V6([u8; 16]),
+}
+
+/// Why a frame has no transport and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// Neither IPv4 nor IPv6: ARP, LLDP, MPLS, a third VLAN tag, an IEEE 802.3 length.
+    NotIp,
+    /// A header ends behind the frame or behind what the IP header says the packet holds.
+    Truncated,
+    /// The version does not match the `EtherType`, or a header's length field is below its minimum.
+    BadHeader,
+    /// More extension headers, or longer ones, than are looked behind.
+    TooManyExtensions,
+    /// A fragment that does not begin with the transport header.
+    Fragment,
+}
+
+/// One parsed packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub src: Address,
+    /// Destination address.
+    pub dst: Address,
+    /// Transport.
+    pub transport: Transport,
+    /// TCP, UDP, SCTP: destination port, host order. ICMP: the type. Otherwise the protocol number.
+    pub port: u16,
+    /// TCP, UDP, SCTP: source port, host order. ICMP: octets 4 and 5, the identifier of echo
+    /// messages, host order. Otherwise 0.
+    pub source_port: u16,
+    /// TCP: the flags octet. ICMP: the code. SCTP: the first chunk's type, or [`SCTP_NO_CHUNK`].
+    /// Otherwise 0.
+    pub control: u8,
+    /// TCP: sequence number, host order. Otherwise 0.
+    pub sequence: u32,
+    /// IPv4: identification, host order. IPv6: 0.
+    pub identification: u16,
+    /// UDP from port 53 whose payload has the DNS response bit (RFC 1035, section 4.1.1).
+    pub dns_response: bool,
+    /// Where the transport header begins, octets from the start of the frame.
+    pub offset: u16,
+}
+
+#[inline(always)]
+const fn u16_at<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([octets[at], octets[at + 1]])
+}
+
+/// Parses one frame.
+///
+/// # Errors
+///
+/// [`Unparsed`] says why there is no transport and port; see its variants.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparsed> {
+    let mut offset;
+    let ethertype;
+    match link {
+        Link::Ip => {
+            offset = 0;
+            ethertype = match frame.load::<1>(0).ok_or(Unparsed::Truncated)?[0] >> 4 {
+                4 => ETHERTYPE_IPV4,
+                6 => ETHERTYPE_IPV6,
+                _ => return Err(Unparsed::NotIp),
+            };
+        }
+        Link::Ethernet => {
+            let mut next = u16::from_be_bytes(frame.load(12).ok_or(Unparsed::Truncated)?);
+            offset = 14;
+            for _ in 0..MAX_VLAN_TAGS {
+                if next != ETHERTYPE_VLAN && next != ETHERTYPE_QINQ {
+                    break;
+                }
+                next = u16::from_be_bytes(frame.load(offset + 2).ok_or(Unparsed::Truncated)?);
+                offset += 4;
+            }
+            ethertype = next;
+        }
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset),
+        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+/// RFC 791.
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed> {
+    let header: [u8; 20] = frame.load(offset).ok_or(Unparsed::Truncated)?;
+    let header_length = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || header_length < 20 {
+        return Err(Unparsed::BadHeader);
+    }
+    let total_length = usize::from(u16_at(&header, 2));
+    if total_length < header_length {
+        return Err(Unparsed::Truncated);
+    }
+    let fragment = u16_at(&header, 6);
+    if fragment & 0x1fff != 0 {
+        return Err(Unparsed::Fragment);
+    }
+    let packet = Packet {
+        src: Address::V4([header[12], header[13], header[14], header[15]]),
+        dst: Address::V4([header[16], header[17], header[18], header[19]]),
+        transport: Transport::Other,
+        port: 0,
+        source_port: 0,
+        control: 0,
+        sequence: 0,
+        identification: u16_at(&header, 4),
+        dns_response: false,
+        offset: (offset + header_length) as u16,
+    };
+    let more_fragments = fragment & 0x2000 != 0;
+    transport(frame, packet, header[9], total_length - header_length, more_fragments)
+}
+
+/// RFC 8200.
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed> {
+    let header: [u8; 40] = frame.load(offset).ok_or(Unparsed::Truncated)?;
+    if header[0] >> 4 != 6 {
+        return Err(Unparsed::BadHeader);
+    }
+    let mut src = [0; 16];
+    let mut dst = [0; 16];
+    src.copy_from_slice(&header[8..24]);
+    dst.copy_from_slice(&header[24..40]);
+
+    let begin = offset + 40;
+    let end = begin + usize::from(u16_at(&header, 4));
+    let mut at = begin;
+    let mut next = header[6];
+    let mut more_fragments = false;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        let length = match next {
+            // Hop-by-hop, routing, destination options, mobility, HIP, shim6: units of 8 octets,
+            // not counting the first.
+            0 | 43 | 60 | 135 | 139 | 140 => {
+                let extension: [u8; 2] = frame.load(at).ok_or(Unparsed::Truncated)?;
+                next = extension[0];
+                (usize::from(extension[1]) + 1) * 8
+            }
+            // Authentication (RFC 4302): units of 4 octets, not counting the first two.
+            51 => {
+                let extension: [u8; 2] = frame.load(at).ok_or(Unparsed::Truncated)?;
+                next = extension[0];
+                (usize::from(extension[1]) + 2) * 4
+            }
+            44 => {
+                let extension: [u8; 8] = frame.load(at).ok_or(Unparsed::Truncated)?;
+                next = extension[0];
+                let fragment = u16_at(&extension, 2);
+                if fragment & 0xfff8 != 0 {
+                    return Err(Unparsed::Fragment);
+                }
+                more_fragments = fragment & 1 != 0;
+                8
+            }
+            _ => break,
+        };
+        at += length;
+        if at > MAX_OFFSET {
+            return Err(Unparsed::TooManyExtensions);
+        }
+    }
+    if matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
+        return Err(Unparsed::TooManyExtensions);
+    }
+    if at > end {
+        return Err(Unparsed::Truncated);
+    }
+    let packet = Packet {
+        src: Address::V6(src),
+        dst: Address::V6(dst),
+        transport: Transport::Other,
+        port: 0,
+        source_port: 0,
+        control: 0,
+        sequence: 0,
+        identification: 0,
+        dns_response: false,
+        offset: at as u16,
+    };
+    transport(frame, packet, next, end - at, more_fragments)
+}
+
+/// Completes `packet` from the transport header at its offset. `length` is what the IP header says
+/// the transport holds, octets; in a first fragment (`more_fragments`) the datagram goes on.
+#[inline(always)]
+fn transport<F: Frame + ?Sized>(
+    frame: &F,
+    mut packet: Packet,
+    protocol: u8,
+    length: usize,
+    more_fragments: bool,
+) -> Result<Packet, Unparsed> {
+    let at = usize::from(packet.offset);
+    match protocol {
+        6 => {
+            let header: [u8; 20] = load_within(frame, at, length)?;
+            let header_length = usize::from(header[12] >> 4) * 4;
+            if header_length < 20 {
+                return Err(Unparsed::BadHeader);
+            }
+            if header_length > length {
+                return Err(Unparsed::Truncated);
+            }
+            packet.transport = Transport::Tcp;
+            packet.source_port = u16_at(&header, 0);
+            packet.port = u16_at(&header, 2);
+            packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+            packet.control = header[13];
+        }
+        17 => {
+            let header: [u8; 8] = load_within(frame, at, length)?;
+            let datagram_length = usize::from(u16_at(&header, 4));
+            if datagram_length < 8 {
+                return Err(Unparsed::BadHeader);
+            }
+            if datagram_length > length && !more_fragments {
+                return Err(Unparsed::Truncated);
+            }
+            packet.transport = Transport::Udp;
+            packet.source_port = u16_at(&header, 0);
+            packet.port = u16_at(&header, 2);
+            if packet.source_port == 53 && datagram_length >= 11 && length >= 11 {
+                packet.dns_response = match frame.load::<1>(at + 10) {
+                    Some([flags]) => flags & 0x80 != 0,
+                    None => false,
+                };
+            }
+        }
+        1 | 58 => {
+            let header: [u8; 8] = load_within(frame, at, length)?;
+            packet.transport = if protocol == 1 { Transport::Icmp } else { Transport::Icmpv6 };
+            packet.port = u16::from(header[0]);
+            packet.control = header[1];
+            packet.source_port = u16_at(&header, 4);
+        }
+        132 => {
+            let header: [u8; 12] = load_within(frame, at, length)?;
+            packet.transport = Transport::Sctp;
+            packet.source_port = u16_at(&header, 0);
+            packet.port = u16_at(&header, 2);
+            packet.control = match frame.load::<1>(at + 12) {
+                Some([chunk]) if length > 12 => chunk,
+                _ => SCTP_NO_CHUNK,
+            };
+        }
+        protocol => packet.port = u16::from(protocol),
+    }
+    Ok(packet)
+}
+
+/// The `N` octets of a header at `at`, of which the IP header left `length`.
+#[inline(always)]
+fn load_within<F: Frame + ?Sized, const N: usize>(
+    frame: &F,
+    at: usize,
+    length: usize,
+) -> Result<[u8; N], Unparsed> {
+    if length < N {
+        return Err(Unparsed::Truncated);
+    }
+    frame.load(at).ok_or(Unparsed::Truncated)
+}

@@ -1,0 +1,83 @@
+//! What one stretch of observation saw: a drained generation, or an hour of a capture.
+//!
+//! An observation lies within one hour of one day of the observation time zone, because generations
+//! are switched at those boundaries; only a generation that ran while no daemon did can be longer,
+//! and it counts where it was drained.
+
+use jiff::Timestamp;
+use sensor_common::{Class, Slot, Tool};
+use std::time::Duration;
+
+/// Everything that is counted in one stretch.
+///
+/// Holds by construction: the sum of [`Observation::accesses`] is the number of
+/// [`Class::Access`] packets; the packets of the sources without
+/// [`Target::is_service`], plus [`Observation::overflow`], are that number too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Number of the generation, from 1 and ascending; the ledger takes each in once.
+    pub generation: u64,
+    /// The instant whose local day and hour the counts belong to. A switch at a boundary belongs to
+    /// what it ends, so this is then the boundary's last nanosecond before.
+    pub at: Timestamp,
+    /// How long the program was attached and counting, since the last observation.
+    pub observed: Duration,
+    /// Packets by [`Class`].
+    pub packets: [u64; Class::COUNT],
+    /// Octets of frames by [`Class`].
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by destination, ascending, without zeros. Services are not among them.
+    pub accesses: Vec<(Slot, u64)>,
+    /// Accesses to configured services, ascending, without zeros.
+    pub services: Vec<(Slot, u64)>,
+    /// Backscatter by what answered, ascending, without zeros.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// TCP SYN accesses by [`Tool`].
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses whose source could not be kept.
+    pub overflow: u64,
+    /// Accesses to services whose source could not be kept.
+    pub service_overflow: u64,
+    /// IPv4 sources, ascending by address (as a number) and target, each pair once.
+    pub sources_v4: Vec<SourceCount<u32>>,
+    /// IPv6 sources, likewise.
+    pub sources_v6: Vec<SourceCount<u128>>,
+}
+
+/// What a source was after: a [`Slot`], and whether that is a configured service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Target(u32);
+
+impl Target {
+    /// An access to `slot`, which is a configured service or not.
+    pub const fn new(slot: Slot, service: bool) -> Self {
+        Self(slot.index() | if service { sensor_common::layout::SERVICE_BIT } else { 0 })
+    }
+
+    /// From a record of the kernel; `None` when it names no slot.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        Slot::from_index(raw & !sensor_common::layout::SERVICE_BIT).map(|_| Self(raw))
+    }
+
+    /// The destination.
+    pub fn slot(self) -> Slot {
+        Slot::from_index(self.0 & !sensor_common::layout::SERVICE_BIT).expect("checked when made")
+    }
+
+    /// Whether that is a configured service.
+    pub const fn is_service(self) -> bool {
+        self.0 & sensor_common::layout::SERVICE_BIT != 0
+    }
+}
+
+/// How many packets one source sent to one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceCount<A> {
+    /// Address as a number: IPv4 `u32`, IPv6 `u128`; most significant octet first.
+    pub src: A,
+    /// What it was after.
+    pub target: Target,
+    /// Packets.
+    pub packets: u64,
+}
