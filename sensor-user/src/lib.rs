@@ -13,6 +13,9 @@
 //!
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
+pub mod cli;
+pub mod config;
 pub mod country;
+pub mod logging;
 pub mod observation;
 pub mod totals;
