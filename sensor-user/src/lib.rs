@@ -13,6 +13,7 @@
 //!
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
+pub mod aggregate;
 pub mod cli;
 pub mod config;
 pub mod country;
