@@ -1,1 +1,13 @@
 //! Builds, tests, demonstrates and measures Teiten: the library behind `cargo xtask`.
+
+pub mod apt;
+pub mod command;
+pub mod ebpf;
+pub mod geoip;
+pub mod lint;
+pub mod origin;
+pub mod report;
+pub mod run;
+pub mod sudo;
+pub mod test;
+pub mod toolchain;
