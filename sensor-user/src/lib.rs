@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod country;
 pub mod kernel;
+pub mod ledger;
 pub mod logging;
 pub mod observation;
 pub mod totals;
