@@ -14,5 +14,6 @@
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
 pub mod country;
+pub mod exposition;
 pub mod observation;
 pub mod totals;
