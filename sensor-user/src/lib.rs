@@ -17,6 +17,7 @@ pub mod aggregate;
 pub mod cli;
 pub mod config;
 pub mod country;
+pub mod exposition;
 pub mod kernel;
 pub mod ledger;
 pub mod logging;
