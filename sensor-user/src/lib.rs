@@ -16,4 +16,6 @@
 pub mod country;
 pub mod exposition;
 pub mod observation;
+pub mod status;
 pub mod totals;
+pub mod web;
