@@ -22,4 +22,6 @@ pub mod kernel;
 pub mod ledger;
 pub mod logging;
 pub mod observation;
+pub mod status;
 pub mod totals;
+pub mod web;
