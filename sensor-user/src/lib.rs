@@ -17,6 +17,7 @@ pub mod aggregate;
 pub mod cli;
 pub mod config;
 pub mod country;
+pub mod geoip;
 pub mod logging;
 pub mod observation;
 pub mod totals;
