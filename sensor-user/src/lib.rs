@@ -22,6 +22,7 @@ pub mod exposition;
 pub mod geoip;
 pub mod kernel;
 pub mod ledger;
+pub mod geoip;
 pub mod logging;
 pub mod observation;
 pub mod run;
