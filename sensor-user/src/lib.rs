@@ -13,6 +13,19 @@
 //!
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
+pub mod aggregate;
+pub mod cli;
+pub mod config;
 pub mod country;
+pub mod drain;
+pub mod exposition;
+pub mod geoip;
+pub mod kernel;
+pub mod ledger;
+pub mod geoip;
+pub mod logging;
 pub mod observation;
+pub mod run;
+pub mod status;
 pub mod totals;
+pub mod web;
