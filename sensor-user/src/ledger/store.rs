@@ -621,10 +621,8 @@ fn open_or_replace(
 
 fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "opening", error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&connection).map_err(fail)?;
     if check {

@@ -31,6 +31,19 @@ fn a_second_daemon_is_told_who_holds_the_directory() {
 }
 
 #[test]
+fn the_state_directory_may_be_a_symbolic_link() {
+    // As systemd makes it for a service with a dynamic user.
+    let directory = tempfile::tempdir().unwrap();
+    let (real, link) = (directory.path().join("private"), directory.path().join("teiten"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let ledger = Ledger::open(&link, settings("UTC")).unwrap();
+    assert!(matches!(Ledger::open(&real, settings("UTC")), Err(LedgerError::Held { .. })));
+    drop(ledger);
+    Ledger::open(&real, settings("UTC")).unwrap();
+}
+
+#[test]
 fn a_missing_directory_is_an_error_and_is_not_made() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("none");
