@@ -1,0 +1,12 @@
+//! The HTTP server from the outside, over real sockets on loopback.
+
+#[path = "web/hostile.rs"]
+mod hostile;
+#[path = "web/plain.rs"]
+mod plain;
+#[path = "web/prometheus.rs"]
+mod prometheus;
+#[path = "web/support.rs"]
+mod support;
+#[path = "web/tls.rs"]
+mod tls;
