@@ -99,6 +99,11 @@ impl Serving {
         begun.elapsed()
     }
 
+    /// Runs a client in the server's runtime.
+    pub(crate) fn run<F: Future>(&self, client: F) -> F::Output {
+        self.runtime.block_on(client)
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
