@@ -1,4 +1,5 @@
 //! The HTTP server from the outside, over real sockets on loopback.
+#![expect(clippy::float_cmp, reason = "counts are whole numbers, which are exact in a float")]
 
 #[path = "web/hostile.rs"]
 mod hostile;

@@ -169,24 +169,17 @@ impl Page {
             accesses: row.accesses,
             sources: row.sources,
         });
-        self.ranking("port", Some("known for"), ports.collect(), today, out);
+        self.ranking("port", Some("known for"), &ports.collect::<Vec<_>>(), today, out);
         let countries = today.countries.iter().map(|row| Ranked {
             label: row.country.clone(),
             name: String::new(),
             accesses: row.accesses,
             sources: row.sources,
         });
-        self.ranking("region", None, countries.collect(), today, out);
+        self.ranking("region", None, &countries.collect::<Vec<_>>(), today, out);
     }
 
-    fn ranking(
-        &self,
-        title: &str,
-        name: Option<&str>,
-        rows: Vec<Ranked>,
-        today: &DayStatus,
-        out: &mut String,
-    ) {
+    fn ranking(&self, title: &str, name: Option<&str>, rows: &[Ranked], today: &DayStatus, out: &mut String) {
         if rows.is_empty() {
             return;
         }

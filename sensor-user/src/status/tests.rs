@@ -27,7 +27,7 @@ fn totals() -> Totals {
     let mut totals = Totals {
         hosts: 4,
         overflow: 200,
-        observed: Duration::from_secs(86_400 - 600),
+        observed: Duration::from_mins(24 * 60 - 10),
         generation: 8_640,
         ..Totals::default()
     };
@@ -241,7 +241,8 @@ Loss
   holds  sum(teiten_sources_total) = sum(teiten_country_sources_total)
 ";
     let text = render(&status(), false, 79);
-    let trimmed: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let trimmed: Vec<_> = text.lines().map(str::trim_end).collect();
+    let trimmed = trimmed.join("\n") + "\n";
     assert_eq!(trimmed, expected, "\n{trimmed}");
     assert!(!text.contains('\u{1b}'), "no escapes where there is no terminal");
 }

@@ -193,3 +193,21 @@ fn a_changed_file_is_taken_up_within_a_second_and_a_broken_one_is_not() {
     write_certificate(directory.path());
     assert!(!Arc::ptr_eq(&before, &at(5)));
 }
+
+#[test]
+fn a_rate_limit_lets_a_burst_through_and_then_one_each_interval() {
+    let directory = directory("rate_limit:\n  interval: 10s\n  burst: 3\n");
+    let state = load(&directory).unwrap().state.into_inner().unwrap();
+    let rate = state.loaded.rate.as_ref().unwrap();
+    let begun = Instant::now();
+    let admitted = |seconds: &[u64]| {
+        seconds.iter().map(|&at| rate.admits(begun + Duration::from_secs(at))).collect::<Vec<_>>()
+    };
+    assert_eq!(admitted(&[0, 0, 0, 0]), [true, true, true, false]);
+    assert_eq!(admitted(&[9, 10, 10, 20]), [false, true, false, true]);
+    // After a rest, the whole burst again.
+    assert_eq!(admitted(&[100, 100, 100, 100]), [true, true, true, false]);
+
+    let off = self::directory("rate_limit:\n  interval: 0s\n");
+    assert!(load(&off).unwrap().state.into_inner().unwrap().loaded.rate.is_none());
+}

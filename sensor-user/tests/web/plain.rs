@@ -98,7 +98,7 @@ fn the_status_shows_what_the_hold_hides() {
     assert!(status.identities.iter().all(|identity| identity.holds));
 
     // And `teiten status` reads it from there.
-    let endpoint = Endpoint { address: serving.address().to_string(), is_tls: false };
+    let endpoint = Endpoint { address: serving.address().to_string(), web_config_file: None };
     let (text, fetched) = fetch(&endpoint).unwrap();
     assert_eq!(fetched.total, status.total);
     assert!(text.starts_with('{'));
@@ -143,7 +143,7 @@ fn all_listen_addresses_are_served_ipv6_too() {
     let serving = Serving::with(&config(&["127.0.0.1:0", "[::1]:0"]), HOLD);
     assert_eq!(serving.addresses.len(), 2);
     for address in &serving.addresses {
-        let endpoint = Endpoint { address: address.to_string(), is_tls: false };
+        let endpoint = Endpoint { address: address.to_string(), web_config_file: None };
         fetch(&endpoint).unwrap();
     }
 }

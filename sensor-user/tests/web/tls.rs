@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use sensor_user::status::{Endpoint, StatusError, fetch};
 use sensor_user::web::{BindError, Server, WebConfig};
 use std::fs;
 use std::io;
@@ -141,6 +142,28 @@ fn metrics_over_tls_with_http_1_and_http_2() {
         }
     });
     serving.until("the scrape is noted", |serving| !serving.exposition.due(later()).is_empty());
+}
+
+#[test]
+fn teiten_status_believes_the_certificate_of_the_file_and_no_other() {
+    let authority = Authority::new();
+    let serving = authority.serve(TLS);
+    let endpoint =
+        Endpoint { address: serving.address().to_string(), web_config_file: Some(authority.path("web.yml")) };
+    let (_, status) = fetch(&endpoint).unwrap();
+    assert_eq!(status.total.accesses, 3);
+
+    // A certificate for the same name that is not the one of the file.
+    let other = Authority::new();
+    fs::write(other.path("web.yml"), TLS).unwrap();
+    let endpoint = Endpoint { web_config_file: Some(other.path("web.yml")), ..endpoint };
+    let message = fetch(&endpoint).unwrap_err().to_string();
+    assert!(message.contains("another certificate than --web.config.file names"), "{message}");
+
+    // The file says TLS and the server knows nothing of it.
+    let plain = Serving::start(Duration::ZERO);
+    let endpoint = Endpoint { address: plain.address().to_string(), ..endpoint };
+    assert!(matches!(fetch(&endpoint), Err(StatusError::NoAnswer { .. })));
 }
 
 #[test]
