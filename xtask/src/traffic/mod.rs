@@ -1,0 +1,15 @@
+//! Traffic of which it is known, from how it was made, what a sensor must count.
+
+mod expectation;
+mod mix;
+mod packet;
+mod send;
+mod site;
+
+pub use expectation::{Class, Expectation, Meaning, Port, Tool, Transport, Volume};
+pub use mix::{Flaw, Kind, Mix, Sample};
+pub use packet::{
+    Extension, Fragment, Frames, Ip, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, sctp, udp,
+};
+pub use send::{Carry, Error, Sender, TunSender};
+pub use site::{Link, Site, Tagging};
