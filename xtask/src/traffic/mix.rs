@@ -7,6 +7,8 @@ use super::packet::{
 };
 use super::site::{Link, Site, random_v4, random_v6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -213,7 +215,8 @@ impl Kind {
 pub struct Mix {
     rng: ChaCha8Rng,
     site: Site,
-    kinds: Vec<(Kind, u32)>,
+    kinds: Vec<Kind>,
+    weights: WeightedIndex<u32>,
     hosts: Vec<IpAddr>,
 }
 
@@ -229,9 +232,10 @@ impl Mix {
     /// When the site observes nothing.
     pub fn new(site: Site, seed: u64) -> Self {
         assert!(!site.v4.is_empty() || !site.v6.is_empty(), "a site observes some addresses");
-        let kinds = Kind::all().into_iter().filter(|kind| kind.fits(&site)).map(|kind| (kind, kind.weight()));
-        let mut mix =
-            Self { rng: ChaCha8Rng::seed_from_u64(seed), kinds: kinds.collect(), site, hosts: Vec::new() };
+        let kinds: Vec<Kind> = Kind::all().into_iter().filter(|kind| kind.fits(&site)).collect();
+        let weights = WeightedIndex::new(kinds.iter().map(|kind| kind.weight())).expect("none is zero");
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut mix = Self { rng, kinds, weights, site, hosts: Vec::new() };
         mix.hosts = (0..4096)
             .map(|index| if index % 4 == 3 { mix.stranger_v6().into() } else { mix.stranger_v4().into() })
             .collect();
@@ -249,7 +253,7 @@ impl Mix {
 
     /// The next packet.
     pub fn sample(&mut self) -> Sample {
-        let kind = self.kinds.choose_weighted(&mut self.rng, |(_, weight)| *weight).expect("none is zero").0;
+        let kind = self.kinds[self.weights.sample(&mut self.rng)];
         self.sample_of(kind)
     }
 
