@@ -13,6 +13,13 @@
 //!
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
+pub mod aggregate;
+pub mod cli;
+pub mod config;
 pub mod country;
+pub mod exposition;
+pub mod kernel;
+pub mod ledger;
+pub mod logging;
 pub mod observation;
 pub mod totals;

@@ -1,2 +1,3 @@
-//! x
+//! The `teiten` command: parses the command line and calls the library.
+
 fn main() {}

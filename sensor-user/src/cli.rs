@@ -1,0 +1,466 @@
+//! The command line. Arguments are strings here; [`crate::config`] makes values of them, so that a
+//! value is judged alike wherever it stands.
+
+#![expect(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be shown")]
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The revision that the binary was built from, when the build knew it.
+pub const REVISION: &str = match option_env!("TEITEN_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// `0.1.0 (revision 3fd0064)`.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (revision {REVISION})", env!("CARGO_PKG_VERSION")));
+
+const AFTER_HELP: &str = "\
+Every option of `teiten run` is also an environment variable (`--web.listen-address` is
+TEITEN_WEB_LISTEN_ADDRESS, lists separated by commas) and a key of the TOML file given by
+`--config FILE` (`web.listen-address = [\"127.0.0.1:9477\"]`). Flags beat the environment, the
+environment beats the file, each option for itself; a list replaces the lists below it.";
+
+/// Fixed-point observation of the Internet: counts what nobody asked for, by port and source.
+#[derive(Debug, Parser)]
+#[command(name = "teiten", after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Parses this process's arguments; prints help, version or a usage error and ends the process
+    /// when that is what they ask for.
+    pub fn from_process() -> Self {
+        Self::try_from_args(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Parses arguments, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What help, version or a usage error have to say.
+    pub fn try_from_args<A>(args: impl IntoIterator<Item = A>) -> Result<Self, clap::Error>
+    where
+        A: Into<std::ffi::OsString> + Clone,
+    {
+        Self::from_arg_matches(&Self::command_line().try_get_matches_from(args)?)
+    }
+
+    /// The command line's definition, each option with its environment variable.
+    pub fn command_line() -> clap::Command {
+        Self::command()
+            .version(VERSION.as_str())
+            .propagate_version(true)
+            .max_term_width(100)
+            .mut_subcommands(with_variables)
+    }
+}
+
+fn with_variables(command: clap::Command) -> clap::Command {
+    let replay = command.get_name() == "replay";
+    command.mut_args(|arg| {
+        let key = crate::config::KEYS.iter().find(|key| Some(key.name) == arg.get_long());
+        match (key, arg.get_help().map(ToString::to_string)) {
+            (Some(key), Some(help)) if !(replay && key.name == "state-dir") => {
+                arg.help(format!("{help} [env: {}]", key.variable()))
+            }
+            _ => arg,
+        }
+    })
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observe: attach, count, geolocate, keep the ledger, serve metrics
+    ///
+    /// Attaches an XDP program that only counts (its verdict is always XDP_PASS), drains it at every
+    /// interval and at each local hour and day, and serves the counters on /metrics.
+    ///
+    /// SIGTERM drains once more and exits; the pinned program goes on counting, so a restart or an
+    /// upgrade loses nothing. SIGINT (Ctrl-C) also removes the program and the pins. SIGHUP reloads
+    /// the configuration and says what needs a restart.
+    ///
+    /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root).
+    Run(Box<RunArgs>),
+    /// Count capture files by the same rules; needs no privilege
+    ///
+    /// Reads pcap and pcapng, also compressed with gzip or zstd, of any size in constant memory.
+    /// Packet times give day and hour. Without --observe every destination counts.
+    Replay(Box<ReplayArgs>),
+    /// Validate configuration, database, interfaces and kernel; change nothing
+    ///
+    /// Takes the options of `teiten run` and says what it would do. Exits with 0 when it would start,
+    /// with 2 when it would not.
+    Check(Box<RunArgs>),
+    /// Show what the running sensor sees now
+    Status(StatusArgs),
+    /// Remove pinned programs, links and maps
+    ///
+    /// Counting ends. What was counted since the last drain of a stopped daemon is lost; start and
+    /// stop `teiten run` before to keep it.
+    Detach(DetachArgs),
+    /// Look into the ledger: days, export, verification
+    Ledger(LedgerArgs),
+}
+
+/// Options of `teiten run` and `teiten check`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Read further settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
+    pub counting: CountingArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
+    pub daemon: DaemonArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
+    pub log: LogArgs,
+}
+
+/// How the program is attached and drained.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Observation")]
+pub struct KernelArgs {
+    /// Interface to observe (repeatable) [default: the one of the default route]
+    #[arg(long, value_name = "NAME")]
+    pub interface: Vec<String>,
+    /// How to attach: auto (native, else generic with a warning), native, generic [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub xdp_mode: Option<String>,
+    /// Sources × ports held per drain interval once the logs are full [default: 1048576]
+    #[arg(long, value_name = "N")]
+    pub source_table: Option<String>,
+    /// Time between drains, 100ms to 1h; local hours and days are drained besides [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub drain_interval: Option<String>,
+    /// Directory of the pins; must lie on a bpffs, which is mounted there when it is not [default:
+    /// /sys/fs/bpf/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<String>,
+}
+
+/// What counts, and as what.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Counting")]
+pub struct CountingArgs {
+    /// Destination address or prefix that counts as the sensor (repeatable) [default: run: the
+    /// interface's own unicast addresses, followed as they change; replay: every destination]
+    #[arg(long, value_name = "CIDR")]
+    pub observe: Vec<String>,
+    /// Source address or prefix never counted as accesses: management networks, own monitoring
+    /// (repeatable)
+    #[arg(long, value_name = "CIDR")]
+    pub exclude_source: Vec<String>,
+    /// Service really offered here, like 22/tcp: counted apart (repeatable)
+    #[arg(long, value_name = "PORT/PROTO")]
+    pub service: Vec<String>,
+    /// Ports charted as one, like messenger=1026-1039/udp,1434/udp (repeatable)
+    #[arg(long, value_name = "NAME=LIST")]
+    pub port_group: Vec<String>,
+    /// Port that always gets full detail, region and hour, like 445/tcp or 8/icmp (repeatable)
+    #[arg(long, value_name = "PORT/PROTO")]
+    pub feature: Vec<String>,
+    /// Ports with a series of their own; the rest is port="other" [default: 500]
+    #[arg(long, value_name = "N")]
+    pub max_ports: Option<String>,
+    /// Busiest ports with region and hour detail [default: 30]
+    #[arg(long, value_name = "N")]
+    pub feature_ports: Option<String>,
+    /// Time zone of the observation day, an IANA name like Asia/Tokyo [default: the system's]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+    /// Name of the sensor, for the ledger and `teiten_sensor_info` [default: host name]
+    #[arg(long, value_name = "NAME")]
+    pub sensor_name: Option<String>,
+    /// Country database; a changed file is read again [default: the embedded one]
+    #[arg(long, value_name = "FILE.mmdb")]
+    pub geoip: Option<String>,
+}
+
+/// What the daemon keeps and serves.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Ledger and metrics")]
+pub struct DaemonArgs {
+    /// Directory of the ledger [default: /var/lib/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
+    /// Day detail kept in the ledger, days [default: 400]
+    #[arg(long, value_name = "N")]
+    pub keep_days: Option<String>,
+    /// How long a new series stays at 0 after a scrape first showed it, so that increase() loses
+    /// nothing; 0s turns the rule off [default: 75s]
+    #[arg(long, value_name = "DURATION")]
+    pub series_hold: Option<String>,
+    /// Address of the HTTP server; `:9477` is every address (repeatable) [default: 127.0.0.1:9477]
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    pub web_listen_address: Vec<String>,
+    /// TLS, client certificates and basic auth, in exporter-toolkit's format
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<String>,
+}
+
+/// How to log, to standard error.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Log")]
+pub struct LogArgs {
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Level and filters, like info,sensor_user::drain=debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// Options of `teiten replay`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReplayArgs {
+    /// Capture files, in the order of their times; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also write a ledger into this directory
+    ///
+    /// A ledger takes captures after those it already has. Only the flag counts here: a replay never
+    /// writes into the state directory that the environment or the file names for the sensor.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
+    /// Address or prefix of the sensor's side in captures of both directions: what it sends is not
+    /// counted, and answers to it are solicited (repeatable)
+    #[arg(long, value_name = "CIDR")]
+    pub local: Vec<String>,
+    /// Read further settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub counting: CountingArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
+    pub log: LogArgs,
+}
+
+/// Options of `teiten status`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StatusArgs {
+    /// Print the JSON of /api/v1/status as it is
+    #[arg(long)]
+    pub json: bool,
+    /// The daemon's settings, for where it listens
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Address of the daemon's HTTP server; the first one is asked [default: 127.0.0.1:9477]
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    pub web_listen_address: Vec<String>,
+    /// The daemon's TLS and authentication settings
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<String>,
+}
+
+/// Options of `teiten detach`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DetachArgs {
+    /// The daemon's settings, for the directory of the pins
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Directory of the pins [default: /sys/fs/bpf/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<String>,
+}
+
+/// Options of `teiten ledger`.
+#[derive(Clone, Debug, Args)]
+pub struct LedgerArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: LedgerCommand,
+    /// The daemon's settings, for the directory of the ledger
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<String>,
+    /// Directory of the ledger [default: /var/lib/teiten]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<String>,
+}
+
+/// What can be done with a ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// List the observation days with their totals
+    Days {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write days out for Prometheus, notebooks or engines
+    ///
+    /// `openmetrics` is what `promtool tsdb create-blocks-from openmetrics` takes, to fill a gap in
+    /// Prometheus.
+    Export {
+        /// Form of the export
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+        /// First observation day, like 2010-07-01 [default: the first there is]
+        #[arg(long, value_name = "DAY")]
+        from: Option<String>,
+        /// Last observation day [default: the last there is]
+        #[arg(long, value_name = "DAY")]
+        to: Option<String>,
+        /// File to write; `-` is standard output
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+    },
+    /// Prove the identities day by day; exits with 1 when one fails
+    Verify,
+}
+
+/// Form of `teiten ledger export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// OpenMetrics text.
+    Openmetrics,
+    /// Comma-separated values.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// The flags that were given, under the names of their keys.
+type Flags = Vec<(&'static str, Vec<String>)>;
+
+fn one(value: Option<&String>) -> Vec<String> {
+    value.into_iter().cloned().collect()
+}
+
+impl RunArgs {
+    /// The flags that were given, under the names of their keys.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags = vec![
+            ("config", one(self.config.as_ref())),
+            ("interface", self.kernel.interface.clone()),
+            ("xdp-mode", one(self.kernel.xdp_mode.as_ref())),
+            ("source-table", one(self.kernel.source_table.as_ref())),
+            ("drain-interval", one(self.kernel.drain_interval.as_ref())),
+            ("pin-dir", one(self.kernel.pin_dir.as_ref())),
+            ("state-dir", one(self.daemon.state_dir.as_ref())),
+            ("keep-days", one(self.daemon.keep_days.as_ref())),
+            ("series-hold", one(self.daemon.series_hold.as_ref())),
+            ("web.listen-address", self.daemon.web_listen_address.clone()),
+            ("web.config.file", one(self.daemon.web_config_file.as_ref())),
+        ];
+        flags.extend(self.counting.flags());
+        flags.extend(self.log.flags());
+        flags
+    }
+}
+
+impl CountingArgs {
+    fn flags(&self) -> Flags {
+        vec![
+            ("observe", self.observe.clone()),
+            ("exclude-source", self.exclude_source.clone()),
+            ("service", self.service.clone()),
+            ("port-group", self.port_group.clone()),
+            ("feature", self.feature.clone()),
+            ("max-ports", one(self.max_ports.as_ref())),
+            ("feature-ports", one(self.feature_ports.as_ref())),
+            ("timezone", one(self.timezone.as_ref())),
+            ("sensor-name", one(self.sensor_name.as_ref())),
+            ("geoip", one(self.geoip.as_ref())),
+        ]
+    }
+}
+
+impl LogArgs {
+    fn flags(&self) -> Flags {
+        vec![("log-format", one(self.log_format.as_ref())), ("log-level", one(self.log_level.as_ref()))]
+    }
+}
+
+impl ReplayArgs {
+    /// The flags that were given, under the names of their keys.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags = vec![
+            ("config", one(self.config.as_ref())),
+            ("state-dir", one(self.state_dir.as_ref())),
+            ("local", self.local.clone()),
+        ];
+        flags.extend(self.counting.flags());
+        flags.extend(self.log.flags());
+        flags
+    }
+}
+
+impl From<&StatusArgs> for RunArgs {
+    fn from(args: &StatusArgs) -> Self {
+        Self {
+            config: args.config.clone(),
+            daemon: DaemonArgs {
+                web_listen_address: args.web_listen_address.clone(),
+                web_config_file: args.web_config_file.clone(),
+                ..DaemonArgs::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&DetachArgs> for RunArgs {
+    fn from(args: &DetachArgs) -> Self {
+        Self {
+            config: args.config.clone(),
+            kernel: KernelArgs { pin_dir: args.pin_dir.clone(), ..KernelArgs::default() },
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&LedgerArgs> for RunArgs {
+    fn from(args: &LedgerArgs) -> Self {
+        Self {
+            config: args.config.clone(),
+            daemon: DaemonArgs { state_dir: args.state_dir.clone(), ..DaemonArgs::default() },
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KEYS;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command_line().debug_assert();
+    }
+
+    #[test]
+    fn every_key_is_a_flag_of_run_or_replay_and_every_flag_of_run_is_a_key() {
+        let command = Cli::command_line();
+        let flags = |name: &str| -> Vec<String> {
+            let command = command.find_subcommand(name).unwrap();
+            command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
+        };
+        let (run, replay) = (flags("run"), flags("replay"));
+        for key in &KEYS {
+            assert!(run.iter().chain(&replay).any(|flag| flag == key.name), "--{}", key.name);
+        }
+        for flag in &run {
+            assert!(KEYS.iter().any(|key| key.name == flag), "--{flag}");
+        }
+        assert_eq!(run, flags("check"), "check validates what run takes");
+    }
+}

@@ -1,0 +1,69 @@
+//! What can be wrong with a configuration.
+
+use super::settings::Origin;
+use std::path::PathBuf;
+
+/// Why a configuration was refused. Nothing was touched before.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration file is not TOML.
+    #[error("the configuration file `{}` is not valid TOML", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// The configuration file sets something that does not exist.
+    #[error("unknown key `{key}` in `{}`{}", path.display(), did_you_mean(suggestion.as_deref()))]
+    UnknownKey {
+        /// The key, dotted.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// The nearest key that exists.
+        suggestion: Option<String>,
+    },
+    /// A value cannot be used.
+    #[error("{origin}: {reason}")]
+    Value {
+        /// Where the value stands, and the value.
+        origin: Origin,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// Two values cannot both be meant.
+    #[error("{first} contradicts {second}: {reason}")]
+    Contradiction {
+        /// Where the one stands, and its value.
+        first: Box<Origin>,
+        /// Where the other stands, and its value.
+        second: Box<Origin>,
+        /// Why they cannot both be, and the way out.
+        reason: String,
+    },
+}
+
+pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The candidate that `given` was most likely meant to be.
+pub(super) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&given, &candidate.to_lowercase()), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
+        .map(|(_, candidate)| candidate)
+}

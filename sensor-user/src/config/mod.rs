@@ -1,0 +1,395 @@
+//! One checked configuration from flags, environment and file.
+//!
+//! Flags beat the environment, the environment beats the file, each key for itself; a list that a
+//! layer gives replaces the lists of the layers below. Everything is checked here, before anything
+//! is opened or attached, so a `Config` that exists makes sense.
+
+mod error;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use error::ConfigError;
+pub use settings::{Environment, KEYS, Key, Origin, Settings};
+
+use crate::cli::{ReplayArgs, RunArgs};
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+use sensor_common::Slot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native; where the driver refuses, generic.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the kernel's network stack.
+    Generic,
+}
+
+impl XdpMode {
+    /// As the flag takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Ports that are charted as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortGroup {
+    /// The `group` label.
+    pub name: String,
+    /// Its ports, at least one.
+    pub slots: BTreeSet<Slot>,
+}
+
+/// Everything that flags, environment and file can say, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Interfaces to observe, each once; empty: the one of the default route.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub xdp_mode: XdpMode,
+    /// Destinations that count as the sensor; empty: the interface's own unicast addresses (in a
+    /// replay: every destination).
+    pub observe: Vec<IpNet>,
+    /// Sources that never count as accesses.
+    pub exclude_sources: Vec<IpNet>,
+    /// Services really offered here, ascending; TCP, UDP and SCTP only.
+    pub services: Vec<Slot>,
+    /// Port groups, in the order given; names differ, ports may overlap.
+    pub port_groups: Vec<PortGroup>,
+    /// Ports that always get full detail, ascending; none is a service.
+    pub features: Vec<Slot>,
+    /// Ports with a series of their own, at least as many as `features` and `feature_ports`.
+    pub max_ports: usize,
+    /// Busiest ports with region and hour detail.
+    pub feature_ports: usize,
+    /// Sources × ports that the overflow table holds per drain interval, at least 1.
+    pub source_table: u32,
+    /// How long a new series stays at 0 after a scrape first showed it; zero turns the rule off.
+    pub series_hold: Duration,
+    /// Time between drains, 100 ms to 1 h.
+    pub drain_interval: Duration,
+    /// Zone of the observation day.
+    pub timezone: TimeZone,
+    /// The sensor's name, not empty.
+    pub sensor_name: String,
+    /// Country database; `None`: the embedded one.
+    pub geoip: Option<PathBuf>,
+    /// Days of detail kept in the ledger, at least 1.
+    pub keep_days: u32,
+    /// Where the ledger lives.
+    pub state_dir: PathBuf,
+    /// Where programs, links and maps are pinned.
+    pub pin_dir: PathBuf,
+    /// Addresses of the HTTP server, at least one, each once.
+    pub listen: Vec<SocketAddr>,
+    /// TLS and authentication, in exporter-toolkit's format.
+    pub web_config: Option<PathBuf>,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Level and filters of the log, in tracing's syntax.
+    pub log_level: String,
+    /// The sensor's side in captures of both directions; of `teiten replay` alone.
+    pub local: Vec<IpNet>,
+}
+
+/// What a SIGHUP makes of a running daemon's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reload {
+    /// The configuration to go on with: the new values where they can be taken, else the old.
+    pub config: Config,
+    /// Keys whose new value is in it.
+    pub changed: Vec<&'static str>,
+    /// Keys whose new value needs a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Default of `--state-dir`.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/teiten";
+/// Default of `--pin-dir`.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/teiten";
+/// Default of `--web.listen-address`.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9477";
+
+const MAX_GROUPS: usize = 100;
+const DRAIN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(1));
+const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(1));
+/// 64 Mi entries of 32 octets are 2 GiB of kernel memory; more is a slip of the pen.
+const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
+const MAX_KEEP_DAYS: u64 = 36_525;
+
+impl Config {
+    /// The configuration that `args`, the environment and the file named by either describe.
+    ///
+    /// # Errors
+    ///
+    /// Names the value, where it stands, what is wrong with it and what would be right; or the file
+    /// that cannot be read.
+    pub fn load(args: &RunArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::from_settings(&Settings::gather(&args.flags(), environment)?, environment)
+    }
+
+    /// The configuration of a replay, and the directory of the ledger to write, if any: the one that
+    /// the flag names. What the environment or the file say about the state directory is the
+    /// sensor's, and no place for captures.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn load_for_replay(
+        args: &ReplayArgs,
+        environment: &Environment,
+    ) -> Result<(Self, Option<PathBuf>), ConfigError> {
+        let mut settings = Settings::gather(&args.flags(), environment)?;
+        settings.only_from_flag("state-dir");
+        let config = Self::from_settings(&settings, environment)?;
+        let state_dir = settings.one("state-dir").map(|_| config.state_dir.clone());
+        Ok((config, state_dir))
+    }
+
+    /// Loads again, after the file changed, and takes what a running daemon can take.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`]; the old configuration stays good.
+    pub fn reload(&self, args: &RunArgs, environment: &Environment) -> Result<Reload, ConfigError> {
+        let new = Self::load(args, environment)?;
+        let mut reload = Reload { config: self.clone(), changed: Vec::new(), needs_restart: Vec::new() };
+        for key in &KEYS {
+            let mut candidate = reload.config.clone();
+            candidate.take(key.name, &new);
+            if candidate != reload.config {
+                if key.reloadable {
+                    reload.config = candidate;
+                    reload.changed.push(key.name);
+                } else {
+                    reload.needs_restart.push(key.name);
+                }
+            }
+        }
+        Ok(reload)
+    }
+
+    /// Copies the value of one key.
+    fn take(&mut self, key: &str, from: &Self) {
+        match key {
+            "interface" => self.interfaces.clone_from(&from.interfaces),
+            "xdp-mode" => self.xdp_mode = from.xdp_mode,
+            "observe" => self.observe.clone_from(&from.observe),
+            "exclude-source" => self.exclude_sources.clone_from(&from.exclude_sources),
+            "service" => self.services.clone_from(&from.services),
+            "port-group" => self.port_groups.clone_from(&from.port_groups),
+            "feature" => self.features.clone_from(&from.features),
+            "max-ports" => self.max_ports = from.max_ports,
+            "feature-ports" => self.feature_ports = from.feature_ports,
+            "source-table" => self.source_table = from.source_table,
+            "series-hold" => self.series_hold = from.series_hold,
+            "drain-interval" => self.drain_interval = from.drain_interval,
+            "timezone" => self.timezone = from.timezone.clone(),
+            "sensor-name" => self.sensor_name.clone_from(&from.sensor_name),
+            "geoip" => self.geoip.clone_from(&from.geoip),
+            "keep-days" => self.keep_days = from.keep_days,
+            "state-dir" => self.state_dir.clone_from(&from.state_dir),
+            "pin-dir" => self.pin_dir.clone_from(&from.pin_dir),
+            "web.listen-address" => self.listen.clone_from(&from.listen),
+            "web.config.file" => self.web_config.clone_from(&from.web_config),
+            "log-format" => self.log_format = from.log_format,
+            "log-level" => self.log_level.clone_from(&from.log_level),
+            "local" => self.local.clone_from(&from.local),
+            _ => {}
+        }
+    }
+
+    /// The name of the time zone for labels and the ledger: IANA's, or `localtime` for a system
+    /// whose `/etc/localtime` does not tell it.
+    pub fn timezone_name(&self) -> &str {
+        self.timezone.iana_name().unwrap_or("localtime")
+    }
+
+    /// Checks merged settings.
+    pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> Result<Self, ConfigError> {
+        let path = |key| optional(settings, key, values::path);
+        let max_ports = number(settings, "max-ports", 1, Slot::COUNT as u64, 500)?;
+        let config = Self {
+            interfaces: distinct(settings, "interface", values::interface)?,
+            xdp_mode: optional(settings, "xdp-mode", values::xdp_mode)?.unwrap_or_default(),
+            observe: distinct(settings, "observe", values::observed_prefix)?,
+            exclude_sources: distinct(settings, "exclude-source", values::prefix)?,
+            services: ascending(distinct(settings, "service", values::service)?),
+            port_groups: port_groups(settings)?,
+            features: ascending(distinct(settings, "feature", values::slot)?),
+            max_ports: max_ports as usize,
+            // The default follows a smaller `max-ports`; a number that was asked for does not.
+            feature_ports: number(settings, "feature-ports", 0, Slot::COUNT as u64, 30.min(max_ports))?
+                as usize,
+            source_table: number(settings, "source-table", 1, MAX_SOURCE_TABLE, 1 << 20)? as u32,
+            series_hold: duration(settings, "series-hold", SERIES_HOLD, Duration::from_secs(75))?,
+            drain_interval: duration(settings, "drain-interval", DRAIN_INTERVAL, Duration::from_secs(10))?,
+            timezone: optional(settings, "timezone", values::timezone)?
+                .unwrap_or_else(|| environment.timezone.clone()),
+            sensor_name: optional(settings, "sensor-name", values::sensor_name)?
+                .unwrap_or_else(|| environment.host_name.clone()),
+            geoip: path("geoip")?,
+            keep_days: number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)? as u32,
+            state_dir: path("state-dir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            pin_dir: path("pin-dir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
+            listen: listen(settings)?,
+            web_config: path("web.config.file")?,
+            log_format: optional(settings, "log-format", values::log_format)?.unwrap_or_default(),
+            log_level: optional(settings, "log-level", values::log_level)?
+                .unwrap_or_else(|| "info".to_owned()),
+            local: distinct(settings, "local", values::prefix)?,
+        };
+        config.check_contradictions(settings)?;
+        Ok(config)
+    }
+
+    /// Values that are right alone and wrong together.
+    fn check_contradictions(&self, settings: &Settings) -> Result<(), ConfigError> {
+        for feature in settings.list("feature") {
+            for service in settings.list("service") {
+                if values::slot(feature.value()) == values::slot(service.value()) {
+                    return Err(ConfigError::Contradiction {
+                        first: Box::new(feature.clone()),
+                        second: Box::new(service.clone()),
+                        reason: "a service is left out of the totals by port and has its own by country; \
+                                 drop one of the two"
+                            .to_owned(),
+                    });
+                }
+            }
+        }
+        let max_ports = origin(settings, "max-ports", self.max_ports);
+        if self.features.len() > self.max_ports
+            && let Some(feature) = settings.list("feature").last()
+        {
+            return Err(ConfigError::Contradiction {
+                first: Box::new(feature.clone()),
+                second: Box::new(max_ports),
+                reason: format!(
+                    "each of the {} features has a series of its own; raise `max-ports` or name fewer",
+                    self.features.len()
+                ),
+            });
+        }
+        if self.feature_ports > self.max_ports {
+            return Err(ConfigError::Contradiction {
+                first: Box::new(origin(settings, "feature-ports", self.feature_ports)),
+                second: Box::new(max_ports),
+                reason: "a port with detail has a series of its own too; raise `max-ports` or lower \
+                         `feature-ports`"
+                    .to_owned(),
+            });
+        }
+        if self.state_dir == self.pin_dir {
+            return Err(ConfigError::Contradiction {
+                first: Box::new(origin(settings, "state-dir", self.state_dir.display())),
+                second: Box::new(origin(settings, "pin-dir", self.pin_dir.display())),
+                reason: "pins live on a bpffs, which holds no files; give two directories".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Where the one value of `key` stands, or that it is the default.
+fn origin(settings: &Settings, key: &'static str, default: impl std::fmt::Display) -> Origin {
+    settings.one(key).cloned().unwrap_or_else(|| Origin::Default { key, value: default.to_string() })
+}
+
+fn parse<T>(origin: &Origin, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    parse(origin.value()).map_err(|reason| origin.error(reason))
+}
+
+fn optional<T>(
+    settings: &Settings,
+    key: &str,
+    value: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    settings.one(key).map(|origin| parse(origin, value)).transpose()
+}
+
+fn number(settings: &Settings, key: &str, least: u64, most: u64, default: u64) -> Result<u64, ConfigError> {
+    Ok(optional(settings, key, |text| values::number(text, least, most))?.unwrap_or(default))
+}
+
+fn duration(
+    settings: &Settings,
+    key: &str,
+    (least, most): (Duration, Duration),
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    Ok(optional(settings, key, |text| values::duration(text, least, most))?.unwrap_or(default))
+}
+
+/// The values of a list in the order given, each once.
+fn distinct<T: PartialEq>(
+    settings: &Settings,
+    key: &str,
+    value: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, ConfigError> {
+    let mut found = Vec::new();
+    for origin in settings.list(key) {
+        let value = parse(origin, &value)?;
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    Ok(found)
+}
+
+fn ascending<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values
+}
+
+fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {
+    let mut groups = Vec::new();
+    let mut names: BTreeMap<String, &Origin> = BTreeMap::new();
+    for origin in settings.list("port-group") {
+        let group = parse(origin, values::port_group)?;
+        if let Some(first) = names.insert(group.name.clone(), origin) {
+            return Err(ConfigError::Contradiction {
+                first: Box::new(first.clone()),
+                second: Box::new(origin.clone()),
+                reason: "a group is given once; join the two lists with a comma".to_owned(),
+            });
+        }
+        groups.push(group);
+        if groups.len() > MAX_GROUPS {
+            return Err(origin.error(format!("there can be {MAX_GROUPS} port groups at most")));
+        }
+    }
+    Ok(groups)
+}
+
+fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
+    let mut addresses = distinct(settings, "web.listen-address", values::listen)?;
+    if addresses.is_empty() {
+        addresses.push(DEFAULT_LISTEN.parse().expect("an address"));
+    }
+    Ok(addresses)
+}

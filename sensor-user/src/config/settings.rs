@@ -1,0 +1,352 @@
+//! The three layers that settings come from, before anything is made of them: strings, and where
+//! each stood.
+
+use super::error::{ConfigError, nearest};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One setting: the name of its flag and of its key in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As in `--drain-interval`, without the dashes in front.
+    pub name: &'static str,
+    /// Takes several values; a layer's values replace those of the layers below as a whole.
+    pub list: bool,
+    /// A running daemon takes a new value on SIGHUP.
+    pub reloadable: bool,
+}
+
+const fn one(name: &'static str, reloadable: bool) -> Key {
+    Key { name, list: false, reloadable }
+}
+
+const fn list(name: &'static str, reloadable: bool) -> Key {
+    Key { name, list: true, reloadable }
+}
+
+/// All settings, in the order of the documentation.
+///
+/// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
+/// runs: a series whose meaning changed midway would be a wrong report.
+pub const KEYS: [Key; 24] = [
+    list("interface", false),
+    one("xdp-mode", false),
+    list("observe", true),
+    list("exclude-source", true),
+    list("service", true),
+    list("port-group", false),
+    list("feature", false),
+    one("max-ports", false),
+    one("feature-ports", false),
+    one("source-table", false),
+    one("series-hold", true),
+    one("drain-interval", true),
+    one("timezone", false),
+    one("sensor-name", false),
+    one("geoip", true),
+    one("keep-days", true),
+    one("state-dir", false),
+    one("pin-dir", false),
+    list("web.listen-address", false),
+    one("web.config.file", true),
+    one("log-format", false),
+    one("log-level", true),
+    // Of `teiten replay` alone; a sensor's file may hold it for its captures.
+    list("local", false),
+    one(CONFIG, false),
+];
+
+/// Names the file, so it cannot stand in it.
+const CONFIG: &str = "config";
+
+impl Key {
+    /// The name of its environment variable: `TEITEN_WEB_LISTEN_ADDRESS`.
+    pub fn variable(&self) -> String {
+        format!("TEITEN_{}", self.name.replace(['-', '.'], "_").to_uppercase())
+    }
+}
+
+/// What the process finds around itself: a parameter, so that tests need not change the process.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// The machine's name, the default of `--sensor-name`.
+    pub host_name: String,
+    /// The machine's time zone, the default of `--timezone`.
+    pub timezone: jiff::tz::TimeZone,
+}
+
+impl Environment {
+    /// This process's environment. What is not UTF-8 in a value is replaced by U+FFFD, which no
+    /// setting takes and which the message about it then shows.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            })
+            .collect();
+        let host_name = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "localhost".to_owned());
+        // A machine without /etc/localtime keeps UTC, as its C library does.
+        let timezone = jiff::tz::TimeZone::try_system().unwrap_or(jiff::tz::TimeZone::UTC);
+        Self { variables, host_name, timezone }
+    }
+
+    /// Variables that begin like Teiten's and set nothing, each with the nearest that exists. Not an
+    /// error, since orchestrators put variables of their own (`TEITEN_SERVICE_HOST`) into
+    /// containers, but worth a warning.
+    pub fn unknown_variables(&self) -> Vec<(&str, Option<String>)> {
+        let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        self.variables
+            .keys()
+            .filter(|name| name.starts_with("TEITEN_") && !known.contains(name))
+            .map(|name| (name.as_str(), nearest(name, known.iter().map(String::as_str)).map(str::to_owned)))
+            .collect()
+    }
+}
+
+/// Where a value stands, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line.
+    Flag {
+        /// The key's name.
+        key: &'static str,
+        /// As given.
+        value: String,
+    },
+    /// In the environment.
+    Variable {
+        /// The variable.
+        name: String,
+        /// As given, of a list the item.
+        value: String,
+    },
+    /// In the configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The key's name.
+        key: &'static str,
+        /// As given.
+        value: String,
+    },
+    /// Nowhere: it is the default.
+    Default {
+        /// The key's name.
+        key: &'static str,
+        /// The default.
+        value: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag { key, value } => write!(f, "`--{key} {value}`"),
+            Self::Variable { name, value } => write!(f, "`{name}={value}` in the environment"),
+            Self::File { path, key, value } => write!(f, "`{key} = {value}` in `{}`", path.display()),
+            Self::Default { key, value } => write!(f, "the default `--{key} {value}`"),
+        }
+    }
+}
+
+/// The values of one key in the layer that decides, each with its origin.
+type Values = Vec<Origin>;
+
+/// All layers, merged: for each key the values of the topmost layer that has any.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Values>,
+}
+
+impl Settings {
+    /// Merges flags (name of the key, values) over the environment over the file that either names.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is not TOML, or sets what does not exist.
+    pub(crate) fn gather(
+        flags: &[(&'static str, Vec<String>)],
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Self::default();
+        for &(name, ref values) in flags {
+            if !values.is_empty() {
+                let key = key(name).expect("flags are made from keys");
+                let origins = items(key, values)
+                    .into_iter()
+                    .map(|value| Origin::Flag { key: key.name, value })
+                    .collect();
+                settings.values.insert(key.name, origins);
+            }
+        }
+        for key in &KEYS {
+            let name = key.variable();
+            // Service managers and compose files set variables to nothing to unset them.
+            let value = environment.variables.get(&name).filter(|value| !value.trim().is_empty());
+            if let (Some(value), false) = (value, settings.values.contains_key(key.name)) {
+                let origins = items(key, std::slice::from_ref(value))
+                    .into_iter()
+                    .map(|value| Origin::Variable { name: name.clone(), value })
+                    .collect();
+                settings.values.insert(key.name, origins);
+            }
+        }
+        if let Some(path) = settings.one(CONFIG).map(|origin| PathBuf::from(origin.value())) {
+            for (key, origins) in read_file(&path)? {
+                settings.values.entry(key).or_insert(origins);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The value of a key that takes one.
+    pub(crate) fn one(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).and_then(|values| values.first())
+    }
+
+    /// The values of a key that takes several.
+    pub(crate) fn list(&self, key: &str) -> &[Origin] {
+        self.values.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Leaves out whatever a layer says about `key`, but for a flag.
+    pub(crate) fn only_from_flag(&mut self, key: &str) {
+        if !matches!(self.one(key), Some(Origin::Flag { .. })) {
+            self.values.remove(key);
+        }
+    }
+}
+
+impl Origin {
+    /// The value as given, without space around it.
+    pub(crate) fn value(&self) -> &str {
+        match self {
+            Self::Flag { value, .. }
+            | Self::Variable { value, .. }
+            | Self::File { value, .. }
+            | Self::Default { value, .. } => value.trim(),
+        }
+    }
+
+    /// An error about this value.
+    pub(crate) fn error(&self, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Value { origin: self.clone(), reason: reason.into() }
+    }
+}
+
+fn key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The items of a list: separated by commas. The ports of a group are too, so there an item without
+/// `=` goes on with the group before it.
+fn items(key: &Key, values: &[String]) -> Vec<String> {
+    if !key.list {
+        return values.to_vec();
+    }
+    let mut items: Vec<String> = Vec::new();
+    for value in values {
+        for (at, item) in value.split(',').enumerate() {
+            match items.last_mut() {
+                Some(group) if key.name == "port-group" && at > 0 && !item.contains('=') => {
+                    group.push(',');
+                    group.push_str(item.trim());
+                }
+                _ => items.push(item.trim().to_owned()),
+            }
+        }
+    }
+    items
+}
+
+fn read_file(path: &Path) -> Result<Vec<(&'static str, Values)>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    let mut values = Vec::new();
+    read_table(path, "", &table, &mut values)?;
+    Ok(values)
+}
+
+/// Reads `web.listen-address = …` and `[web] listen-address = …` alike.
+fn read_table(
+    path: &Path,
+    prefix: &str,
+    table: &toml::Table,
+    values: &mut Vec<(&'static str, Values)>,
+) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let dotted = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let known = key(&dotted).filter(|key| key.name != CONFIG);
+        match (known, value) {
+            (Some(key), value) => values.push((key.name, file_values(path, key, value)?)),
+            (None, toml::Value::Table(inner))
+                if KEYS.iter().any(|key| key.name.starts_with(&format!("{dotted}."))) =>
+            {
+                read_table(path, &dotted, inner, values)?;
+            }
+            (None, _) => {
+                let candidates = KEYS.iter().map(|key| key.name).filter(|name| *name != CONFIG);
+                return Err(ConfigError::UnknownKey {
+                    suggestion: nearest(&dotted.replace('_', "-"), candidates).map(str::to_owned),
+                    key: dotted,
+                    path: path.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn file_values(path: &Path, key: &Key, value: &toml::Value) -> Result<Values, ConfigError> {
+    let origin = |value: String| Origin::File { path: path.to_owned(), key: key.name, value };
+    let wrong = |value: &toml::Value| {
+        let expected = match key.name {
+            "port-group" => "a list of strings `name=ports`, or a table of `name = \"ports\"`",
+            _ if key.list => "a string or a list of strings",
+            _ => "a string or a number",
+        };
+        origin(value.to_string())
+            .error(format!("this is {}, expected {expected}", with_article(value.type_str())))
+    };
+    let scalar = |value: &toml::Value| match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        other => Err(wrong(other)),
+    };
+    let mut texts = Vec::new();
+    match value {
+        toml::Value::Array(array) if key.list => {
+            for item in array {
+                texts.push(scalar(item)?);
+            }
+        }
+        toml::Value::Table(groups) if key.name == "port-group" => {
+            for (name, ports) in groups {
+                match ports {
+                    toml::Value::Array(array) => {
+                        let ports: Result<Vec<String>, _> = array.iter().map(scalar).collect();
+                        texts.push(format!("{name}={}", ports?.join(",")));
+                    }
+                    ports => texts.push(format!("{name}={}", scalar(ports)?)),
+                }
+            }
+        }
+        value => texts.push(scalar(value)?),
+    }
+    Ok(items(key, &texts).into_iter().map(origin).collect())
+}
+
+fn with_article(name: &str) -> String {
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
