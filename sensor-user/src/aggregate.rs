@@ -45,7 +45,7 @@ pub fn aggregate_v4(records: &mut Vec<AccessV4>) -> Vec<SourceCount<u32>> {
     } else {
         radix_sort(records);
     }
-    let counts = runs(records, |record, packets| record.count(packets));
+    let counts = runs(records, AccessV4::count);
     records.clear();
     counts
 }

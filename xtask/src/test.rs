@@ -226,7 +226,13 @@ fn run_fuzzer(seconds: u32) -> Result<()> {
         .args(["run", "--locked", "--quiet", "--release", "--bin", "parse"])
         // With a target named, build scripts are not instrumented.
         .args(["--target", &host()?])
-        .args(["--", "-print_final_stats=1", &format!("-max_total_time={seconds}"), "-max_len=2048"])
+        .args([
+            "--",
+            "-verbosity=0",
+            "-print_final_stats=1",
+            &format!("-max_total_time={seconds}"),
+            "-max_len=2048",
+        ])
         .arg("-artifact_prefix=artifacts/")
         .env("RUSTFLAGS", FLAGS)
         .current_dir(&fuzz);

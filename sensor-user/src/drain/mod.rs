@@ -81,6 +81,8 @@ pub struct Drain {
     pub interval: Duration,
     /// How to attach.
     pub mode: XdpMode,
+    /// Identity of the ledger, as pinned generations carry it.
+    pub ledger_identity: u64,
     /// Told after each commit.
     pub committed: Box<dyn FnMut(&Ledger, &[(String, Mode)]) + Send>,
 }
@@ -219,7 +221,7 @@ impl Drain {
 
     fn pending(&self, drained: Drained, at: Timestamp, switched: Instant) -> Pending {
         let table_used = drained.table_used;
-        let foreign = drained.ledger != self.ledger.id();
+        let foreign = drained.ledger != self.ledger_identity;
         let mut observation = observe::observation(drained, at);
         if foreign {
             // Its number means nothing to this ledger.
@@ -243,7 +245,7 @@ impl Drain {
             }
             Ok(false) => {}
             Err(error) => {
-                self.exposition.health().reload_failed(Reload::GeoIp);
+                self.exposition.health().reload_failed(Reload::Geoip);
                 error!(error = &error as &dyn std::error::Error, "keeping the GeoIP database that is loaded");
             }
         }

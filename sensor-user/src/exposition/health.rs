@@ -296,6 +296,23 @@ impl Health {
         self.drains().last.map(|(_, at)| at)
     }
 
+    /// How many drains could not be committed.
+    pub fn drain_failures(&self) -> u64 {
+        self.drain_failures.get()
+    }
+
+    /// When the GeoIP database in use was built, seconds since the epoch; `None` until it is known.
+    pub fn geoip_build(&self) -> Option<u64> {
+        let family = self.geoip_build.collect().pop()?;
+        family.get_metric().first().map(|metric| metric.get_gauge().get_value() as u64)
+    }
+
+    /// Size of the observed IPv4 and IPv6 space; `None` until it is known.
+    pub fn monitored_addresses(&self) -> Option<[f64; 2]> {
+        let is_known = !self.monitored.collect().pop()?.get_metric().is_empty();
+        is_known.then(|| ["ipv4", "ipv6"].map(|family| self.monitored.with_label_values(&[family]).get()))
+    }
+
     /// A connection was opened.
     pub(crate) fn http_opened(&self) {
         self.http_connections.inc();

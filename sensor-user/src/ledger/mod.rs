@@ -22,19 +22,28 @@
 
 mod change;
 mod error;
+mod export;
 mod lock;
 mod moment;
 mod prune;
+mod reader;
 mod selection;
 mod series;
 mod sets;
 mod state;
 mod store;
+mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::LedgerError;
+pub use export::Format;
 pub use lock::LOCK_FILE;
+pub use reader::{DaySummary, Reader};
 pub use state::{PortGroup, Settings};
 pub use store::LEDGER_FILE;
+pub use verify::{Failure, Verification};
 
 use crate::country::{Country, Locate};
 use crate::observation::Observation;
@@ -45,8 +54,10 @@ use moment::Moment;
 use sensor_common::Slot;
 use state::State;
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Entry, Store};
 
 /// What became of an observation.
@@ -102,6 +113,15 @@ impl Ledger {
         Self { state, store, settings, budget: sets::BUDGET }
     }
 
+    /// Opens the ledger of a state directory for reading, also while a daemon writes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reader::open`].
+    pub fn open_read_only(state_dir: &Path) -> Result<Reader, LedgerError> {
+        Reader::open(state_dir)
+    }
+
     /// Takes in an observation, and which series have been released from the hold since.
     ///
     /// Sources are located once each. Generation 0 is of no kernel and is always taken in.
@@ -125,6 +145,7 @@ impl Ledger {
         if self.state.has_taken(generation) {
             return Ok(Folded::AlreadyTaken);
         }
+        let begin = Instant::now();
         let moment = Moment::of(observation.at, &self.settings.timezone);
         let (loaded, deltas) = if moment.day == self.state.day.date {
             (None, None)
@@ -135,6 +156,7 @@ impl Ledger {
         let day = loaded.as_ref().unwrap_or(&self.state.day);
         let change =
             change::compute(&self.state, day, &self.settings, self.budget, moment, observation, locate);
+        let computed = begin.elapsed();
         let entry = Entry {
             state: &self.state,
             day,
@@ -146,7 +168,15 @@ impl Ledger {
             released,
         };
         self.store.commit(&entry, deltas)?;
+        let committed = begin.elapsed();
         self.state.apply(loaded, change, generation, observation.at, released);
+        tracing::debug!(
+            generation,
+            compute = ?computed,
+            commit = ?(committed - computed),
+            apply = ?(begin.elapsed() - committed),
+            "observation is in the ledger"
+        );
         Ok(Folded::Taken { day: moment.day, hour: moment.hour })
     }
 
@@ -179,6 +209,38 @@ impl Ledger {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
         self.state.seed(&self.settings);
+    }
+
+    /// Every day that is kept, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn days(&self) -> Result<Vec<DaySummary>, LedgerError> {
+        reader::days(self.store.connection()?, &self.store.path())
+    }
+
+    /// Writes the days of `range` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read, or `out` not written.
+    pub fn export(
+        &self,
+        format: Format,
+        range: &RangeInclusive<Date>,
+        out: &mut dyn Write,
+    ) -> Result<(), LedgerError> {
+        export::export(self.store.connection()?, &self.store.path(), format, range, out)
+    }
+
+    /// Checks the file and every identity, day by day.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
+    pub fn verify(&self) -> Result<Verification, LedgerError> {
+        verify::verify(self.store.connection()?, &self.store.path())
     }
 
     /// The local day of the last observation; `None` before the first one.

@@ -83,7 +83,7 @@ pub(super) struct Entry<'a> {
 }
 
 /// What a file holds.
-struct Loaded {
+pub(super) struct Loaded {
     state: State,
     rows: HashMap<Series, Row>,
     next_id: i64,
@@ -697,7 +697,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
 }
 
 /// Loads what a daemon needs to go on.
-fn load(connection: &Connection, path: &Path) -> Result<Loaded, LedgerError> {
+pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "loading", error);
     let corrupt = |reason: String| LedgerError::Corrupt { path: path.to_owned(), reason };
     let mut state = State::empty();

@@ -1,0 +1,294 @@
+//! The country of a source address: from a database file in `MaxMind`'s format, or from the embedded
+//! one.
+//!
+//! A database is read into memory as a whole (a file that is overwritten in place would crash a
+//! reader that maps it), walked once from end to end, and flattened into sorted ranges. So a lookup
+//! is a search in a few neighbouring numbers, and a database that loads has no broken part left to
+//! stumble over later.
+
+mod ranges;
+mod special;
+#[cfg(test)]
+mod tests;
+mod watcher;
+
+pub use watcher::Watcher;
+
+use crate::country::{Country, Locate};
+use ipnet::{Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
+use maxminddb::{MaxMindDbError, Reader, WithinOptions};
+use ranges::{Ranges, RangesBuilder};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The embedded database, in `MaxMind`'s format, compressed with Zstandard.
+const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.mmdb.zst");
+
+/// No country database is nearly as large; more is a wrong file.
+const MAX_OCTETS: u64 = 1 << 30;
+
+/// Where a database came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The binary.
+    Embedded,
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("the embedded country database"),
+            Self::File(path) => write!(f, "the country database `{}`", path.display()),
+        }
+    }
+}
+
+/// Why a database was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {origin}")]
+pub struct GeoIpError {
+    /// The database.
+    pub origin: Origin,
+    /// What is wrong with it.
+    #[source]
+    pub reason: Reason,
+}
+
+/// What is wrong with a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It was written while it was read.
+    #[error("the file changed while it was read; replace it by renaming a finished file over it")]
+    Changing,
+    /// It is too large.
+    #[error("it has {octets} octets, more than the {MAX_OCTETS} that a country database can have")]
+    TooLarge {
+        /// Size of the file.
+        octets: u64,
+    },
+    /// The format is violated.
+    #[error("it is truncated, damaged, or not in MaxMind's format")]
+    Damaged(#[from] MaxMindDbError),
+    /// The tree of networks has more leaves than nodes, so it is none.
+    #[error("it is damaged: the search tree visits its {nodes} nodes over and over")]
+    NotATree {
+        /// Nodes, as its metadata say.
+        nodes: u32,
+    },
+    /// The metadata's time is not one.
+    #[error("it is damaged: it was built at {epoch} s since 1970, which is no time")]
+    BuildTime {
+        /// As the metadata say.
+        epoch: u64,
+    },
+    /// It is another kind of database.
+    #[error(
+        "it is of type `{database_type}` and none of its records has `country.iso_code` or `country_code`; \
+         give a country or city database"
+    )]
+    NoCountries {
+        /// As its metadata say.
+        database_type: String,
+    },
+}
+
+/// A country database, flattened: tells the country of an address in some ten nanoseconds.
+///
+/// What cannot come from the Internet is [`Country::PRIVATE`] whatever the database says, and an IPv6
+/// address that holds an IPv4 address (6to4, Teredo, NAT64) is where that one is.
+#[derive(Clone)]
+pub struct GeoIp {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+    built: Timestamp,
+    database_type: String,
+    origin: Origin,
+}
+
+impl fmt::Debug for GeoIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GeoIp")
+            .field("origin", &self.origin)
+            .field("database_type", &self.database_type)
+            .field("built", &self.built)
+            .field("v4_ranges", &self.v4.len())
+            .field("v6_ranges", &self.v6.len())
+            .finish()
+    }
+}
+
+/// The fields of a record that name a country, in all shapes that are around.
+#[derive(Deserialize)]
+struct Record {
+    country: Option<CountryField>,
+    country_code: Option<String>,
+    registered_country: Option<CountryField>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CountryField {
+    Record { iso_code: Option<String> },
+    Text(String),
+}
+
+impl CountryField {
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Record { iso_code } => iso_code.as_deref(),
+            Self::Text(text) => Some(text),
+        }
+    }
+}
+
+impl Record {
+    /// `registered_country` is where the network is registered: the second best, for networks whose
+    /// place `MaxMind` does not know.
+    fn country(&self) -> Option<Country> {
+        [
+            self.country.as_ref().and_then(CountryField::code),
+            self.country_code.as_deref(),
+            self.registered_country.as_ref().and_then(CountryField::code),
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(Country::from_code)
+    }
+}
+
+impl GeoIp {
+    /// The embedded database.
+    ///
+    /// # Errors
+    ///
+    /// None in a binary that passed its tests.
+    pub fn embedded() -> Result<Self, GeoIpError> {
+        let octets = zstd::decode_all(EMBEDDED)
+            .map_err(|error| GeoIpError { origin: Origin::Embedded, reason: error.into() })?;
+        Self::from_octets(octets, Origin::Embedded)
+    }
+
+    /// The database in a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, changes meanwhile, is damaged, or names no countries.
+    pub fn load(path: &Path) -> Result<Self, GeoIpError> {
+        watcher::read(path)
+            .map_err(|reason| GeoIpError { origin: Origin::File(path.to_owned()), reason })
+            .and_then(|(octets, _)| Self::from_octets(octets, Origin::File(path.to_owned())))
+    }
+
+    /// The file's database, or the embedded one.
+    ///
+    /// # Errors
+    ///
+    /// As [`GeoIp::load`].
+    pub fn open(path: Option<&Path>) -> Result<Self, GeoIpError> {
+        path.map_or_else(Self::embedded, Self::load)
+    }
+
+    fn from_octets(octets: Vec<u8>, origin: Origin) -> Result<Self, GeoIpError> {
+        match Self::flatten(octets) {
+            Ok((v4, v6, built, database_type)) => Ok(Self { v4, v6, built, database_type, origin }),
+            Err(reason) => Err(GeoIpError { origin, reason }),
+        }
+    }
+
+    fn flatten(octets: Vec<u8>) -> Result<(Ranges<u32>, Ranges<u128>, Timestamp, String), Reason> {
+        let reader = Reader::from_source(octets)?;
+        let metadata = reader.metadata();
+        let built = i64::try_from(metadata.build_epoch)
+            .ok()
+            .and_then(|epoch| Timestamp::from_second(epoch).ok())
+            .ok_or(Reason::BuildTime { epoch: metadata.build_epoch })?;
+        let database_type = metadata.database_type.clone();
+
+        let mut v4 = RangesBuilder::default();
+        let mut v6 = RangesBuilder::default();
+        let mut records = HashMap::new();
+        // A tree of n nodes has n + 1 leaves, and IPv4's can be reached as up to four aliases too. In a
+        // damaged file nodes can be reached over many paths, up to 2^128 of them. The reader leaves
+        // aliases out when asked, but then goes through those paths on its own, uncounted.
+        let mut leaves = (u64::from(metadata.node_count) + 1) * 5;
+        let everything = WithinOptions::default().include_networks_without_data().include_aliased_networks();
+        for leaf in reader.networks(everything)? {
+            let leaf = leaf?;
+            leaves = leaves.checked_sub(1).ok_or(Reason::NotATree { nodes: metadata.node_count })?;
+            let country = match leaf.offset() {
+                None => Country::UNKNOWN,
+                Some(offset) => {
+                    if let Some(&known) = records.get(&offset) {
+                        known
+                    } else {
+                        let country = leaf.decode::<Record>()?.and_then(|record| record.country());
+                        let country = country.unwrap_or(Country::UNKNOWN);
+                        records.insert(offset, country);
+                        country
+                    }
+                }
+            };
+            let network = leaf.network()?;
+            match network.ip() {
+                IpAddr::V4(address) => v4.push(u32::from(address), network.prefix(), country),
+                // Where `v4` or the special blocks decide.
+                IpAddr::V6(address)
+                    if special::embedded_v4(address.into()).is_some()
+                        || address.to_ipv4_mapped().is_some() => {}
+                IpAddr::V6(address) => {
+                    v6.push(u128::from(address), network.prefix(), country);
+                    // A network around ::/96, where databases keep IPv4, is all of IPv4.
+                    if address.is_unspecified() && network.prefix() <= 96 {
+                        v4.push(0, 0, country);
+                    }
+                }
+            }
+        }
+        if records.values().all(|&country| country == Country::UNKNOWN) {
+            return Err(Reason::NoCountries { database_type });
+        }
+        let special = |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len());
+        let v4 = v4.build(special::v4().iter().map(special));
+        let special = |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len());
+        let v6 = v6.build(special::v6().iter().map(special));
+        Ok((v4, v6, built, database_type))
+    }
+
+    /// When the database was built, as its metadata say: `teiten_geoip_build_timestamp_seconds`.
+    pub fn built(&self) -> Timestamp {
+        self.built
+    }
+
+    /// The database's kind, as its metadata say.
+    pub fn database_type(&self) -> &str {
+        &self.database_type
+    }
+
+    /// Where the database came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Locate for GeoIp {
+    fn v4(&self, address: u32) -> Country {
+        self.v4.get(address)
+    }
+
+    fn v6(&self, address: u128) -> Country {
+        match special::embedded_v4(address) {
+            Some(v4) => self.v4.get(v4),
+            None => self.v6.get(address),
+        }
+    }
+}

@@ -1,0 +1,488 @@
+use super::*;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Writes databases: the few parts of `MaxMind`'s format (version 2.0) that the tests need.
+mod writer {
+    use std::collections::BTreeMap;
+
+    pub(super) enum Value {
+        Text(&'static str),
+        Number(u32),
+        Map(Vec<(&'static str, Value)>),
+    }
+
+    impl Value {
+        fn write(&self, out: &mut Vec<u8>) {
+            match self {
+                Self::Text(text) => write_text(text, out),
+                Self::Number(number) => {
+                    out.push(6 << 5 | 4);
+                    out.extend(number.to_be_bytes());
+                }
+                Self::Map(entries) => {
+                    out.push(7 << 5 | entries.len() as u8);
+                    for (key, value) in entries {
+                        write_text(key, out);
+                        value.write(out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_text(text: &str, out: &mut Vec<u8>) {
+        assert!(text.len() < 29, "longer ones have another form");
+        out.push(2 << 5 | text.len() as u8);
+        out.extend(text.as_bytes());
+    }
+
+    pub(super) const RECORD_BITS: u32 = 24;
+
+    #[derive(Clone, Copy)]
+    pub(super) enum Record {
+        Nothing,
+        Node(u32),
+        Data(u32),
+    }
+
+    /// A database of networks (address bits from the most significant on, prefix length) of 32 or 128
+    /// bits.
+    pub(super) fn database(
+        bits: u8,
+        kind: &'static str,
+        networks: &[(u128, u8, Value)],
+        epoch: u32,
+    ) -> Vec<u8> {
+        let mut nodes = vec![[Record::Nothing; 2]];
+        let mut data = Vec::new();
+        for (address, prefix_len, value) in networks {
+            let offset = data.len() as u32;
+            value.write(&mut data);
+            let mut node = 0;
+            for depth in 0..*prefix_len {
+                let side = usize::from(address >> (bits - 1 - depth) & 1 == 1);
+                if depth + 1 == *prefix_len {
+                    nodes[node][side] = Record::Data(offset);
+                } else if let Record::Node(next) = nodes[node][side] {
+                    node = next as usize;
+                } else {
+                    nodes.push([Record::Nothing; 2]);
+                    nodes[node][side] = Record::Node(nodes.len() as u32 - 1);
+                    node = nodes.len() - 1;
+                }
+            }
+        }
+        assemble(bits, kind, &nodes, &data, epoch)
+    }
+
+    pub(super) fn assemble(
+        bits: u8,
+        kind: &'static str,
+        nodes: &[[Record; 2]],
+        data: &[u8],
+        epoch: u32,
+    ) -> Vec<u8> {
+        let count = nodes.len() as u32;
+        let mut out = Vec::new();
+        for record in nodes.iter().flatten() {
+            let number = match *record {
+                Record::Nothing => count,
+                Record::Node(node) => node,
+                Record::Data(offset) => count + 16 + offset,
+            };
+            out.extend(&number.to_be_bytes()[1..]);
+        }
+        out.extend([0; 16]);
+        out.extend(data);
+        out.extend(b"\xab\xcd\xefMaxMind.com");
+        let metadata = BTreeMap::from([
+            ("binary_format_major_version", Value::Number(2)),
+            ("binary_format_minor_version", Value::Number(0)),
+            ("build_epoch", Value::Number(epoch)),
+            ("database_type", Value::Text(kind)),
+            ("description", Value::Map(vec![("en", Value::Text("test"))])),
+            ("ip_version", Value::Number(if bits == 32 { 4 } else { 6 })),
+            ("languages", Value::Map(vec![])),
+            ("node_count", Value::Number(count)),
+            ("record_size", Value::Number(RECORD_BITS)),
+        ]);
+        out.push(7 << 5 | metadata.len() as u8);
+        for (key, value) in &metadata {
+            write_text(key, &mut out);
+            match (*key, value) {
+                // An empty array.
+                ("languages", _) => out.extend([0, 4]),
+                // A number of 64 bits, in the four octets it needs.
+                ("build_epoch", Value::Number(number)) => {
+                    out.extend([4, 2]);
+                    out.extend(number.to_be_bytes());
+                }
+                // A number of 16 bits.
+                (
+                    "binary_format_major_version"
+                    | "binary_format_minor_version"
+                    | "ip_version"
+                    | "record_size",
+                    Value::Number(number),
+                ) => {
+                    out.push(5 << 5 | 2);
+                    out.extend(&number.to_be_bytes()[2..]);
+                }
+                _ => value.write(&mut out),
+            }
+        }
+        out
+    }
+}
+
+use writer::{Record as TreeRecord, Value, database};
+
+fn v4(text: &str) -> u32 {
+    text.parse::<Ipv4Addr>().unwrap().into()
+}
+
+fn v6(text: &str) -> u128 {
+    text.parse::<Ipv6Addr>().unwrap().into()
+}
+
+fn flat(code: &'static str) -> Value {
+    Value::Map(vec![("country_code", Value::Text(code))])
+}
+
+fn of(code: &'static str) -> Value {
+    Value::Map(vec![("iso_code", Value::Text(code))])
+}
+
+fn open(octets: Vec<u8>) -> Result<GeoIp, GeoIpError> {
+    GeoIp::from_octets(octets, Origin::File("test.mmdb".into()))
+}
+
+fn labels<const N: usize>(geoip: &GeoIp, addresses: [&str; N]) -> [String; N] {
+    addresses.map(|address| match address.parse().unwrap() {
+        IpAddr::V4(address) => geoip.v4(address.into()).to_string(),
+        IpAddr::V6(address) => geoip.v6(address.into()).to_string(),
+    })
+}
+
+fn message(error: &GeoIpError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[test]
+fn every_shape_of_record_names_its_country() {
+    let networks = [
+        (v4("1.0.0.0").into(), 8, Value::Map(vec![("country", of("JP"))])),
+        (v4("2.0.0.0").into(), 8, flat("de")),
+        (v4("3.0.0.0").into(), 8, Value::Map(vec![("registered_country", of("US"))])),
+        (v4("4.0.0.0").into(), 8, Value::Map(vec![("country", Value::Text("FR"))])),
+        (
+            v4("5.0.0.0").into(),
+            8,
+            Value::Map(vec![("country", Value::Text("Brazil")), ("country_code", Value::Text("BR"))]),
+        ),
+        (v4("6.0.0.0").into(), 8, Value::Map(vec![("registered_country", of("US")), ("country", of("GB"))])),
+        (v4("7.0.0.0").into(), 8, Value::Map(vec![("continent", of("EU"))])),
+        (v4("8.0.0.0").into(), 8, flat("")),
+    ];
+    let geoip = open(database(32, "Country", &networks, 1_700_000_000)).unwrap();
+    assert_eq!(
+        labels(&geoip, ["1.0.0.0", "2.0.0.1", "3.255.255.255", "4.1.1.1", "5.0.0.0", "6.0.0.0"]),
+        ["JP", "DE", "US", "FR", "BR", "GB"]
+    );
+    assert_eq!(labels(&geoip, ["7.0.0.0", "8.0.0.0", "9.0.0.0"]), ["unknown"; 3]);
+    assert_eq!(labels(&geoip, ["2600::1"]), ["unknown"], "an IPv4 database knows no IPv6 address");
+    assert_eq!(geoip.built().as_second(), 1_700_000_000);
+    assert_eq!(geoip.database_type(), "Country");
+}
+
+#[test]
+fn ipv4_is_found_where_ipv6_databases_keep_it() {
+    let networks = [
+        (v4("1.2.3.0").into(), 128 - 8, flat("JP")),
+        (v6("2600::"), 16, flat("US")),
+        (v6("2a00::"), 12, flat("NL")),
+    ];
+    let geoip = open(database(128, "Country", &networks, 0)).unwrap();
+    assert_eq!(
+        labels(&geoip, ["1.2.3.4", "1.2.4.0", "2600::", "2600:ffff::1"]),
+        ["JP", "unknown", "US", "US"]
+    );
+    assert_eq!(labels(&geoip, ["25ff:ffff::", "2a0f::", "2a10::"]), ["unknown", "NL", "unknown"]);
+}
+
+#[test]
+fn a_network_around_all_of_ipv4_holds_for_ipv4() {
+    let networks = [(0, 64, flat("CH"))];
+    let geoip = open(database(128, "Country", &networks, 0)).unwrap();
+    assert_eq!(labels(&geoip, ["1.2.3.4", "223.255.255.255", "10.0.0.1"]), ["CH", "CH", "private"]);
+}
+
+#[test]
+fn what_cannot_come_from_the_internet_is_private_whatever_the_database_says() {
+    let networks = [(0, 1, flat("US")), (1 << 127, 1, flat("DE"))];
+    let geoip = open(database(128, "Country", &networks, 0)).unwrap();
+    for (first, last, before, after) in [
+        ("0.0.0.0", "0.255.255.255", None, Some("1.0.0.0")),
+        ("10.0.0.0", "10.255.255.255", Some("9.255.255.255"), Some("11.0.0.0")),
+        ("100.64.0.0", "100.127.255.255", Some("100.63.255.255"), Some("100.128.0.0")),
+        ("127.0.0.0", "127.255.255.255", Some("126.255.255.255"), Some("128.0.0.0")),
+        ("169.254.0.0", "169.254.255.255", Some("169.253.255.255"), Some("169.255.0.0")),
+        ("172.16.0.0", "172.31.255.255", Some("172.15.255.255"), Some("172.32.0.0")),
+        ("192.0.0.0", "192.0.0.255", Some("191.255.255.255"), Some("192.0.1.0")),
+        ("192.0.2.0", "192.0.2.255", Some("192.0.1.255"), Some("192.0.3.0")),
+        ("192.168.0.0", "192.168.255.255", Some("192.167.255.255"), Some("192.169.0.0")),
+        ("198.18.0.0", "198.19.255.255", Some("198.17.255.255"), Some("198.20.0.0")),
+        ("198.51.100.0", "198.51.100.255", Some("198.51.99.255"), Some("198.51.101.0")),
+        ("203.0.113.0", "203.0.113.255", Some("203.0.112.255"), Some("203.0.114.0")),
+        ("224.0.0.0", "255.255.255.255", Some("223.255.255.255"), None),
+        ("::", "::ffff:ffff", None, Some("::1:0:0")),
+        ("::ffff:0.0.0.0", "::ffff:255.255.255.255", Some("::fffe:ffff:ffff"), Some("::1:0:0:0")),
+        ("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff", Some("64:ff9b:0:ffff::"), Some("64:ff9b:2::")),
+        ("100::", "100::ffff:ffff:ffff:ffff", Some("ff:ffff::"), Some("100:0:0:2::")),
+        ("2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff", Some("2001:1:ffff::"), Some("2001:2:1::")),
+        ("2001:10::", "2001:1f:ffff::", Some("2001:f:ffff::"), Some("2001:20::")),
+        ("2001:db8::", "2001:db8:ffff::", Some("2001:db7:ffff::"), Some("2001:db9::")),
+        ("3fff::", "3fff:fff:ffff::", Some("3ffe:ffff::"), Some("3fff:1000::")),
+        ("5f00::", "5f00:ffff::", Some("5eff:ffff::"), Some("5f01::")),
+        ("fc00::", "fdff:ffff::", Some("fbff:ffff::"), Some("fe00::")),
+        ("fe80::", "feff:ffff::", Some("fe7f:ffff::"), None),
+        ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", None, None),
+    ] {
+        assert_eq!(labels(&geoip, [first, last]), ["private"; 2], "{first} to {last}");
+        for neighbour in [before, after].into_iter().flatten() {
+            assert_ne!(labels(&geoip, [neighbour]), ["private"], "{neighbour}, beside {first} to {last}");
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_address_that_holds_an_ipv4_address_is_where_that_is() {
+    // 192.0.66.7 is c000:4207, inverted 3fff:bdf8.
+    let networks = [(v4("192.0.66.0").into(), 120, flat("JP")), (v6("2000::"), 3, flat("US"))];
+    let geoip = open(database(128, "Country", &networks, 0)).unwrap();
+    for (address, expected) in [
+        ("2002:c000:4207::1", "JP"),
+        ("2002:a00:1::1", "private"),
+        ("2001:0:4136:e378:8000:63bf:3fff:bdf8", "JP"),
+        ("64:ff9b::c000:4207", "JP"),
+        ("64:ff9b::a00:1", "private"),
+        ("2003::1", "US"),
+    ] {
+        assert_eq!(labels(&geoip, [address]), [expected], "{address}");
+    }
+}
+
+#[test]
+fn other_kinds_of_database_are_refused_by_name() {
+    let networks = [(v4("1.0.0.0").into(), 8, Value::Map(vec![("asn", Value::Number(2497))]))];
+    let error = open(database(32, "GeoLite2-ASN", &networks, 0)).unwrap_err();
+    assert_eq!(
+        message(&error),
+        "cannot use the country database `test.mmdb`: it is of type `GeoLite2-ASN` and none of its records \
+         has `country.iso_code` or `country_code`; give a country or city database"
+    );
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    for octets in [vec![], b"PK\x03\x04".to_vec(), vec![0; 100_000]] {
+        let error = message(&open(octets).unwrap_err());
+        assert!(error.contains("it is truncated, damaged, or not in MaxMind's format"), "{error}");
+    }
+    let error = message(&GeoIp::load(Path::new("/nonexistent/a.mmdb")).unwrap_err());
+    assert!(
+        error.starts_with("cannot use the country database `/nonexistent/a.mmdb`: No such file"),
+        "{error}"
+    );
+    let error = message(&GeoIp::load(Path::new("/dev/zero")).unwrap_err());
+    assert!(error.ends_with("it is not a regular file"), "{error}");
+}
+
+#[test]
+fn a_record_of_the_wrong_type_is_damage() {
+    let networks = [(v4("1.0.0.0").into(), 8, Value::Map(vec![("country_code", Value::Number(81))]))];
+    let error = message(&open(database(32, "Country", &networks, 0)).unwrap_err());
+    assert!(error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn a_tree_that_loops_or_multiplies_is_refused_in_bounded_time() {
+    let mut country = Vec::new();
+    country.extend(b"\xe1\x4ccountry_code\x42JP");
+    let looping = [[TreeRecord::Data(0), TreeRecord::Node(0)]];
+    // Each node leads to the next by both sides: 2^100 paths over 101 nodes.
+    let mut doubling: Vec<_> = (1..101).map(|next| [TreeRecord::Node(next); 2]).collect();
+    doubling.push([TreeRecord::Data(0); 2]);
+    for nodes in [&looping[..], &doubling[..]] {
+        let error = message(&open(writer::assemble(128, "Country", nodes, &country, 0)).unwrap_err());
+        assert!(error.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn no_damage_of_a_small_database_makes_it_panic_or_hang() {
+    let networks = [
+        (v4("1.2.3.0").into(), 120, Value::Map(vec![("country", of("JP"))])),
+        (v6("2600::"), 16, flat("US")),
+    ];
+    let good = database(128, "Country", &networks, 1_700_000_000);
+    assert!(open(good.clone()).is_ok());
+    for end in 0..good.len() {
+        assert!(open(good[..end].to_vec()).is_err(), "cut off at {end}");
+    }
+    let mut refused = 0;
+    for at in 0..good.len() {
+        for bit in 0..8 {
+            let mut damaged = good.clone();
+            damaged[at] ^= 1 << bit;
+            // A flipped bit in a letter is another country, which nobody can tell.
+            refused += usize::from(open(damaged).is_err());
+        }
+    }
+    assert!(refused > good.len(), "{refused} of {} flips refused", good.len() * 8);
+}
+
+fn embedded_octets() -> Vec<u8> {
+    zstd::decode_all(EMBEDDED).unwrap()
+}
+
+/// A small generator of its own (Marsaglia's xorshift), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// What `maxminddb` itself says about an address, and the rules about special ones besides.
+fn judge(reader: &Reader<Vec<u8>>, records: &mut BTreeMap<usize, Country>, address: IpAddr) -> Country {
+    let special = match address {
+        IpAddr::V4(address) => special::v4().iter().any(|block| block.contains(&address)),
+        IpAddr::V6(address) => special::v6().iter().any(|block| block.contains(&address)),
+    };
+    if special {
+        return Country::PRIVATE;
+    }
+    let found = reader.lookup(address).unwrap();
+    let Some(offset) = found.offset() else { return Country::UNKNOWN };
+    *records.entry(offset).or_insert_with(|| {
+        let code: Option<String> = found.decode_path(&maxminddb::path!["country_code"]).unwrap();
+        code.as_deref().and_then(Country::from_code).unwrap_or(Country::UNKNOWN)
+    })
+}
+
+#[test]
+fn the_embedded_database_says_what_its_file_says_at_every_edge_and_at_random() {
+    let reader = Reader::from_source(embedded_octets()).unwrap();
+    let geoip = GeoIp::embedded().unwrap();
+    let mut records = BTreeMap::new();
+    let mut random = Random(0x7e17_e200);
+
+    let mut addresses: Vec<u32> =
+        geoip.v4.starts().iter().flat_map(|&start| [start, start.wrapping_sub(1)]).collect();
+    let edges = addresses.len();
+    assert!(edges > 100_000, "{edges} edges");
+    addresses.extend((0..200_000).map(|_| random.next() as u32));
+    for address in addresses {
+        let expected = judge(&reader, &mut records, Ipv4Addr::from(address).into());
+        assert_eq!(geoip.v4(address), expected, "{}", Ipv4Addr::from(address));
+    }
+
+    let mut addresses: Vec<u128> =
+        geoip.v6.starts().iter().flat_map(|&start| [start, start.wrapping_sub(1)]).collect();
+    assert!(addresses.len() > 50_000);
+    // Half of them in the allocated eighth of the space, near its networks.
+    addresses.extend((0..100_000).map(|_| u128::from(random.next()) << 64 | u128::from(random.next())));
+    addresses.extend((0..100_000).map(|_| (0x2000_u128 | u128::from(random.next() >> 51)) << 112));
+    for address in addresses.into_iter().filter(|&address| special::embedded_v4(address).is_none()) {
+        let expected = judge(&reader, &mut records, Ipv6Addr::from(address).into());
+        assert_eq!(geoip.v6(address), expected, "{}", Ipv6Addr::from(address));
+    }
+}
+
+#[test]
+fn the_embedded_database_knows_well_known_addresses() {
+    let geoip = GeoIp::embedded().unwrap();
+    assert_eq!(
+        labels(&geoip, ["8.8.8.8", "202.12.27.33", "193.0.14.129", "10.1.2.3", "2001:dc3::35", "fe80::1"]),
+        ["US", "JP", "NL", "private", "JP", "private"]
+    );
+    assert_eq!(geoip.origin(), &Origin::Embedded);
+    assert!(geoip.built().as_second() > 1_700_000_000);
+}
+
+#[test]
+fn damage_of_the_embedded_database_is_refused_or_read_but_never_panics() {
+    let good = embedded_octets();
+    let mut random = Random(1);
+    for _ in 0..3 {
+        let end = random.next() as usize % good.len();
+        assert!(open(good[..end].to_vec()).is_err(), "cut off at {end}");
+    }
+    for _ in 0..3 {
+        let mut damaged = good.clone();
+        for _ in 0..100 {
+            let at = random.next() as usize % damaged.len();
+            damaged[at] ^= 1 << (random.next() % 8);
+        }
+        let _ = open(damaged);
+    }
+}
+
+#[test]
+fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("country.mmdb");
+    let replace = |octets: &[u8]| {
+        let new = directory.path().join("new");
+        std::fs::write(&new, octets).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    };
+    let japan = database(32, "Country", &[(v4("1.0.0.0").into(), 8, flat("JP"))], 1);
+    let france = database(32, "Country", &[(v4("1.0.0.0").into(), 8, flat("FR"))], 2);
+    replace(&japan);
+    let mut watcher = Watcher::open(Some(path.clone())).unwrap();
+    let before = Arc::clone(watcher.current());
+    assert!(!watcher.reload_if_changed().unwrap());
+
+    replace(&france);
+    assert!(watcher.reload_if_changed().unwrap());
+    assert!(!watcher.reload_if_changed().unwrap());
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
+    assert_eq!(labels(&before, ["1.2.3.4"]), ["JP"], "who holds the old one keeps it");
+
+    // Overwritten in place with half a file: told once, and France stays.
+    std::fs::write(&path, &japan[..japan.len() / 2]).unwrap();
+    assert!(watcher.reload_if_changed().is_err());
+    assert!(!watcher.reload_if_changed().unwrap());
+    assert_eq!(
+        (labels(watcher.current(), ["1.2.3.4"]), watcher.current().built().as_second()),
+        (["FR".to_owned()], 2)
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(watcher.reload_if_changed().is_err());
+    assert!(!watcher.reload_if_changed().unwrap());
+
+    replace(&japan);
+    assert!(watcher.reload_if_changed().unwrap());
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
+}
+
+#[test]
+fn the_embedded_database_never_changes() {
+    let mut watcher = Watcher::open(None).unwrap();
+    assert!(!watcher.reload_if_changed().unwrap());
+}
