@@ -954,10 +954,10 @@ impl Mix {
 /// ZMap's IP identification (Durumeric et al. 2013).
 const ZMAP_ID: u16 = 54_321;
 
-/// masscan's IP identification: destination ^ port ^ sequence number, folded to 16 bits.
+/// masscan's IP identification: the low 16 bits of destination ^ port ^ sequence number, as masscan
+/// 1.3.2 sends it.
 fn masscan_id(dst: Ipv4Addr, port: u16, sequence: u32) -> u16 {
-    let mixed = u32::from(dst) ^ u32::from(port) ^ sequence;
-    (mixed >> 16) as u16 ^ mixed as u16
+    (u32::from(dst) ^ u32::from(port) ^ sequence) as u16
 }
 
 /// Gives a SYN to `dst` the mark of `tool`, and of no other.

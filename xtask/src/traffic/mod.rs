@@ -3,6 +3,8 @@
 mod expectation;
 mod mix;
 mod packet;
+mod places;
+mod radiation;
 mod send;
 mod site;
 
@@ -11,5 +13,7 @@ pub use mix::{Flaw, Kind, Mix, Sample};
 pub use packet::{
     Extension, Fragment, Frames, Ip, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, sctp, udp,
 };
+pub use places::countries;
+pub use radiation::{Event, Plan, Radiation};
 pub use send::{Carry, Error, Sender, TunSender};
 pub use site::{Link, Site, Tagging};
