@@ -217,7 +217,7 @@ fn label_set(series: &Series, sensor: &str) -> String {
     let mut labels: Vec<(&str, &str)> = vec![("job", "teiten"), ("sensor", sensor)];
     match series {
         Series::Group(name, country) => {
-            labels.extend([("group", name.as_str()), ("country", country.label())])
+            labels.extend([("group", name.as_str()), ("country", country.label())]);
         }
         _ => labels.extend(label_names(series).iter().copied().zip(values.split(','))),
     }

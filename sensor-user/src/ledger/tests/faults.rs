@@ -31,6 +31,19 @@ fn a_second_daemon_is_told_who_holds_the_directory() {
 }
 
 #[test]
+fn the_state_directory_may_be_a_symbolic_link() {
+    // As systemd makes it for a service with a dynamic user.
+    let directory = tempfile::tempdir().unwrap();
+    let (real, link) = (directory.path().join("private"), directory.path().join("teiten"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let ledger = Ledger::open(&link, settings("UTC")).unwrap();
+    assert!(matches!(Ledger::open(&real, settings("UTC")), Err(LedgerError::Held { .. })));
+    drop(ledger);
+    Ledger::open(&real, settings("UTC")).unwrap();
+}
+
+#[test]
 fn a_missing_directory_is_an_error_and_is_not_made() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("none");
@@ -67,16 +80,18 @@ fn small_ledger(directory: &Path) {
     fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 77), burst("2001:db8::5", SIP, 1)])).unwrap();
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
-    let flips: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("header", |file| file[3] ^= 0x20),
         ("cut short", |file| file.truncate(file.len() / 2)),
         ("nothing of it", |file| file.fill(0x55)),
         ("a counter's label", |file| flip(file, b"porttcp,445", 9)),
         ("the source sets", |file| flip(file, &[0x28, 0xb5, 0x2f, 0xfd], 12)),
     ];
-    for (what, damage) in flips {
+    for (what, damage) in damages {
         let directory = tempfile::tempdir().unwrap();
         small_ledger(directory.path());
         let path = directory.path().join(LEDGER_FILE);
@@ -278,6 +293,32 @@ fn days_beyond_those_to_keep_go_and_are_carried() {
     fold(&mut ledger, &noon(41, 39, &[])).unwrap();
     fold(&mut ledger, &noon(42, 39, &[])).unwrap();
     assert_eq!(ledger.days().unwrap().len(), 1);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn space_that_is_no_longer_needed_goes_back_to_the_file_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    for day in 0..10 {
+        let scan: Vec<Burst> =
+            (0..60_000).map(|port| burst("192.0.2.5", Slot::new(Transport::Udp, port), 1)).collect();
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &scan)).unwrap();
+    }
+    let pages = |ledger: &Ledger, what: &str| -> i64 {
+        ledger.store.connection().unwrap().pragma_query_value(None, what, |row| row.get(0)).unwrap()
+    };
+    let before = pages(&ledger, "page_count");
+    ledger.reconfigure(Settings { keep_days: 1, ..settings("UTC") });
+    for generation in 11..40 {
+        fold(&mut ledger, &noon(generation, 9, &[])).unwrap();
+    }
+    let (after, free) = (pages(&ledger, "page_count"), pages(&ledger, "freelist_count"));
+    // Nine days of ten are gone; a thousand free pages may stay for what comes.
+    assert!(
+        free <= 1024 && after <= before / 10 + 1024 + 200,
+        "{before} pages, then {after}, {free} of them free"
+    );
     assert_verified(&ledger);
 }
 
