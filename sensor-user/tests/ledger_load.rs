@@ -9,7 +9,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use sensor_common::{Class, Slot, Transport};
 use sensor_user::country::{Country, Locate};
-use sensor_user::ledger::{Ledger, Settings};
+use sensor_user::ledger::{Format, Ledger, Settings};
 use sensor_user::observation::{Observation, SourceCount, Target};
 use std::collections::BTreeMap;
 
@@ -160,4 +160,55 @@ fn an_ordinary_hour_of_drains() {
         (written() - before) / 1024,
     );
     assert_eq!(ledger.verify().unwrap().failures, []);
+}
+
+#[test]
+#[ignore = "prints figures; run it optimised and alone"]
+fn a_week_exported() {
+    let ranges = Ranges::new();
+    let mut ledger = Ledger::in_memory(settings()).unwrap();
+    for hour in 0..7 * 24 {
+        let mut observation = sources(3000, hour + 1, hour);
+        observation.at += jiff::SignedDuration::from_hours(hour as i64);
+        ledger.fold(&observation, &ranges, &[]).unwrap();
+    }
+    let directory = tempfile::tempdir_in(std::env::var_os("LEDGER_LOAD_DIR").unwrap_or(".".into())).unwrap();
+    for format in [Format::OpenMetrics, Format::Csv, Format::Parquet] {
+        let path = directory.path().join("export");
+        let mut file = std::fs::File::create(&path).unwrap();
+        let (cpu, wall) = (cpu_milliseconds(), std::time::Instant::now());
+        ledger.export(format, &(jiff::civil::Date::MIN..=jiff::civil::Date::MAX), &mut file).unwrap();
+        println!(
+            "{format:?}: {} ms wall, {} ms CPU, {} KiB, peak {} MiB",
+            wall.elapsed().as_millis(),
+            cpu_milliseconds() - cpu,
+            file.metadata().unwrap().len() / 1024,
+            memory("VmHWM"),
+        );
+        assert!(file.metadata().unwrap().len() > 0);
+    }
+    let path = directory.path().join("day");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let last = ledger.today().unwrap().day;
+    ledger.export(Format::OpenMetrics, &(last..=last), &mut file).unwrap();
+    let wall = std::time::Instant::now();
+    let promtool = std::process::Command::new("promtool")
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .args([&path, &directory.path().join("blocks")])
+        .output();
+    match promtool {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            println!("promtool took one day of them in {} ms", wall.elapsed().as_millis());
+        }
+        Err(error) => println!("promtool: {error}"),
+    }
+    let totals = ledger.totals();
+    println!(
+        "{} ports, {} port countries, {} port hours, {} countries",
+        totals.ports.len(),
+        totals.port_countries.len(),
+        totals.port_hours.len(),
+        totals.countries.len()
+    );
 }

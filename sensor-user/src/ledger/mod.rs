@@ -12,6 +12,12 @@
 //! steps back by hours (or a zone in which local time goes back over midnight) neither counts twice
 //! nor loses. The counters follow the order of the folds and never go down.
 //!
+//! # Which ports have series
+//!
+//! Configured ports always; others while there are places, the last of which only truly busy ports
+//! get (`--max-ports`, `--feature-ports`). A port that gets its series begins there at zero with what
+//! comes from then on; what it had before stays with the rest of its transport.
+//!
 //! # What is kept
 //!
 //! Day detail for the number of days in the settings, and the growth of every series by hour for

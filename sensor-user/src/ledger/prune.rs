@@ -68,3 +68,14 @@ pub(super) fn give_back_space(connection: &Connection) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::DAY_TABLES;
+    use crate::ledger::series::KINDS;
+
+    #[test]
+    fn every_kind_of_series_has_its_day_table() {
+        assert_eq!(DAY_TABLES.map(|(kind, ..)| kind), KINDS);
+    }
+}
