@@ -2,12 +2,15 @@
 
 pub mod apt;
 pub mod command;
+pub mod demo;
 pub mod ebpf;
 pub mod geoip;
 pub mod lint;
+pub mod netns;
 pub mod origin;
 pub mod report;
 pub mod run;
 pub mod sudo;
 pub mod test;
 pub mod toolchain;
+pub mod traffic;
