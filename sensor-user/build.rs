@@ -6,7 +6,7 @@
 //!   one's,
 //! - `TEITEN_REVISION`: git's short revision of the sources, or `unknown`.
 
-#[expect(dead_code, unreachable_pub, reason = "shared with cargo xtask ebpf, which writes what is read here")]
+#[expect(unreachable_pub, reason = "shared with cargo xtask ebpf, which writes what is read here")]
 #[path = "../xtask/src/origin.rs"]
 mod origin;
 

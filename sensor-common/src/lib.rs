@@ -1,4 +1,4 @@
-//! What Teiten's kernel and user side must agree on, once: how a packet is parsed ([`parse`]), what
+//! What Teiten's kernel and user side must agree on, once: how a packet is parsed ([`mod@parse`]), what
 //! class it falls into ([`classify`]), which scanner made it ([`tool`]), and how the counters lie in
 //! memory that both sides map ([`layout`]).
 //!

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +22,22 @@ const TARGET: &str = "bpfel-unknown-none";
 const TARGET_DIRECTORY: &str = "sensor-ebpf/target";
 /// The program's name in `sensor-ebpf/Cargo.toml`.
 const BINARY: &str = "teiten";
+
+/// Stands between cargo and rustc. cargo names symbols after the place of a crate that lies outside
+/// the workspace, as sensor-common does here; with one name for all places, a checkout elsewhere
+/// gives the same symbols, in the same order.
+const WRAPPER: &str = r#"#!/bin/sh
+case " $* " in
+*" --crate-name sensor_common "* | *" --crate-name teiten "*) ;;
+*) exec "$@" ;;
+esac
+for word; do
+    shift
+    case $word in metadata=*) word=metadata=teiten ;; esac
+    set -- "$@" "$word"
+done
+exec "$@"
+"#;
 
 /// An object built just now, in a place of its own.
 #[derive(Clone, Debug)]
@@ -113,6 +130,9 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
         cargo.arg(verb).arg("--manifest-path").arg(&manifest).arg("--locked").current_dir(root);
         cargo
     };
+    let target = root.join(TARGET_DIRECTORY);
+    fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
+    let wrapper = wrapper(&target)?;
     let bin = toolchain.compiler.rustc.parent().context("find rustc's directory")?;
     // The directories of unpacked crates, whose names differ between machines, must exist before
     // they can be remapped.
@@ -121,7 +141,8 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
     build
         .args(["--release", "--target", TARGET, "-Z", "build-std=core", "--bin", BINARY])
         .arg("--target-dir")
-        .arg(root.join(TARGET_DIRECTORY))
+        .arg(&target)
+        .env("RUSTC_WRAPPER", &wrapper)
         .env("PATH", command::path_beginning_with(bin)?)
         .env("RUSTC", &toolchain.compiler.rustc)
         // The release compilers hold everything that BPF needs, behind this.
@@ -129,10 +150,10 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?);
     command::run(&mut build).context("build the BPF object")?;
 
-    let binary = root.join(TARGET_DIRECTORY).join(TARGET).join("release").join(BINARY);
+    let binary = target.join(TARGET).join("release").join(BINARY);
     let object = fs::read(&binary).with_context(|| format!("read {}", binary.display()))?;
     let object = without_debug_information(&object).with_context(|| format!("strip {}", binary.display()))?;
-    let path = root.join(TARGET_DIRECTORY).join("teiten.bpf.o");
+    let path = target.join("teiten.bpf.o");
     fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
     let origin = Origin {
         sources: origin::hash_sources(root).context("read the sources of the BPF object")?,
@@ -142,6 +163,17 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
         linker: toolchain.linker_version.clone(),
     };
     Ok(Fresh { path, origin, size: object.len() as u64 })
+}
+
+/// Writes [`WRAPPER`] into `directory` when it is not there: cargo rebuilds everything for a newer one.
+fn wrapper(directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("rustc-anywhere");
+    if fs::read(&path).ok().as_deref() != Some(WRAPPER.as_bytes()) {
+        fs::write(&path, WRAPPER).with_context(|| format!("write {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("make {} executable", path.display()))?;
+    }
+    Ok(path)
 }
 
 /// rustc's flags, as `CARGO_ENCODED_RUSTFLAGS` takes them. BTF is made from debug information.
@@ -266,6 +298,26 @@ mod tests {
             );
         }
         assert!(stripped.section_by_name(".debug_info").is_none());
+    }
+
+    /// What rustc is called with, through the wrapper.
+    fn wrapped(words: &[&str]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rustc = Command::new("sh");
+        rustc.arg(wrapper(directory.path()).unwrap()).arg("echo").args(words);
+        command::output(&mut rustc).unwrap()
+    }
+
+    #[test]
+    fn the_place_of_the_checkout_is_taken_from_symbols_and_nothing_else_is_changed() {
+        assert_eq!(
+            wrapped(&["--crate-name", "teiten", "-C", "metadata=0f1e", "-C", "extra-filename=-0f1e", "a  b"]),
+            "--crate-name teiten -C metadata=teiten -C extra-filename=-0f1e a  b\n"
+        );
+        assert_eq!(
+            wrapped(&["--crate-name", "aya_ebpf", "-C", "metadata=0f1e"]),
+            "--crate-name aya_ebpf -C metadata=0f1e\n"
+        );
     }
 
     #[test]
