@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfigError, Reload};
 use crate::drain::{Command, Drain};
-use crate::exposition::{self, Exposition, PortTable, SensorInfo};
+use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
 use crate::kernel::{Kernel, Mode, Policy};
@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -69,8 +70,9 @@ async fn daemon(
     let observed = observed_interfaces(&interfaces, &config).await?;
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
     let policy = policy(&interfaces, &config, &names).await?;
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("create state directory {}; give another --state-dir", config.state_dir.display()))?;
+    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!("create state directory {}; give another --state-dir", config.state_dir.display())
+    })?;
     let ledger = Ledger::open(&config.state_dir, settings(&config))?;
 
     let ports = Arc::new(PortTable::parse(PORTS).context("read the embedded port explanations")?);
@@ -112,7 +114,7 @@ async fn daemon(
     exposition.health().set_sensor(&info);
     snapshot.set_info(info);
 
-    let mut drain = Drain {
+    let drain = Drain {
         kernel,
         ledger,
         exposition: Arc::clone(&exposition),
@@ -147,14 +149,10 @@ async fn daemon(
             Arc::new(move || snapshot.status(&exposition, &ports))
         },
     };
-    let addresses = server.addresses();
     let web = tokio::spawn(server.serve(state, async move {
         // Also when the sender is gone.
         let _ = stopped.changed().await;
     }));
-    for address in addresses {
-        info!(%address, "serving metrics and status");
-    }
 
     let (reconfigured, config_changes) = watch::channel(config.clone());
     tokio::spawn(follow_interfaces(interfaces, changes, names, config_changes, commands.clone()));
@@ -229,7 +227,10 @@ fn apply(
 }
 
 /// The interfaces to observe: those that are named, or the one of the default route.
-async fn observed_interfaces(interfaces: &Interfaces, config: &Config) -> Result<Vec<Interface>, InterfaceError> {
+async fn observed_interfaces(
+    interfaces: &Interfaces,
+    config: &Config,
+) -> Result<Vec<Interface>, InterfaceError> {
     let names = if config.interfaces.is_empty() {
         vec![interfaces.of_default_route().await?]
     } else {
@@ -243,7 +244,11 @@ async fn observed_interfaces(interfaces: &Interfaces, config: &Config) -> Result
 }
 
 /// What counts, by the configuration and the addresses that the interfaces have now.
-async fn policy(interfaces: &Interfaces, config: &Config, names: &[String]) -> Result<Policy, InterfaceError> {
+async fn policy(
+    interfaces: &Interfaces,
+    config: &Config,
+    names: &[String],
+) -> Result<Policy, InterfaceError> {
     let observe: Vec<IpNet> =
         if config.observe.is_empty() { interfaces.addresses(names).await? } else { config.observe.clone() };
     Ok(Policy {
@@ -254,7 +259,7 @@ async fn policy(interfaces: &Interfaces, config: &Config, names: &[String]) -> R
 }
 
 /// What the ledger goes by.
-fn settings(config: &Config) -> ledger::Settings {
+pub(crate) fn settings(config: &Config) -> ledger::Settings {
     let groups = config.port_groups.iter().map(|group| ledger::PortGroup {
         name: group.name.clone(),
         slots: group.slots.iter().copied().collect(),
@@ -272,12 +277,13 @@ fn settings(config: &Config) -> ledger::Settings {
 
 /// Tells the ledgers of different state directories apart in pinned generations (FNV-1a, 64 bits,
 /// over the path).
-fn identity(state_dir: &Path) -> u64 {
+pub(crate) fn identity(state_dir: &Path) -> u64 {
     use std::os::unix::ffi::OsStrExt;
     let path = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
-        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    })
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Follows addresses, links and the configuration: makes the new policy, and attaches anew to an
@@ -321,7 +327,8 @@ async fn follow_interfaces(
 
 /// Hands on the program's wish to be drained.
 async fn forward_wakes(ring: RingBuf<MapData>, commands: Sender<Command>) {
-    let Ok(mut ring) = AsyncFd::new(ring) else { return };
+    // SAFETY: the ring owns its descriptor, which stays the same until it is dropped.
+    let Ok(mut ring) = (unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }) else { return };
     while let Ok(mut ready) = ring.readable_mut().await {
         let ring = ready.get_inner_mut();
         while ring.next().is_some() {}
@@ -334,7 +341,10 @@ async fn forward_wakes(ring: RingBuf<MapData>, commands: Sender<Command>) {
 
 /// Hands the program's messages to the log.
 async fn forward_messages(logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
-    let Ok(mut logger) = AsyncFd::new(logger) else { return };
+    // SAFETY: the logger owns its descriptor, which stays the same until it is dropped.
+    let Ok(mut logger) = (unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }) else {
+        return;
+    };
     while let Ok(mut ready) = logger.readable_mut().await {
         ready.get_inner_mut().flush();
         ready.clear_ready();
@@ -398,7 +408,7 @@ impl Snapshot {
         });
     }
 
-    fn status(&self, exposition: &Exposition, ports: &exposition::PortTable) -> Status {
+    fn status(&self, exposition: &Exposition, ports: &PortTable) -> Status {
         let totals = exposition.totals().unwrap_or_default();
         self.with(|shown| {
             Status::new(Inputs {

@@ -90,7 +90,7 @@ pub struct Status {
     pub generation: u64,
     /// Time during which counting was attached, seconds.
     pub observed_seconds: f64,
-    /// Build time of the GeoIP database, seconds since the epoch.
+    /// Build time of the country database, seconds since the epoch.
     pub geoip_build: Option<u64>,
     /// The local day that goes on.
     pub today: Option<DayStatus>,

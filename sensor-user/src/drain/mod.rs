@@ -10,13 +10,14 @@
 mod observe;
 mod schedule;
 
+use crate::config::XdpMode;
+use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
 use crate::geoip;
 use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
-use crate::config::XdpMode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Class;
@@ -85,6 +86,42 @@ pub struct Drain {
     pub ledger_identity: u64,
     /// Told after each commit.
     pub committed: Box<dyn FnMut(&Ledger, &[(String, Mode)]) + Send>,
+}
+
+/// Takes everything that is pinned into the ledger; returns how many packets that were.
+///
+/// # Errors
+///
+/// As [`Drain::run`].
+pub fn finish(
+    kernel: &mut Kernel,
+    ledger: &mut Ledger,
+    ledger_identity: u64,
+    locate: &dyn Locate,
+) -> Result<u64, DrainError> {
+    let mut packets = 0;
+    let mut take = |drained: Drained, ledger: &mut Ledger| {
+        let foreign = drained.ledger != ledger_identity;
+        let mut observation = observe::observation(drained, Timestamp::now());
+        if foreign {
+            observation.generation = 0;
+        }
+        match ledger.fold(&observation, locate, &[]) {
+            Ok(Folded::AlreadyTaken) => Ok(()),
+            Ok(Folded::Taken { .. }) => {
+                packets += observation.packets.iter().sum::<u64>();
+                Ok(())
+            }
+            Err(error) => Err(DrainError::Uncommitted(error)),
+        }
+    };
+    if let Some(drained) = kernel.left_over()? {
+        take(drained, ledger)?;
+    }
+    kernel.recycle(true)?;
+    let drained = kernel.switch(&Policy::default())?;
+    take(drained, ledger)?;
+    Ok(packets)
 }
 
 /// A generation that is drained and not committed.
@@ -170,7 +207,10 @@ impl Drain {
     /// A generation that a daemon was killed over.
     fn take_left_over(&mut self, state: &mut State) -> Result<(), DrainError> {
         if let Some(drained) = self.kernel.left_over()? {
-            info!(generation = drained.number, "taking in a generation that was drained and maybe not committed");
+            info!(
+                generation = drained.number,
+                "taking in a generation that was drained and maybe not committed"
+            );
             let pending = self.pending(drained, Timestamp::now(), Instant::now());
             state.pending = Some(pending);
             self.commit(state);
@@ -260,7 +300,11 @@ impl Drain {
                 }
                 self.exposition.update(Arc::new(self.ledger.totals().clone()));
                 self.exposition.release(&released);
-                self.exposition.health().drained(Instant::now(), Timestamp::now(), pending.switched.elapsed());
+                self.exposition.health().drained(
+                    Instant::now(),
+                    Timestamp::now(),
+                    pending.switched.elapsed(),
+                );
                 let attachments: Vec<_> =
                     self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
                 (self.committed)(&self.ledger, &attachments);

@@ -23,7 +23,8 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
         merge(&mut sources_v4);
         merge(&mut sources_v6);
     }
-    let (services, accesses) = drained.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
+    let (services, accesses) =
+        drained.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
     Observation {
         generation: drained.number,
         at,

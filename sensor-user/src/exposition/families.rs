@@ -155,12 +155,12 @@ impl Key {
             Self::Class(class) => (&PACKETS, class.name().to_owned()),
             Self::Port(port) => (&ACCESSES, port_labels(*port).join(",")),
             Self::Country(country) => (&COUNTRY_ACCESSES, country.label().to_owned()),
-            Self::PortCountry(slot, country) => (&PORT_COUNTRY_ACCESSES, slot_country(*slot, country)),
+            Self::PortCountry(slot, country) => (&PORT_COUNTRY_ACCESSES, slot_country(*slot, *country)),
             Self::PortHour(port, hour) => {
                 (&PORT_HOUR_ACCESSES, format!("{},{hour:02}", port_labels(*port).join(",")))
             }
             Self::Group(group, country) => (&GROUP_ACCESSES, format!("{group},{country}")),
-            Self::Service(slot, country) => (&SERVICE_ACCESSES, slot_country(*slot, country)),
+            Self::Service(slot, country) => (&SERVICE_ACCESSES, slot_country(*slot, *country)),
             Self::Hosts => (&HOSTS, String::new()),
             Self::Backscatter(port) => (&BACKSCATTER, port_labels(*port).join(",")),
             Self::Tool(tool) => (&TOOLS, tool.name().to_owned()),
@@ -178,7 +178,7 @@ fn port_labels(port: PortLabel) -> [String; 2] {
     }
 }
 
-fn slot_country(slot: Slot, country: &Country) -> String {
+fn slot_country(slot: Slot, country: Country) -> String {
     format!("{},{},{country}", slot.transport().name(), slot.port())
 }
 

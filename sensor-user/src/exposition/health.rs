@@ -71,7 +71,7 @@ impl Closed {
 /// `teiten_reload_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// The GeoIP database.
+    /// The country database.
     Geoip,
     /// The configuration file, flags and environment.
     Config,
@@ -244,7 +244,7 @@ impl Health {
         self.changed();
     }
 
-    /// When the GeoIP database in use was built, seconds since the epoch.
+    /// When the country database in use was built, seconds since the epoch.
     pub fn set_geoip_build(&self, epoch_seconds: u64) {
         self.geoip_build.with_label_values::<&str>(&[]).set(epoch_seconds as f64);
         self.changed();
@@ -301,7 +301,7 @@ impl Health {
         self.drain_failures.get()
     }
 
-    /// When the GeoIP database in use was built, seconds since the epoch; `None` until it is known.
+    /// When the country database in use was built, seconds since the epoch; `None` until it is known.
     pub fn geoip_build(&self) -> Option<u64> {
         let family = self.geoip_build.collect().pop()?;
         family.get_metric().first().map(|metric| metric.get_gauge().get_value() as u64)

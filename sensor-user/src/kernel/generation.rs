@@ -139,10 +139,12 @@ impl Generation {
             let block = self.block(cpu);
             // SAFETY: the pointers are into the mapping; the kernel may write at any time.
             let (v4, v6) = unsafe {
-                ((&raw const (*block).log_v4_len).read_volatile(), (&raw const (*block).log_v6_len).read_volatile())
+                (
+                    (&raw const (*block).log_v4_len).read_volatile(),
+                    (&raw const (*block).log_v6_len).read_volatile(),
+                )
             };
-            fullest =
-                fullest.max(v4 as f64 / LOG_V4_RECORDS as f64).max(v6 as f64 / LOG_V6_RECORDS as f64);
+            fullest = fullest.max(v4 as f64 / LOG_V4_RECORDS as f64).max(v6 as f64 / LOG_V6_RECORDS as f64);
         }
         fullest
     }
@@ -251,9 +253,8 @@ fn sum_by_slot<'a>(arrays: impl Iterator<Item = &'a [u64; Slot::COUNT]>) -> Vec<
     let mut sums = Vec::new();
     for start in (0..Slot::COUNT).step_by(LINE) {
         let end = (start + LINE).min(Slot::COUNT);
-        let touched = arrays
-            .iter()
-            .any(|array| array[start..end].iter().fold(0, |seen, value| seen | value) != 0);
+        let touched =
+            arrays.iter().any(|array| array[start..end].iter().fold(0, |seen, value| seen | value) != 0);
         if !touched {
             continue;
         }

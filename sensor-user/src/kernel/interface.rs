@@ -51,7 +51,9 @@ pub enum InterfaceError {
     #[error("there is no default route to tell the interface; name one with `--interface`")]
     NoDefaultRoute,
     /// Its packets begin with something else.
-    #[error("interface {name} has link type {link_type}, which teiten cannot parse; Ethernet and IP links can be observed")]
+    #[error(
+        "interface {name} has link type {link_type}, which teiten cannot parse; Ethernet and IP links can be observed"
+    )]
     LinkType {
         /// The name.
         name: String,
@@ -109,7 +111,10 @@ impl Interfaces {
             | LinkLayerType::Ipgre
             | LinkLayerType::Ip6gre => LinkLayer::Ip,
             other => {
-                return Err(InterfaceError::LinkType { name: name.to_owned(), link_type: format!("{other:?}") });
+                return Err(InterfaceError::LinkType {
+                    name: name.to_owned(),
+                    link_type: format!("{other:?}"),
+                });
             }
         };
         Ok(Interface {
@@ -135,7 +140,8 @@ impl Interfaces {
                 IpVersion::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
                 IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
             };
-            let routes: Vec<_> = self.handle.route().get(query).execute().try_collect().await.map_err(netlink)?;
+            let routes: Vec<_> =
+                self.handle.route().get(query).execute().try_collect().await.map_err(netlink)?;
             let best = routes
                 .iter()
                 .filter(|route| route.header.destination_prefix_length == 0)

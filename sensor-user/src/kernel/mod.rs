@@ -9,8 +9,8 @@
 //! PIN_DIR/v1/links/NAME      the attachment to interface NAME
 //! ```
 
-pub mod interface;
 mod generation;
+pub mod interface;
 mod object;
 mod pins;
 mod rules;
@@ -53,7 +53,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// Another daemon holds the pin directory.
-    #[error("pin directory {path} is in use by another teiten; stop that one, or name another with `--pin-dir`")]
+    #[error(
+        "pin directory {path} is in use by another teiten; stop that one, or name another with `--pin-dir`"
+    )]
     PinDirInUse {
         /// The directory.
         path: PathBuf,

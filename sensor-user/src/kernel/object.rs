@@ -44,7 +44,9 @@ impl Object {
 
     pub(super) fn tries(&mut self) -> Result<Tries, KernelError> {
         let mut take = |name: &str| {
-            self.ebpf.take_map(name).ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
+            self.ebpf
+                .take_map(name)
+                .ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
         };
         let wrong = |error: aya::maps::MapError| KernelError::Load(error.into());
         Ok(Tries {
@@ -69,7 +71,8 @@ impl Object {
     /// Loads the program of this name, once.
     fn program(&mut self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
         let program = self.ebpf.program_mut(name);
-        let program = program.ok_or_else(|| KernelError::Load(format!("the object has no program {name}").into()))?;
+        let program =
+            program.ok_or_else(|| KernelError::Load(format!("the object has no program {name}").into()))?;
         let program: &mut Xdp =
             program.try_into().map_err(|error: ProgramError| KernelError::Load(error.into()))?;
         if program.fd().is_err() {
@@ -87,7 +90,11 @@ impl Object {
 
     /// Attaches to `interface`: in the driver with buffers in fragments, without, and then in the
     /// network stack, as far as `wanted` allows.
-    pub(super) fn attach(&mut self, interface: &Interface, wanted: XdpMode) -> Result<(OwnedFd, Mode), KernelError> {
+    pub(super) fn attach(
+        &mut self,
+        interface: &Interface,
+        wanted: XdpMode,
+    ) -> Result<(OwnedFd, Mode), KernelError> {
         let native = [(true, Mode::Native), (false, Mode::Native)];
         let generic = [(false, Mode::Generic), (true, Mode::Generic)];
         let attempts: Vec<_> = match wanted {
@@ -117,13 +124,17 @@ impl Object {
                         let reason = refused.as_ref().map(ToString::to_string).unwrap_or_default();
                         warn!(
                             interface = interface.name,
-                            reason, "the driver takes no XDP program; observing in generic mode, which costs more per packet"
+                            reason,
+                            "the driver takes no XDP program; observing in generic mode, which costs more per packet"
                         );
                     }
                     return Ok((link, mode));
                 }
                 Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(KernelError::NotPermitted { doing: format!("attach XDP to {}", interface.name), source });
+                    return Err(KernelError::NotPermitted {
+                        doing: format!("attach XDP to {}", interface.name),
+                        source,
+                    });
                 }
                 Err(source) if matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) => {
                     return Err(KernelError::Occupied { interface: interface.name.clone(), program: None });
@@ -161,7 +172,9 @@ impl Object {
             let Ok(program) = self.program(name_of(interface.link, frags)) else { continue };
             match sys::update_link(link, program) {
                 Ok(()) => return Ok(true),
-                Err(error) => debug!(interface = interface.name, %error, "the pinned attachment refused the program"),
+                Err(error) => {
+                    debug!(interface = interface.name, %error, "the pinned attachment refused the program")
+                }
             }
         }
         Ok(false)

@@ -34,7 +34,10 @@ impl Pins {
     pub(super) fn open(root: &Path) -> Result<Self, KernelError> {
         let failed = |source: io::Error| {
             if source.kind() == io::ErrorKind::PermissionDenied {
-                KernelError::NotPermitted { doing: format!("prepare pin directory {}", root.display()), source }
+                KernelError::NotPermitted {
+                    doing: format!("prepare pin directory {}", root.display()),
+                    source,
+                }
             } else {
                 KernelError::PinDir { path: root.to_owned(), source }
             }

@@ -10,7 +10,6 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_MAP_GET_FD_BY_ID: libc::c_int = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
@@ -33,7 +32,8 @@ pub(super) const BPF_F_INNER_MAP: u32 = 1 << 12;
 /// be valid for what the command reads and writes.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the caller vouches for the attributes; the size is that of the memory passed.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -174,17 +174,6 @@ pub(super) fn open_pinned(path: &std::path::Path) -> io::Result<OwnedFd> {
     let mut attributes = PathAttributes { pathname: pathname.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: the path is a C string that lives across the call.
     unsafe { bpf(BPF_OBJ_GET, &mut attributes) }.map(owned)
-}
-
-/// Opens the map with this id.
-///
-/// # Errors
-///
-/// What `bpf(2)` returns: ENOENT when it is gone.
-pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
-    let mut attributes = [id, 0, 0];
-    // SAFETY: the attributes hold no pointers.
-    unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attributes) }.map(owned)
 }
 
 #[repr(C)]

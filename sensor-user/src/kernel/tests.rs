@@ -284,8 +284,18 @@ fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
     let policy = Policy {
         // More than fit inline, so that the tries are asked as well.
         observe: nets(&[
-            "10.0.0.0/9", "127.0.0.0/8", "192.168.0.0/17", "172.16.0.0/13", "131.0.0.0/8", "192.0.0.0/9",
-            "2001::/16", "fe80::/10", "3ffe::/16", "2000::/7", "fc00::/7", "::1/128",
+            "10.0.0.0/9",
+            "127.0.0.0/8",
+            "192.168.0.0/17",
+            "172.16.0.0/13",
+            "131.0.0.0/8",
+            "192.0.0.0/9",
+            "2001::/16",
+            "fe80::/10",
+            "3ffe::/16",
+            "2000::/7",
+            "fc00::/7",
+            "::1/128",
         ]),
         exclude: nets(&["10.0.0.0/16", "192.168.1.0/24", "2001:db8::/32", "fe80::/65"]),
         services: BTreeSet::from([
@@ -333,7 +343,8 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     let mapped = "::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets();
     assert_eq!(drained.table, [(mapped, Slot::new(Transport::Tcp, 445).index(), 1_000)]);
     assert_eq!(drained.overflow, 10);
-    let ports = [(Slot::new(Transport::Tcp, 445), u64::from(v4)), (Slot::new(Transport::Udp, 53), u64::from(v6))];
+    let ports =
+        [(Slot::new(Transport::Tcp, 445), u64::from(v4)), (Slot::new(Transport::Udp, 53), u64::from(v6))];
     assert_eq!(drained.ports, ports);
 
     // Recycling gives the room back.

@@ -33,8 +33,8 @@ pub(super) enum Reserve {
 impl Reserve {
     fn of(self, places: usize) -> usize {
         match self {
-            Self::Fifth => places.div_ceil(5),
-            Self::Half => places.div_ceil(2),
+            Self::Fifth => places / 5,
+            Self::Half => places / 2,
         }
     }
 }

@@ -35,11 +35,37 @@ pub(super) const HOSTS: Key = u32::MAX;
 const _: () =
     assert!(HOSTS & SERVICE_BIT != 0 && (HOSTS & !SERVICE_BIT) as usize > sensor_common::Slot::COUNT);
 
-/// A set and what it is estimated to take.
+/// A set and how many containers it has.
 #[derive(Debug, Default)]
 struct Set {
     members: RoaringBitmap,
-    cost: u64,
+    containers: u64,
+}
+
+impl Set {
+    fn cost(&self) -> u64 {
+        self.members.len() * MEMBER + self.containers * CONTAINER
+    }
+
+    /// Adds ascending members.
+    fn add(&mut self, members: &[u32]) {
+        let behind = self.members.max().is_none_or(|max| members.first().is_some_and(|first| *first > max));
+        if behind && self.members.append(members.iter().copied()).is_ok() {
+            // Cheapest, and how most sets begin.
+        } else if members.len() < 32 {
+            self.members.extend(members);
+        } else {
+            let added: RoaringBitmap = members.iter().copied().collect();
+            if self.members.len() < 8 * self.containers {
+                // Sparse: most new members need a container of their own, and to put it between
+                // those that are there moves all behind it. Merging moves each once.
+                self.members = &self.members | &added;
+            } else {
+                self.members |= added;
+            }
+        }
+        self.containers = u64::from(self.members.statistics().n_containers);
+    }
 }
 
 /// The sets of one address family.
@@ -69,26 +95,9 @@ impl Sets {
     /// Adds ascending members; returns by how much the estimate changed, up or down.
     fn add(&mut self, key: Key, members: &[u32]) -> i64 {
         let set = self.by_key.entry(key).or_default();
-        match set.members.max() {
-            Some(max) if members.first().is_some_and(|first| *first <= max) => {
-                if members.len() < 16 {
-                    set.members.extend(members);
-                } else {
-                    let added: RoaringBitmap = members.iter().copied().collect();
-                    set.members |= added;
-                }
-            }
-            _ => {
-                // Ascending and above all that is there, so this cannot fail half way.
-                if set.members.append(members.iter().copied()).is_err() {
-                    set.members.extend(members);
-                }
-            }
-        }
-        let before = set.cost;
-        let containers = u64::from(set.members.statistics().n_containers);
-        set.cost = set.members.len() * MEMBER + containers * CONTAINER;
-        set.cost as i64 - before as i64
+        let before = set.cost();
+        set.add(members);
+        set.cost() as i64 - before as i64
     }
 }
 
@@ -178,6 +187,7 @@ impl DaySets {
     }
 
     /// Estimated octets.
+    #[cfg(test)]
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }

@@ -52,6 +52,8 @@ pub(super) struct Store {
     checksum: u64,
     /// Deltas that the current day has in the file.
     deltas: u64,
+    /// [`COMPACT_AFTER`].
+    pub(super) compact_after: u64,
     /// The next commit writes everything that is in memory into an empty file.
     rebuild: bool,
     /// The connection can no longer be trusted.
@@ -133,6 +135,7 @@ impl Store {
             next_id,
             checksum,
             deltas,
+            compact_after: COMPACT_AFTER,
             rebuild: false,
             faulty: false,
             suspect: false,
@@ -219,12 +222,25 @@ impl Store {
     /// Writes one fold, all or nothing. `deltas` is how many deltas the day of the entry has.
     pub(super) fn commit(&mut self, entry: &Entry<'_>, deltas: Option<u64>) -> Result<(), LedgerError> {
         let path = self.path();
-        let result = self.try_commit(entry, deltas.unwrap_or(self.deltas), &path);
+        let deltas = deltas.unwrap_or(self.deltas);
+        let mut result = self.try_commit(entry, deltas, &path);
+        if matches!(result, Err(LedgerError::Full { .. })) && self.truncate_log() {
+            result = self.try_commit(entry, deltas, &path);
+        }
         if let Err(error) = &result {
             self.faulty = !matches!(error, LedgerError::Full { .. });
             self.suspect |= error.is_corruption();
         }
         result
+    }
+
+    /// Moves the write-ahead log, which holds pages several times, into the file; whether that gave
+    /// space back.
+    fn truncate_log(&self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let busy: rusqlite::Result<i64> =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        matches!(busy, Ok(0))
     }
 
     fn try_commit(&mut self, entry: &Entry<'_>, deltas: u64, path: &Path) -> Result<(), LedgerError> {
@@ -241,6 +257,7 @@ impl Store {
             next_id: self.next_id,
             checksum: self.checksum,
             deltas,
+            compact_after: self.compact_after,
         };
         writer.write(entry, self.rebuild).map_err(|error| match error {
             WriteError::Sqlite(error) => fail(error),
@@ -252,6 +269,12 @@ impl Store {
         (self.next_id, self.checksum, self.deltas, self.rebuild) = (next_id, checksum, deltas, false);
         prune::give_back_space(connection);
         Ok(())
+    }
+
+    /// As after a commit of which it is not known whether it happened.
+    #[cfg(test)]
+    pub(super) fn doubt(&mut self) {
+        self.faulty = true;
     }
 
     #[cfg(test)]
@@ -279,6 +302,7 @@ struct Writer<'a> {
     next_id: i64,
     checksum: u64,
     deltas: u64,
+    compact_after: u64,
 }
 
 impl Writer<'_> {
@@ -479,7 +503,7 @@ impl Writer<'_> {
             )?;
             tx.execute("DELETE FROM set_delta WHERE day NOT IN (SELECT day FROM set_day)", [])?;
         }
-        if self.deltas >= COMPACT_AFTER || (rebuild && !entry.switched) {
+        if self.deltas >= self.compact_after || (rebuild && !entry.switched) {
             tx.execute("DELETE FROM set_delta WHERE day = ?1", [day])?;
             self.deltas = 0;
             self.delta(day, &entry.day.sets.snapshot())?;
@@ -597,10 +621,8 @@ fn open_or_replace(
 
 fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "opening", error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&connection).map_err(fail)?;
     if check {
@@ -614,8 +636,10 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
-    // Before the first table; an existing file keeps what it has.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? == 0 {
+        // Only before the first table.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Each commit survives a loss of power.
     connection.pragma_update(None, "synchronous", "FULL")?;

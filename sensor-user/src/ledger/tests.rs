@@ -1,5 +1,8 @@
 //! The ledger against a naive model, and its behaviour under faults.
 
+mod exports;
+mod faults;
+
 use super::*;
 use crate::observation::{SourceCount, Target};
 use crate::totals::PortLabel;
@@ -476,7 +479,8 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
             Step::Restart => {
                 let before = open.totals().clone();
                 drop(ledger.take());
-                let again = Ledger::open(directory.path(), settings.clone()).unwrap();
+                let mut again = Ledger::open(directory.path(), settings.clone()).unwrap();
+                again.store.compact_after = 3;
                 assert_eq!(*again.totals(), before);
                 assert_eq!(again.moved_aside(), [] as [PathBuf; 0]);
                 ledger = Some(again);

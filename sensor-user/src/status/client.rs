@@ -1,14 +1,23 @@
 //! `teiten status`: asks the running sensor's own endpoint.
 
 use super::{Status, render};
+use crate::web::{WebConfigError, own_certificate};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// How long the sensor may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,8 +30,9 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 pub struct Endpoint {
     /// `HOST:PORT`, as `--web.listen-address` has it.
     pub address: String,
-    /// Whether the sensor asks for TLS there (`--web.config.file`).
-    pub is_tls: bool,
+    /// The sensor's `--web.config.file`. With TLS in it, the sensor is believed when it shows the
+    /// certificate that stands there, whatever name that is for.
+    pub web_config_file: Option<PathBuf>,
 }
 
 /// Why there is no status.
@@ -70,12 +80,12 @@ pub enum StatusError {
         /// Why.
         reason: String,
     },
-    /// The endpoint wants TLS.
-    #[error(
-        "the sensor on {0} speaks TLS only (`--web.config.file`), and this command does not; \
-         ask `https://{0}/api/v1/status` with curl, or open `https://{0}/`"
-    )]
-    Tls(String),
+    /// `--web.config.file` cannot be used.
+    #[error("--web.config.file: {0}")]
+    Config(#[from] WebConfigError),
+    /// TLS cannot be set up.
+    #[error("prepare TLS for asking the sensor")]
+    Tls(#[source] rustls::Error),
     /// The tables cannot be written.
     #[error("write the status")]
     Output(#[source] io::Error),
@@ -104,28 +114,36 @@ fn to_ask(address: &str) -> String {
 /// [`StatusError`] when nobody answers within ten seconds, or not with a status.
 pub fn fetch(endpoint: &Endpoint) -> Result<(String, Status), StatusError> {
     let address = to_ask(&endpoint.address);
-    if endpoint.is_tls {
-        return Err(StatusError::Tls(address));
-    }
+    let certificate = match &endpoint.web_config_file {
+        Some(path) => own_certificate(path)?,
+        None => None,
+    };
+    let tls = certificate.map(pinned).transpose().map_err(StatusError::Tls)?;
     let no_answer = |source| StatusError::NoAnswer { address: address.clone(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_answer)?;
     runtime.block_on(async {
-        match tokio::time::timeout(TIMEOUT, get(&address)).await {
+        match tokio::time::timeout(TIMEOUT, get(&address, tls)).await {
             Ok(answer) => answer,
             Err(_) => Err(no_answer(io::ErrorKind::TimedOut.into())),
         }
     })
 }
 
-async fn get(address: &str) -> Result<(String, Status), StatusError> {
+async fn get(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<(String, Status), StatusError> {
     let no_answer = |source| StatusError::NoAnswer { address: address.to_owned(), source };
     let http = |source| StatusError::Http { address: address.to_owned(), source };
     let form = |reason: String| StatusError::Form { address: address.to_owned(), reason };
 
     let stream = TcpStream::connect(address).await.map_err(no_answer)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-    // Ends with the sender, or with the runtime.
-    tokio::spawn(connection);
+    let mut sender = match tls {
+        None => converse(stream).await.map_err(http)?,
+        Some(config) => {
+            // Not sent and not compared: the certificate is known.
+            let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+            let stream = TlsConnector::from(config).connect(name, stream).await.map_err(no_answer)?;
+            converse(stream).await.map_err(http)?
+        }
+    };
     let request = Request::get("/api/v1/status")
         .header(http::header::HOST, address)
         .body(Empty::<bytes::Bytes>::new())
@@ -151,6 +169,76 @@ async fn get(address: &str) -> Result<(String, Status), StatusError> {
     let text = String::from_utf8(body.to_vec()).map_err(|error| form(error.to_string()))?;
     let status = serde_json::from_str(&text).map_err(|error| form(error.to_string()))?;
     Ok((text, status))
+}
+
+type Sender = http1::SendRequest<Empty<bytes::Bytes>>;
+
+async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> hyper::Result<Sender> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the sender, or with the runtime.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// TLS with whoever proves to have the key of `certificate`.
+fn pinned(certificate: CertificateDer<'static>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { certificate, algorithms }))
+        .with_no_client_auth();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// Believes one certificate. That is more than an authority's word: it is the sensor's own file.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General(
+                "it shows another certificate than --web.config.file names".to_owned(),
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// The `teiten status` command: asks the sensor at `endpoint` and prints tables, or with `json` what
@@ -186,8 +274,8 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
-    fn plain(address: impl ToString) -> Endpoint {
-        Endpoint { address: address.to_string(), is_tls: false }
+    fn plain(address: &impl ToString) -> Endpoint {
+        Endpoint { address: address.to_string(), web_config_file: None }
     }
 
     /// Answers one connection with `answer`.
@@ -201,7 +289,7 @@ mod tests {
             assert!(request[..read].starts_with(b"GET /api/v1/status HTTP/1.1\r\n"));
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        plain(address)
+        plain(&address)
     }
 
     #[test]
@@ -220,7 +308,7 @@ mod tests {
     #[test]
     fn nobody_there_says_so_and_the_way_out() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let message = fetch(&plain(free)).unwrap_err().to_string();
+        let message = fetch(&plain(&free)).unwrap_err().to_string();
         assert!(message.starts_with(&format!("no sensor answers on {free}: ")), "{message}");
         assert!(
             message.ends_with("is `teiten run` running? `--web.listen-address` names another"),

@@ -169,28 +169,21 @@ impl Page {
             accesses: row.accesses,
             sources: row.sources,
         });
-        self.ranking("port", Some("known for"), ports.collect(), today, out);
+        self.ranking("port", Some("known for"), &ports.collect::<Vec<_>>(), today, out);
         let countries = today.countries.iter().map(|row| Ranked {
             label: row.country.clone(),
             name: String::new(),
             accesses: row.accesses,
             sources: row.sources,
         });
-        self.ranking("region", None, countries.collect(), today, out);
+        self.ranking("region", None, &countries.collect::<Vec<_>>(), today, out);
     }
 
-    fn ranking(
-        &self,
-        title: &str,
-        name: Option<&str>,
-        rows: Vec<Ranked>,
-        today: &DayStatus,
-        out: &mut String,
-    ) {
+    fn ranking(&self, title: &str, name: Option<&str>, rows: &[Ranked], today: &DayStatus, out: &mut String) {
         if rows.is_empty() {
             return;
         }
-        let has_bars = self.width >= BARS_FROM;
+        let has_bars = self.rich && self.width >= BARS_FROM;
         let mut header = vec![(title, false)];
         header.extend(name.map(|name| (name, false)));
         header.extend([("accesses", true), ("share", true), ("sources", true), ("share", true)]);
@@ -270,7 +263,7 @@ impl Page {
             .filter(|row| row.accesses > 0)
             .map(|row| (clean(&row.tool), row.accesses, None))
             .collect();
-        self.sums("Scanners, by TCP SYN", "tool", &by_tool, out);
+        self.sums("Scanners, by TCP SYN", ["tool", "accesses"], &by_tool, out);
 
         let mut services: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         for row in &total.services {
@@ -283,7 +276,7 @@ impl Page {
                 (clean(&format!("{port}/{transport}")), accesses, Some(sources))
             })
             .collect();
-        self.sums("Services offered here, apart from the totals", "service", &services, out);
+        self.sums("Services offered here, apart from the totals", ["service", "accesses"], &services, out);
 
         let mut groups: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for row in &total.groups {
@@ -294,7 +287,7 @@ impl Page {
             .into_iter()
             .map(|(group, (accesses, sources))| (clean(group), accesses, Some(sources)))
             .collect();
-        self.sums("Groups of ports", "group", &groups, out);
+        self.sums("Groups of ports", ["group", "accesses"], &groups, out);
 
         let backscatter: Vec<_> = total
             .backscatter
@@ -302,15 +295,20 @@ impl Page {
             .take(TOP)
             .map(|row| (clean(&format!("{}/{}", row.port, row.transport)), row.packets, None))
             .collect();
-        self.sums("Backscatter, by what answered", "from port", &backscatter, out);
+        self.sums("Backscatter, by what answered", ["from port", "packets"], &backscatter, out);
     }
 
     /// A table of labels, counts, and sources where there are such.
-    fn sums(&self, title: &str, label: &str, rows: &[(String, u64, Option<u64>)], out: &mut String) {
+    fn sums(
+        &self,
+        title: &str,
+        [label, count]: [&str; 2],
+        rows: &[(String, u64, Option<u64>)],
+        out: &mut String,
+    ) {
         let Some((_, _, sources)) = rows.first() else { return };
-        let mut header = vec![(label, false), ("packets", true)];
+        let mut header = vec![(label, false), (count, true)];
         if sources.is_some() {
-            header[1].0 = "accesses";
             header.push(("sources", true));
         }
         let mut table = self.table(&header);
@@ -342,7 +340,8 @@ impl Page {
         for identity in &status.identities {
             let verdict =
                 if identity.holds { self.coloured("holds", true) } else { self.coloured("FAILS", false) };
-            let _ = write!(out, "  {verdict}  {}", clean(&identity.identity));
+            let sums = clean(&identity.identity).replace(" + ", "\n         + ");
+            let _ = write!(out, "  {verdict}  {sums}");
             if !identity.holds {
                 let _ = write!(out, ": {} and {}", thousands(identity.left), thousands(identity.right));
             }

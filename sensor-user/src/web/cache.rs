@@ -43,12 +43,12 @@ impl<K: PartialEq + Send + 'static, T: Send + Sync + 'static> Cache<K, T> {
             {
                 return Some(Ok(Arc::clone(&entry.value)));
             }
-            let made = Instant::now();
+            let begun = Instant::now();
             let value = match tokio::task::spawn_blocking(make).await.ok()? {
                 Ok(value) => Arc::new(value),
                 Err(error) => return Some(Err(error)),
             };
-            *slot = Some(Entry { key, made, value: Arc::clone(&value) });
+            *slot = Some(Entry { key, made: begun, value: Arc::clone(&value) });
             Some(Ok(value))
         });
         task.await.ok()?
@@ -64,13 +64,13 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn one_value_is_made_for_all_who_ask_even_when_they_hang_up() {
         let cache = Arc::new(Cache::<u32, u32>::new());
-        let made = Arc::new(AtomicU32::new(0));
+        let count = Arc::new(AtomicU32::new(0));
         let ask = |key: u32| {
-            let (cache, made) = (Arc::clone(&cache), Arc::clone(&made));
+            let (cache, counter) = (Arc::clone(&cache), Arc::clone(&count));
             async move {
                 let make = move || {
                     std::thread::sleep(Duration::from_millis(20));
-                    made.fetch_add(1, Ordering::SeqCst);
+                    counter.fetch_add(1, Ordering::SeqCst);
                     Ok::<_, Infallible>(key)
                 };
                 cache.get(move || key, make).await.unwrap().unwrap()
@@ -80,8 +80,8 @@ mod tests {
         assert!(gone.is_err());
         let (a, b) = tokio::join!(ask(7), ask(7));
         assert!(Arc::ptr_eq(&a, &b));
-        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
         assert_eq!(*ask(8).await, 8);
-        assert_eq!(made.load(Ordering::SeqCst), 2, "something changed");
+        assert_eq!(count.load(Ordering::SeqCst), 2, "something changed");
     }
 }

@@ -79,23 +79,22 @@ pub enum WebConfigError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
     tls_server_config: Option<TlsFile>,
     http_server_config: HttpFile,
     #[serde(deserialize_with = "null_is_default")]
     basic_auth_users: BTreeMap<String, String>,
+    rate_limit: Option<RateFile>,
 }
 
-impl Default for File {
-    fn default() -> Self {
-        Self {
-            tls_server_config: None,
-            http_server_config: HttpFile::default(),
-            basic_auth_users: BTreeMap::new(),
-        }
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateFile {
+    interval: jiff::SignedDuration,
+    #[serde(default)]
+    burst: u32,
 }
 
 #[derive(Default, Deserialize)]
@@ -142,6 +141,31 @@ pub(super) struct Loaded {
     pub(super) tls: Option<Tls>,
     pub(super) users: Users,
     pub(super) headers: HeaderMap,
+    pub(super) rate: Option<Rate>,
+}
+
+/// Lets a request through every so often, and a number of them at once: a token bucket.
+#[derive(Debug)]
+pub(super) struct Rate {
+    interval: Duration,
+    /// How far requests may run ahead of the interval.
+    ahead: Duration,
+    /// When the bucket is full again; `None` before the first request.
+    full: Mutex<Option<Instant>>,
+}
+
+impl Rate {
+    /// Whether a request may be answered now.
+    pub(super) fn admits(&self, now: Instant) -> bool {
+        // One value, whole whatever panics elsewhere.
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = full.unwrap_or(now).max(now);
+        let is_admitted = from.saturating_duration_since(now) <= self.ahead;
+        if is_admitted {
+            *full = Some(from + self.interval);
+        }
+        is_admitted
+    }
 }
 
 /// The TLS side of a connection.
@@ -171,6 +195,14 @@ impl Tls {
             }
         })
     }
+}
+
+/// The certificate that a server with this file shows, for a client on the same machine; `None` when
+/// it serves without TLS.
+pub(crate) fn own_certificate(path: &Path) -> Result<Option<CertificateDer<'static>>, WebConfigError> {
+    let file = parse(path)?;
+    let Some(tls) = file.tls_server_config else { return Ok(None) };
+    Ok(Reader { path }.chain(&tls)?.into_iter().next())
 }
 
 /// What tells a file from its earlier self.
@@ -245,10 +277,7 @@ impl Security {
     }
 }
 
-fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigError> {
-    let mut files = vec![path.to_owned()];
-    // Taken before reading: a change in between is then seen at the next look.
-    let before = fingerprint(&files);
+fn parse(path: &Path) -> Result<File, WebConfigError> {
     let text = fs::read_to_string(path).map_err(|source| WebConfigError::Read {
         what: "--web.config.file",
         path: path.to_owned(),
@@ -257,7 +286,14 @@ fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigErr
     let form = |source| WebConfigError::Form { path: path.to_owned(), source };
     // An empty file asks for nothing.
     let file: Option<File> = serde_yaml_ng::from_str(&text).map_err(form)?;
-    let file = file.unwrap_or_default();
+    Ok(file.unwrap_or_default())
+}
+
+fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigError> {
+    let mut files = vec![path.to_owned()];
+    // Taken before reading: a change in between is then seen at the next look.
+    let before = fingerprint(&files);
+    let file = parse(path)?;
     let reader = Reader { path };
 
     if let Some(tls) = &file.tls_server_config {
@@ -274,7 +310,18 @@ fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigErr
     let users = Users::new(file.basic_auth_users)
         .map_err(|(user, reason)| reader.value(&format!("basic_auth_users: {user}"), reason))?;
     let headers = reader.headers(&file.http_server_config.headers)?;
-    Ok((Loaded { tls, users, headers }, files, seen))
+    let rate = match &file.rate_limit {
+        Some(rate) => reader.rate(rate)?,
+        None => None,
+    };
+    Ok((Loaded { tls, users, headers, rate }, files, seen))
+}
+
+/// PEM text, and where it stands.
+struct Pem {
+    path: PathBuf,
+    key: &'static str,
+    text: Vec<u8>,
 }
 
 struct Reader<'a> {
@@ -297,44 +344,48 @@ impl Reader<'_> {
         keys: [&'static str; 2],
         inline: Option<&String>,
         file: Option<&PathBuf>,
-    ) -> Result<Option<(PathBuf, &'static str, Vec<u8>)>, WebConfigError> {
+    ) -> Result<Option<Pem>, WebConfigError> {
         match (inline, file) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {
                 Err(self.value(keys[0], format!("stands beside {}; keep one of them", keys[1])))
             }
-            (Some(text), None) => Ok(Some((self.path.to_owned(), keys[0], text.clone().into_bytes()))),
+            (Some(text), None) => {
+                Ok(Some(Pem { path: self.path.to_owned(), key: keys[0], text: text.clone().into_bytes() }))
+            }
             (None, Some(file)) => {
                 let path = self.beside(file);
                 match fs::read(&path) {
-                    Ok(text) => Ok(Some((path, keys[1], text))),
+                    Ok(text) => Ok(Some(Pem { path, key: keys[1], text })),
                     Err(source) => Err(WebConfigError::Read { what: keys[1], path, source }),
                 }
             }
         }
     }
 
-    fn certificates(
-        (path, key, text): &(PathBuf, &'static str, Vec<u8>),
-    ) -> Result<Vec<CertificateDer<'static>>, WebConfigError> {
+    fn certificates(Pem { path, key, text }: &Pem) -> Result<Vec<CertificateDer<'static>>, WebConfigError> {
         let pem = |source| WebConfigError::Pem { path: path.clone(), key, source };
         let certificates: Vec<_> =
             CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(pem)?;
         if certificates.is_empty() { Err(pem(pem::Error::NoItemsFound)) } else { Ok(certificates) }
     }
 
-    fn tls(&self, file: &TlsFile, http2: bool) -> Result<Tls, WebConfigError> {
-        let refused = |source| WebConfigError::Tls { path: self.path.to_owned(), source };
+    fn chain(&self, file: &TlsFile) -> Result<Vec<CertificateDer<'static>>, WebConfigError> {
         let chain = self
             .text(["cert", "cert_file"], file.cert.as_ref(), file.cert_file.as_ref())?
             .ok_or_else(|| self.value("tls_server_config", "names no cert_file (or cert)"))?;
-        let (key_path, key_name, key) = self
+        Self::certificates(&chain)
+    }
+
+    fn tls(&self, file: &TlsFile, http2: bool) -> Result<Tls, WebConfigError> {
+        let refused = |source| WebConfigError::Tls { path: self.path.to_owned(), source };
+        let chain = self.chain(file)?;
+        let key = self
             .text(["key", "key_file"], file.key.as_ref(), file.key_file.as_ref())?
             .ok_or_else(|| self.value("tls_server_config", "names no key_file (or key)"))?;
-        let chain = Self::certificates(&chain)?;
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|source| WebConfigError::Pem {
-            path: key_path,
-            key: key_name,
+        let key = PrivateKeyDer::from_pem_slice(&key.text).map_err(|source| WebConfigError::Pem {
+            path: key.path,
+            key: key.key,
             source,
         })?;
 
@@ -482,6 +533,18 @@ impl Reader<'_> {
             provider.kx_groups = chosen;
         }
         Ok(provider)
+    }
+
+    fn rate(&self, file: &RateFile) -> Result<Option<Rate>, WebConfigError> {
+        let interval = Duration::try_from(file.interval)
+            .map_err(|_| self.value("rate_limit: interval", "is negative; 0s turns the limit off"))?;
+        if interval.is_zero() {
+            return Ok(None);
+        }
+        let Some(ahead) = file.burst.checked_sub(1).and_then(|further| interval.checked_mul(further)) else {
+            return Err(self.value("rate_limit: burst", "lets nothing through; it is at least 1"));
+        };
+        Ok(Some(Rate { interval, ahead, full: Mutex::default() }))
     }
 
     fn headers(&self, headers: &BTreeMap<String, String>) -> Result<HeaderMap, WebConfigError> {

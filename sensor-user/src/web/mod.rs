@@ -15,6 +15,7 @@ mod page;
 mod routes;
 
 pub use config::WebConfigError;
+pub(crate) use config::own_certificate;
 
 use crate::exposition::{Closed, Exposition};
 use crate::status::Status;
@@ -74,7 +75,7 @@ impl Default for Limits {
             // Longer than any common scrape interval, so that a scraper need not connect anew.
             idle: Duration::from_secs(150),
             stall: Duration::from_secs(10),
-            request: Duration::from_secs(60),
+            request: Duration::from_mins(1),
         }
     }
 }

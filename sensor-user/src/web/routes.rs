@@ -110,6 +110,8 @@ impl Routes {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             response
+        } else if security.rate.as_ref().is_some_and(|rate| !rate.admits(Instant::now())) {
+            text(StatusCode::TOO_MANY_REQUESTS, "too many requests: rate_limit of --web.config.file\n")
         } else if !security.users.is_empty()
             && !self.authenticator.admits(&security.users, request.headers().get(AUTHORIZATION)).await
         {
