@@ -28,7 +28,7 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             let config = load(&RunArgs::from(&args))?;
             let endpoint = status::Endpoint {
                 address: config.listen[0].to_string(),
-                is_tls: config.web_config.is_some(),
+                web_config_file: config.web_config.clone(),
             };
             status::run(&endpoint, args.json)?;
         }

@@ -2,9 +2,11 @@
 
 pub mod apt;
 pub mod command;
+pub mod dashboards;
 pub mod demo;
 pub mod ebpf;
 pub mod geoip;
+pub mod history;
 pub mod lint;
 pub mod netns;
 pub mod origin;

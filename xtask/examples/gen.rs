@@ -1,0 +1,2 @@
+//! Runs the generator.
+fn main() -> anyhow::Result<()> { xtask::dashboards::generate(std::env::args().any(|a| a == "--check")) }
