@@ -1,2 +1,4 @@
 //! Runs the generator.
-fn main() -> anyhow::Result<()> { xtask::dashboards::generate(std::env::args().any(|a| a == "--check")) }
+fn main() -> anyhow::Result<()> {
+    xtask::dashboards::generate(std::env::args().any(|a| a == "--check"))
+}

@@ -157,7 +157,13 @@ impl Panel {
     }
 
     /// Bars of a table: one group for each `row`, one bar for each `column`.
-    pub(super) fn bars(title: &str, description: &str, expression: &str, (row, column): (&str, &str), stacking: &str) -> Self {
+    pub(super) fn bars(
+        title: &str,
+        description: &str,
+        expression: &str,
+        (row, column): (&str, &str),
+        stacking: &str,
+    ) -> Self {
         Self::new("barchart", title, description)
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
