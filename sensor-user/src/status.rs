@@ -530,4 +530,4 @@ pub(crate) fn spoken(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -186,6 +186,9 @@ impl Health {
         for closed in Closed::ALL {
             health.http_closed.with_label_values(&[closed.name()]);
         }
+        for handler in ["landing", "metrics", "status", "healthy", "ready", "none"] {
+            health.http_requests.with_label_values(&[handler, if handler == "none" { "404" } else { "200" }]);
+        }
         for reload in Reload::ALL {
             health.reload_failures.with_label_values(&[reload.name()]);
         }

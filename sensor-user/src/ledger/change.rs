@@ -42,7 +42,7 @@ pub(super) fn compute(
     let mut allowance = Allowance::new(budget, &day.sets);
     let mut lost = 0;
 
-    let v4 = gather(&observation.sources_v4, &mut countries, |src| locate.v4(src), |src| Some(src));
+    let v4 = gather(&observation.sources_v4, &mut countries, |src| locate.v4(src), Some);
     let mut numbers = Numbers::new(&day.sets, allowance);
     let v6 = gather(&observation.sources_v6, &mut countries, |src| locate.v6(src), |src| numbers.of(src));
     let Numbers { addresses, allowance: left, .. } = numbers;
@@ -67,10 +67,9 @@ pub(super) fn compute(
         }
     }
     for (key, members) in delta.v4.runs().chain(delta.v6.runs()) {
-        if key & SERVICE_BIT == 0 {
-            if let Some(slot) = Slot::from_index(key) {
-                *sources.entry(slot).or_default() += members.len() as u64;
-            }
+        // Keys of services and hosts are no slots.
+        if let Some(slot) = Slot::from_index(key) {
+            *sources.entry(slot).or_default() += members.len() as u64;
         }
     }
     let mut ports: Vec<(Slot, Tally)> = observation
@@ -181,7 +180,7 @@ impl Countries {
 struct Member {
     key: Key,
     /// What the set of `key` holds of this source.
-    member: u32,
+    id: u32,
     /// Where in the observation it stands.
     index: u32,
     country: u16,
@@ -224,7 +223,7 @@ fn gather<A: Copy + PartialEq>(
             }
             gathered.members.push(Member {
                 key: key_of(count.target),
-                member: member.unwrap_or(0),
+                id: member.unwrap_or(0),
                 index,
                 country,
                 lost: member.is_none(),
@@ -271,7 +270,7 @@ impl<'a> Numbers<'a> {
 /// Sorts the pairs by target, marks those that are new today and lists them in `fresh`; returns how
 /// many are new but do not fit.
 fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
-    members.sort_unstable_by_key(|it| (u64::from(it.key) << 32) | u64::from(it.member));
+    members.sort_unstable_by_key(|it| (u64::from(it.key) << 32) | u64::from(it.id));
     let mut lost = 0;
     for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
         let key = of_target[0].key;
@@ -279,12 +278,12 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
         for it in of_target.iter_mut() {
             if it.lost {
                 lost += 1;
-            } else if known.is_none_or(|known| !known.contains(it.member)) {
-                it.fresh = allowance.member(key, it.member);
+            } else if known.is_none_or(|known| !known.contains(it.id)) {
+                it.fresh = allowance.member(key, it.id);
                 lost += u64::from(!it.fresh);
             }
         }
-        fresh.push(key, of_target.iter().filter(|it| it.fresh).map(|it| it.member));
+        fresh.push(key, of_target.iter().filter(|it| it.fresh).map(|it| it.id));
     }
     lost
 }

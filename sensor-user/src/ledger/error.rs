@@ -57,7 +57,7 @@ pub enum LedgerError {
         /// Highest version known here.
         known: i64,
     },
-    /// Another program's SQLite database.
+    /// Another program's `SQLite` database.
     #[error("ledger {}: a database of another program; move it away, or give another --state-dir", path.display())]
     Foreign {
         /// The file.
@@ -92,7 +92,7 @@ pub enum LedgerError {
         path: PathBuf,
         /// What was being done.
         action: &'static str,
-        /// What SQLite says.
+        /// What `SQLite` says.
         #[source]
         source: rusqlite::Error,
     },
@@ -106,18 +106,18 @@ pub enum LedgerError {
         path: PathBuf,
         /// What was being done.
         action: &'static str,
-        /// What SQLite says.
+        /// What `SQLite` says.
         #[source]
         source: rusqlite::Error,
     },
-    /// Anything else that SQLite reports.
+    /// Anything else that `SQLite` reports.
     #[error("ledger {}: {action} failed", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What was being done.
         action: &'static str,
-        /// What SQLite says.
+        /// What `SQLite` says.
         #[source]
         source: rusqlite::Error,
     },
@@ -130,7 +130,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Names what SQLite reports for `path` while `action`.
+    /// Names what `SQLite` reports for `path` while `action`.
     pub(super) fn sqlite(path: &std::path::Path, action: &'static str, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! The ledger: from observations to days, hours, cumulative sources and counters, in SQLite.
+//! The ledger: from observations to days, hours, cumulative sources and counters, in `SQLite`.
 //!
 //! [`Ledger::fold`] takes in one observation. It computes what changes without any input or output,
 //! writes that in one transaction together with the generation's number, and only then changes what
@@ -11,6 +11,12 @@
 //! and local day; the sets that know this are kept for the three days used last, so that a clock that
 //! steps back by hours (or a zone in which local time goes back over midnight) neither counts twice
 //! nor loses. The counters follow the order of the folds and never go down.
+//!
+//! # Which ports have series
+//!
+//! Configured ports always; others while there are places, the last of which only truly busy ports
+//! get (`--max-ports`, `--feature-ports`). A port that gets its series begins there at zero with what
+//! comes from then on; what it had before stays with the rest of its transport.
 //!
 //! # What is kept
 //!
@@ -92,7 +98,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The directory is missing, locked by another process or not writable; the ledger was written
-    /// by a newer release or another program; SQLite fails.
+    /// by a newer release or another program; `SQLite` fails.
     pub fn open(state_dir: &Path, settings: Settings) -> Result<Self, LedgerError> {
         let (store, state) = Store::open(state_dir)?;
         Ok(Self::with(store, state, settings))
@@ -102,7 +108,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// SQLite fails.
+    /// `SQLite` fails.
     pub fn in_memory(settings: Settings) -> Result<Self, LedgerError> {
         let (store, state) = Store::in_memory()?;
         Ok(Self::with(store, state, settings))
@@ -169,12 +175,12 @@ impl Ledger {
         };
         self.store.commit(&entry, deltas)?;
         let committed = begin.elapsed();
-        self.state.apply(loaded, change, generation, observation.at, released);
+        self.state.apply(loaded, &change, generation, observation.at, released);
         tracing::debug!(
             generation,
             compute = ?computed,
-            commit = ?(committed - computed),
-            apply = ?(begin.elapsed() - committed),
+            commit = ?committed.checked_sub(computed).unwrap(),
+            apply = ?begin.elapsed().checked_sub(committed).unwrap(),
             "observation is in the ledger"
         );
         Ok(Folded::Taken { day: moment.day, hour: moment.hour })

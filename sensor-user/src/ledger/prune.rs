@@ -56,9 +56,26 @@ pub(super) fn give_back_space(connection: &Connection) {
     let free = connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, u32>(0));
     // Some are left for the next fold.
     if free.is_ok_and(|free| free > 2 * PAGES) {
-        let result = connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"));
+        // One step for each page.
+        let result =
+            connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES})")).and_then(|mut statement| {
+                let mut rows = statement.query([])?;
+                while rows.next()?.is_some() {}
+                Ok(())
+            });
         if let Err(error) = result {
             tracing::debug!(%error, "ledger: free pages not given back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DAY_TABLES;
+    use crate::ledger::series::KINDS;
+
+    #[test]
+    fn every_kind_of_series_has_its_day_table() {
+        assert_eq!(DAY_TABLES.map(|(kind, ..)| kind), KINDS);
     }
 }

@@ -8,6 +8,7 @@ use super::verify::{self, Verification};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OpenFlags};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ impl Reader {
     /// # Errors
     ///
     /// There is no ledger, it was written by a newer release or another program, it is corrupt, or
-    /// SQLite fails.
+    /// `SQLite` fails.
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         std::fs::metadata(state_dir)
             .map_err(|source| LedgerError::StateDir { path: state_dir.to_owned(), source })?;
@@ -115,9 +116,12 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         let mut uri = String::from("file:");
         for octet in path.as_os_str().as_encoded_bytes() {
             match octet {
-                b'?' | b'#' | b'%' => uri.push_str(&format!("%{octet:02x}")),
-                0x21..=0x7e => uri.push(char::from(*octet)),
-                _ => uri.push_str(&format!("%{octet:02x}")),
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                    uri.push(char::from(*octet));
+                }
+                _ => {
+                    let _ = write!(uri, "%{octet:02x}");
+                }
             }
         }
         uri.push_str("?immutable=1");

@@ -170,7 +170,7 @@ impl State {
     pub(super) fn apply(
         &mut self,
         loaded: Option<Day>,
-        change: Change,
+        change: &Change,
         generation: u64,
         at: Timestamp,
         released: &[SeriesKey],
@@ -247,7 +247,8 @@ impl Promoted {
         let configured: BTreeSet<Slot> = settings.features.iter().copied().collect();
         let newcomers = with_accesses().filter(|(slot, _)| !features.contains(slot));
         let taken = features.difference(&configured).count();
-        let featured = choose(newcomers.map(weigh).collect(), settings.feature_ports, taken, Reserve::Half);
+        let with_detail =
+            choose(newcomers.map(weigh).collect(), settings.feature_ports, taken, Reserve::Half);
 
         let own = &state.totals.backscatter;
         let newcomers = observation
@@ -265,7 +266,7 @@ impl Promoted {
 
         Self {
             ports: chosen.into_iter().collect(),
-            features: featured.into_iter().collect(),
+            features: with_detail.into_iter().collect(),
             backscatter: answered.into_iter().collect(),
         }
     }

@@ -27,7 +27,7 @@ const APPLICATION_ID: i64 = 0x5445_4954;
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 /// Deltas of a day before they are put together into one.
 const COMPACT_AFTER: u64 = 4096;
-/// Octets of a part of a delta before compression, well below SQLite's bound for one value.
+/// Octets of a part of a delta before compression, well below `SQLite`'s bound for one value.
 const PART: usize = 16 << 20;
 /// Days whose source sets are kept: a clock that steps back finds them again.
 const SET_DAYS: i64 = 3;
@@ -746,7 +746,7 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
         let (id, kind, labels): (i64, String, String) = row
             .try_into()
             .map_err(fail)
-            .and_then(|(id, kind, labels, _, _): (i64, String, String, i64, i64)| Ok((id, kind, labels)))?;
+            .map(|(id, kind, labels, _, _): (i64, String, String, i64, i64)| (id, kind, labels))?;
         let value: Pair =
             [row.get::<_, i64>(3).map_err(fail)? as u64, row.get::<_, i64>(4).map_err(fail)? as u64];
         let series = Series::parse(&kind, &labels)

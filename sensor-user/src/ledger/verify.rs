@@ -136,7 +136,7 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<Verificatio
     }
     match store::load(&snapshot, path) {
         Ok(_) => {
-            verification.check(None, "the counters have their checksum, the sets theirs", true, String::new)
+            verification.check(None, "the counters have their checksum, the sets theirs", true, String::new);
         }
         Err(LedgerError::Corrupt { reason, .. }) => {
             verification.check(None, "the counters have their checksum, the sets theirs", false, || reason);

@@ -253,7 +253,9 @@ pub fn run(endpoint: &Endpoint, json: bool) -> Result<(), StatusError> {
         writeln!(out, "{}", text.trim_end())
     } else {
         let is_terminal = out.is_terminal();
-        write!(out, "{}", render(&status, is_terminal, width(is_terminal)))
+        // https://no-color.org
+        let is_rich = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        write!(out, "{}", render(&status, is_rich, width(is_terminal)))
     };
     match written.and_then(|()| out.flush()) {
         // Whoever reads has seen enough: `teiten status | head`.

@@ -281,10 +281,12 @@ async fn accept(
                 let place = table.enter(Peer::of(address), Instant::now());
                 connections.spawn(serve(stream, place, Arc::clone(&service), is_ending.clone()));
             }
+            // The client has gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // The client went away, or descriptors are short: some may be free in a moment.
+                // Descriptors or memory are short: some may be free in a moment.
                 tracing::warn!(error = &error as &dyn std::error::Error, "accept an HTTP connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }

@@ -25,7 +25,7 @@ table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th{font-weight:400;color:var(--dim);text-align:left}\
 th,td{padding:.2rem .5rem;border-bottom:1px solid var(--line)}\
 .n{text-align:right;white-space:nowrap}\
-.share{background:linear-gradient(var(--bar),var(--bar)) no-repeat 0 50%/calc(var(--share)*1%) 70%}\
+.share{min-width:7rem;background:linear-gradient(var(--bar),var(--bar)) no-repeat 0 50%/calc(var(--share)*1%) 70%}\
 .hours{display:flex;align-items:flex-end;gap:2px;height:8rem}\
 .hours div{flex:1;display:flex;flex-direction:column;justify-content:flex-end;height:100%;\
 font-size:.7rem;text-align:center;color:var(--dim)}\
@@ -253,4 +253,43 @@ fn loss(status: &Status, out: &mut String) -> fmt::Result {
     }
     out.push_str("</section>");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{info, status_with};
+
+    #[test]
+    fn names_and_notes_cannot_become_markup() {
+        let mut info = info();
+        let evil = "</title><script>alert('1')</script>&";
+        info.sensor = evil.to_owned();
+        info.interfaces = vec![evil.to_owned()];
+        let mut status = status_with(&info, &[evil.to_owned()]);
+        if let Some(today) = &mut status.today {
+            today.ports[0].name = Some(evil.to_owned());
+            today.countries[0].country = evil.to_owned();
+        }
+        let page = render(&status);
+        assert!(!page.contains("<script"), "{page}");
+        let escaped = "&lt;/title&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;";
+        // Title, heading, interface, note, port and country.
+        assert_eq!(page.matches(escaped).count(), 6, "{page}");
+    }
+
+    #[test]
+    fn what_is_wrong_stands_out() {
+        let mut status = status_with(&info(), &[]);
+        assert!(render(&status).contains("<span class=\"good\">● up</span>"));
+        // 200 accesses of the example lost their source.
+        assert!(
+            render(&status).contains("<p class=\"bad\">200 accesses counted by port without their source")
+        );
+        status.up = false;
+        status.identities[0].holds = false;
+        let page = render(&status);
+        assert!(page.contains("<span class=\"bad\">● down</span>"), "{page}");
+        assert!(page.contains("<p class=\"bad\">fails: sum(teiten_accesses_total)"), "{page}");
+    }
 }

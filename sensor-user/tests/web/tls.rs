@@ -1,6 +1,6 @@
 //! `--web.config.file`: TLS, client certificates and passwords, against clients of all kinds.
 
-use crate::support::{Answer, Serving, accesses, config};
+use crate::support::{Answer, Serving, accesses, config, large};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Empty};
@@ -140,6 +140,36 @@ fn metrics_over_tls_with_http_1_and_http_2() {
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert!(body.ends_with(b"\n") && body.len() > 1_000);
         }
+    });
+    serving.until("the scrape is noted", |serving| !serving.exposition.due(later()).is_empty());
+}
+
+#[test]
+fn a_stream_that_the_scraper_resets_is_no_scrape() {
+    let authority = Authority::new();
+    let serving = authority.serve(TLS);
+    serving.exposition.update(large());
+    let later = || Instant::now() + Duration::from_secs(75);
+    serving.run(async {
+        let stream = connect(&serving, authority.client(None, &[b"h2"])).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(100_000)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let request = || {
+            http::Request::get("https://sensor.example/metrics").body(Empty::<bytes::Bytes>::new()).unwrap()
+        };
+        let mut broken_off = sender.send_request(request()).await.unwrap();
+        broken_off.body_mut().frame().await.unwrap().unwrap();
+        drop(broken_off);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(serving.exposition.due(later()), []);
+
+        // The connection is as good as before, and so is a whole answer.
+        let whole = sender.send_request(request()).await.unwrap();
+        assert!(whole.into_body().collect().await.unwrap().to_bytes().len() > 1_000_000);
     });
     serving.until("the scrape is noted", |serving| !serving.exposition.due(later()).is_empty());
 }

@@ -223,6 +223,31 @@ impl Expectation {
         }
     }
 
+    /// Takes in everything of `other`, of the same observation day.
+    pub fn merge(&mut self, other: Self) {
+        for (class, volume) in other.classes {
+            let sum = self.classes.entry(class).or_default();
+            sum.packets += volume.packets;
+            sum.bytes += volume.bytes;
+        }
+        let ports = [
+            (&mut self.accesses, other.accesses),
+            (&mut self.backscatter, other.backscatter),
+            (&mut self.services, other.services),
+        ];
+        for (sums, counts) in ports {
+            for (port, count) in counts {
+                *sums.entry(port).or_default() += count;
+            }
+        }
+        for (tool, count) in other.tools {
+            *self.tools.entry(tool).or_default() += count;
+        }
+        self.sources.extend(other.sources);
+        self.hosts.extend(other.hosts);
+        self.service_sources.extend(other.service_sources);
+    }
+
     /// Packets of `class`.
     pub fn packets(&self, class: Class) -> u64 {
         self.classes.get(&class).map_or(0, |volume| volume.packets)

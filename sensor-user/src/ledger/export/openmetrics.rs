@@ -5,6 +5,9 @@
 //! an instant query always finds a sample within Prometheus' lookback of five minutes. A series
 //! begins with a 0 at the start of the hour in which it was born. Hours that were not observed have
 //! no samples, as with a target that is down.
+//!
+//! promtool reads the whole input once for every two hours in it, so a long gap is filled fastest day
+//! by day. Where one day ends and the next begins both have the same sample.
 
 use super::super::error::LedgerError;
 use super::super::moment::day_number;
@@ -16,8 +19,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
 
-/// Seconds between samples.
-const STEP: i64 = 240;
+/// Seconds between samples, at most: Prometheus' default lookback.
+const STEP: i64 = 300;
 
 /// The value of a metric within a series.
 #[derive(Clone, Copy)]
@@ -217,7 +220,7 @@ fn label_set(series: &Series, sensor: &str) -> String {
     let mut labels: Vec<(&str, &str)> = vec![("job", "teiten"), ("sensor", sensor)];
     match series {
         Series::Group(name, country) => {
-            labels.extend([("group", name.as_str()), ("country", country.label())])
+            labels.extend([("group", name.as_str()), ("country", country.label())]);
         }
         _ => labels.extend(label_names(series).iter().copied().zip(values.split(','))),
     }

@@ -58,7 +58,7 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor
 #[test]
 fn parquet_holds_the_same_table() {
     let ledger = two_days();
-    let lines = exported(&ledger, Format::Csv, &ALL).iter().filter(|octet| **octet == b'\n').count();
+    let csv = String::from_utf8(exported(&ledger, Format::Csv, &ALL)).unwrap();
     let parquet = exported(&ledger, Format::Parquet, &ALL);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), parquet).unwrap();
@@ -76,7 +76,7 @@ fn parquet_holds_the_same_table() {
             }
         }
     }
-    assert_eq!((rows, sip), (lines - 1, tally(6, 3)));
+    assert_eq!((rows, sip), (csv.lines().count() - 1, tally(6, 3)));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn openmetrics_gives_each_counter_as_it_stood_at_every_hour() {
     let series = "teiten_accesses_total{job=\"teiten\",sensor=\"test\",transport=\"udp\",port=\"5060\"} ";
     let samples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(series)).collect();
     // 14:00 UTC is 1278597600. The last observation is at 15:00:00, in the second hour.
-    let mut expected: Vec<String> = (0..15).map(|n| format!("0 {}", 1_278_597_600 + n * 240)).collect();
+    let mut expected: Vec<String> = (0..12).map(|n| format!("0 {}", 1_278_597_600 + n * 300)).collect();
     expected.extend(["4 1278601200".to_owned(), "6 1278601201".to_owned()]);
     assert_eq!(samples, expected);
     // A range that begins later begins with what was there.

@@ -80,16 +80,18 @@ fn small_ledger(directory: &Path) {
     fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 77), burst("2001:db8::5", SIP, 1)])).unwrap();
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
-    let flips: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("header", |file| file[3] ^= 0x20),
         ("cut short", |file| file.truncate(file.len() / 2)),
         ("nothing of it", |file| file.fill(0x55)),
         ("a counter's label", |file| flip(file, b"porttcp,445", 9)),
         ("the source sets", |file| flip(file, &[0x28, 0xb5, 0x2f, 0xfd], 12)),
     ];
-    for (what, damage) in flips {
+    for (what, damage) in damages {
         let directory = tempfile::tempdir().unwrap();
         small_ledger(directory.path());
         let path = directory.path().join(LEDGER_FILE);
@@ -291,6 +293,32 @@ fn days_beyond_those_to_keep_go_and_are_carried() {
     fold(&mut ledger, &noon(41, 39, &[])).unwrap();
     fold(&mut ledger, &noon(42, 39, &[])).unwrap();
     assert_eq!(ledger.days().unwrap().len(), 1);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn space_that_is_no_longer_needed_goes_back_to_the_file_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    for day in 0..10 {
+        let scan: Vec<Burst> =
+            (0..60_000).map(|port| burst("192.0.2.5", Slot::new(Transport::Udp, port), 1)).collect();
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &scan)).unwrap();
+    }
+    let pages = |ledger: &Ledger, what: &str| -> i64 {
+        ledger.store.connection().unwrap().pragma_query_value(None, what, |row| row.get(0)).unwrap()
+    };
+    let before = pages(&ledger, "page_count");
+    ledger.reconfigure(Settings { keep_days: 1, ..settings("UTC") });
+    for generation in 11..40 {
+        fold(&mut ledger, &noon(generation, 9, &[])).unwrap();
+    }
+    let (after, free) = (pages(&ledger, "page_count"), pages(&ledger, "freelist_count"));
+    // Nine days of ten are gone; a thousand free pages may stay for what comes.
+    assert!(
+        free <= 1024 && after <= before / 10 + 1024 + 200,
+        "{before} pages, then {after}, {free} of them free"
+    );
     assert_verified(&ledger);
 }
 
