@@ -42,8 +42,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.add(12, 8, Panel::lines(l.t("Drain duration, 99th percentile", "集計時間（99パーセンタイル）"), l.t("From the swap of the maps to the commit of the ledger.", "マップの切り替えから台帳への書き込みまでの時間。"))
         .query(Run::Range, &format!("histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))", raw("teiten_drain_duration_seconds_bucket")), "{{sensor}}").unit("s", 3));
     layout.add(12, 8, Panel::lines(l.t("Age of the last drain", "最後の集計からの経過時間"), l.t("Falls below 0 when the sensor's clock is ahead.", "観測点の時計が進んでいると負になる。"))
-        .query(Run::Range, &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")), "{{sensor}}").unit("s", 0)
-        .defaults(json!({ "custom": { "axisSoftMin": null } })));
+        .query(Run::Range, &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")), "{{sensor}}").unit("s", 0));
     layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
         .query(Run::Instant, &format!("time() - max by (sensor) ({})", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
         .defaults(json!({ "min": 0, "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 7_776_000, "color": "orange" }] } }))
