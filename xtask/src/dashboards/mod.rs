@@ -1,5 +1,6 @@
 //! Generates what `grafana/` holds: the dashboards in two languages and the recording rules.
 
+pub mod lint;
 mod monthly;
 mod panels;
 mod port;

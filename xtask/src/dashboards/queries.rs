@@ -101,6 +101,15 @@ impl Counter {
         self.months_before(by, "27d")
     }
 
+    /// The sum of the five months before the range and the range itself.
+    pub(super) fn six_months_sum(self, by: &str) -> String {
+        format!(
+            "sum by ({by}) (last_over_time({}[125d] @ ${{__from:date:seconds}} offset -2h) or sum_over_time({}[${{__range_s}}s] {TO} offset -2h))",
+            self.series("month", ""),
+            self.series("day", "")
+        )
+    }
+
     /// The five months before the range and the range itself, label `month`.
     pub(super) fn six_months(self, by: &str) -> String {
         let month_by = if by.is_empty() { "month".to_owned() } else { format!("month, {by}") };
