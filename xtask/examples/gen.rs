@@ -1,8 +1,4 @@
 //! Runs the generator.
-<<<<<<< HEAD
-fn main() -> anyhow::Result<()> {
-    xtask::dashboards::generate(std::env::args().any(|a| a == "--check"))
-=======
 use xtask::history::{Report, prometheus};
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().collect();
@@ -15,5 +11,4 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     xtask::dashboards::generate(args.iter().any(|a| a == "--check"))
->>>>>>> grafana
 }

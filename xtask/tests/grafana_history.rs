@@ -26,7 +26,13 @@ fn variables(uid: &str, report: Report) -> Vec<(&'static str, &'static str)> {
         (Report::July2010, true) => ("udp", "5060"),
         _ => ("tcp", "445"),
     };
-    vec![("sensor", ".*"), ("transport", featured.0), ("port", featured.1), ("group", "messenger"), ("country", "CN")]
+    vec![
+        ("sensor", ".*"),
+        ("transport", featured.0),
+        ("port", featured.1),
+        ("group", "messenger"),
+        ("country", "CN"),
+    ]
 }
 
 fn number(result: &[Value]) -> f64 {
@@ -57,14 +63,22 @@ impl History {
 
     fn run(&self, title: &str) -> Vec<Value> {
         let query = self.panel("teiten-monthly-en", title);
-        query.run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report)).expect("an answer").0
+        query
+            .run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report))
+            .expect("an answer")
+            .0
     }
 
     /// Label `name` and value of each row.
     fn amounts(&self, title: &str) -> Vec<(String, f64)> {
         self.run(title)
             .iter()
-            .map(|row| (row["metric"]["name"].as_str().expect("a name").to_owned(), number(std::slice::from_ref(row))))
+            .map(|row| {
+                (
+                    row["metric"]["name"].as_str().expect("a name").to_owned(),
+                    number(std::slice::from_ref(row)),
+                )
+            })
             .collect()
     }
 
@@ -81,7 +95,12 @@ impl History {
             }
             for query in queries(dashboard) {
                 let (result, took) = query.run(&self.server, range, &variables).expect("an answer");
-                assert!(!result.is_empty(), "no data: {} {}", query.name, query.interpolate(range, &variables));
+                assert!(
+                    !result.is_empty(),
+                    "no data: {} {}",
+                    query.name,
+                    query.interpolate(range, &variables)
+                );
                 // The first run also reads the blocks from disk; the faster of two is the query.
                 let took = took.min(query.run(&self.server, range, &variables).expect("an answer").1);
                 if took > slowest.0 {
@@ -149,10 +168,18 @@ impl History {
                 assert_eq!(sum as u64, total, "{title} in {label}");
             }
         }
-        let hours: f64 = self.run("Accesses by hour of day, this month").iter().map(|r| number(std::slice::from_ref(r))).sum();
+        let hours: f64 = self
+            .run("Accesses by hour of day, this month")
+            .iter()
+            .map(|r| number(std::slice::from_ref(r)))
+            .sum();
         assert_eq!(hours as u64, last.accesses);
         let six: u64 = self.report.months().iter().map(|m| m.accesses).sum();
-        let hours: f64 = self.run("Accesses by hour of day, six months").iter().map(|r| number(std::slice::from_ref(r))).sum();
+        let hours: f64 = self
+            .run("Accesses by hour of day, six months")
+            .iter()
+            .map(|r| number(std::slice::from_ref(r)))
+            .sum();
         assert_eq!(hours as u64, six);
     }
 }

@@ -345,13 +345,10 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
         ),
     ] {
         let months = counter.six_months(PORT);
-<<<<<<< HEAD
         let rank = format!(
-            "topk({PORTS}, sum by ({PORT}) ({months}) unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
+            "topk({PORTS}, {} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))",
+            counter.six_months_sum(PORT)
         );
-=======
-        let rank = format!("topk({PORTS}, {} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))", counter.six_months_sum(PORT));
->>>>>>> grafana
         let expression = top(&months, &rank, PORT, "month", &|e| named(e), other);
         layout.add(
             12,
@@ -394,24 +391,19 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
 fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
     layout.row(l.t("4. Hour of day, and regions by port", "4. その他の統計情報"));
     let sorted = json!({ "sort": [{ "field": "hour\\name", "desc": false }] });
-<<<<<<< HEAD
-    let ranked = |amount: &str, sum: &str| {
-        let rank = format!(
-            "topk({PORTS}, sum by ({PORT}) ({sum}) unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
-        );
-=======
     // Ports are ranked by their own counter, which has far fewer series than ports by hour.
     let ranked = |amount: &str, ports: &str| {
-        let rank = format!("topk({PORTS}, {ports} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))");
->>>>>>> grafana
+        let rank = format!(
+            "topk({PORTS}, {ports} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
+        );
         format!("sort_desc({})", top(amount, &rank, PORT, "hour", &|e| named(e), other))
     };
     let six = PORT_HOUR_ACCESSES.six_months_sum("transport, port, hour");
     let month = PORT_HOUR_ACCESSES.total("transport, port, hour", "");
-<<<<<<< HEAD
-    for (amount, title, figure) in [
+    for (amount, ports, title, figure) in [
         (
             six,
+            PORT_ACCESSES.six_months_sum(PORT),
             l.t("Accesses by hour of day, six months", "時間帯別アクセス数（6か月）"),
             l.t(
                 "Local hours of the sensors; figure 4.1.1 of 2005-11.",
@@ -420,6 +412,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         ),
         (
             month,
+            PORT_ACCESSES.total(PORT, ""),
             l.t("Accesses by hour of day, this month", "時間帯別アクセス数（今月）"),
             l.t(
                 "Local hours of the sensors; figure 4.1.2 of 2005-11.",
@@ -430,16 +423,9 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         layout.add(
             12,
             10,
-            Panel::bars(title, figure, &ranked(&amount, &amount), ("hour", "name"), "normal")
+            Panel::bars(title, figure, &ranked(&amount, &ports), ("hour", "name"), "normal")
                 .transform("sortBy", sorted.clone()),
         );
-=======
-    for (amount, ports, title, figure) in [
-        (six, PORT_ACCESSES.six_months_sum(PORT), l.t("Accesses by hour of day, six months", "時間帯別アクセス数（6か月）"), l.t("Local hours of the sensors; figure 4.1.1 of 2005-11.", "観測点の現地時刻による。2005年11月の図4.1.1に相当する。")),
-        (month, PORT_ACCESSES.total(PORT, ""), l.t("Accesses by hour of day, this month", "時間帯別アクセス数（今月）"), l.t("Local hours of the sensors; figure 4.1.2 of 2005-11.", "観測点の現地時刻による。2005年11月の図4.1.2に相当する。")),
-    ] {
-        layout.add(12, 10, Panel::bars(title, figure, &ranked(&amount, &ports), ("hour", "name"), "normal").transform("sortBy", sorted.clone()));
->>>>>>> grafana
     }
     let countries = top_countries(COUNTRY_ACCESSES, COUNTRIES);
     let ports = format!("topk({PORTS}, {})", PORT_COUNTRY_ACCESSES.total(PORT, ""));
@@ -477,12 +463,9 @@ fn explanations(l: Language, layout: &mut Layout) {
 pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
     let amount = format!("({} and on ({PORT}) {rank})", PORT_ACCESSES.total(PORT, ""));
     let info = r#"max by (transport, port, service, description) (label_replace(last_over_time(teiten_port_info[3h] @ ${__to:date:seconds} offset -2h), "service", "$1", "name", "(.*)"))"#;
-<<<<<<< HEAD
-    let accesses =
-        named(&format!("({amount} * on ({PORT}) group_left (service, description) {info} or {amount})"));
-=======
-    let accesses = named(&format!("({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"));
->>>>>>> grafana
+    let accesses = named(&format!(
+        "({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"
+    ));
     let sources = named(&format!("({} and on ({PORT}) {rank})", PORT_SOURCES.total(PORT, "")));
     let mut description = vec![
         ("custom.width", json!(900)),

@@ -94,7 +94,6 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .query(Run::Daily, &HOSTS.daily("", ""), l.t("Unique hosts", "ユニークホスト数")),
     );
     layout.row(l.t("Packets, loss and drain", "パケットと損失、集計"));
-<<<<<<< HEAD
     layout.add(
         12,
         8,
@@ -150,17 +149,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")),
             "{{sensor}}",
         )
-        .unit("s", 0)
-        .defaults(json!({ "custom": { "axisSoftMin": null } })),
+        .unit("s", 0),
     );
-=======
-    layout.add(12, 8, Panel::daily_bars(l.t("Packets by class, daily", "種別ごとのパケット数（日別）"), l.t("Every packet that the program saw, once.", "プログラムが見た全パケットの分類。"), &CLASSES.daily("class", ""), "{{class}}"));
-    layout.add(12, 8, Panel::daily_bars(l.t("Sources not kept, daily", "記録できなかった発信元（日別）"), l.t("Accesses counted by port whose source found no room; 0 is normal.", "ポート別には数えたが発信元を記録できなかったアクセス。通常は0。"), &OVERFLOW.daily("sensor", ""), "{{sensor}}"));
-    layout.add(12, 8, Panel::lines(l.t("Drain duration, 99th percentile", "集計時間（99パーセンタイル）"), l.t("From the swap of the maps to the commit of the ledger.", "マップの切り替えから台帳への書き込みまでの時間。"))
-        .query(Run::Range, &format!("histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))", raw("teiten_drain_duration_seconds_bucket")), "{{sensor}}").unit("s", 3));
-    layout.add(12, 8, Panel::lines(l.t("Age of the last drain", "最後の集計からの経過時間"), l.t("Falls below 0 when the sensor's clock is ahead.", "観測点の時計が進んでいると負になる。"))
-        .query(Run::Range, &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")), "{{sensor}}").unit("s", 0));
->>>>>>> grafana
     layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
         .query(Run::Instant, &format!("time() - max by (sensor) ({})", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
         .defaults(json!({ "min": 0, "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 7_776_000, "color": "orange" }] } }))

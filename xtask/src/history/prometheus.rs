@@ -81,7 +81,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         // SAFETY of the pid: the child is not yet reaped, so the number is still its own.
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
         }
         let _ = self.child.wait();
     }
@@ -111,7 +112,11 @@ impl Server {
         let server = Self { child, port, data };
         let deadline = Instant::now() + Duration::from_secs(60);
         while get(port, "/-/ready").map_or(true, |(status, _)| status != 200) {
-            ensure!(Instant::now() < deadline, "prometheus did not become ready; see {}/prometheus.log", directory.display());
+            ensure!(
+                Instant::now() < deadline,
+                "prometheus did not become ready; see {}/prometheus.log",
+                directory.display()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(server)
@@ -131,7 +136,10 @@ impl Server {
     /// When Prometheus refuses the query.
     pub fn range(&self, query: &str, start: i64, end: i64, step: i64) -> anyhow::Result<Vec<Value>> {
         let (start, end, step) = (start.to_string(), end.to_string(), step.to_string());
-        self.query("/api/v1/query_range", &[("query", query), ("start", &start), ("end", &end), ("step", &step)])
+        self.query(
+            "/api/v1/query_range",
+            &[("query", query), ("start", &start), ("end", &end), ("step", &step)],
+        )
     }
 
     fn query(&self, path: &str, form: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
@@ -194,7 +202,12 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
 ///
 /// # Errors
 /// When a rule does not evaluate.
-pub fn evaluate(server: &Server, rules: &[&Rule], (start, end, step): (i64, i64, i64), out: &mut dyn std::io::Write) -> anyhow::Result<usize> {
+pub fn evaluate(
+    server: &Server,
+    rules: &[&Rule],
+    (start, end, step): (i64, i64, i64),
+    out: &mut dyn std::io::Write,
+) -> anyhow::Result<usize> {
     let mut samples = 0;
     for rule in rules {
         for series in server.range(&rule.expr, start, end, step)? {
@@ -234,9 +247,11 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
 
     let grafana = crate::dashboards::directory().join("prometheus");
     let zone = rules(&grafana.join("rules/teiten-zone.yml"))?;
-    let (sensors, zones): (Vec<&Rule>, Vec<&Rule>) = zone.iter().partition(|r| r.record.starts_with("sensor:"));
+    let (sensors, zones): (Vec<&Rule>, Vec<&Rule>) =
+        zone.iter().partition(|r| r.record.starts_with("sensor:"));
     let day = rules(&grafana.join("backfill/teiten-day.yml"))?;
-    let (midnights, days): (Vec<&Rule>, Vec<&Rule>) = day.iter().partition(|r| r.record.ends_with(":midnight"));
+    let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
+        day.iter().partition(|r| r.record.ends_with(":midnight"));
     let month = rules(&grafana.join("rules/teiten-month.yml"))?;
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
