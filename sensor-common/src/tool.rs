@@ -3,9 +3,10 @@
 //! - `ZMap` sends IP identification 54321 ([ZMap, `module_tcp_synscan.c`]; Durumeric, Wustrow,
 //!   Halderman, "ZMap: Fast Internet-wide Scanning and Its Security Applications", USENIX Security
 //!   2013).
-//! - masscan sends IP identification = destination address ^ destination port ^ sequence number,
-//!   folded to 16 bits (Durumeric, Bailey, Halderman, "An Internet-Wide View of Internet-Wide
-//!   Scanning", USENIX Security 2014, section 3.1).
+//! - masscan sends IP identification = destination address ^ destination port ^ sequence number, of
+//!   which 16 bits remain, the low ones (Durumeric, Bailey, Halderman, "An Internet-Wide View of
+//!   Internet-Wide Scanning", USENIX Security 2014, section 3.1; so seen on the wire from masscan
+//!   1.3.2).
 //! - Mirai sends sequence number = destination address (Antonakakis et al., "Understanding the
 //!   Mirai Botnet", USENIX Security 2017, section 4.1).
 //!
@@ -60,12 +61,12 @@ impl Tool {
             return Some(Self::Other);
         };
         let dst = u32::from_be_bytes(dst);
-        let folded = dst ^ u32::from(packet.port) ^ packet.sequence;
+        let mixed = dst ^ u32::from(packet.port) ^ packet.sequence;
         Some(if packet.sequence == dst {
             Self::Mirai
         } else if packet.identification == 54_321 {
             Self::Zmap
-        } else if packet.identification == (folded ^ (folded >> 16)) as u16 {
+        } else if packet.identification == mixed as u16 {
             Self::Masscan
         } else {
             Self::Other

@@ -12,7 +12,7 @@ use xtask::traffic::{Carry, Link, Mix, Port, Sender, Site, Tagging, Transport, T
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Enough series for every port there is.
-const ALL_PORTS: [&str; 4] = ["--max-ports", "200000", "--series-hold", "0s"];
+const ALL_PORTS: [&str; 4] = ["--max-ports", "197376", "--series-hold", "0s"];
 
 fn configured(site: Site) -> Site {
     Site {
