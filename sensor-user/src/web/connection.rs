@@ -439,7 +439,9 @@ mod tests {
         let (table, now) = (Table::new(2), Instant::now());
         let [stalled, lively] = [now, now].map(|now| table.enter(peer("192.0.2.1"), now).unwrap());
         let mut requests = [stalled.connection.begin(now), lively.connection.begin(now)];
-        requests.iter_mut().for_each(|request| request.answered(now));
+        for request in &mut requests {
+            request.answered(now);
+        }
         lively.connection.progress().since = now + SECOND;
         let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND).unwrap();
         assert!(is_evicted(&stalled));
@@ -475,7 +477,7 @@ mod tests {
     fn nobody_has_to_leave_who_has_only_just_come_in() {
         let (table, now) = (Table::new(1), Instant::now());
         let first = table.enter(peer("192.0.2.1"), now).unwrap();
-        let too_soon = now + MIN_STAY - Duration::from_nanos(1);
+        let too_soon = now + Duration::from_millis(249);
         assert_eq!(table.enter(peer("192.0.2.2"), too_soon).err(), Some(now + MIN_STAY));
         assert!(!is_evicted(&first));
         table.enter(peer("192.0.2.2"), now + MIN_STAY).unwrap();

@@ -106,15 +106,14 @@ impl Routes {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let handler = handler_name(request.uri().path());
         let security = self.security(Instant::now());
-        let mut response = match self.refusal(&request, &security).await {
-            Some(refusal) => refusal,
-            None => {
-                // The body means nothing to any of the routes and is never read.
-                let request = request.map(|_| Body::empty());
-                match self.router.clone().oneshot(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
+        let mut response = if let Some(refusal) = self.refusal(&request, &security).await {
+            refusal
+        } else {
+            // The body means nothing to any of the routes and is never read.
+            let request = request.map(|_| Body::empty());
+            match self.router.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
             }
         };
         let headers = response.headers_mut();
