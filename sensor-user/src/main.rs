@@ -2,7 +2,7 @@
 
 use sensor_user::cli::{Cli, Command, RunArgs};
 use sensor_user::config::{Config, Environment};
-use sensor_user::{detach, logging, run, status};
+use sensor_user::{detach, ledger, logging, run, status};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -36,6 +36,12 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             let config = load(&RunArgs::from(&args))?;
             logging::init(config.log_format, &config.log_level)?;
             detach::detach(&config)?;
+        }
+        Command::Ledger(args) => {
+            let config = load(&RunArgs::from(&args))?;
+            if !ledger::command::run(&config.state_dir, &args.command)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         _ => {}
     }

@@ -27,6 +27,7 @@
 //! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
 
 mod change;
+pub mod command;
 mod error;
 mod export;
 mod lock;
