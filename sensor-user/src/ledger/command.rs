@@ -96,7 +96,16 @@ fn days_json(days: &[DaySummary]) -> Result<String> {
 fn days_table(days: &[DaySummary]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["day", "accesses", "sources", "hosts", "services", "all packets", "overflow", "observed"]);
+    table.set_header([
+        "day",
+        "accesses",
+        "sources",
+        "hosts",
+        "services",
+        "all packets",
+        "overflow",
+        "observed",
+    ]);
     for day in days {
         table.add_row([
             day.day.to_string(),
