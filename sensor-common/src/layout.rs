@@ -198,7 +198,7 @@ const _: () = {
             == core::mem::offset_of!(Block, log_v4) + LOG_V4_RECORDS * size_of::<RecordV4>()
     );
     // Maps are mmapped from their start, and values of an array follow each other.
-    assert!(size_of::<Block>() % 4096 == 0);
+    assert!(size_of::<Block>().is_multiple_of(4096));
     // Kernels bound a map value's offset arithmetic to 29 bits.
     assert!(size_of::<Block>() < 1 << 29);
 };

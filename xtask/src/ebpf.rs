@@ -165,10 +165,15 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
     Ok(Fresh { path, origin, size: object.len() as u64 })
 }
 
-/// Writes [`WRAPPER`] into `directory` when it is not there: cargo rebuilds everything for a newer one.
+/// Writes [`WRAPPER`] into `directory`, cargo's for this target. What was built without it goes: cargo
+/// would take it for current.
 fn wrapper(directory: &Path) -> Result<PathBuf> {
     let path = directory.join("rustc-anywhere");
     if fs::read(&path).ok().as_deref() != Some(WRAPPER.as_bytes()) {
+        let built = directory.join(TARGET);
+        if built.exists() {
+            fs::remove_dir_all(&built).with_context(|| format!("remove {}", built.display()))?;
+        }
         fs::write(&path, WRAPPER).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("make {} executable", path.display()))?;

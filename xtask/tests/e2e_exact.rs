@@ -60,8 +60,12 @@ fn compare(lab: &Lab, carry: &mut impl Carry, site: Site, seed: u64, count: usiz
     let samples = daemon.wait_counted(count as u64, PATIENCE).unwrap();
     assert_every_port(&samples, &expected);
     let status = daemon.status().unwrap();
-    let broken: Vec<_> =
-        status["identities"].as_array().unwrap().iter().filter(|identity| identity["holds"] != true).collect();
+    let broken: Vec<_> = status["identities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|identity| identity["holds"] != true)
+        .collect();
     assert!(broken.is_empty(), "{broken:?}");
     assert_eq!(status["total"]["accesses"], expected.packets(xtask::traffic::Class::Access));
     assert_eq!(status["today"]["sources"], expected.sources.len());
@@ -163,7 +167,8 @@ fn two_interfaces_are_one_sensor() {
     lab.internet.join(&here, &lab.sensor, &there).unwrap();
     let timezone = calm_timezone();
     let flags = ["--interface", INTERFACE, "--interface", "eth1", "--timezone", &timezone];
-    let daemon = lab.start(teiten(), &[&flags[..], &["--drain-interval", "500ms"], &ALL_PORTS].concat()).unwrap();
+    let daemon =
+        lab.start(teiten(), &[&flags[..], &["--drain-interval", "500ms"], &ALL_PORTS].concat()).unwrap();
 
     // Each interface's own addresses: both belong to the one sensor.
     let first = Site { v6: Vec::new(), ..lab.site() };

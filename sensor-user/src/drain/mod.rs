@@ -64,6 +64,9 @@ pub enum Command {
     },
 }
 
+/// Is told after each commit: the ledger, and how each interface is attached.
+pub type Committed = Box<dyn FnMut(&Ledger, &[(String, Mode)]) + Send>;
+
 /// What the drain works on.
 pub struct Drain {
     /// The kernel side.
@@ -85,7 +88,7 @@ pub struct Drain {
     /// Identity of the ledger, as pinned generations carry it.
     pub ledger_identity: u64,
     /// Told after each commit.
-    pub committed: Box<dyn FnMut(&Ledger, &[(String, Mode)]) + Send>,
+    pub committed: Committed,
 }
 
 /// Takes everything that is pinned into the ledger; returns how many packets that were.

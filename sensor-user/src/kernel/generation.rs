@@ -90,6 +90,7 @@ impl Generation {
         self.map.as_fd()
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
     fn block(&self, cpu: usize) -> *mut Block {
         assert!(cpu < self.cpus, "one block for each possible CPU");
         // SAFETY: the mapping holds `cpus` blocks.

@@ -530,16 +530,16 @@ impl Tries {
         fn v6(nets: &BTreeSet<Ipv6Net>) -> BTreeSet<(u32, [u8; 16])> {
             nets.iter().map(|net| (u32::from(net.prefix_len()), net.network().octets())).collect()
         }
-        hold(&mut self.observed_v4, v4(&compiled.observed_v4))?;
-        hold(&mut self.observed_v6, v6(&compiled.observed_v6))?;
-        hold(&mut self.excluded_v4, v4(&compiled.excluded_v4))?;
-        hold(&mut self.excluded_v6, v6(&compiled.excluded_v6))
+        hold(&mut self.observed_v4, &v4(&compiled.observed_v4))?;
+        hold(&mut self.observed_v6, &v6(&compiled.observed_v6))?;
+        hold(&mut self.excluded_v4, &v4(&compiled.excluded_v4))?;
+        hold(&mut self.excluded_v6, &v6(&compiled.excluded_v6))
     }
 }
 
 fn hold<const N: usize>(
     trie: &mut LpmTrie<MapData, [u8; N], u8>,
-    wanted: BTreeSet<(u32, [u8; N])>,
+    wanted: &BTreeSet<(u32, [u8; N])>,
 ) -> Result<(), KernelError>
 where
     [u8; N]: aya::Pod,

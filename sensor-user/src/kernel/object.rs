@@ -169,11 +169,16 @@ impl Object {
             Mode::Generic => [false, true],
         };
         for frags in order {
-            let Ok(program) = self.program(name_of(interface.link, frags)) else { continue };
+            let program = match self.program(name_of(interface.link, frags)) {
+                Ok(program) => program,
+                // Kernels before 5.18 refuse the flag for buffers in fragments.
+                Err(KernelError::Load(_)) if frags => continue,
+                Err(error) => return Err(error),
+            };
             match sys::update_link(link, program) {
                 Ok(()) => return Ok(true),
                 Err(error) => {
-                    debug!(interface = interface.name, %error, "the pinned attachment refused the program")
+                    debug!(interface = interface.name, %error, "the pinned attachment refused the program");
                 }
             }
         }

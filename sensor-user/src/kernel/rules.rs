@@ -43,6 +43,7 @@ impl Policy {
     }
 
     /// Puts the first prefixes of each family inline and the rest into tries.
+    #[expect(clippy::large_stack_arrays, reason = "24 KiB, on threads with megabytes")]
     pub(super) fn compile(&self) -> Compiled {
         let (observed_v4, observed_v6) = split(&self.observe);
         let (excluded_v4, excluded_v6) = split(&self.exclude);
@@ -111,8 +112,10 @@ fn split(nets: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
 
 /// An address as two words, as the program reads them from a packet.
 fn words(address: std::net::Ipv6Addr) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.octets();
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+    let octets = address.octets();
+    let (first, rest) = octets.split_first_chunk().expect("16 octets");
+    let second = rest.first_chunk().expect("8 octets are left");
+    [u64::from_ne_bytes(*first), u64::from_ne_bytes(*second)]
 }
 
 /// The services in a generation's rules.

@@ -60,7 +60,7 @@ struct CreateAttributes {
 ///
 /// # Errors
 ///
-/// What `bpf(2)` returns: EPERM without CAP_BPF, ENOMEM, E2BIG for values that the kernel takes for
+/// What `bpf(2)` returns: EPERM without `CAP_BPF`, ENOMEM, E2BIG for values that the kernel takes for
 /// too large.
 pub(super) fn create_mappable_array(name: &str, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
     let mut map_name = [0; 16];

@@ -63,7 +63,7 @@ impl World for HostWorld<'_> {
 struct Harness {
     kernel: Kernel,
     policy: Policy,
-    _pins: PinDir,
+    pins: PinDir,
 }
 
 /// What is compared after each packet.
@@ -80,7 +80,7 @@ impl Harness {
     fn new(policy: Policy, source_table: u32) -> Option<Self> {
         let pins = PinDir::new()?;
         let kernel = Kernel::open(pins.path(), source_table, 1, 0, &policy).expect("open the kernel side");
-        Some(Self { kernel, policy, _pins: pins })
+        Some(Self { kernel, policy, pins })
     }
 
     /// Runs `program` on a frame `repeat` times.
@@ -308,7 +308,7 @@ fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
     compare_over_corpus(policy, 1);
 }
 
-/// 192.0.2.1 > 198.51.100.7: TCP 40000 > 445 [S]
+/// `192.0.2.1 > 198.51.100.7: TCP 40000 > 445 [S]`
 fn syn() -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7]);
@@ -316,7 +316,7 @@ fn syn() -> Vec<u8> {
     frame
 }
 
-/// 2001:db8::1 > 2001:db8::7: UDP 40000 > 53
+/// `2001:db8::1 > 2001:db8::7: UDP 40000 > 53`
 fn udp6() -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
     frame.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
@@ -364,7 +364,7 @@ fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_nex
     let first = harness.kernel.switch(&policy).expect("switch");
     harness.run("teiten_eth", &syn(), 4);
     assert_eq!((first.number, first.packets[Class::Access as usize]), (1, 3));
-    let Harness { kernel, _pins: pins, .. } = harness;
+    let Harness { kernel, pins, .. } = harness;
     drop(kernel);
 
     let mut kernel = Kernel::open(pins.path(), 16, 1, 0, &policy).expect("open again");
@@ -382,7 +382,7 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
     pin_to_one_cpu();
     harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
-    let Harness { kernel, _pins: pins, .. } = harness;
+    let Harness { kernel, pins, .. } = harness;
     drop(kernel);
     let mut kernel = Kernel::open(pins.path(), 32, 1, 0, &policy).expect("open with another size");
     let drained = kernel.switch(&policy).expect("switch");
@@ -395,7 +395,7 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
 #[test]
 fn a_second_daemon_is_refused_the_pin_directory() {
     let Some(harness) = Harness::new(Policy::default(), 16) else { return };
-    let refused = Kernel::open(harness._pins.path(), 16, 1, 0, &Policy::default()).err();
+    let refused = Kernel::open(harness.pins.path(), 16, 1, 0, &Policy::default()).err();
     assert!(matches!(refused, Some(KernelError::PinDirInUse { .. })), "{refused:?}");
 }
 

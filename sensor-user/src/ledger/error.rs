@@ -132,7 +132,7 @@ pub enum LedgerError {
 impl LedgerError {
     /// Names what `SQLite` reports for `path` while `action`.
     pub(super) fn sqlite(path: &std::path::Path, action: &'static str, source: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
+        use rusqlite::{Error, ErrorCode};
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path, action, source },
@@ -140,6 +140,19 @@ impl LedgerError {
                 Self::ReadOnly { path, action, source }
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt { path, reason: source.to_string() }
+            }
+            // By its version the schema fits the statement, and by the schema no column holds such a
+            // value, so neither is what it was.
+            _ if matches!(
+                source,
+                Error::SqlInputError { .. }
+                    | Error::FromSqlConversionFailure(..)
+                    | Error::IntegralValueOutOfRange(..)
+                    | Error::InvalidColumnType(..)
+                    | Error::Utf8Error(..)
+            ) =>
+            {
                 Self::Corrupt { path, reason: source.to_string() }
             }
             _ => Self::Sqlite { path, action, source },

@@ -157,7 +157,13 @@ impl Panel {
     }
 
     /// Bars of a table: one group for each `row`, one bar for each `column`.
-    pub(super) fn bars(title: &str, description: &str, expression: &str, (row, column): (&str, &str), stacking: &str) -> Self {
+    pub(super) fn bars(
+        title: &str,
+        description: &str,
+        expression: &str,
+        (row, column): (&str, &str),
+        stacking: &str,
+    ) -> Self {
         Self::new("barchart", title, description)
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
@@ -266,22 +272,24 @@ impl Layout {
 /// A variable whose values are a label's.
 pub(super) fn label_variable(name: &str, label: &str, query: &str, multi: bool, current: &str) -> Value {
     let query = format!("label_values({query})");
-    json!({
+    let mut variable = json!({
         "type": "query",
         "name": name,
         "label": label,
         "datasource": datasource(),
-        "definition": query,
         "query": { "qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery" },
         "refresh": 2,
         "sort": 3,
         "multi": multi,
         "includeAll": multi,
-        "allValue": if multi { json!(".*") } else { Value::Null },
         "current": if multi { json!({ "text": ["All"], "value": ["$__all"] }) } else { json!({ "text": current, "value": current }) },
         "options": [],
         "regex": "",
         "hide": 0,
         "skipUrlSync": false,
-    })
+    });
+    if multi {
+        variable["allValue"] = json!(".*");
+    }
+    variable
 }

@@ -41,8 +41,7 @@ pub(super) const PORT_HOUR_ACCESSES: Counter =
     Counter { record: "sensor_transport_port_hour:teiten_port_hour_accesses", today: false };
 pub(super) const GROUP_ACCESSES: Counter = counter("sensor_group_country:teiten_group_accesses");
 pub(super) const GROUP_SOURCES: Counter = counter("sensor_group_country:teiten_group_sources");
-pub(super) const SERVICE_ACCESSES: Counter =
-    counter("sensor_transport_port_country:teiten_service_accesses");
+pub(super) const SERVICE_ACCESSES: Counter = counter("sensor_transport_port_country:teiten_service_accesses");
 pub(super) const BACKSCATTER: Counter = counter("sensor_transport_port:teiten_backscatter_packets");
 pub(super) const TOOLS: Counter = counter("sensor_tool:teiten_tool_accesses");
 pub(super) const CLASSES: Counter = Counter { record: "sensor_class:teiten_packets", today: false };
@@ -71,7 +70,8 @@ impl Counter {
     /// The amount of the finished days of the range; in the first day of an installation, of
     /// what there is of it.
     pub(super) fn total(self, by: &str, matchers: &str) -> String {
-        let days = format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
+        let days =
+            format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
         let first = if self.today {
             format!(
                 " or last_over_time({}[1d] {TO}) unless on (sensor) {}",
@@ -99,6 +99,15 @@ impl Counter {
     /// The month before the range.
     pub(super) fn last_month(self, by: &str) -> String {
         self.months_before(by, "27d")
+    }
+
+    /// The sum of the five months before the range and the range itself.
+    pub(super) fn six_months_sum(self, by: &str) -> String {
+        format!(
+            "sum by ({by}) (last_over_time({}[125d] @ ${{__from:date:seconds}} offset -2h) or sum_over_time({}[${{__range_s}}s] {TO} offset -2h))",
+            self.series("month", ""),
+            self.series("day", "")
+        )
     }
 
     /// The five months before the range and the range itself, label `month`.
@@ -157,7 +166,14 @@ pub(super) fn named(expression: &str) -> String {
 /// The largest of `expression` and the sum of all others under the name `other`.
 ///
 /// `rank` orders the label sets `by`; `rest` are the labels that the sum of the others keeps.
-pub(super) fn top(expression: &str, rank: &str, by: &str, rest: &str, name: &dyn Fn(&str) -> String, other: &str) -> String {
+pub(super) fn top(
+    expression: &str,
+    rank: &str,
+    by: &str,
+    rest: &str,
+    name: &dyn Fn(&str) -> String,
+    other: &str,
+) -> String {
     let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
     format!(
         r#"{} or label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#,

@@ -164,11 +164,8 @@ pub(crate) fn accesses_of(expected: &Expectation, transport: Transport) -> u64 {
 /// What a program printed, when it succeeded.
 pub(crate) fn output(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
     text
 }

@@ -111,6 +111,35 @@ fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
     }
 }
 
+#[test]
+fn no_single_damaged_octet_makes_a_counter_wrong_unnoticed() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path());
+    let path = directory.path().join(LEDGER_FILE);
+    let sound = fs::read(&path).unwrap();
+    let expected = Ledger::open(directory.path(), settings("UTC")).unwrap().totals().clone();
+    let mut found = 0;
+    for at in (0..sound.len()).step_by(211) {
+        let mut file = sound.clone();
+        file[at] ^= 0x10;
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        fs::write(&path, &file).unwrap();
+        match Ledger::open(directory.path(), settings("UTC")) {
+            Ok(ledger) if ledger.moved_aside().is_empty() => {
+                assert_eq!(*ledger.totals(), expected, "octet {at}");
+            }
+            Ok(_) => found += 1,
+            Err(error) => {
+                let header = matches!(error, LedgerError::Newer { .. } | LedgerError::Foreign { .. });
+                assert!(header && at < 100, "octet {at}: {error:?}");
+            }
+        }
+    }
+    assert!(found > 0);
+}
+
 /// Damages the octet `behind` the first place where `mark` stands.
 fn flip(file: &mut [u8], mark: &[u8], behind: usize) {
     let found = file.windows(mark.len()).position(|octets| octets == mark).expect("is in the file");
