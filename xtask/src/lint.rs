@@ -1,13 +1,13 @@
-//! `cargo xtask lint`: formatting and lints.
+//! `cargo xtask lint`: formatting, lints, and dashboards that are as they are generated.
 
-use crate::command;
-use crate::report::{Outcome, Report};
+use crate::report::Report;
+use crate::{command, dashboards};
 use anyhow::{Result, bail};
 
 /// Crates outside the workspace, which cargo does not format along with it.
 const OUTSIDE: [&str; 2] = ["sensor-ebpf/Cargo.toml", "sensor-common/fuzz/Cargo.toml"];
 
-/// Checks formatting and lints, or mends what can be mended.
+/// Checks formatting, lints and dashboards, or mends what can be mended.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub fn run(fix: bool) -> Result<()> {
     steps(&mut report);
     println!("\n{report}");
     if !report.is_good() {
-        bail!("not clean; `cargo xtask lint --fix` mends formatting and what clippy can mend");
+        bail!("not clean; `cargo xtask lint --fix` mends formatting, dashboards and what clippy can mend");
     }
     Ok(())
 }
@@ -28,12 +28,14 @@ pub fn run(fix: bool) -> Result<()> {
 /// The steps, as part of a larger report.
 pub fn steps(report: &mut Report) {
     report.step("format", || format(true).into());
-    report.step("lints", || Outcome::from(clippy(&[])));
+    report.step("lints", || clippy(&[]).into());
+    report.step("dashboards", || dashboards::generate(true).into());
 }
 
 fn mend() -> Result<()> {
     clippy(&["--fix", "--allow-dirty", "--allow-staged"])?;
-    format(false)
+    format(false)?;
+    dashboards::generate(false)
 }
 
 fn format(check: bool) -> Result<()> {

@@ -18,7 +18,7 @@ struct Arguments {
 enum Task {
     /// Run everything that decides whether a change is good, as CI does
     ///
-    /// Formatting, lints, the BPF object (rebuilt from source and compared with the committed one),
+    /// Formatting, lints, dashboards, the BPF object (rebuilt from source and compared with the committed one),
     /// unit, integration and documentation tests, documentation, and the parser under libFuzzer.
     /// Tests that load programs into the kernel or make network namespaces need root: what they
     /// need is built first, as the user, and only the test programs run through sudo.
@@ -56,9 +56,9 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
-    /// Check formatting and lints
+    /// Check formatting, lints, and that the dashboards are as they are generated
     Lint {
-        /// Mend formatting and what clippy can mend first
+        /// Mend formatting, dashboards and what clippy can mend first
         #[arg(long)]
         fix: bool,
     },

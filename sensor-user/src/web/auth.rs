@@ -41,24 +41,41 @@ pub(super) struct Authenticator {
     verified: Mutex<HashMap<String, [u8; 32]>>,
     /// One bcrypt at a time, so that guessing takes no more than one core.
     one: Arc<Semaphore>,
+    /// Those who wait for it.
+    queue: Semaphore,
+}
+
+/// How many may wait for a bcrypt: about a second's worth at the usual cost of 10.
+const QUEUE: usize = 16;
+
+/// What an `Authorization` header is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its sender may come in.
+    Admitted,
+    /// A wrong name, a wrong password, or none.
+    Refused,
+    /// Too many others are being checked.
+    Busy,
 }
 
 impl Authenticator {
     pub(super) fn new() -> Self {
-        Self { verified: Mutex::default(), one: Arc::new(Semaphore::new(1)) }
+        Self { verified: Mutex::default(), one: Arc::new(Semaphore::new(1)), queue: Semaphore::new(QUEUE) }
     }
 
     /// Whether the value of an `Authorization` header lets its sender in. An unknown user costs a
     /// bcrypt like a known one, so that the time tells nothing.
-    pub(super) async fn admits(&self, users: &Users, header: Option<&HeaderValue>) -> bool {
-        let Some((user, password)) = header.and_then(credentials) else { return false };
+    pub(super) async fn admits(&self, users: &Users, header: Option<&HeaderValue>) -> Verdict {
+        let Some((user, password)) = header.and_then(credentials) else { return Verdict::Refused };
         let known = users.0.get(&user);
-        let Some(hash) = known.or_else(|| users.0.values().next()).cloned() else { return false };
+        let Some(hash) = known.or_else(|| users.0.values().next()).cloned() else { return Verdict::Refused };
         let digest = digest(&user, &hash, &password);
         if known.is_some() && self.remembers(&user, &digest) {
-            return true;
+            return Verdict::Admitted;
         }
-        let Ok(permit) = Arc::clone(&self.one).acquire_owned().await else { return false };
+        let Ok(_waiting) = self.queue.try_acquire() else { return Verdict::Busy };
+        let Ok(permit) = Arc::clone(&self.one).acquire_owned().await else { return Verdict::Busy };
         let verify = tokio::task::spawn_blocking(move || {
             // Held until the work is done, also when the client has gone away meanwhile.
             let _permit = permit;
@@ -67,8 +84,10 @@ impl Authenticator {
         let is_right = verify.await.unwrap_or(false) && known.is_some();
         if is_right {
             self.verified().insert(user, digest);
+            Verdict::Admitted
+        } else {
+            Verdict::Refused
         }
-        is_right
     }
 
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<String, [u8; 32]>> {
@@ -120,8 +139,12 @@ mod tests {
     async fn the_right_password_comes_in_and_nothing_else_does() {
         let (users, authenticator) = (users(), Authenticator::new());
         let right = basic("alice:correct horse");
-        assert!(authenticator.admits(&users, Some(&right)).await);
-        assert!(authenticator.admits(&users, Some(&right)).await, "and again, as remembered");
+        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
+        assert_eq!(
+            authenticator.admits(&users, Some(&right)).await,
+            Verdict::Admitted,
+            "and again, as remembered"
+        );
         for wrong in [
             basic("alice:wrong"),
             basic("alice:"),
@@ -131,19 +154,32 @@ mod tests {
             HeaderValue::from_static("Basic %%%"),
             HeaderValue::from_static("Basic"),
         ] {
-            assert!(!authenticator.admits(&users, Some(&wrong)).await, "{wrong:?}");
+            assert_eq!(authenticator.admits(&users, Some(&wrong)).await, Verdict::Refused, "{wrong:?}");
         }
-        assert!(!authenticator.admits(&users, None).await);
+        assert_eq!(authenticator.admits(&users, None).await, Verdict::Refused);
     }
 
     #[tokio::test]
     async fn a_changed_password_is_asked_for_though_the_old_one_is_remembered() {
         let authenticator = Authenticator::new();
         let right = basic("alice:correct horse");
-        assert!(authenticator.admits(&users(), Some(&right)).await);
+        assert_eq!(authenticator.admits(&users(), Some(&right)).await, Verdict::Admitted);
         let changed = BTreeMap::from([("alice".to_owned(), bcrypt::hash("another", 4).unwrap())]);
-        assert!(!authenticator.admits(&Users::new(changed).unwrap(), Some(&right)).await);
-        assert!(!authenticator.admits(&Users::default(), Some(&right)).await);
+        assert_eq!(authenticator.admits(&Users::new(changed).unwrap(), Some(&right)).await, Verdict::Refused);
+        assert_eq!(authenticator.admits(&Users::default(), Some(&right)).await, Verdict::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_guesses_is_turned_away_and_those_known_are_not() {
+        let (users, authenticator) = (users(), Authenticator::new());
+        let right = basic("alice:correct horse");
+        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
+        let queue = authenticator.queue.try_acquire_many(QUEUE as u32).unwrap();
+        let guess = basic("alice:guess");
+        assert_eq!(authenticator.admits(&users, Some(&guess)).await, Verdict::Busy);
+        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
+        drop(queue);
+        assert_eq!(authenticator.admits(&users, Some(&guess)).await, Verdict::Refused);
     }
 
     #[test]

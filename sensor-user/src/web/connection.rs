@@ -2,8 +2,8 @@
 //!
 //! A sensor's endpoint has few friends, who ask for something at once and read the answer. So a
 //! newcomer always gets in: when all places are taken, the connection that has gone longest without
-//! getting anywhere has to leave, first among those that have not asked for anything, and first
-//! among those of a peer that holds most of the places. A client that sends its request byte by
+//! doing its part has to leave, first among those that have not asked for anything, and first among
+//! those of a peer that holds most of the places. Whoever waits for the server stays. A client that sends its request byte by
 //! byte, or reads the answer so, is ended by a time limit that its bytes do not extend.
 
 use super::Limits;
@@ -17,12 +17,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 /// Answers go out in pieces of this many octets, so that the end of one is known to within it.
 const PIECE: usize = 64 * 1024;
+
+/// How long a connection may keep its place without getting anywhere, whoever else comes: enough to
+/// send a head from the other side of the world.
+const MIN_STAY: Duration = Duration::from_millis(250);
 
 /// Whom a connection belongs to: an IPv4 address, or an IPv6 network of 64 bits, which is what one
 /// owner commonly has.
@@ -48,14 +52,16 @@ type Then = Box<dyn FnOnce() + Send>;
 struct Progress {
     /// Requests under way; more than one only with HTTP/2.
     in_flight: usize,
+    /// How many of them wait for the server, not for the client.
+    in_work: usize,
     /// When the oldest of them began.
     begun: Instant,
     /// Whether a request was ever answered.
     served: bool,
     /// Whether the head of a request has begun to come in.
     reading: bool,
-    /// With requests under way: the last octet written, or the last request's beginning. Without:
-    /// the beginning of the wait.
+    /// With requests under way: the last octet written, or the beginning of the last request or its
+    /// answer. Without: the beginning of the wait.
     since: Instant,
     /// Answers handed over but not yet flushed.
     ended: Vec<Option<Then>>,
@@ -72,6 +78,7 @@ impl Connection {
     pub(super) fn new(peer: Peer, now: Instant) -> Self {
         let progress = Progress {
             in_flight: 0,
+            in_work: 0,
             begun: now,
             served: false,
             reading: false,
@@ -105,8 +112,9 @@ impl Connection {
             progress.begun = now;
         }
         progress.in_flight += 1;
+        progress.in_work += 1;
         progress.since = now;
-        InFlight { connection: Arc::clone(self), then: None, is_whole: false }
+        InFlight { connection: Arc::clone(self), then: None, is_answered: false, is_whole: false }
     }
 
     fn settle(&self, now: Instant) {
@@ -139,10 +147,19 @@ impl Progress {
 pub(super) struct InFlight {
     connection: Arc<Connection>,
     then: Option<Then>,
+    is_answered: bool,
     is_whole: bool,
 }
 
 impl InFlight {
+    /// The answer is there: from now on it is the client's turn.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.is_answered = true;
+        let mut progress = self.connection.progress();
+        progress.in_work -= 1;
+        progress.since = now;
+    }
+
     /// What to do once the answer was written out whole, and only then.
     pub(super) fn then(&mut self, then: impl FnOnce() + Send + 'static) {
         self.then = Some(Box::new(then));
@@ -152,6 +169,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let mut progress = self.connection.progress();
+        if !self.is_answered {
+            progress.in_work -= 1;
+        }
         if self.is_whole {
             progress.ended.push(self.then.take());
         } else {
@@ -331,38 +351,52 @@ impl Table {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a newcomer; whoever has to leave for it is told.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer, now: Instant) -> Place {
+    /// A place for a newcomer; whoever has to leave for it is told. When all have got somewhere just
+    /// now, the moment at which to try again: a storm of connections waits outside, so that each one
+    /// inside has the time to say what it wants.
+    pub(super) fn enter(self: &Arc<Self>, peer: Peer, now: Instant) -> Result<Place, Instant> {
         let mut places = self.places();
-        if places.taken.len() >= self.max
-            && let Some(id) = places.weakest()
-            && let Some(connection) = places.taken.remove(&id)
-        {
-            connection.evicted.notify_one();
+        if places.taken.len() >= self.max {
+            let id = places.weakest(now)?;
+            if let Some(connection) = places.taken.remove(&id) {
+                connection.evicted.notify_one();
+            }
         }
         let id = places.next;
         places.next += 1;
         let connection = Arc::new(Connection::new(peer, now));
         places.taken.insert(id, Arc::clone(&connection));
-        Place { table: Arc::clone(self), id, connection }
+        Ok(Place { table: Arc::clone(self), id, connection })
     }
 }
 
 impl Places {
-    /// Who leaves first.
-    fn weakest(&self) -> Option<u64> {
+    /// Who leaves first; when nobody has to yet, the moment at which somebody will.
+    fn weakest(&self, now: Instant) -> Result<u64, Instant> {
         let mut by_peer: HashMap<Peer, usize> = HashMap::new();
         for connection in self.taken.values() {
             *by_peer.entry(connection.peer).or_default() += 1;
         }
-        self.taken
-            .iter()
-            .min_by_key(|(id, connection)| {
-                let progress = connection.progress();
-                let is_light = by_peer[&connection.peer] * 2 <= self.taken.len();
-                (progress.in_flight > 0, is_light, progress.since, **id)
-            })
-            .map(|(id, _)| *id)
+        let mut weakest = None;
+        let mut later = now + MIN_STAY;
+        for (id, connection) in &self.taken {
+            let progress = connection.progress();
+            // Whoever waits for the server has done all that a client can do.
+            if progress.in_work > 0 {
+                continue;
+            }
+            let may_stay_until = progress.since + MIN_STAY;
+            if may_stay_until > now {
+                later = later.min(may_stay_until);
+                continue;
+            }
+            let is_light = by_peer[&connection.peer] * 2 <= self.taken.len();
+            let rank = (progress.in_flight > 0, is_light, progress.since, *id);
+            if weakest.is_none_or(|weakest| rank < weakest) {
+                weakest = Some(rank);
+            }
+        }
+        weakest.map(|(_, _, _, id)| id).ok_or(later)
     }
 }
 
@@ -378,7 +412,6 @@ pub(super) type Ended = Option<Closed>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn peer(address: &str) -> Peer {
         Peer::of(SocketAddr::new(address.parse().unwrap(), 1))
@@ -393,10 +426,10 @@ mod tests {
     #[test]
     fn the_longest_without_a_request_leaves_first() {
         let (table, now) = (Table::new(2), Instant::now());
-        let asked = table.enter(peer("192.0.2.1"), now);
+        let asked = table.enter(peer("192.0.2.1"), now).unwrap();
         let _request = asked.connection.begin(now);
-        let silent = table.enter(peer("192.0.2.1"), now + SECOND);
-        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND);
+        let silent = table.enter(peer("192.0.2.1"), now + SECOND).unwrap();
+        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND).unwrap();
         assert!(!is_evicted(&asked));
         assert!(is_evicted(&silent));
     }
@@ -404,26 +437,51 @@ mod tests {
     #[test]
     fn among_those_with_requests_the_one_without_progress_leaves() {
         let (table, now) = (Table::new(2), Instant::now());
-        let [stalled, lively] = [now, now].map(|now| table.enter(peer("192.0.2.1"), now));
-        let _requests = [stalled.connection.begin(now), lively.connection.begin(now)];
+        let [stalled, lively] = [now, now].map(|now| table.enter(peer("192.0.2.1"), now).unwrap());
+        let mut requests = [stalled.connection.begin(now), lively.connection.begin(now)];
+        for request in &mut requests {
+            request.answered(now);
+        }
         lively.connection.progress().since = now + SECOND;
-        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND);
+        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND).unwrap();
         assert!(is_evicted(&stalled));
         assert!(!is_evicted(&lively));
     }
 
     #[test]
+    fn whoever_waits_for_the_server_does_not_leave() {
+        let (table, now) = (Table::new(1), Instant::now());
+        let waiting = table.enter(peer("192.0.2.1"), now).unwrap();
+        let mut request = waiting.connection.begin(now);
+        assert!(table.enter(peer("192.0.2.2"), now + 9 * SECOND).is_err());
+        request.answered(now + 9 * SECOND);
+        table.enter(peer("192.0.2.2"), now + 10 * SECOND).unwrap();
+        assert!(is_evicted(&waiting));
+    }
+
+    #[test]
     fn a_peer_with_most_of_the_places_gives_way_to_others() {
         let (table, now) = (Table::new(3), Instant::now());
-        let other = table.enter(peer("198.51.100.1"), now);
+        let other = table.enter(peer("198.51.100.1"), now).unwrap();
         // One owner's IPv6 network counts as one peer.
         let many = [
-            table.enter(peer("2001:db8::1"), now + SECOND),
-            table.enter(peer("2001:db8::2"), now + 2 * SECOND),
+            table.enter(peer("2001:db8::1"), now + SECOND).unwrap(),
+            table.enter(peer("2001:db8::2"), now + 2 * SECOND).unwrap(),
         ];
-        let _newcomer = table.enter(peer("203.0.113.1"), now + 3 * SECOND);
+        let _newcomer = table.enter(peer("203.0.113.1"), now + 3 * SECOND).unwrap();
         assert!(!is_evicted(&other), "though it has waited longest");
         assert!(is_evicted(&many[0]));
+    }
+
+    #[test]
+    fn nobody_has_to_leave_who_has_only_just_come_in() {
+        let (table, now) = (Table::new(1), Instant::now());
+        let first = table.enter(peer("192.0.2.1"), now).unwrap();
+        let too_soon = now + Duration::from_millis(249);
+        assert_eq!(table.enter(peer("192.0.2.2"), too_soon).err(), Some(now + MIN_STAY));
+        assert!(!is_evicted(&first));
+        table.enter(peer("192.0.2.2"), now + MIN_STAY).unwrap();
+        assert!(is_evicted(&first));
     }
 
     #[test]

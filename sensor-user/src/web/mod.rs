@@ -278,7 +278,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, address)) => {
-                let place = table.enter(Peer::of(address), Instant::now());
+                let place = loop {
+                    match table.enter(Peer::of(address), Instant::now()) {
+                        Ok(place) => break place,
+                        Err(later) => tokio::time::sleep_until(later.into()).await,
+                    }
+                };
                 connections.spawn(serve(stream, place, Arc::clone(&service), is_ending.clone()));
             }
             // The client has gone already.
@@ -353,6 +358,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let service = Arc::clone(&service);
             async move {
                 let response = service.routes.answer(request).await;
+                in_flight.answered(Instant::now());
                 if let Some(routes::Given(given)) = response.extensions().get() {
                     let (exposition, shown) = (Arc::clone(&service.exposition), *given);
                     in_flight.then(move || exposition.scraped(shown, Instant::now()));

@@ -1,7 +1,7 @@
 //! What is answered to which request.
 
 use super::State;
-use super::auth::Authenticator;
+use super::auth::{Authenticator, Verdict};
 use super::cache::Cache;
 use super::config::{Loaded, Security};
 use super::page;
@@ -106,20 +106,8 @@ impl Routes {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let handler = handler_name(request.uri().path());
         let security = self.security(Instant::now());
-        let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
-        } else if security.rate.as_ref().is_some_and(|rate| !rate.admits(Instant::now())) {
-            text(StatusCode::TOO_MANY_REQUESTS, "too many requests: rate_limit of --web.config.file\n")
-        } else if !security.users.is_empty()
-            && !self.authenticator.admits(&security.users, request.headers().get(AUTHORIZATION)).await
-        {
-            let mut response = text(StatusCode::UNAUTHORIZED, "a user name and password are needed\n");
-            response
-                .headers_mut()
-                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"teiten\""));
-            response
+        let mut response = if let Some(refusal) = self.refusal(&request, &security).await {
+            refusal
         } else {
             // The body means nothing to any of the routes and is never read.
             let request = request.map(|_| Body::empty());
@@ -135,6 +123,35 @@ impl Routes {
         }
         self.exposition.health().http_request(handler, response.status().as_str());
         response
+    }
+
+    /// What is said to a request that no route is to see.
+    async fn refusal(&self, request: &Request<Incoming>, security: &Loaded) -> Option<Response<Body>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Some(response);
+        }
+        if security.rate.as_ref().is_some_and(|rate| !rate.admits(Instant::now())) {
+            let said = "too many requests: rate_limit of --web.config.file\n";
+            return Some(text(StatusCode::TOO_MANY_REQUESTS, said));
+        }
+        if security.users.is_empty() {
+            return None;
+        }
+        match self.authenticator.admits(&security.users, request.headers().get(AUTHORIZATION)).await {
+            Verdict::Admitted => None,
+            Verdict::Refused => {
+                let mut response = text(StatusCode::UNAUTHORIZED, "a user name and password are needed\n");
+                let challenge = HeaderValue::from_static("Basic realm=\"teiten\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                Some(response)
+            }
+            Verdict::Busy => {
+                let said = "too many passwords are being checked; try again in a moment\n";
+                Some(text(StatusCode::TOO_MANY_REQUESTS, said))
+            }
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest that a scrape may take while others misbehave; Prometheus gives up after 10 s.
-const SOON: Duration = Duration::from_secs(2);
+/// The longest that a scrape of 20,000 series may take while others misbehave, on a shared machine and
+/// without optimisation; Prometheus gives up after 10 s.
+const SOON: Duration = Duration::from_secs(5);
 
 fn scrape_soon(serving: &Serving) {
     let begun = Instant::now();
@@ -210,8 +211,8 @@ fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
     let timeouts = || serving.metric("teiten_http_connections_closed_total{reason=\"timeout\"}");
 
     // Slowloris: an octet every 50 ms.
-    let mut slow = serving.connect();
     let begun = Instant::now();
+    let mut slow = serving.connect();
     for octet in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'a')) {
         if slow.write_all(&[*octet]).is_err() || is_ended(&mut slow, Duration::from_millis(50)) {
             break;
@@ -219,7 +220,7 @@ fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
         assert!(begun.elapsed() < Duration::from_secs(5), "still served");
     }
     assert!(begun.elapsed() >= limits.head);
-    assert_eq!(timeouts(), 1.0);
+    serving.until("the slow one is ended", |_| timeouts() == 1.0);
 
     // Reads nothing at all.
     let mut deaf = serving.connect();
@@ -227,9 +228,9 @@ fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
     serving.until("the one that does not read is ended", |_| timeouts() == 2.0);
 
     // Reads a little now and then, so that there is always some progress.
+    let begun = Instant::now();
     let mut trickle = serving.connect();
     trickle.write_all(b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
-    let begun = Instant::now();
     let mut little = vec![0; 16 * 1024];
     while timeouts() < 3.0 {
         assert!(begun.elapsed() < Duration::from_secs(10), "still served");

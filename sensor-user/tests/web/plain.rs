@@ -167,7 +167,7 @@ fn a_scrape_counts_when_the_answer_was_written_out_whole() {
     assert_eq!(serving.exposition.due(later()), []);
 
     assert_eq!(serving.get("/metrics").status, 200);
-    serving.until("the scrape is noted", |serving| serving.exposition.due(later()).len() > 20_000);
+    serving.until("the scrape is noted", |serving| serving.exposition.due(later()).len() > 10_000);
 }
 
 #[test]

@@ -181,10 +181,10 @@ pub(crate) fn accesses(port: u16, accesses: u64) -> Totals {
     totals
 }
 
-/// About 2 MB of text: more than all buffers on the way to a client hold.
+/// More than a megabyte of text: more than all buffers on the way to a client hold.
 pub(crate) fn large() -> Arc<Totals> {
     let mut totals = Totals::default();
-    for port in 0..20_000 {
+    for port in 0..10_000 {
         let tally = Tally { accesses: 1_000_000 + u64::from(port), sources: 1_000 };
         totals.ports.insert(PortLabel::Own(Slot::new(Transport::Tcp, port)), tally);
     }
