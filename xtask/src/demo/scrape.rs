@@ -4,7 +4,7 @@
 use crate::netns::Netns;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// A scrape takes no longer; Prometheus' own default is 10 s.
@@ -57,8 +57,21 @@ pub struct Answer {
 ///
 /// [`Error::Connection`], [`Error::NotHttp`]; a status other than 200 is no error here.
 pub fn get(netns: &Netns, address: SocketAddr, path: &str) -> Result<Answer, Error> {
+    ask(netns.connect(address, PATIENCE), address, path)
+}
+
+/// As [`get`], from the network of this process.
+///
+/// # Errors
+///
+/// As [`get`].
+pub fn get_here(address: SocketAddr, path: &str) -> Result<Answer, Error> {
+    ask(TcpStream::connect_timeout(&address, PATIENCE), address, path)
+}
+
+fn ask(stream: io::Result<TcpStream>, address: SocketAddr, path: &str) -> Result<Answer, Error> {
     let failed = |source| Error::Connection { address, path: path.to_owned(), source };
-    let mut stream = netns.connect(address, PATIENCE).map_err(failed)?;
+    let mut stream = stream.map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     // HTTP/1.0: the body ends with the connection, and is not sent in chunks.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\n\r\n").map_err(failed)?;

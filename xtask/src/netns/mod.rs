@@ -115,16 +115,11 @@ impl Netns {
     /// A command that will run inside the namespace, and that the kernel kills when the calling
     /// thread ends.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = bound_command(program);
         let netns = Arc::clone(&self.fd);
-        let parent = nix::unistd::getpid();
-        // SAFETY: between fork and exec the closure makes system calls only: no allocation, no lock.
+        // SAFETY: between fork and exec the closure makes a system call only: no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
-                set_pdeathsig(Signal::SIGKILL)?;
-                if nix::unistd::getppid() != parent {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
                 setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
                 Ok(())
             });
@@ -203,6 +198,26 @@ impl Mounts {
         })
         .map_err(|source| Error::Namespace { action: "enter a mount namespace", source })
     }
+}
+
+/// A command that the kernel kills when the calling thread ends, and that Ctrl-C on the terminal does
+/// not reach: whoever started it ends it.
+pub fn bound_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.process_group(0);
+    let parent = nix::unistd::getpid();
+    // SAFETY: between fork and exec the closure makes system calls only: no allocation, no lock.
+    unsafe {
+        command.pre_exec(move || {
+            set_pdeathsig(Signal::SIGKILL)?;
+            // It may have ended before that.
+            if nix::unistd::getppid() != parent {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        });
+    }
+    command
 }
 
 /// Runs `work` on a thread that ends with it, since a thread cannot be trusted to find back from a
