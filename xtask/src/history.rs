@@ -29,6 +29,12 @@ pub enum Report {
     July2010,
 }
 
+/// Country and weight.
+type Region = (&'static str, u32);
+
+/// Transport, port, weight of accesses, accesses per source, whence.
+type PortModel = (&'static str, u16, f64, f64, &'static [Region]);
+
 /// One month: its first day, and the totals of all sensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Month {
@@ -80,30 +86,69 @@ impl Report {
         }
     }
 
-    /// Transport, port, weight of accesses, accesses per source, whence.
-    fn ports(self) -> &'static [(&'static str, u16, f64, f64, &'static [(&'static str, u32)])] {
-        const WORLD: &[(&str, u32)] = &[
-            ("CN", 26), ("US", 18), ("JP", 10), ("KR", 8), ("TW", 8), ("RU", 6), ("BR", 5), ("DE", 4), ("FR", 3),
-            ("IN", 3), ("GB", 2), ("IT", 2), ("TH", 1), ("VN", 1), ("PL", 1), ("unknown", 1),
+    /// The ports that the report names or could have named.
+    fn ports(self) -> &'static [PortModel] {
+        const WORLD: &[Region] = &[
+            ("CN", 26),
+            ("US", 18),
+            ("JP", 10),
+            ("KR", 8),
+            ("TW", 8),
+            ("RU", 6),
+            ("BR", 5),
+            ("DE", 4),
+            ("FR", 3),
+            ("IN", 3),
+            ("GB", 2),
+            ("IT", 2),
+            ("TH", 1),
+            ("VN", 1),
+            ("PL", 1),
+            ("unknown", 1),
         ];
-        const HOME: &[(&str, u32)] = &[("JP", 60), ("CN", 14), ("KR", 8), ("TW", 6), ("US", 6), ("DE", 2), ("FR", 2), ("HK", 2)];
-        const CHINA: &[(&str, u32)] = &[("CN", 88), ("HK", 4), ("TW", 3), ("US", 3), ("KR", 2)];
+        const HOME: &[Region] =
+            &[("JP", 60), ("CN", 14), ("KR", 8), ("TW", 6), ("US", 6), ("DE", 2), ("FR", 2), ("HK", 2)];
+        const CHINA: &[Region] = &[("CN", 88), ("HK", 4), ("TW", 3), ("US", 3), ("KR", 2)];
         match self {
             Self::November2005 => &[
-                ("tcp", 135, 25.0, 5.0, HOME), ("tcp", 445, 23.0, 4.5, HOME), ("udp", 1026, 9.0, 3.0, CHINA),
-                ("udp", 1027, 7.0, 3.0, CHINA), ("tcp", 139, 6.5, 3.5, HOME), ("icmp", 8, 6.0, 2.0, WORLD),
-                ("tcp", 1433, 4.5, 3.0, WORLD), ("udp", 137, 3.5, 3.0, WORLD), ("udp", 1028, 2.5, 3.0, CHINA),
-                ("udp", 1030, 2.0, 3.0, CHINA), ("udp", 1029, 1.5, 3.0, CHINA), ("udp", 1434, 1.2, 1.2, WORLD),
-                ("tcp", 4899, 1.0, 2.0, WORLD), ("tcp", 1025, 1.0, 2.0, WORLD), ("tcp", 80, 0.8, 2.0, WORLD),
-                ("tcp", 3306, 0.7, 2.0, WORLD), ("tcp", 22, 0.6, 2.0, WORLD), ("tcp", 23, 0.3, 1.5, WORLD),
+                ("tcp", 135, 25.0, 5.0, HOME),
+                ("tcp", 445, 23.0, 4.5, HOME),
+                ("udp", 1026, 9.0, 3.0, CHINA),
+                ("udp", 1027, 7.0, 3.0, CHINA),
+                ("tcp", 139, 6.5, 3.5, HOME),
+                ("icmp", 8, 6.0, 2.0, WORLD),
+                ("tcp", 1433, 4.5, 3.0, WORLD),
+                ("udp", 137, 3.5, 3.0, WORLD),
+                ("udp", 1028, 2.5, 3.0, CHINA),
+                ("udp", 1030, 2.0, 3.0, CHINA),
+                ("udp", 1029, 1.5, 3.0, CHINA),
+                ("udp", 1434, 1.2, 1.2, WORLD),
+                ("tcp", 4899, 1.0, 2.0, WORLD),
+                ("tcp", 1025, 1.0, 2.0, WORLD),
+                ("tcp", 80, 0.8, 2.0, WORLD),
+                ("tcp", 3306, 0.7, 2.0, WORLD),
+                ("tcp", 22, 0.6, 2.0, WORLD),
+                ("tcp", 23, 0.3, 1.5, WORLD),
             ],
             Self::July2010 => &[
-                ("tcp", 445, 32.0, 2.4, WORLD), ("tcp", 1433, 9.0, 2.0, CHINA), ("tcp", 135, 8.0, 2.5, HOME),
-                ("icmp", 8, 6.0, 1.8, WORLD), ("tcp", 139, 5.0, 2.2, HOME), ("tcp", 22, 4.5, 4.0, WORLD),
-                ("tcp", 23, 3.5, 2.0, WORLD), ("tcp", 9415, 0.0, 1.5, CHINA), ("udp", 5060, 0.4, 2.2, WORLD),
-                ("udp", 27649, 0.0, 1.1, WORLD), ("tcp", 3389, 2.0, 2.0, WORLD), ("tcp", 80, 2.0, 2.0, WORLD),
-                ("tcp", 8080, 1.5, 1.5, CHINA), ("udp", 1026, 1.0, 2.0, CHINA), ("udp", 1027, 0.8, 2.0, CHINA),
-                ("udp", 1434, 0.8, 1.1, WORLD), ("tcp", 2967, 1.2, 2.0, WORLD), ("tcp", 5900, 0.6, 2.0, WORLD),
+                ("tcp", 445, 32.0, 2.4, WORLD),
+                ("tcp", 1433, 9.0, 2.0, CHINA),
+                ("tcp", 135, 8.0, 2.5, HOME),
+                ("icmp", 8, 6.0, 1.8, WORLD),
+                ("tcp", 139, 5.0, 2.2, HOME),
+                ("tcp", 22, 4.5, 4.0, WORLD),
+                ("tcp", 23, 3.5, 2.0, WORLD),
+                ("tcp", 9415, 0.0, 1.5, CHINA),
+                ("udp", 5060, 0.4, 2.2, WORLD),
+                ("udp", 27649, 0.0, 1.1, WORLD),
+                ("tcp", 3389, 2.0, 2.0, WORLD),
+                ("tcp", 80, 2.0, 2.0, WORLD),
+                ("tcp", 8080, 1.5, 1.5, CHINA),
+                ("udp", 1026, 1.0, 2.0, CHINA),
+                ("udp", 1027, 0.8, 2.0, CHINA),
+                ("udp", 1434, 0.8, 1.1, WORLD),
+                ("tcp", 2967, 1.2, 2.0, WORLD),
+                ("tcp", 5900, 0.6, 2.0, WORLD),
             ],
         }
     }
@@ -118,7 +163,11 @@ impl Report {
                 _ => (1.0, 0.0),
             },
             (Self::July2010, "udp", 5060) if day >= date(2010, 7, 9) && sensor < 7 => (1.0, 5.0),
-            (Self::July2010, "udp", 27_649) if day >= date(2010, 7, 2) && day <= date(2010, 7, 9) && sensor == 3 => (1.0, 60.0),
+            (Self::July2010, "udp", 27_649)
+                if day >= date(2010, 7, 2) && day <= date(2010, 7, 9) && sensor == 3 =>
+            {
+                (1.0, 60.0)
+            }
             (Self::July2010, "tcp", 9415) if day.month() == 7 && sensor != 2 => (1.0, 3.0),
             _ => (1.0, 0.0),
         }
@@ -189,7 +238,8 @@ struct Cell {
 
 fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut Counters) {
     const SPARSE: usize = 150;
-    let days: Vec<Date> = month.first.series(jiff::Span::new().days(1)).take(month.first.days_in_month() as usize).collect();
+    let days: Vec<Date> =
+        month.first.series(jiff::Span::new().days(1)).take(month.first.days_in_month() as usize).collect();
     let mut ports = report.ports().to_vec();
     let known = ports.len();
     // Ports that hardly anybody looks for: one access now and then.
@@ -228,7 +278,8 @@ fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut C
     for (day, date) in days.iter().enumerate() {
         let since = midnight(*date);
         for sensor in 0..SENSORS {
-            let name = format!("job=\"teiten\",instance=\"192.0.2.{0}:9477\",sensor=\"sensor-{0:02}\"", sensor + 1);
+            let name =
+                format!("job=\"teiten\",instance=\"192.0.2.{0}:9477\",sensor=\"sensor-{0:02}\"", sensor + 1);
             let mut total = 0;
             let mut hosts = 0;
             while index < cells.len() && (cells[index].day, cells[index].sensor) == (day, sensor) {
@@ -241,7 +292,15 @@ fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut C
                 total += accesses;
                 hosts += sources;
                 let (transport, number, _, _, whence) = ports[cell.port];
-                cell_counters(&name, (transport, number, cell.port < known), (accesses, sources), whence, since, rng, counters);
+                cell_counters(
+                    &name,
+                    (transport, number, cell.port < known),
+                    (accesses, sources),
+                    whence,
+                    since,
+                    rng,
+                    counters,
+                );
             }
             day_counters(report, &name, sensor, (total, hosts), since, rng, counters);
         }
@@ -263,9 +322,8 @@ fn cell_counters(
     let port = format!("{sensor},transport=\"{transport}\",port=\"{label}\"");
     counters.add("teiten_accesses_total", port.clone(), accesses, since);
     counters.add("teiten_sources_total", port.clone(), sources, since);
-    let countries: Vec<&str> = (0..sources)
-        .map(|_| whence.choose_weighted(rng, |w| w.1).expect("regions have weights").0)
-        .collect();
+    let countries: Vec<&str> =
+        (0..sources).map(|_| whence.choose_weighted(rng, |w| w.1).expect("regions have weights").0).collect();
     let mut by_country: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for country in &countries {
         let entry = by_country.entry(country).or_default();
@@ -295,7 +353,8 @@ fn cell_counters(
     let mut hours = [0; 24];
     for _ in 0..accesses {
         // Evenings are busier than nights.
-        let hour = if rng.random_range(0..3) == 0 { rng.random_range(18..24) } else { rng.random_range(0..24) };
+        let hour =
+            if rng.random_range(0..3) == 0 { rng.random_range(18..24) } else { rng.random_range(0..24) };
         hours[hour] += 1;
     }
     for (hour, amount) in hours.into_iter().enumerate().filter(|(_, amount)| *amount > 0) {
@@ -318,15 +377,32 @@ fn day_counters(
     counters.add("teiten_observation_seconds_total", name.to_owned(), 86_400, since);
     counters.add("teiten_hosts_total", name.to_owned(), sources * 9 / 10, since);
     counters.add("teiten_source_table_overflow_packets_total", name.to_owned(), 0, since);
-    let tools = [("zmap", total / 8), ("masscan", total / 10), ("mirai", 0), ("other", total - total / 8 - total / 10)];
+    let tools = [
+        ("zmap", total / 8),
+        ("masscan", total / 10),
+        ("mirai", 0),
+        ("other", total - total / 8 - total / 10),
+    ];
     for (tool, amount) in tools {
         counters.add("teiten_tool_accesses_total", format!("{name},tool=\"{tool}\""), amount, since);
     }
     for (port, amount) in [("80", 6), ("443", 2), ("6667", 4)] {
         let amount = rng.random_range(amount / 2..amount * 2);
-        counters.add("teiten_backscatter_packets_total", format!("{name},transport=\"tcp\",port=\"{port}\""), amount, since);
+        counters.add(
+            "teiten_backscatter_packets_total",
+            format!("{name},transport=\"tcp\",port=\"{port}\""),
+            amount,
+            since,
+        );
     }
-    for (class, amount) in [("access", total), ("backscatter", 12), ("solicited", 2400), ("other_destination", 300), ("other", 40), ("malformed", 1)] {
+    for (class, amount) in [
+        ("access", total),
+        ("backscatter", 12),
+        ("solicited", 2400),
+        ("other_destination", 300),
+        ("other", 40),
+        ("malformed", 1),
+    ] {
         counters.add("teiten_packets_total", format!("{name},class=\"{class}\""), amount, since);
     }
     // The maintenance sensor offers SSH, and somebody guesses its passwords every few days.
@@ -356,7 +432,8 @@ fn tail(report: Report, counters: &mut Counters) {
         let name = format!("job=\"teiten\",instance=\"192.0.2.{sensor}:9477\",sensor=\"sensor-{sensor:02}\"");
         for at in (end - 2 * 86_400..=end).step_by(300) {
             let drains = ((at - end + 2 * 86_400) / 10) as f64;
-            let mut gauge = |metric, more: &str, value| counters.gauge(metric, format!("{name}{more}"), at, value);
+            let mut gauge =
+                |metric, more: &str, value| counters.gauge(metric, format!("{name}{more}"), at, value);
             gauge("up", "", 1.0);
             gauge("scrape_duration_seconds", "", 0.012);
             gauge("teiten_up", "", 1.0);
@@ -369,17 +446,23 @@ fn tail(report: Report, counters: &mut Counters) {
             }
         }
     }
-    for ((metric, labels), samples) in &mut counters.samples {
+    for ((metric, _), samples) in &mut counters.samples {
         if matches!(*metric, "teiten_sensor_info") {
-            let extra: Vec<_> = (end - 2 * 86_400 + 300..end).step_by(300).filter(|at| (end - at) % 86_400 != 0).map(|at| (at, 1.0)).collect();
+            let extra: Vec<_> = (end - 2 * 86_400 + 300..end)
+                .step_by(300)
+                .filter(|at| (end - at) % 86_400 != 0)
+                .map(|at| (at, 1.0))
+                .collect();
             samples.extend(extra);
             samples.sort_by_key(|(at, _)| *at);
         }
-        if !matches!(*metric, "teiten_accesses_total" | "teiten_sources_total" | "teiten_observation_seconds_total") {
+        if !matches!(
+            *metric,
+            "teiten_accesses_total" | "teiten_sources_total" | "teiten_observation_seconds_total"
+        ) {
             continue;
         }
         // Within a day a counter goes up evenly, in whole steps.
-        let _ = labels;
         let mut filled = Vec::new();
         for pair in samples.windows(2) {
             let ((from, before), (to, after)) = (pair[0], pair[1]);

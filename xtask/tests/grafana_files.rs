@@ -24,7 +24,8 @@ fn promtool(arguments: &[&str], files: &[PathBuf]) {
 
 fn yaml(directory: &str) -> Vec<PathBuf> {
     let directory = dashboards::directory().join("prometheus").join(directory);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory).expect("a directory").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(directory).expect("a directory").map(|e| e.expect("an entry").path()).collect();
     files.sort();
     files
 }
@@ -68,8 +69,21 @@ fn every_explained_port_is_short_unique_and_bilingual() {
     }
     // Every port that the reports explain.
     for name in [
-        "445/tcp", "135/tcp", "1026/udp", "1027/udp", "139/tcp", "8/icmp", "1433/tcp", "137/udp", "1028/udp", "1030/udp", "22/tcp",
-        "23/tcp", "9415/tcp", "5060/udp", "27649/udp",
+        "445/tcp",
+        "135/tcp",
+        "1026/udp",
+        "1027/udp",
+        "139/tcp",
+        "8/icmp",
+        "1433/tcp",
+        "137/udp",
+        "1028/udp",
+        "1030/udp",
+        "22/tcp",
+        "23/tcp",
+        "9415/tcp",
+        "5060/udp",
+        "27649/udp",
     ] {
         assert!(seen.contains(name), "{name} is not explained");
     }

@@ -101,13 +101,23 @@ impl Query {
     ///
     /// # Errors
     /// When Prometheus refuses the query.
-    pub fn run(&self, server: &Server, range: Range, variables: &[(&str, &str)]) -> anyhow::Result<(Vec<Value>, Duration)> {
+    pub fn run(
+        &self,
+        server: &Server,
+        range: Range,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<(Vec<Value>, Duration)> {
         let expr = self.interpolate(range, variables);
         let start = Instant::now();
         let result = if self.instant {
             server.instant(&expr, range.to as f64 / 1000.0)
         } else {
-            server.range(&expr, range.align(range.from, self.step), range.align(range.to, self.step), self.step)
+            server.range(
+                &expr,
+                range.align(range.from, self.step),
+                range.align(range.to, self.step),
+                self.step,
+            )
         };
         Ok((result.with_context(|| self.name.clone())?, start.elapsed()))
     }
@@ -174,8 +184,12 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
         if !dashboard["timezone"].as_str().is_some_and(|t| t.contains('/')) {
             find("the time zone is not pinned".to_owned());
         }
-        let variables: Vec<&str> =
-            dashboard["templating"]["list"].as_array().into_iter().flatten().filter_map(|v| v["name"].as_str()).collect();
+        let variables: Vec<&str> = dashboard["templating"]["list"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v["name"].as_str())
+            .collect();
         let mut ids = BTreeSet::new();
         for panel in dashboard["panels"].as_array().into_iter().flatten() {
             let title = panel["title"].as_str().unwrap_or_default();

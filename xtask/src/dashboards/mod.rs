@@ -54,10 +54,8 @@ pub fn generate(check: bool) -> anyhow::Result<()> {
 }
 
 fn files() -> anyhow::Result<Vec<(String, String)>> {
-    let mut files: Vec<(String, String)> = rules::files()?
-        .into_iter()
-        .map(|(name, text)| (format!("prometheus/{name}"), text))
-        .collect();
+    let mut files: Vec<(String, String)> =
+        rules::files()?.into_iter().map(|(name, text)| (format!("prometheus/{name}"), text)).collect();
     for l in Language::ALL {
         for (name, dashboard) in dashboards(l) {
             let text = serde_json::to_string_pretty(&dashboard)? + "\n";
@@ -76,10 +74,13 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 l,
                 "monthly",
                 l.t("Teiten: monthly report", "Teiten：月次報告"),
-                l.t("Every figure of the monthly report. Choose one calendar month as the time range.", "月次報告の全ての図。期間には1か月を選ぶ。"),
+                l.t(
+                    "Every figure of the monthly report. Choose one calendar month as the time range.",
+                    "月次報告の全ての図。期間には1か月を選ぶ。",
+                ),
                 month,
                 monthly::variables(l),
-                monthly::panels(l),
+                &monthly::panels(l),
             ),
         ),
         (
@@ -88,10 +89,13 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 l,
                 "port",
                 l.t("Teiten: port", "Teiten：ポート"),
-                l.t("One port or port group: where its accesses come from and where they arrive.", "1つのポートまたはポートグループの発信元と観測点。"),
+                l.t(
+                    "One port or port group: where its accesses come from and where they arrive.",
+                    "1つのポートまたはポートグループの発信元と観測点。",
+                ),
                 ("now-28d/d", "now"),
                 port::variables(l),
-                port::panels(l),
+                &port::panels(l),
             ),
         ),
         (
@@ -103,7 +107,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 l.t("One region of sources: its ports and its days.", "1つの発信元地域の宛先と推移。"),
                 ("now-28d/d", "now"),
                 region::variables(l),
-                region::panels(l),
+                &region::panels(l),
             ),
         ),
         (
@@ -112,10 +116,13 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 l,
                 "sensors",
                 l.t("Teiten: sensors", "Teiten：観測点"),
-                l.t("Health and coverage of each sensor: what could be mistaken for a trend.", "各観測点の稼働状況と観測範囲。"),
+                l.t(
+                    "Health and coverage of each sensor: what could be mistaken for a trend.",
+                    "各観測点の稼働状況と観測範囲。",
+                ),
                 ("now-7d/d", "now"),
                 Vec::new(),
-                sensors::panels(l),
+                &sensors::panels(l),
             ),
         ),
     ]
@@ -128,7 +135,7 @@ fn dashboard(
     description: &str,
     (from, to): (&str, &str),
     variables: Vec<Value>,
-    panels: Vec<Value>,
+    panels: &[Value],
 ) -> Value {
     let mut list = vec![
         json!({

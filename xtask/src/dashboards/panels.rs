@@ -112,6 +112,7 @@ impl Panel {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]
     pub(super) fn transform(mut self, id: &str, options: Value) -> Self {
         self.0["transformations"]
             .as_array_mut()
@@ -157,7 +158,13 @@ impl Panel {
     }
 
     /// Bars of a table: one group for each `row`, one bar for each `column`.
-    pub(super) fn bars(title: &str, description: &str, expression: &str, (row, column): (&str, &str), stacking: &str) -> Self {
+    pub(super) fn bars(
+        title: &str,
+        description: &str,
+        expression: &str,
+        (row, column): (&str, &str),
+        stacking: &str,
+    ) -> Self {
         Self::new("barchart", title, description)
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))

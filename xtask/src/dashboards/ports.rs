@@ -30,7 +30,8 @@ struct File {
 /// Every explained port.
 pub fn table() -> &'static [Port] {
     static TABLE: LazyLock<Vec<Port>> = LazyLock::new(|| {
-        let file: File = toml::from_str(include_str!("../../../grafana/ports.toml")).expect("ports.toml is valid");
+        let file: File =
+            toml::from_str(include_str!("../../../grafana/ports.toml")).expect("ports.toml is valid");
         file.port
     });
     &TABLE

@@ -1,4 +1,4 @@
-//! The PromQL of the panels, composed from a few shapes.
+//! The `PromQL` of the panels, composed from a few shapes.
 //!
 //! A day's sample stands at the midnight that ends the day, up to a quarter of an hour late. The
 //! two hours by which every window is moved take in that sample and a change of daylight saving.
@@ -41,8 +41,7 @@ pub(super) const PORT_HOUR_ACCESSES: Counter =
     Counter { record: "sensor_transport_port_hour:teiten_port_hour_accesses", today: false };
 pub(super) const GROUP_ACCESSES: Counter = counter("sensor_group_country:teiten_group_accesses");
 pub(super) const GROUP_SOURCES: Counter = counter("sensor_group_country:teiten_group_sources");
-pub(super) const SERVICE_ACCESSES: Counter =
-    counter("sensor_transport_port_country:teiten_service_accesses");
+pub(super) const SERVICE_ACCESSES: Counter = counter("sensor_transport_port_country:teiten_service_accesses");
 pub(super) const BACKSCATTER: Counter = counter("sensor_transport_port:teiten_backscatter_packets");
 pub(super) const TOOLS: Counter = counter("sensor_tool:teiten_tool_accesses");
 pub(super) const CLASSES: Counter = Counter { record: "sensor_class:teiten_packets", today: false };
@@ -71,7 +70,8 @@ impl Counter {
     /// The amount of the finished days of the range; in the first day of an installation, of
     /// what there is of it.
     pub(super) fn total(self, by: &str, matchers: &str) -> String {
-        let days = format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
+        let days =
+            format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
         let first = if self.today {
             format!(
                 " or last_over_time({}[1d] {TO}) unless on (sensor) {}",
@@ -101,12 +101,13 @@ impl Counter {
         self.months_before(by, "27d")
     }
 
-    /// The sum of the five months before the range and the range itself.
+    /// The sum of the five months before the range and the range itself. Both are summed before
+    /// they are joined: a join of single sensors' series costs more than everything else.
     pub(super) fn six_months_sum(self, by: &str) -> String {
         format!(
-            "sum by ({by}) (last_over_time({}[125d] @ ${{__from:date:seconds}} offset -2h) or sum_over_time({}[${{__range_s}}s] {TO} offset -2h))",
-            self.series("month", ""),
-            self.series("day", "")
+            r#"sum by ({by}) ({} or label_replace({}, "part", "range", "", ""))"#,
+            self.months_before(by, "125d"),
+            self.total(by, "")
         )
     }
 
@@ -166,11 +167,27 @@ pub(super) fn named(expression: &str) -> String {
 /// The largest of `expression` and the sum of all others under the name `other`.
 ///
 /// `rank` orders the label sets `by`; `rest` are the labels that the sum of the others keeps.
-pub(super) fn top(expression: &str, rank: &str, by: &str, rest: &str, name: &dyn Fn(&str) -> String, other: &str) -> String {
+pub(super) fn top(
+    expression: &str,
+    rank: &str,
+    by: &str,
+    rest: &str,
+    name: &dyn Fn(&str) -> String,
+    other: &str,
+) -> String {
     let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
     format!(
         r#"{} or label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#,
         name(&format!("({expression} and on ({by}) {rank})"))
+    )
+}
+
+/// As [`top`] for ports, for an `expression` that is too dear to be evaluated twice: every port
+/// of `ports` is given its name first, and the amounts are summed by name and `rest`.
+pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str, other: &str) -> String {
+    let names = named(&format!("({rank} > bool -1)"));
+    format!(
+        r#"sum by ({rest}, name) ({expression} * on ({PORT}) group_left (name) ({names} or label_replace(({ports} unless on ({PORT}) {rank}) > bool -1, "name", "{other}", "", "")))"#
     )
 }
 
