@@ -3,29 +3,31 @@
 
 use crate::observation::{SourceCount, Target};
 use sensor_common::Slot;
-use sensor_common::layout::SERVICE_BIT;
 use std::ops::AddAssign as _;
 
 /// One access from an IPv4 source, packed so that ascending numbers are ascending by source and
-/// target.
+/// target: 32 bits of address, whether the target is a service, 18 bits of slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct AccessV4(u64);
+
+const SLOT_BITS: u32 = 18;
+const BITS: u32 = 32 + 1 + SLOT_BITS;
+const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
 
 impl AccessV4 {
     /// An access of `src` (as a number, most significant octet first) to `target`.
     #[inline]
     pub fn new(src: u32, target: Target) -> Self {
-        let service = if target.is_service() { SERVICE_BIT } else { 0 };
-        Self(u64::from(src) << 32 | u64::from(target.slot().index() | service))
+        let target = u64::from(target.is_service()) << SLOT_BITS | u64::from(target.slot().index());
+        Self(u64::from(src) << (1 + SLOT_BITS) | target)
     }
 
     fn count(self, packets: u64) -> SourceCount<u32> {
-        let target = self.0 as u32;
-        let slot = Slot::from_index(target & !SERVICE_BIT).expect("made from a target");
+        let slot = Slot::from_index(self.0 as u32 & ((1 << SLOT_BITS) - 1)).expect("made from a slot");
         SourceCount {
-            src: (self.0 >> 32) as u32,
-            target: Target::new(slot, target & SERVICE_BIT != 0),
+            src: (self.0 >> (1 + SLOT_BITS)) as u32,
+            target: Target::new(slot, self.0 >> SLOT_BITS & 1 != 0),
             packets,
         }
     }
@@ -89,31 +91,38 @@ fn runs<T: Copy + PartialEq, C>(sorted: &[T], count: impl Fn(T, u64) -> C) -> Ve
     counts
 }
 
-const DIGITS: usize = size_of::<u64>();
+/// Bits of a digit: its counters fit into the first level of the cache, and five digits do.
+const DIGIT_BITS: u32 = 11;
+const DIGITS: usize = BITS.div_ceil(DIGIT_BITS) as usize;
+const RADIX: usize = 1 << DIGIT_BITS;
 
-/// Sorts by octets, least significant first, in time linear in the records; an octet that is the
-/// same everywhere (most of a target's) costs nothing but its histogram.
+#[inline]
+fn digit(record: AccessV4, digit: usize) -> usize {
+    (record.0 >> (digit as u32 * DIGIT_BITS)) as usize % RADIX
+}
+
+/// Sorts by digits, least significant first, in time linear in the records; a digit that is the same
+/// everywhere costs nothing but its histogram.
 fn radix_sort(records: &mut Vec<AccessV4>) {
-    let mut histograms = [[0_usize; 256]; DIGITS];
-    for record in records.iter() {
-        for (histogram, octet) in histograms.iter_mut().zip(record.0.to_le_bytes()) {
-            histogram[usize::from(octet)] += 1;
+    let mut histograms = vec![[0_u32; RADIX]; DIGITS];
+    for &record in records.iter() {
+        for (at, histogram) in histograms.iter_mut().enumerate() {
+            histogram[digit(record, at)] += 1;
         }
     }
     let mut scratch = vec![AccessV4::default(); records.len()];
-    for (digit, histogram) in histograms.iter().enumerate() {
-        if histogram.contains(&records.len()) {
+    for (at, histogram) in histograms.iter_mut().enumerate() {
+        if histogram.contains(&(records.len() as u32)) {
             continue;
         }
-        let mut next = [0_usize; 256];
+        // From counts to the place where the next record of each digit goes.
         let mut begin = 0;
-        for (next, count) in next.iter_mut().zip(histogram) {
-            *next = begin;
-            begin += count;
+        for place in histogram.iter_mut() {
+            begin += std::mem::replace(place, begin);
         }
         for &record in records.iter() {
-            let place = &mut next[usize::from(record.0.to_le_bytes()[digit])];
-            scratch[*place] = record;
+            let place = &mut histogram[digit(record, at)];
+            scratch[*place as usize] = record;
             *place += 1;
         }
         std::mem::swap(records, &mut scratch);
