@@ -186,7 +186,7 @@ const fn is_dhcp(packet: &Packet) -> bool {
     }
 }
 
-/// Multicast (RFC 1112: 224.0.0.0/4; RFC 4291: ff00::/8), the limited broadcast address
+/// Multicast (RFC 1112: 224.0.0.0/4; RFC 4291: `ff00::/8`), the limited broadcast address
 /// 255.255.255.255 (RFC 919).
 #[inline(always)]
 const fn is_group(dst: &Address) -> bool {

@@ -82,6 +82,17 @@ pub struct PrefixV4 {
     pub mask: u32,
 }
 
+impl PrefixV4 {
+    /// Holds no address.
+    pub const NONE: Self = Self { network: 1, mask: 0 };
+
+    /// Whether `address`, as read from the packet, lies in it.
+    #[inline(always)]
+    pub const fn contains(&self, address: u32) -> bool {
+        address & self.mask == self.network
+    }
+}
+
 /// An IPv6 prefix, two words of 64 bits: `dst & mask == network`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +103,17 @@ pub struct PrefixV6 {
     pub mask: [u64; 2],
 }
 
+impl PrefixV6 {
+    /// Holds no address.
+    pub const NONE: Self = Self { network: [1, 1], mask: [0, 0] };
+
+    /// Whether `address`, as read from the packet, lies in it.
+    #[inline(always)]
+    pub const fn contains(&self, address: [u64; 2]) -> bool {
+        address[0] & self.mask[0] == self.network[0] && address[1] & self.mask[1] == self.network[1]
+    }
+}
+
 /// What the program needs to know to judge packets; the same in every block of a generation, so one
 /// generation is counted under one configuration.
 #[repr(C)]
@@ -99,15 +121,11 @@ pub struct PrefixV6 {
 pub struct Rules {
     /// Bits as the constants above say.
     pub flags: u32,
-    /// How many of [`Rules::observed_v4`] are in use.
-    pub observed_v4_len: u32,
-    /// How many of [`Rules::observed_v6`] are in use.
-    pub observed_v6_len: u32,
     /// Zero.
     pub padding: u32,
-    /// Destinations that count as the sensor.
+    /// Destinations that count as the sensor; those not in use are [`PrefixV4::NONE`].
     pub observed_v4: [PrefixV4; INLINE_PREFIXES],
-    /// Destinations that count as the sensor.
+    /// Destinations that count as the sensor; those not in use are [`PrefixV6::NONE`].
     pub observed_v6: [PrefixV6; INLINE_PREFIXES],
     /// One bit for each port of TCP, UDP and SCTP ([`Slot::index`] order): a service is offered.
     pub services: [u64; SERVICE_WORDS],
@@ -141,8 +159,12 @@ pub struct Counters {
 pub struct Block {
     /// [`LAYOUT_VERSION`].
     pub version: u64,
-    /// Number of the generation, from 1.
+    /// Number of the generation, from 1; 0 while the daemon prepares the block.
     pub generation: u64,
+    /// Identity of the ledger that numbered the generation.
+    pub ledger: u64,
+    /// When the generation became current, `CLOCK_MONOTONIC`, nanoseconds.
+    pub began: u64,
     /// Records in [`Block::log_v4`].
     pub log_v4_len: u64,
     /// Records in [`Block::log_v6`].
@@ -168,15 +190,15 @@ const _: () = {
     assert!(size_of::<SourceKey>() == 24);
     assert!(size_of::<PrefixV4>() == 8);
     assert!(size_of::<PrefixV6>() == 32);
-    assert!(size_of::<Rules>() == 16 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);
+    assert!(size_of::<Rules>() == 8 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);
     assert!(size_of::<Counters>() == (2 * Class::COUNT + Tool::COUNT + 4) * 8);
-    assert!(core::mem::offset_of!(Block, ports) == 32 + size_of::<Counters>() + size_of::<Rules>());
+    assert!(core::mem::offset_of!(Block, ports) == 48 + size_of::<Counters>() + size_of::<Rules>());
     assert!(
         core::mem::offset_of!(Block, log_v6)
             == core::mem::offset_of!(Block, log_v4) + LOG_V4_RECORDS * size_of::<RecordV4>()
     );
     // Maps are mmapped from their start, and values of an array follow each other.
-    assert!(size_of::<Block>() % 4096 == 0);
+    assert!(size_of::<Block>().is_multiple_of(4096));
     // Kernels bound a map value's offset arithmetic to 29 bits.
     assert!(size_of::<Block>() < 1 << 29);
 };

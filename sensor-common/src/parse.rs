@@ -123,7 +123,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparse
     match link {
         Link::Ip => {
             offset = 0;
-            ethertype = match frame.load::<1>(0).ok_or(Unparsed::Truncated)?[0] >> 4 {
+            // Two octets, because the verifier cannot follow a bound of one at the very start.
+            ethertype = match frame.load::<2>(0).ok_or(Unparsed::Truncated)?[0] >> 4 {
                 4 => ETHERTYPE_IPV4,
                 6 => ETHERTYPE_IPV6,
                 _ => return Err(Unparsed::NotIp),

@@ -9,8 +9,10 @@ mod facts;
 use crate::cli::RunArgs;
 use crate::config::{Config, Environment, XdpMode};
 use crate::error_chain;
-use facts::{Facts, Interface, PinDir, gather};
+use crate::kernel::interface::{Interface, LinkLayer};
+use facts::{Facts, PinDir, gather};
 use std::fmt;
+use std::io::{self, Write};
 
 /// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +70,25 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
     findings
 }
 
+/// Prints what [`run`] finds, and tells whether the daemon would start.
+///
+/// # Errors
+///
+/// Standard output cannot be written.
+pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
+    let findings = run(args, environment);
+    let mut out = io::stdout().lock();
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    match problems {
+        0 => writeln!(out, "teiten run would start")?,
+        problems => writeln!(out, "teiten run would not start: {problems} to mend")?,
+    }
+    Ok(problems == 0)
+}
+
 /// The oldest long-term kernel that has all the program needs; XDP links came with 5.9.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// The kernel that has TCX: 6.6, commit e420bed02507.
@@ -80,17 +101,10 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
         Err(text) => Finding::new(Level::Problem, "geoip", text),
     });
     kernel(facts, &mut findings);
-    if facts.interfaces.is_empty() {
-        findings.push(Finding::new(
-            Level::Problem,
-            "interface",
-            "none is given and there is no default route to take it from; name one with --interface",
-        ));
-    }
-    for (name, interface) in &facts.interfaces {
+    for interface in &facts.interfaces {
         match interface {
-            Ok(found) => judge_interface(config, name, found, &facts.pin_dir, &mut findings),
-            Err(text) => findings.push(Finding::new(Level::Problem, name, text)),
+            Ok(found) => findings.push(judge_interface(config, found, &facts.pin_dir)),
+            Err(text) => findings.push(Finding::new(Level::Problem, "interface", text)),
         }
     }
     findings.push(pins(config, facts));
@@ -118,7 +132,7 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     }
     if let Some((path, readable)) = &facts.web_config {
         findings.push(match readable {
-            Ok(()) => Finding::new(Level::Good, format!("web configuration {path}"), "readable"),
+            Ok(()) => Finding::new(Level::Good, format!("web configuration {path}"), "can be used"),
             Err(text) => Finding::new(Level::Problem, format!("web configuration {path}"), text),
         });
     }
@@ -187,61 +201,46 @@ fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge_interface(
-    config: &Config,
-    name: &str,
-    interface: &Interface,
-    pins: &PinDir,
-    findings: &mut Vec<Finding>,
-) {
-    let Some(header) = interface.header else {
-        findings.push(Finding::new(
-            Level::Problem,
-            name,
-            format!("its link type {} carries neither Ethernet nor IP headers", interface.link_type),
-        ));
-        return;
+fn judge_interface(config: &Config, interface: &Interface, pins: &PinDir) -> Finding {
+    let name = &interface.name;
+    let header = match interface.link {
+        LinkLayer::Ethernet => "Ethernet",
+        LinkLayer::Ip => "IP",
     };
     let mode = match config.xdp_mode {
         XdpMode::Auto => "natively where the driver can, else generically",
         XdpMode::Native => "natively",
         XdpMode::Generic => "generically",
     };
-    findings.push(Finding::new(
-        Level::Good,
-        name,
-        format!("link type {} ({header}), MTU {}; would attach {mode}", interface.link_type, interface.mtu),
-    ));
-    if !interface.is_up {
-        findings.push(Finding::new(
-            Level::Warning,
+    match interface.xdp {
+        None => Finding::new(
+            Level::Good,
             name,
-            format!("the interface is down; `ip link set dev {name} up`"),
-        ));
-    }
-    if let Some(program) = interface.xdp_program {
-        findings.push(if pins.entries > 0 {
-            let text = format!("program {program} is attached; one of ours would be taken over by its pins");
-            Finding::new(Level::Warning, name, text)
-        } else {
-            let text = format!(
-                "another XDP program ({program}) is attached and would have to share; see `bpftool prog show id \
-                 {program}`, remove it with `ip link set dev {name} xdp off`"
-            );
-            Finding::new(Level::Problem, name, text)
-        });
+            format!("packets begin with {header} headers; would attach {mode}"),
+        ),
+        Some((_, program)) if pins.holds_ours => {
+            let text =
+                format!("XDP program {program} is attached; if it is the pinned one, it would be taken over");
+            Finding::new(Level::Good, name, text)
+        }
+        Some((_, program)) => Finding::new(
+            Level::Problem,
+            name,
+            format!(
+                "another XDP program ({program}) is attached; see `bpftool prog show id {program}`, remove it with \
+                 `ip link set dev {name} xdp off`, or observe another interface"
+            ),
+        ),
     }
 }
 
 fn pins(config: &Config, facts: &Facts) -> Finding {
     let about = format!("pins {}", config.pin_dir.display());
     match &facts.pin_dir {
-        PinDir { on_bpffs: true, entries: 0, .. } => Finding::new(Level::Good, about, "on a bpffs"),
-        PinDir { on_bpffs: true, entries, .. } => Finding::new(
-            Level::Good,
-            about,
-            format!("{entries} pins there; what counts already would be taken over"),
-        ),
+        PinDir { on_bpffs: true, holds_ours: false, .. } => Finding::new(Level::Good, about, "on a bpffs"),
+        PinDir { on_bpffs: true, .. } => {
+            Finding::new(Level::Good, about, "what counts there already would be taken over")
+        }
         PinDir { can_mount: true, .. } => {
             Finding::new(Level::Good, about, "not on a bpffs; one would be mounted there")
         }
@@ -256,7 +255,7 @@ fn pins(config: &Config, facts: &Facts) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facts::Header;
+    use crate::kernel::Mode;
     use jiff::tz::TimeZone;
     use std::collections::BTreeMap;
 
@@ -280,8 +279,8 @@ mod tests {
             missing_capabilities: vec![],
             bpf: Ok(()),
             btf: true,
-            interfaces: vec![("eth0".to_owned(), Ok(ethernet()))],
-            pin_dir: PinDir { on_bpffs: true, can_mount: true, entries: 0 },
+            interfaces: vec![Ok(ethernet())],
+            pin_dir: PinDir { on_bpffs: true, can_mount: true, holds_ours: false },
             state_dir: Ok("would be created".to_owned()),
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
@@ -290,13 +289,7 @@ mod tests {
     }
 
     fn ethernet() -> Interface {
-        Interface {
-            link_type: "ETHER".to_owned(),
-            header: Some(Header::Ethernet),
-            mtu: 1500,
-            is_up: true,
-            xdp_program: None,
-        }
+        Interface { name: "eth0".to_owned(), index: 2, link: LinkLayer::Ethernet, xdp: None }
     }
 
     /// What is not good, as it is shown.
@@ -341,40 +334,20 @@ mod tests {
                  the bpf system call",
             ),
             (
-                lacking(|facts| facts.interfaces.clear()),
-                "PROBLEM  interface: none is given and there is no default route to take it from; name one \
-                 with --interface",
+                lacking(|facts| facts.interfaces = vec![Err("no interface eth7".to_owned())]),
+                "PROBLEM  interface: no interface eth7",
             ),
             (
                 lacking(|facts| {
-                    facts.interfaces[0].1 = Ok(Interface {
-                        link_type: "IEEE80211_RADIOTAP".to_owned(),
-                        header: None,
-                        ..ethernet()
-                    });
+                    facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Native, 7)), ..ethernet() })];
                 }),
-                "PROBLEM  eth0: its link type IEEE80211_RADIOTAP carries neither Ethernet nor IP headers",
-            ),
-            (
-                lacking(|facts| facts.interfaces[0].1 = Ok(Interface { is_up: false, ..ethernet() })),
-                "warning  eth0: the interface is down; `ip link set dev eth0 up`",
+                "PROBLEM  eth0: another XDP program (7) is attached; see `bpftool prog show id 7`, remove it \
+                 with `ip link set dev eth0 xdp off`, or observe another interface",
             ),
             (
                 lacking(|facts| {
-                    facts.interfaces[0].1 = Ok(Interface { xdp_program: Some(7), ..ethernet() });
+                    facts.pin_dir = PinDir { on_bpffs: false, can_mount: false, holds_ours: false }
                 }),
-                "PROBLEM  eth0: another XDP program (7) is attached and would have to share; see `bpftool prog \
-                 show id 7`, remove it with `ip link set dev eth0 xdp off`",
-            ),
-            (
-                lacking(|facts| {
-                    facts.interfaces[0].1 = Ok(Interface { xdp_program: Some(7), ..ethernet() });
-                    facts.pin_dir.entries = 3;
-                }),
-                "warning  eth0: program 7 is attached; one of ours would be taken over by its pins",
-            ),
-            (
-                lacking(|facts| facts.pin_dir = PinDir { on_bpffs: false, can_mount: false, entries: 0 }),
                 "PROBLEM  pins /sys/fs/bpf/teiten: not on a bpffs, and without CAP_SYS_ADMIN none can be \
                  mounted; `mount -t bpf bpf /sys/fs/bpf`",
             ),
@@ -390,6 +363,14 @@ mod tests {
         ] {
             assert_eq!(complaints, [expected]);
         }
+    }
+
+    #[test]
+    fn a_pinned_program_of_ours_would_be_taken_over() {
+        let mut facts = good();
+        facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Generic, 7)), ..ethernet() })];
+        facts.pin_dir.holds_ours = true;
+        assert_eq!(complaints(&facts), [""; 0]);
     }
 
     #[test]

@@ -18,11 +18,20 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod country;
+pub mod detach;
+pub mod drain;
+pub mod exposition;
 pub mod geoip;
+pub mod kernel;
+pub mod ledger;
+pub mod ledger_command;
 pub mod logging;
 pub mod observation;
 pub mod replay;
+pub mod run;
+pub mod status;
 pub mod totals;
+pub mod web;
 
 /// An error and what caused it, on one line: `what: why: the deepest why`.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -2,17 +2,16 @@
 //! comes back: 0 done, 1 failed, 2 wrong usage or configuration (of `check`: the daemon would not
 //! start).
 
-use sensor_user::check::{self, Level};
 use sensor_user::cli::{Cli, Command, RunArgs};
-use sensor_user::config::{ConfigError, Environment};
+use sensor_user::config::{Config, ConfigError, Environment};
+use sensor_user::{check, detach, ledger_command, logging, replay, run, status};
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::from_process();
-    match dispatch(cli.command, &Environment::of_process()) {
+    match dispatch(Cli::from_process().command, &Environment::of_process()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("teiten: {}", sensor_user::error_chain(error.as_ref()));
@@ -22,23 +21,45 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let load = |args: &RunArgs| Config::load(args, environment);
     match command {
-        Command::Check(args) => Ok(check(&args, environment)),
-        _ => anyhow::bail!("this command is not wired"),
+        Command::Run(args) => {
+            let config = load(&args)?;
+            let log = logging::init(config.log_format, &config.log_level)?;
+            for (name, suggestion) in environment.unknown_variables() {
+                tracing::warn!(variable = name, did_you_mean = suggestion, "this variable sets nothing");
+            }
+            run::run(config, move |config| config.reload(&args, &Environment::of_process()), log)?;
+        }
+        Command::Replay(args) => {
+            let (config, state_dir) = Config::load_for_replay(&args, environment)?;
+            logging::init(config.log_format, &config.log_level)?;
+            let all_read = replay::command(&args.files, &config, state_dir.as_deref(), args.json)?;
+            return Ok(exit_code(all_read, FAILED));
+        }
+        Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),
+        Command::Status(args) => {
+            let config = load(&RunArgs::from(&args))?;
+            let endpoint = status::Endpoint {
+                address: config.listen[0].to_string(),
+                web_config_file: config.web_config.clone(),
+            };
+            status::run(&endpoint, args.json)?;
+        }
+        Command::Detach(args) => {
+            let config = load(&RunArgs::from(&args))?;
+            logging::init(config.log_format, &config.log_level)?;
+            detach::detach(&config)?;
+        }
+        Command::Ledger(args) => {
+            let config = load(&RunArgs::from(&args))?;
+            return Ok(exit_code(ledger_command::run(&config.state_dir, &args.command)?, FAILED));
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn check(args: &RunArgs, environment: &Environment) -> ExitCode {
-    let findings = check::run(args, environment);
-    for finding in &findings {
-        println!("{finding}");
-    }
-    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
-    if problems == 0 {
-        println!("teiten run would start");
-        ExitCode::SUCCESS
-    } else {
-        println!("teiten run would not start: {problems} to mend");
-        ExitCode::from(USAGE)
-    }
+/// The exit code of a command that did its work, and whether it found all well.
+fn exit_code(all_well: bool, otherwise: u8) -> ExitCode {
+    if all_well { ExitCode::SUCCESS } else { ExitCode::from(otherwise) }
 }

@@ -66,6 +66,9 @@ pub struct Totals {
     pub tools: [u64; Tool::COUNT],
     /// `teiten_source_table_overflow_packets_total`.
     pub overflow: u64,
+    /// Sources that came when the day's source sets were full: they count as accesses, but neither as
+    /// cumulative sources nor as unique hosts.
+    pub set_overflow: u64,
     /// `teiten_observation_seconds_total`.
     pub observed: Duration,
     /// The last generation that is in these totals.

@@ -94,9 +94,9 @@ fn check_finds_what_is_missing_and_what_is_in_use_and_changes_nothing() {
     let line = |about: &str| {
         text.lines().find(|line| line[9..].starts_with(about)).unwrap_or_else(|| panic!("{about}: {text}"))
     };
-    assert!(line("lo: ").starts_with("ok       lo: link type LOOPBACK (Ethernet headers), MTU "));
-    assert!(line("nosuch0: ").starts_with("PROBLEM  nosuch0: there is no such interface; there are "));
-    assert!(line("nosuch0: ").contains("lo"));
+    assert!(line("lo: ").starts_with("ok       lo: packets begin with Ethernet headers; would attach "));
+    assert!(line("interface: ").starts_with("PROBLEM  interface: no interface nosuch0; there are: "));
+    assert!(line("interface: ").contains("lo"));
     assert!(line("geoip: ").contains("country.mmdb`: it is truncated, damaged, or not in MaxMind's format"));
     assert!(line(&format!("http://{address}")).starts_with("PROBLEM"));
     assert!(line("state directory").ends_with(": would be created"));

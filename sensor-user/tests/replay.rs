@@ -544,3 +544,146 @@ fn the_sink_can_stop_a_replay() {
     replay.capture(&capture[..], &mut sink).unwrap().unwrap();
     assert_eq!(replay.finish(&mut sink).unwrap_err(), "disk full");
 }
+
+/// Runs `teiten` with nothing of this process's configuration; exit code, standard output and error.
+fn teiten(args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_teiten"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TEITEN_") {
+            command.env_remove(name);
+        }
+    }
+    let piped = std::process::Stdio::piped;
+    let mut child = command.args(args).stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |octets| String::from_utf8(octets).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_prints_tables_or_json_of_standard_input() {
+    // 8.8.8.8 is in the United States.
+    let records: Vec<Record> = [
+        tcp([8, 8, 8, 8], SENSOR, (40_000, 445), SYN),
+        tcp([8, 8, 8, 8], SENSOR, (40_001, 445), SYN),
+        tcp([10, 0, 0, 1], SENSOR, (40_000, 23), SYN),
+        tcp(STRANGER, SENSOR, (80, 40_000), SYN_ACK),
+    ]
+    .map(|packet| (BEFORE_FOUR, 0, packet))
+    .into();
+    let capture = pcap(Endian::Little, MICROSECONDS, 101, &records);
+    let args = ["replay", "-", "--timezone", "Asia/Tokyo", "--sensor-name", "north"];
+
+    let (code, text, errors) = teiten(&[&args[..], &["--json"]].concat(), &capture);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["sensor"], "north");
+    assert_eq!(json["timezone"], "Asia/Tokyo");
+    assert_eq!(
+        (&json["packets"], &json["accesses"], &json["sources"], &json["hosts"]),
+        (&4.into(), &3.into(), &2.into(), &2.into())
+    );
+    assert_eq!(
+        json["ports"],
+        serde_json::json!([
+            { "transport": "tcp", "port": "445", "accesses": 2, "sources": 1 },
+            { "transport": "tcp", "port": "23", "accesses": 1, "sources": 1 },
+        ])
+    );
+    assert_eq!(
+        json["countries"],
+        serde_json::json!([
+            { "country": "US", "accesses": 2, "sources": 1 },
+            { "country": "private", "accesses": 1, "sources": 1 },
+        ])
+    );
+    assert_eq!(json["backscatter"], serde_json::json!([{ "transport": "tcp", "port": "80", "packets": 1 }]));
+    // 40 octets were kept of 1,040.
+    assert!(
+        json["classes"]
+            .as_array()
+            .unwrap()
+            .contains(&serde_json::json!({ "class": "access", "packets": 3, "bytes": 3120 }))
+    );
+
+    let (code, text, _) = teiten(&args, &capture);
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("4 packets: 3 accesses, 2 cumulative sources, 2 unique hosts\n"), "{text}");
+    assert!(text.contains("from  2010-07-09 12:59:59 JST"), "{text}");
+    // Two of three accesses are 67 %, one of two sources is 50 %.
+    let row = text.lines().find(|line| line.trim_start().starts_with("445/tcp")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["445/tcp", "2", "67", "%", "1", "50", "%"]);
+}
+
+#[test]
+fn the_command_keeps_a_ledger_that_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let state = state.to_str().unwrap();
+    let syn = |src: u8| tcp([8, 8, 8, src], SENSOR, (40_000, 445), SYN);
+    // Two days in Tokyo: 23:59:59 on the 9th, and 00:00:00 on the 10th.
+    let late = BEFORE_FOUR + 11 * 3600;
+    let records = [(late, 0, syn(8)), (late, 1, syn(8)), (late + 1, 0, syn(8)), (late + 1, 0, syn(9))];
+    let capture = pcap(Endian::Little, MICROSECONDS, 101, &records);
+    let (code, _, errors) =
+        teiten(&["replay", "-", "--timezone", "Asia/Tokyo", "--state-dir", state], &capture);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+
+    let (code, text, _) = teiten(&["ledger", "days", "--json", "--state-dir", state], b"");
+    assert_eq!(code, Some(0));
+    let days: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let days: Vec<_> = days
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|day| {
+            (
+                day["day"].as_str().unwrap(),
+                day["accesses"].as_u64().unwrap(),
+                day["sources"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(days, [("2010-07-09", 2, 1), ("2010-07-10", 2, 2)]);
+
+    let (code, text, _) = teiten(&["ledger", "verify", "--state-dir", state], b"");
+    assert!(code == Some(0) && text.ends_with("all hold\n"), "{code:?} {text}");
+    let export = directory.path().join("days.csv");
+    let (code, _, errors) = teiten(
+        &[
+            "ledger",
+            "export",
+            "--format",
+            "csv",
+            "--from",
+            "2010-07-10",
+            "--output",
+            export.to_str().unwrap(),
+            "--state-dir",
+            state,
+        ],
+        b"",
+    );
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let text = std::fs::read_to_string(export).unwrap();
+    assert!(text.contains("2010-07-10") && !text.contains("2010-07-09"), "{text}");
+    let backwards = ["ledger", "export", "--format", "csv", "--from", "2010-07-10", "--to", "2010-07-09"];
+    let (code, _, errors) = teiten(&[&backwards[..], &["--state-dir", state]].concat(), b"");
+    assert_eq!(code, Some(1));
+    assert_eq!(errors, "teiten: --from 2010-07-10 is after --to 2010-07-09\n");
+}
+
+#[test]
+fn the_command_counts_what_it_can_and_exits_with_1() {
+    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
+    let (code, text, errors) = teiten(&["replay", "-", "/nonexistent/a.pcap"], &capture);
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("1 packets: 1 accesses"), "{text}");
+    assert_eq!(
+        errors,
+        "teiten: cannot count all of the capture `/nonexistent/a.pcap`: it cannot be opened: No such file or \
+         directory (os error 2)\n"
+    );
+}

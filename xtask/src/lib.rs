@@ -1,1 +1,18 @@
 //! Builds, tests, demonstrates and measures Teiten: the library behind `cargo xtask`.
+
+pub mod apt;
+pub mod command;
+pub mod dashboards;
+pub mod demo;
+pub mod ebpf;
+pub mod geoip;
+pub mod history;
+pub mod lint;
+pub mod netns;
+pub mod origin;
+pub mod report;
+pub mod run;
+pub mod sudo;
+pub mod test;
+pub mod toolchain;
+pub mod traffic;

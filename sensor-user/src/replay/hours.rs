@@ -10,6 +10,9 @@ use std::time::Duration;
 const NANOS: i64 = 1_000_000_000;
 const HOUR: i64 = 3600;
 
+/// More than this without a packet, nanoseconds, is a pause of the capture, not a quiet line.
+const LONGEST_QUIET: i64 = 24 * HOUR * NANOS;
+
 /// Hours that are counted at the same time: packets of several queues or interfaces can be written a
 /// little out of order, also across an hour's end.
 const OPEN_HOURS: usize = 2;
@@ -71,7 +74,8 @@ impl Hours {
         // A stretch without packets counts for the hour that ends it.
         let before = *self.latest.get_or_insert(at);
         if at > before {
-            hour.observed = hour.observed.saturating_add(at.saturating_sub(before));
+            let quiet = at.saturating_sub(before);
+            hour.observed += if quiet <= LONGEST_QUIET { quiet } else { 0 };
             self.latest = Some(at);
         }
         if hour.counts.is_full() { hour.hand_on(sink) } else { Ok(()) }
@@ -237,6 +241,13 @@ mod tests {
                 ("2010-07-09T12:00:00Z", 1)
             ]
         );
+    }
+
+    #[test]
+    fn a_day_without_a_packet_was_observed_and_more_was_a_pause() {
+        let handed_on = split(&["2010-07-01T00:00:00Z", "2010-07-02T00:00:00Z", "2010-07-03T00:00:01Z"]);
+        let seconds: Vec<_> = handed_on.iter().map(|(_, _, seconds)| *seconds).collect();
+        assert_eq!(seconds, [0, 86_400, 0]);
     }
 
     #[test]

@@ -21,12 +21,15 @@ pub use report::{Report, render};
 pub use world::{Flows, NoFlows, PrefixSet, Rules};
 
 use crate::config::Config;
+use crate::geoip::GeoIp;
+use crate::ledger::{self, Ledger, LedgerError};
+use anyhow::Context;
 use capture::{Captured, Stopped};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use sensor_common::judge;
+use sensor_common::{Slot, judge};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use world::Moment;
 
@@ -168,6 +171,51 @@ pub fn run<E>(files: &[PathBuf], config: &Config, sink: &mut Sink<'_, E>) -> Res
     progress.finish_and_clear();
     let outcome = replay.finish(sink)?;
     Ok(Outcome { errors, ..outcome })
+}
+
+/// `teiten replay`: counts `files`, prints what they hold, adds it to the ledger in `state_dir` when
+/// there is one to write, and tells whether every capture could be read to its end.
+///
+/// # Errors
+///
+/// The country database cannot be used, the ledger or standard output not written.
+pub fn command(
+    files: &[PathBuf],
+    config: &Config,
+    state_dir: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<bool> {
+    let geoip = GeoIp::open(config.geoip.as_deref())?;
+    let settings = crate::run::settings(config);
+    // What is printed is of these files alone, and bounds no series.
+    let everything = ledger::Settings { max_ports: Slot::COUNT, ..settings.clone() };
+    let mut printed = Ledger::in_memory(everything)?;
+    let mut kept = match state_dir {
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the state directory `{}`", directory.display()))?;
+            Some(Ledger::open(directory, settings)?)
+        }
+        None => None,
+    };
+    let outcome = run(files, config, &mut |observation| {
+        for ledger in kept.iter_mut().chain([&mut printed]) {
+            ledger.fold(observation, &geoip, &[])?;
+        }
+        Ok::<(), LedgerError>(())
+    })?;
+    let report = Report::new(files, config, &outcome, printed.totals());
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", render(&report, config))?;
+    }
+    for error in &report.errors {
+        eprintln!("teiten: {error}");
+    }
+    Ok(report.errors.is_empty())
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {

@@ -1,0 +1,14 @@
+//! Any octets through the parser, on both kinds of link; run by `cargo xtask test`, or for longer by
+//! `cargo fuzz run parse` in `sensor-common`.
+#![no_main]
+
+#[path = "../../tests/properties/mod.rs"]
+mod properties;
+
+use libfuzzer_sys::fuzz_target;
+use sensor_common::Link;
+
+fuzz_target!(|octets: &[u8]| {
+    properties::check(octets, Link::Ethernet);
+    properties::check(octets, Link::Ip);
+});

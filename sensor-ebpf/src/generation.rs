@@ -1,0 +1,187 @@
+//! Counting in the current generation.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::warn;
+use sensor_common::classify::Access;
+use sensor_common::layout::{
+    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
+};
+use sensor_common::{Address, Class, Slot, Verdict};
+
+use crate::maps::{GENERATION, SOURCES, WAKE};
+
+/// Fill of a log at which the daemon is woken.
+const WAKE_V4: u64 = LOG_V4_RECORDS as u64 / 4;
+const WAKE_V6: u64 = LOG_V6_RECORDS as u64 / 4;
+
+/// This CPU's block of the current generation. It is this CPU's alone until the program returns.
+pub struct Current {
+    block: *mut Block,
+}
+
+/// The current generation, on this CPU.
+#[inline(always)]
+pub fn current() -> Option<Current> {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let block = GENERATION.get_value_ptr_mut(0, &cpu)?;
+    Some(Current { block })
+}
+
+impl Current {
+    #[inline(always)]
+    pub fn rules<'a>(&self) -> &'a Rules {
+        // SAFETY: the block outlives the program's run, and nobody writes its rules meanwhile.
+        unsafe { &(*self.block).rules }
+    }
+
+    /// Counts one packet of `length` octets.
+    #[inline(always)]
+    pub fn count(&mut self, ctx: &XdpContext, verdict: &Verdict, length: u64) {
+        let class = verdict.class as usize;
+        if class < Class::COUNT {
+            // SAFETY: `class` is below the length of both arrays, and this CPU alone writes them.
+            unsafe {
+                let counters = &mut (*self.block).counters;
+                *counters.packets.as_mut_ptr().add(class) += 1;
+                *counters.bytes.as_mut_ptr().add(class) += length;
+            }
+        }
+        if let Some(access) = &verdict.access {
+            self.access(ctx, access, matches!(verdict.class, Class::Service));
+        }
+        if let Some(slot) = verdict.backscatter {
+            let index = slot.index() as usize;
+            if index < Slot::COUNT {
+                // SAFETY: `index` is below the array's length.
+                unsafe { *(*self.block).backscatter.as_mut_ptr().add(index) += 1 };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn access(&mut self, ctx: &XdpContext, access: &Access, service: bool) {
+        let index = access.slot.index() as usize;
+        if index < Slot::COUNT {
+            // SAFETY: `index` is below the array's length.
+            unsafe { *(*self.block).ports.as_mut_ptr().add(index) += 1 };
+        }
+        if let Some(tool) = access.tool {
+            let tool = tool as usize & 3;
+            // SAFETY: `tool` is below the array's length, four.
+            unsafe { *(*self.block).counters.tools.as_mut_ptr().add(tool) += 1 };
+        }
+        let target = access.slot.index() | if service { SERVICE_BIT } else { 0 };
+        let kept = match access.src {
+            Address::V4(src) => self.log_v4(RecordV4 { src, target }),
+            Address::V6(src) => self.log_v6(RecordV6 { src, target }),
+        };
+        if !kept {
+            self.tabulate(ctx, &access.src, target, service);
+        }
+    }
+
+    /// Appends to the log; `false` when it is full.
+    #[inline(always)]
+    fn log_v4(&mut self, record: RecordV4) -> bool {
+        // SAFETY: this CPU alone writes its block.
+        let at = unsafe { (*self.block).log_v4_len };
+        if at >= LOG_V4_RECORDS as u64 {
+            return false;
+        }
+        // SAFETY: `at` is below the array's length.
+        unsafe {
+            *(*self.block).log_v4.as_mut_ptr().add(at as usize) = record;
+            (*self.block).log_v4_len = at + 1;
+        }
+        if at == WAKE_V4 {
+            wake();
+        }
+        true
+    }
+
+    /// Appends to the log; `false` when it is full.
+    #[inline(always)]
+    fn log_v6(&mut self, record: RecordV6) -> bool {
+        // SAFETY: this CPU alone writes its block.
+        let at = unsafe { (*self.block).log_v6_len };
+        if at >= LOG_V6_RECORDS as u64 {
+            return false;
+        }
+        // SAFETY: `at` is below the array's length.
+        unsafe {
+            *(*self.block).log_v6.as_mut_ptr().add(at as usize) = record;
+            (*self.block).log_v6_len = at + 1;
+        }
+        if at == WAKE_V6 {
+            wake();
+        }
+        true
+    }
+
+    /// Counts in the source table, or, when that cannot take it, as overflow.
+    #[inline(always)]
+    fn tabulate(&mut self, ctx: &XdpContext, src: &Address, target: u32, service: bool) {
+        let src = match *src {
+            Address::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            Address::V6(src) => src,
+        };
+        // SAFETY: the block is valid.
+        let generation = unsafe { (*self.block).generation } as u32;
+        let key = SourceKey { src, target, generation };
+        // SAFETY: this CPU alone writes its block.
+        let counters = unsafe { &mut (*self.block).counters };
+        if add(&key) {
+            if counters.table_packets == 0 {
+                wake();
+                warn!(ctx, "the source log is full; counting in the source table");
+            }
+            counters.table_packets += 1;
+        } else {
+            if counters.overflow + counters.service_overflow == 0 {
+                warn!(ctx, "the source table is full; counting by port only");
+            }
+            if service {
+                counters.service_overflow += 1;
+            } else {
+                counters.overflow += 1;
+            }
+        }
+    }
+}
+
+/// Adds one packet to `key` in the source table; `false` when it has no room. An insert that fails
+/// because another CPU just inserted the same key, or held the bucket, is looked up again.
+#[inline(always)]
+fn add(key: &SourceKey) -> bool {
+    if let Some(count) = SOURCES.get_ptr_mut(key) {
+        increment(count);
+        return true;
+    }
+    if SOURCES.insert(key, 1, u64::from(BPF_NOEXIST)).is_ok() {
+        return true;
+    }
+    match SOURCES.get_ptr_mut(key) {
+        Some(count) => {
+            increment(count);
+            true
+        }
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn increment(count: *mut u64) {
+    // SAFETY: the pointer is into a map value, which lives until the program returns.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
+}
+
+#[inline(always)]
+fn wake() {
+    // A full ring means that the daemon has been woken already.
+    let _ = WAKE.output(0, u64::from(BPF_RB_FORCE_WAKEUP));
+}

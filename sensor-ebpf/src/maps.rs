@@ -1,0 +1,38 @@
+//! The maps. Sizes here are templates; the daemon sets the real ones when it loads the object.
+
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, RingBuf};
+use aya_ebpf::macros::btf_map;
+use sensor_common::layout::{Block, SourceKey};
+
+/// One generation: a block for each possible CPU, mapped by the daemon. `BPF_F_INNER_MAP` (Linux
+/// 5.10) lets it have as many blocks as the machine has CPUs.
+pub type Generation = Array<Block, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
+
+/// Slot 0 is the current generation; replacing it switches all CPUs at once.
+#[btf_map]
+pub static GENERATION: ArrayOfMaps<Generation, 1> = ArrayOfMaps::new();
+
+/// Takes accesses when a log is full: packets by source and target. Shared by all CPUs.
+#[btf_map]
+pub static SOURCES: HashMap<SourceKey, u64, 1024> = HashMap::new();
+
+/// Observed IPv4 prefixes, when they are too many to be compared inline.
+#[btf_map]
+pub static OBSERVED_V4: LpmTrie<[u8; 4], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+
+/// Observed IPv6 prefixes, likewise.
+#[btf_map]
+pub static OBSERVED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+
+/// Excluded IPv4 sources.
+#[btf_map]
+pub static EXCLUDED_V4: LpmTrie<[u8; 4], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+
+/// Excluded IPv6 sources.
+#[btf_map]
+pub static EXCLUDED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+
+/// Wakes the daemon before its time when a log has filled to a quarter. What is sent means nothing.
+#[btf_map]
+pub static WAKE: RingBuf<u64, 4096> = RingBuf::new();

@@ -1,0 +1,88 @@
+//! What the classifier needs to know, from the generation's rules and the tries.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use sensor_common::classify::Intent;
+use sensor_common::layout::{
+    EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS,
+};
+use sensor_common::{Address, Packet, Slot, World};
+
+use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
+
+/// The sensor's view of the world during one generation.
+pub struct Sensor<'a> {
+    rules: &'a Rules,
+}
+
+impl<'a> Sensor<'a> {
+    #[inline(always)]
+    pub fn new(rules: &'a Rules) -> Self {
+        Self { rules }
+    }
+
+    #[inline(always)]
+    fn has(&self, flag: u32) -> bool {
+        self.rules.flags & flag != 0
+    }
+}
+
+impl World for Sensor<'_> {
+    #[inline(always)]
+    fn observes(&self, dst: &Address) -> bool {
+        if self.has(OBSERVE_ALL) {
+            return true;
+        }
+        match *dst {
+            Address::V4(dst) => {
+                let address = u32::from_ne_bytes(dst);
+                for prefix in &self.rules.observed_v4 {
+                    if prefix.contains(address) {
+                        return true;
+                    }
+                }
+                self.has(OBSERVE_TRIE) && OBSERVED_V4.get(&Key::new(32, dst)).is_some()
+            }
+            Address::V6(dst) => {
+                let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = dst;
+                let address = [
+                    u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+                    u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+                ];
+                for prefix in &self.rules.observed_v6 {
+                    if prefix.contains(address) {
+                        return true;
+                    }
+                }
+                self.has(OBSERVE_TRIE) && OBSERVED_V6.get(&Key::new(128, dst)).is_some()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn excludes(&self, src: &Address) -> bool {
+        match *src {
+            Address::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&Key::new(32, src)).is_some(),
+            Address::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&Key::new(128, src)).is_some(),
+        }
+    }
+
+    #[inline(always)]
+    fn serves(&self, slot: Slot) -> bool {
+        if !self.has(HAS_SERVICES) {
+            return false;
+        }
+        let index = slot.index() as usize;
+        let word = index / 64;
+        if word >= SERVICE_WORDS {
+            return false;
+        }
+        // SAFETY: `word` was just checked against the array's length.
+        let bits = unsafe { *self.rules.services.as_ptr().add(word) };
+        bits >> (index % 64) & 1 != 0
+    }
+
+    #[inline(always)]
+    fn solicited(&self, _packet: &Packet, _intent: Intent) -> bool {
+        false
+    }
+}

@@ -1,0 +1,347 @@
+//! The sensor's own state: whether it counts, how its drains go, what it observes.
+
+use super::{PortTable, SensorInfo};
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Upper bounds of `teiten_drain_duration_seconds`: an idle drain takes milliseconds, one of a
+/// million sources about a second.
+const DRAIN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Setters for the metrics that are not totals. All of them may be called from any thread.
+pub struct Health {
+    registry: Registry,
+    changes: AtomicU64,
+    attached: AtomicBool,
+    drains: Mutex<Drains>,
+    up: IntGauge,
+    // Without labels, so that they are absent until they are known: 0 would be the year 1970.
+    last_drain: GaugeVec,
+    geoip_build: GaugeVec,
+    drain_duration: Histogram,
+    drain_failures: IntCounter,
+    reload_failures: IntCounterVec,
+    monitored: GaugeVec,
+    sensor_info: GaugeVec,
+    build_info: GaugeVec,
+    port_info: GaugeVec,
+    held: IntGauge,
+    render_seconds: Counter,
+    http_requests: IntCounterVec,
+    http_connections: IntGauge,
+    http_closed: IntCounterVec,
+}
+
+struct Drains {
+    /// A drain older than this is not current.
+    current_for: Duration,
+    last: Option<(Instant, Timestamp)>,
+}
+
+/// Why the web server ended a connection from its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It had to make room for a newer one.
+    Evicted,
+    /// It took longer than a limit allows.
+    Timeout,
+    /// TLS was not agreed on, or the client showed no certificate that is allowed.
+    Handshake,
+}
+
+impl Closed {
+    const ALL: [Self; 3] = [Self::Evicted, Self::Timeout, Self::Handshake];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Timeout => "timeout",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// What of the configuration can be reloaded while running, for
+/// `teiten_reload_failures_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The country database.
+    Geoip,
+    /// The configuration file, flags and environment.
+    Config,
+    /// `--web.config.file` and the certificates it names.
+    Web,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Geoip, Self::Config, Self::Web];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Geoip => "geoip",
+            Self::Config => "config",
+            Self::Web => "web",
+        }
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+impl Health {
+    /// Registers everything; a drain is current for `current_for`, until
+    /// [`Health::set_current_for`] says otherwise.
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name, help| register(registry, IntGauge::new(name, help)?);
+        let gauges = |name, help, labels| register(registry, GaugeVec::new(Opts::new(name, help), labels)?);
+        let counters =
+            |name, help, labels| register(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let health = Self {
+            registry: registry.clone(),
+            changes: AtomicU64::new(0),
+            attached: AtomicBool::new(false),
+            drains: Mutex::new(Drains { current_for: Duration::from_secs(30), last: None }),
+            up: gauge("teiten_up", "1 while the XDP program is attached and the drain is current.")?,
+            last_drain: gauges(
+                "teiten_last_drain_timestamp_seconds",
+                "When the last drain was committed, seconds since the epoch.",
+                &[],
+            )?,
+            geoip_build: gauges(
+                "teiten_geoip_build_timestamp_seconds",
+                "When the GeoIP database in use was built, seconds since the epoch.",
+                &[],
+            )?,
+            drain_duration: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "teiten_drain_duration_seconds",
+                        "Duration of a drain, from the swap of the generation to the commit.",
+                    )
+                    .buckets(DRAIN_BUCKETS.to_vec()),
+                )?,
+            )?,
+            drain_failures: register(
+                registry,
+                IntCounter::new(
+                    "teiten_drain_failures_total",
+                    "Drains that could not be committed; their generation is kept and tried again.",
+                )?,
+            )?,
+            reload_failures: counters(
+                "teiten_reload_failures_total",
+                "Files that could not be reloaded, so that the ones read before stay in use.",
+                &["what"],
+            )?,
+            monitored: gauges(
+                "teiten_monitored_addresses",
+                "Size of the observed address space.",
+                &["family"],
+            )?,
+            sensor_info: gauges(
+                "teiten_sensor_info",
+                "The sensor, its observation time zone and how each interface is observed; always 1.",
+                &["sensor", "timezone", "interface", "xdp_mode"],
+            )?,
+            build_info: gauges(
+                "teiten_build_info",
+                "The version of teiten and the revision it was built from; always 1.",
+                &["version", "revision"],
+            )?,
+            port_info: gauges(
+                "teiten_port_info",
+                "What a port is known for; always 1.",
+                &["transport", "port", "name", "description"],
+            )?,
+            held: gauge(
+                "teiten_series_held",
+                "Series that show 0 until a scrape has shown it and --series-hold has passed.",
+            )?,
+            render_seconds: register(
+                registry,
+                Counter::new("teiten_render_seconds_total", "Time spent on rendering /metrics.")?,
+            )?,
+            http_requests: counters(
+                "teiten_http_requests_total",
+                "HTTP requests by handler and status code.",
+                &["handler", "code"],
+            )?,
+            http_connections: gauge("teiten_http_connections", "HTTP connections that are open.")?,
+            http_closed: counters(
+                "teiten_http_connections_closed_total",
+                "HTTP connections that the server ended: evicted for newer ones, past a time limit, \
+                 or without a TLS handshake.",
+                &["reason"],
+            )?,
+        };
+        for closed in Closed::ALL {
+            health.http_closed.with_label_values(&[closed.name()]);
+        }
+        for handler in ["landing", "metrics", "status", "healthy", "ready", "none"] {
+            health.http_requests.with_label_values(&[handler, if handler == "none" { "404" } else { "200" }]);
+        }
+        for reload in Reload::ALL {
+            health.reload_failures.with_label_values(&[reload.name()]);
+        }
+        Ok(health)
+    }
+
+    /// The registry, for collectors of the caller's own.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn drains(&self) -> std::sync::MutexGuard<'_, Drains> {
+        // Plain values, whole after every statement: a panic elsewhere does not spoil them.
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often something here was set.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the XDP program is attached.
+    pub fn set_attached(&self, attached: bool) {
+        self.attached.store(attached, Ordering::Release);
+        self.changed();
+    }
+
+    /// How long after a drain the next one must have been committed: three intervals.
+    pub fn set_current_for(&self, current_for: Duration) {
+        self.drains().current_for = current_for;
+        self.changed();
+    }
+
+    /// A drain was committed at `now`, which the wall clock calls `at`, and took `took` from the
+    /// swap.
+    pub fn drained(&self, now: Instant, at: Timestamp, took: Duration) {
+        self.drains().last = Some((now, at));
+        self.last_drain.with_label_values::<&str>(&[]).set(at.as_duration().as_secs_f64());
+        self.drain_duration.observe(took.as_secs_f64());
+        self.changed();
+    }
+
+    /// A drain could not be committed.
+    pub fn drain_failed(&self) {
+        self.drain_failures.inc();
+        self.changed();
+    }
+
+    /// A file could not be reloaded.
+    pub fn reload_failed(&self, what: Reload) {
+        self.reload_failures.with_label_values(&[what.name()]).inc();
+        self.changed();
+    }
+
+    /// When the country database in use was built, seconds since the epoch.
+    pub fn set_geoip_build(&self, epoch_seconds: u64) {
+        self.geoip_build.with_label_values::<&str>(&[]).set(epoch_seconds as f64);
+        self.changed();
+    }
+
+    /// How many addresses of each family count as the sensor.
+    pub fn set_monitored_addresses(&self, ipv4: f64, ipv6: f64) {
+        self.monitored.with_label_values(&["ipv4"]).set(ipv4);
+        self.monitored.with_label_values(&["ipv6"]).set(ipv6);
+        self.changed();
+    }
+
+    /// The sensor's name, zone, interfaces and build; what was set before goes away.
+    pub fn set_sensor(&self, info: &SensorInfo) {
+        self.sensor_info.reset();
+        for (interface, mode) in info.interfaces.iter().zip(&info.xdp_modes) {
+            self.sensor_info.with_label_values(&[&info.sensor, &info.timezone, interface, mode]).set(1.0);
+        }
+        self.build_info.reset();
+        self.build_info.with_label_values(&[&info.version, &info.revision]).set(1.0);
+        self.changed();
+    }
+
+    /// Explains all ports of `table`; what was set before goes away.
+    pub fn set_ports(&self, table: &PortTable) {
+        self.port_info.reset();
+        for (slot, entry) in table.iter() {
+            let port = slot.port().to_string();
+            self.port_info
+                .with_label_values(&[slot.transport().name(), &port, &entry.name, &entry.en])
+                .set(1.0);
+        }
+        self.changed();
+    }
+
+    /// Whether a drain was committed, and not too long ago.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        let drains = self.drains();
+        drains.last.is_some_and(|(last, _)| now.saturating_duration_since(last) <= drains.current_for)
+    }
+
+    /// Whether the XDP program is attached and the drain is current.
+    pub fn is_up(&self, now: Instant) -> bool {
+        self.attached.load(Ordering::Acquire) && self.is_ready(now)
+    }
+
+    /// When the last drain was committed, by the wall clock.
+    pub fn last_drain(&self) -> Option<Timestamp> {
+        self.drains().last.map(|(_, at)| at)
+    }
+
+    /// How many drains could not be committed.
+    pub fn drain_failures(&self) -> u64 {
+        self.drain_failures.get()
+    }
+
+    /// When the country database in use was built, seconds since the epoch; `None` until it is known.
+    pub fn geoip_build(&self) -> Option<u64> {
+        let family = self.geoip_build.collect().pop()?;
+        family.get_metric().first().map(|metric| metric.get_gauge().get_value() as u64)
+    }
+
+    /// Size of the observed IPv4 and IPv6 space; `None` until it is known.
+    pub fn monitored_addresses(&self) -> Option<[f64; 2]> {
+        let is_known = !self.monitored.collect().pop()?.get_metric().is_empty();
+        is_known.then(|| ["ipv4", "ipv6"].map(|family| self.monitored.with_label_values(&[family]).get()))
+    }
+
+    /// A connection was opened.
+    pub(crate) fn http_opened(&self) {
+        self.http_connections.inc();
+    }
+
+    /// A connection is gone; `why` when that was the server's doing.
+    pub(crate) fn http_gone(&self, why: Option<Closed>) {
+        self.http_connections.dec();
+        if let Some(why) = why {
+            self.http_closed.with_label_values(&[why.name()]).inc();
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn http_request(&self, handler: &str, code: &str) {
+        self.http_requests.with_label_values(&[handler, code]).inc();
+    }
+
+    /// Brings what depends on the time and on the holds up to date, before a render.
+    pub(super) fn refresh(&self, now: Instant, held: usize) {
+        self.up.set(i64::from(self.is_up(now)));
+        self.held.set(held as i64);
+    }
+
+    /// A render took this long.
+    pub(super) fn rendered(&self, took: Duration) {
+        self.render_seconds.inc_by(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,270 @@
+//! One generation's memory: a [`Block`] for each possible CPU, mapped into this process.
+
+use super::sys::{self, Mapping};
+use crate::aggregate::{AccessV4, AccessV6};
+use crate::observation::Target;
+use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
+use sensor_common::{Class, Slot, Tool};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{Ordering, fence};
+
+/// A generation's map.
+#[derive(Debug)]
+pub(super) struct Generation {
+    map: OwnedFd,
+    id: u32,
+    memory: Mapping,
+    cpus: usize,
+}
+
+/// A generation that no program writes any more, as one sum over all CPUs.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Packets by class.
+    pub packets: [u64; Class::COUNT],
+    /// Octets by class.
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by tool.
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses without a source.
+    pub overflow: u64,
+    /// Service accesses without a source.
+    pub service_overflow: u64,
+    /// Packets that the source table took.
+    pub table_packets: u64,
+    /// Accesses and service accesses by port, ascending, without zeros.
+    pub ports: Vec<(Slot, u64)>,
+    /// Backscatter by what answered, ascending, without zeros.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// IPv4 accesses.
+    pub records_v4: Vec<AccessV4>,
+    /// IPv6 accesses.
+    pub records_v6: Vec<AccessV6>,
+}
+
+impl Generation {
+    /// Creates an empty one, or opens the one pinned at `path`; it is pinned there afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What `bpf(2)` and `mmap(2)` return.
+    pub(super) fn open_or_create(path: &Path, name: &str, cpus: usize) -> io::Result<Self> {
+        match sys::open_pinned(path) {
+            Ok(map) => Self::from_map(map, cpus),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let map = sys::create_mappable_array(name, size_of::<Block>() as u32, cpus as u32)?;
+                sys::pin(map.as_fd(), path)?;
+                Self::from_map(map, cpus)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes over the map behind a descriptor.
+    pub(super) fn from_map(map: OwnedFd, cpus: usize) -> io::Result<Self> {
+        let info = sys::map_info(map.as_fd())?;
+        if info.value_size as usize != size_of::<Block>() || info.max_entries as usize != cpus {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "the pinned generation has {} blocks of {} octets, this program's have {cpus} of {}",
+                    info.max_entries,
+                    info.value_size,
+                    size_of::<Block>()
+                ),
+            ));
+        }
+        let memory = Mapping::new(map.as_fd(), cpus * size_of::<Block>())?;
+        Ok(Self { map, id: info.id, memory, cpus })
+    }
+
+    /// The map's id.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The map.
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
+    #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
+    fn block(&self, cpu: usize) -> *mut Block {
+        assert!(cpu < self.cpus, "one block for each possible CPU");
+        // SAFETY: the mapping holds `cpus` blocks.
+        unsafe { self.memory.as_ptr().cast::<Block>().add(cpu) }
+    }
+
+    /// The first block's header word at `field`.
+    fn header(&self, field: impl Fn(*mut Block) -> *mut u64) -> u64 {
+        // SAFETY: the pointer is into the mapping; the kernel may write at any time, hence volatile.
+        unsafe { field(self.block(0)).read_volatile() }
+    }
+
+    /// Layout version; 0 for a map that was never prepared.
+    pub(super) fn version(&self) -> u64 {
+        // SAFETY: the closure only makes a pointer to a field of a valid block.
+        self.header(|block| unsafe { &raw mut (*block).version })
+    }
+
+    /// Number; 0 for a map that is not ready to be current.
+    pub(super) fn number(&self) -> u64 {
+        // SAFETY: as in `version`.
+        self.header(|block| unsafe { &raw mut (*block).generation })
+    }
+
+    /// Identity of the ledger that numbered it.
+    pub(super) fn ledger(&self) -> u64 {
+        // SAFETY: as in `version`.
+        self.header(|block| unsafe { &raw mut (*block).ledger })
+    }
+
+    /// When it became current, `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) fn began(&self) -> u64 {
+        // SAFETY: as in `version`.
+        self.header(|block| unsafe { &raw mut (*block).began })
+    }
+
+    /// Notes when it became current.
+    pub(super) fn set_began(&mut self, nanos: u64) {
+        // SAFETY: the program does not read this field.
+        unsafe { (&raw mut (*self.block(0)).began).write_volatile(nanos) };
+    }
+
+    /// How full the fullest log is, from 0 to 1. May be asked of the current generation.
+    pub(super) fn fill(&self) -> f64 {
+        let mut fullest = 0_f64;
+        for cpu in 0..self.cpus {
+            let block = self.block(cpu);
+            // SAFETY: the pointers are into the mapping; the kernel may write at any time.
+            let (v4, v6) = unsafe {
+                (
+                    (&raw const (*block).log_v4_len).read_volatile(),
+                    (&raw const (*block).log_v6_len).read_volatile(),
+                )
+            };
+            fullest = fullest.max(v4 as f64 / LOG_V4_RECORDS as f64).max(v6 as f64 / LOG_V6_RECORDS as f64);
+        }
+        fullest
+    }
+
+    /// Empties it. Must not be called on the current generation.
+    ///
+    /// The number goes first, so a map whose number is not zero is whole, whenever this process ends.
+    pub(super) fn clear(&mut self) {
+        for cpu in 0..self.cpus {
+            let block = self.block(cpu);
+            // SAFETY: no program writes a generation that is not current, and this process maps it
+            // once, so the block is ours; its fields are plain numbers, for which zero is valid.
+            unsafe {
+                (&raw mut (*block).generation).write_volatile(0);
+                fence(Ordering::SeqCst);
+                (*block).log_v4_len = 0;
+                (*block).log_v6_len = 0;
+                (&raw mut (*block).counters).write_bytes(0, 1);
+                (&raw mut (*block).ports).write_bytes(0, 1);
+                (&raw mut (*block).backscatter).write_bytes(0, 1);
+            }
+        }
+    }
+
+    /// Gives an empty one its rules and its number, so that it can become current.
+    pub(super) fn prepare(&mut self, number: u64, ledger: u64, rules: &Rules) {
+        for cpu in 0..self.cpus {
+            let block = self.block(cpu);
+            // SAFETY: as in `clear`.
+            unsafe {
+                (*block).version = LAYOUT_VERSION;
+                (*block).ledger = ledger;
+                (*block).began = 0;
+                (&raw mut (*block).rules).write(*rules);
+            }
+        }
+        fence(Ordering::SeqCst);
+        // The first block's number is the map's, so it comes last.
+        for cpu in (0..self.cpus).rev() {
+            // SAFETY: as in `clear`.
+            unsafe { (&raw mut (*self.block(cpu)).generation).write_volatile(number) };
+        }
+    }
+
+    /// Its blocks, for tests that look into a current one.
+    #[cfg(test)]
+    pub(super) fn block_pointers(&self) -> Vec<*const Block> {
+        (0..self.cpus).map(|cpu| self.block(cpu).cast_const()).collect()
+    }
+
+    /// The rules it counts by.
+    pub(super) fn rules(&self) -> Rules {
+        // SAFETY: nobody writes the rules of a prepared generation.
+        unsafe { (*self.block(0)).rules }
+    }
+
+    /// Adds up a generation that is no longer current.
+    pub(super) fn read(&self) -> Counted {
+        let mut counted = Counted::default();
+        // SAFETY: no program runs in this generation any more, so the blocks do not change while
+        // these references live.
+        let blocks: Vec<&Block> = (0..self.cpus).map(|cpu| unsafe { &*self.block(cpu) }).collect();
+        for block in &blocks {
+            let Counters { packets, bytes, tools, overflow, service_overflow, table_packets, .. } =
+                &block.counters;
+            add(&mut counted.packets, packets);
+            add(&mut counted.bytes, bytes);
+            add(&mut counted.tools, tools);
+            counted.overflow += overflow;
+            counted.service_overflow += service_overflow;
+            counted.table_packets += table_packets;
+        }
+        counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
+        counted.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));
+
+        let lengths = |length: fn(&Block) -> u64, most: usize| {
+            blocks.iter().map(|block| (length(block) as usize).min(most)).sum::<usize>()
+        };
+        counted.records_v4.reserve_exact(lengths(|block| block.log_v4_len, LOG_V4_RECORDS));
+        counted.records_v6.reserve_exact(lengths(|block| block.log_v6_len, LOG_V6_RECORDS));
+        for block in &blocks {
+            let log = block.log_v4.iter().take(block.log_v4_len as usize);
+            counted.records_v4.extend(log.filter_map(|record| {
+                Some(AccessV4::new(u32::from_be_bytes(record.src), Target::from_raw(record.target)?))
+            }));
+            let log = block.log_v6.iter().take(block.log_v6_len as usize);
+            counted.records_v6.extend(log.filter_map(|record| {
+                Some((u128::from_be_bytes(record.src), Target::from_raw(record.target)?))
+            }));
+        }
+        counted
+    }
+}
+
+fn add<const N: usize>(sum: &mut [u64; N], values: &[u64; N]) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+/// Adds arrays over slots; keeps what is not zero.
+fn sum_by_slot<'a>(arrays: impl Iterator<Item = &'a [u64; Slot::COUNT]>) -> Vec<(Slot, u64)> {
+    // Most pages of an idle generation are zero, so whole lines are looked at first.
+    const LINE: usize = 64;
+    let arrays: Vec<_> = arrays.collect();
+    let mut sums = Vec::new();
+    for start in (0..Slot::COUNT).step_by(LINE) {
+        let end = (start + LINE).min(Slot::COUNT);
+        let touched =
+            arrays.iter().any(|array| array[start..end].iter().fold(0, |seen, value| seen | value) != 0);
+        if !touched {
+            continue;
+        }
+        for index in start..end {
+            let sum: u64 = arrays.iter().map(|array| array[index]).sum();
+            if sum != 0 {
+                sums.push((Slot::from_index(index as u32).expect("below the number of slots"), sum));
+            }
+        }
+    }
+    sums
+}

@@ -1,0 +1,563 @@
+//! The kernel side as the daemon sees it: load and pin, attach to interfaces, switch generations.
+//!
+//! Everything lies under one directory per layout version on a bpffs, so that counting goes on while
+//! no daemon runs and the next one takes it over:
+//!
+//! ```text
+//! PIN_DIR/v1/maps/…          the maps of the object, by name
+//! PIN_DIR/v1/generation-a,b  the two generations: one current, one drained
+//! PIN_DIR/v1/links/NAME      the attachment to interface NAME
+//! ```
+
+mod generation;
+pub mod interface;
+mod object;
+mod pins;
+mod rules;
+mod sys;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use pins::any as is_pinned;
+pub use rules::Policy;
+pub use sys::monotonic_nanos;
+
+use crate::aggregate::{AccessV4, AccessV6};
+use crate::config::XdpMode;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, RingBuf};
+use generation::Generation;
+use ipnet::{Ipv4Net, Ipv6Net};
+use object::Object;
+use pins::Pins;
+use sensor_common::layout::LAYOUT_VERSION;
+use sensor_common::{Class, Slot, Tool};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use table::Table;
+use tracing::{info, warn};
+
+/// Why the kernel side could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The pin directory is not usable.
+    #[error("prepare pin directory {path}")]
+    PinDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another daemon holds the pin directory.
+    #[error(
+        "pin directory {path} is in use by another teiten; stop that one, or name another with `--pin-dir`"
+    )]
+    PinDirInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Maps of another layout are pinned.
+    #[error(
+        "{path} holds counts of another teiten's layout ({found}, this one's is v{LAYOUT_VERSION}); \
+         run that version's `teiten detach` first, which takes them into the ledger"
+    )]
+    OtherLayout {
+        /// The pin directory.
+        path: PathBuf,
+        /// Name of what was found.
+        found: String,
+    },
+    /// A privilege is missing.
+    #[error(
+        "{doing}: not permitted; teiten needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and \
+         CAP_PERFMON (and CAP_SYS_ADMIN to mount a bpffs)"
+    )]
+    NotPermitted {
+        /// What was tried.
+        doing: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The BPF object was not accepted.
+    #[error("load the BPF object")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A map operation failed.
+    #[error("{doing}")]
+    Map {
+        /// What was tried.
+        doing: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// An XDP program of somebody else is attached.
+    #[error(
+        "interface {interface} already has an XDP program{}; detach it first (`ip link set dev {interface} xdp off`), \
+         or observe another interface", program.map_or_else(String::new, |id| format!(" (id {id})"))
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+        /// Id of the program, when the kernel tells it.
+        program: Option<u32>,
+    },
+    /// The driver did not take the program.
+    #[error("attach XDP to {interface} in {mode} mode: {source}; {hint}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode tried last.
+        mode: &'static str,
+        /// What to do.
+        hint: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl KernelError {
+    fn map(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let doing = doing.into();
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                Self::NotPermitted { doing, source }
+            } else {
+                Self::Map { doing, source }
+            }
+        }
+    }
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the network stack, after the driver has built a packet buffer.
+    Generic,
+}
+
+impl Mode {
+    /// The word for it in labels and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// A generation that was current and no longer is.
+#[derive(Debug)]
+pub struct Drained {
+    /// Its number.
+    pub number: u64,
+    /// Identity of the ledger that numbered it.
+    pub ledger: u64,
+    /// Time for which it was current, nanoseconds without suspend.
+    pub nanos: u64,
+    /// Packets by class.
+    pub packets: [u64; Class::COUNT],
+    /// Octets by class.
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by tool.
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses without a source.
+    pub overflow: u64,
+    /// Service accesses without a source.
+    pub service_overflow: u64,
+    /// Accesses and service accesses by port.
+    pub ports: Vec<(Slot, u64)>,
+    /// What were services while it counted.
+    pub services: BTreeSet<Slot>,
+    /// Backscatter by what answered.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// IPv4 accesses.
+    pub records_v4: Vec<AccessV4>,
+    /// IPv6 accesses.
+    pub records_v6: Vec<AccessV6>,
+    /// Accesses that the source table took: source address (IPv4 mapped into IPv6, network byte
+    /// order), target, packets.
+    pub table: Vec<([u8; 16], u32, u64)>,
+    /// Whether the source table took any.
+    pub table_used: bool,
+}
+
+/// The loaded programs, the maps and the attachments.
+pub struct Kernel {
+    pins: Pins,
+    object: Object,
+    outer: OwnedFd,
+    generations: [Generation; 2],
+    current: usize,
+    table: Table,
+    /// A table of another size, until what it holds has been drained.
+    old_table: Option<Table>,
+    tries: Tries,
+    links: BTreeMap<String, Attachment>,
+    ledger: u64,
+    /// Number of the generation that was current at the start.
+    opened: u64,
+}
+
+struct Attachment {
+    link: OwnedFd,
+    index: u32,
+    mode: Mode,
+}
+
+struct Tries {
+    observed_v4: LpmTrie<MapData, [u8; 4], u8>,
+    observed_v6: LpmTrie<MapData, [u8; 16], u8>,
+    excluded_v4: LpmTrie<MapData, [u8; 4], u8>,
+    excluded_v6: LpmTrie<MapData, [u8; 16], u8>,
+}
+
+impl Kernel {
+    /// Loads the programs and opens or creates the maps under `pin_dir`. Attaches nothing.
+    ///
+    /// `ledger` is the identity of the ledger that will take the counts in, `last` the last
+    /// generation in it, and `policy` what a first generation counts by.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn open(
+        pin_dir: &Path,
+        source_table: u32,
+        ledger: u64,
+        last: u64,
+        policy: &Policy,
+    ) -> Result<Self, KernelError> {
+        let pins = Pins::open(pin_dir)?;
+        let resized = pins.set_aside_table(source_table)?;
+        let mut object = Object::load(&pins, source_table)?;
+        let outer = pins.open_map("GENERATION")?;
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(path, source)| KernelError::Map { doing: format!("read {path}"), source })?;
+        let open = |name: &str| {
+            Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus)
+                .map_err(KernelError::map(format!("open generation {name} under {}", pin_dir.display())))
+        };
+        let generations = [open("a")?, open("b")?];
+        let in_place =
+            sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?;
+        let current = in_place.and_then(|id| generations.iter().position(|generation| generation.id() == id));
+        let tries = object.tries()?;
+        let mut kernel = Self {
+            table: Table::new(pins.open_map("SOURCES")?),
+            old_table: resized.map(Table::new),
+            pins,
+            object,
+            outer,
+            generations,
+            current: current.unwrap_or(0),
+            tries,
+            links: BTreeMap::new(),
+            ledger,
+            opened: 0,
+        };
+        if current.is_none() {
+            kernel.begin(last + 1, policy)?;
+        } else {
+            info!(generation = kernel.number(), "taking over pinned counters");
+        }
+        kernel.opened = kernel.number();
+        Ok(kernel)
+    }
+
+    /// Puts the first generation in place.
+    fn begin(&mut self, number: u64, policy: &Policy) -> Result<(), KernelError> {
+        let compiled = policy.compile();
+        self.tries.hold(&compiled)?;
+        let first = &mut self.generations[self.current];
+        first.clear();
+        first.prepare(number, self.ledger, &compiled.rules);
+        first.set_began(monotonic_nanos());
+        sys::set_inner(self.outer.as_fd(), first.map())
+            .map_err(KernelError::map("put the first generation in place"))
+    }
+
+    /// The interfaces that are attached, with their index and mode.
+    pub fn attachments(&self) -> impl Iterator<Item = (&str, u32, Mode)> {
+        self.links.iter().map(|(name, link)| (name.as_str(), link.index, link.mode))
+    }
+
+    /// Attaches to an interface, or takes over the attachment that is pinned for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn attach(&mut self, interface: &interface::Interface, wanted: XdpMode) -> Result<Mode, KernelError> {
+        let path = self.pins.link(&interface.name);
+        if let Some(attachment) = self.take_over(interface, wanted, &path)? {
+            let mode = attachment.mode;
+            self.links.insert(interface.name.clone(), attachment);
+            return Ok(mode);
+        }
+        if let Some((_, program)) = interface.xdp {
+            return Err(KernelError::Occupied { interface: interface.name.clone(), program: Some(program) });
+        }
+        let (link, mode) = self.object.attach(interface, wanted)?;
+        sys::pin(link.as_fd(), &path)
+            .map_err(KernelError::map(format!("pin the attachment at {}", path.display())))?;
+        self.links.insert(interface.name.clone(), Attachment { link, index: interface.index, mode });
+        Ok(mode)
+    }
+
+    /// The pinned attachment of this interface with our program behind it; `None` when there is
+    /// none, or none that fits.
+    fn take_over(
+        &mut self,
+        interface: &interface::Interface,
+        wanted: XdpMode,
+        path: &Path,
+    ) -> Result<Option<Attachment>, KernelError> {
+        let link = match sys::open_pinned(path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(KernelError::map(format!("open {}", path.display()))(error)),
+        };
+        let info =
+            sys::link_info(link.as_fd()).map_err(KernelError::map(format!("inspect {}", path.display())))?;
+        let mode = match interface.xdp {
+            Some((mode, _)) if info.interface == interface.index => mode,
+            _ => {
+                warn!(interface = interface.name, "the pinned attachment is of an interface that is gone");
+                pins::remove(path)?;
+                return Ok(None);
+            }
+        };
+        let fits = match wanted {
+            XdpMode::Auto => true,
+            XdpMode::Native => mode == Mode::Native,
+            XdpMode::Generic => mode == Mode::Generic,
+        };
+        if fits && self.object.replace(interface, mode, link.as_fd())? {
+            return Ok(Some(Attachment { link, index: interface.index, mode }));
+        }
+        warn!(
+            interface = interface.name,
+            "attaching anew, because the mode has changed; packets until then are not seen"
+        );
+        pins::remove(path)?;
+        drop(link);
+        Ok(None)
+    }
+
+    /// Whether the attachment to `name` still stands; it ends with its interface.
+    pub fn is_attached(&self, name: &str) -> bool {
+        self.links.get(name).is_some_and(|attachment| {
+            sys::link_info(attachment.link.as_fd()).is_ok_and(|info| info.interface == attachment.index)
+        })
+    }
+
+    /// Ends the attachment to `name`.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn release(&mut self, name: &str) -> Result<(), KernelError> {
+        self.links.remove(name);
+        pins::remove(&self.pins.link(name))
+    }
+
+    /// Ends pinned attachments to interfaces other than `wanted`; returns their names.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn release_others(&mut self, wanted: &[String]) -> Result<Vec<String>, KernelError> {
+        let mut released = self.pins.links()?;
+        released.retain(|name| !wanted.contains(name));
+        for name in &released {
+            self.release(name)?;
+        }
+        Ok(released)
+    }
+
+    /// Ends all attachments and removes all pins.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn detach(mut self) -> Result<(), KernelError> {
+        self.links.clear();
+        self.pins.remove_all()
+    }
+
+    /// How full the fullest log of the current generation is, 0 to 1.
+    pub fn fill(&self) -> f64 {
+        self.generations[self.current].fill()
+    }
+
+    /// The current generation's number.
+    pub fn number(&self) -> u64 {
+        self.generations[self.current].number()
+    }
+
+    /// When the current generation became it, `CLOCK_MONOTONIC`, nanoseconds.
+    pub fn began(&self) -> u64 {
+        self.generations[self.current].began()
+    }
+
+    /// A generation that was switched away from and may not have been taken into a ledger: one that
+    /// a daemon left when it was killed between the two.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn left_over(&self) -> Result<Option<Drained>, KernelError> {
+        let spare = &self.generations[1 - self.current];
+        let number = spare.number();
+        // One with a higher number was prepared and never became current.
+        if number == 0 || spare.version() != LAYOUT_VERSION || number >= self.number() {
+            return Ok(None);
+        }
+        self.read(spare, self.began()).map(Some)
+    }
+
+    /// Switches to the next generation, which counts by `policy`, and reads the last one.
+    ///
+    /// The last one stays as it is until [`Kernel::recycle`]; there must have been one since the
+    /// switch before.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`]. When the switch itself failed, the current generation is as before;
+    /// when reading failed, it can be read again as [`Kernel::left_over`].
+    pub fn switch(&mut self, policy: &Policy) -> Result<Drained, KernelError> {
+        let compiled = policy.compile();
+        self.tries.hold(&compiled)?;
+        let number = self.number() + 1;
+        let next = 1 - self.current;
+        let spare = &mut self.generations[next];
+        spare.prepare(number, self.ledger, &compiled.rules);
+        let now = monotonic_nanos();
+        spare.set_began(now);
+        sys::set_inner(self.outer.as_fd(), spare.map())
+            .map_err(KernelError::map("switch to the next generation"))?;
+        let last = self.current;
+        self.current = next;
+        self.read(&self.generations[last], now)
+    }
+
+    fn read(&self, generation: &Generation, ended: u64) -> Result<Drained, KernelError> {
+        let counted = generation.read();
+        let number = generation.number();
+        let mut entries = Vec::new();
+        if counted.table_packets > 0 {
+            for table in self.old_table.iter().chain([&self.table]) {
+                table.read(number, &mut entries).map_err(KernelError::map("read the source table"))?;
+            }
+        }
+        Ok(Drained {
+            number,
+            ledger: generation.ledger(),
+            nanos: ended.saturating_sub(generation.began()),
+            packets: counted.packets,
+            bytes: counted.bytes,
+            tools: counted.tools,
+            overflow: counted.overflow,
+            service_overflow: counted.service_overflow,
+            ports: counted.ports,
+            services: rules::services(&generation.rules()),
+            backscatter: counted.backscatter,
+            records_v4: counted.records_v4,
+            records_v6: counted.records_v6,
+            table_used: counted.table_packets > 0,
+            table: entries.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
+        })
+    }
+
+    /// Empties what is not current, after the ledger has taken it in. `used_table` says whether the
+    /// drained generation had entries in the source table.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn recycle(&mut self, used_table: bool) -> Result<(), KernelError> {
+        let current = self.number() as u32;
+        if used_table {
+            self.table
+                .retain(|generation| generation == current)
+                .map_err(KernelError::map("empty the source table"))?;
+        }
+        // The generation that was current at the start may have entries in both tables.
+        if self.number() > self.opened && self.old_table.take().is_some() {
+            self.pins.drop_old_table()?;
+        }
+        self.generations[1 - self.current].clear();
+        Ok(())
+    }
+
+    /// The ring through which the program wakes the daemon.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        self.object.wake()
+    }
+
+    /// The program's own messages, for whoever reads its ring when it is readable.
+    ///
+    /// # Errors
+    ///
+    /// When the ring was taken before.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        self.object.logger()
+    }
+
+    /// Raw descriptor of the array of maps, for tests that look behind the daemon.
+    pub fn outer_fd(&self) -> i32 {
+        self.outer.as_raw_fd()
+    }
+}
+
+impl Tries {
+    /// Makes the tries hold exactly what `compiled` says. What is wanted is inserted before what is
+    /// not is removed, so a prefix that stays is never missing.
+    fn hold(&mut self, compiled: &rules::Compiled) -> Result<(), KernelError> {
+        fn v4(nets: &BTreeSet<Ipv4Net>) -> BTreeSet<(u32, [u8; 4])> {
+            nets.iter().map(|net| (u32::from(net.prefix_len()), net.network().octets())).collect()
+        }
+        fn v6(nets: &BTreeSet<Ipv6Net>) -> BTreeSet<(u32, [u8; 16])> {
+            nets.iter().map(|net| (u32::from(net.prefix_len()), net.network().octets())).collect()
+        }
+        hold(&mut self.observed_v4, &v4(&compiled.observed_v4))?;
+        hold(&mut self.observed_v6, &v6(&compiled.observed_v6))?;
+        hold(&mut self.excluded_v4, &v4(&compiled.excluded_v4))?;
+        hold(&mut self.excluded_v6, &v6(&compiled.excluded_v6))
+    }
+}
+
+fn hold<const N: usize>(
+    trie: &mut LpmTrie<MapData, [u8; N], u8>,
+    wanted: &BTreeSet<(u32, [u8; N])>,
+) -> Result<(), KernelError>
+where
+    [u8; N]: aya::Pod,
+{
+    let failed = |error: aya::maps::MapError| KernelError::Map {
+        doing: format!("put {} prefixes into a trie", wanted.len()),
+        source: io::Error::other(error),
+    };
+    let present: BTreeSet<(u32, [u8; N])> = trie
+        .keys()
+        .map(|key| key.map(|key| (key.prefix_len(), key.data())))
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
+    for (length, network) in wanted.iter().filter(|key| !present.contains(*key)) {
+        trie.insert(&Key::new(*length, *network), 1, 0).map_err(failed)?;
+    }
+    for (length, network) in present.iter().filter(|key| !wanted.contains(*key)) {
+        trie.remove(&Key::new(*length, *network)).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The BPF object: its maps, its programs, and how they are attached.
+
+use super::interface::{Interface, LinkLayer};
+use super::pins::{MAPS, Pins};
+use super::{KernelError, Mode, Tries, sys};
+use crate::config::XdpMode;
+use aya::maps::{MapData, RingBuf};
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tracing::{debug, warn};
+
+/// The object that `cargo xtask ebpf` built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TEITEN_BPF_OBJECT_PATH"));
+
+/// Prefixes that each trie takes at most; memory is taken as they come.
+const TRIE_ENTRIES: u32 = 1 << 20;
+
+/// Attach in the network stack (`XDP_FLAGS_SKB_MODE` of `linux/if_link.h`).
+const SKB_MODE: u32 = 1 << 1;
+/// Attach in the driver (`XDP_FLAGS_DRV_MODE`).
+const DRIVER_MODE: u32 = 1 << 2;
+
+/// The loaded object.
+pub(super) struct Object {
+    ebpf: Ebpf,
+}
+
+impl Object {
+    /// Loads it, with the pinned maps in place of its own where there are some.
+    pub(super) fn load(pins: &Pins, source_table: u32) -> Result<Self, KernelError> {
+        let mut loader = EbpfLoader::new();
+        for name in MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        loader.map_max_entries("SOURCES", source_table);
+        for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
+            loader.map_max_entries(name, TRIE_ENTRIES);
+        }
+        let ebpf = loader.load(OBJECT).map_err(|error| not_loaded("load the BPF object", error))?;
+        Ok(Self { ebpf })
+    }
+
+    pub(super) fn tries(&mut self) -> Result<Tries, KernelError> {
+        let mut take = |name: &str| {
+            self.ebpf
+                .take_map(name)
+                .ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
+        };
+        let wrong = |error: aya::maps::MapError| KernelError::Load(error.into());
+        Ok(Tries {
+            observed_v4: take("OBSERVED_V4")?.try_into().map_err(wrong)?,
+            observed_v6: take("OBSERVED_V6")?.try_into().map_err(wrong)?,
+            excluded_v4: take("EXCLUDED_V4")?.try_into().map_err(wrong)?,
+            excluded_v6: take("EXCLUDED_V6")?.try_into().map_err(wrong)?,
+        })
+    }
+
+    pub(super) fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        let map = self.ebpf.take_map("WAKE");
+        let map = map.ok_or_else(|| KernelError::Load("the object has no map WAKE".into()))?;
+        map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
+    }
+
+    /// The logger behind the object's messages, to be read when its ring is readable.
+    pub(super) fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// Loads the program of this name, once.
+    fn program(&mut self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
+        let program = self.ebpf.program_mut(name);
+        let program =
+            program.ok_or_else(|| KernelError::Load(format!("the object has no program {name}").into()))?;
+        let program: &mut Xdp =
+            program.try_into().map_err(|error: ProgramError| KernelError::Load(error.into()))?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| match error {
+                // EACCES is the verifier speaking.
+                ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
+                    KernelError::NotPermitted { doing: format!("load program {name}"), source: io_error }
+                }
+                error => KernelError::Load(error.into()),
+            })?;
+        }
+        let fd = program.fd().map_err(|error| KernelError::Load(error.into()))?;
+        Ok(fd.as_fd())
+    }
+
+    /// Attaches to `interface`: in the driver with buffers in fragments, without, and then in the
+    /// network stack, as far as `wanted` allows.
+    pub(super) fn attach(
+        &mut self,
+        interface: &Interface,
+        wanted: XdpMode,
+    ) -> Result<(OwnedFd, Mode), KernelError> {
+        let native = [(true, Mode::Native), (false, Mode::Native)];
+        let generic = [(false, Mode::Generic), (true, Mode::Generic)];
+        let attempts: Vec<_> = match wanted {
+            XdpMode::Native => native.to_vec(),
+            XdpMode::Generic => generic.to_vec(),
+            XdpMode::Auto => native.into_iter().chain(generic).collect(),
+        };
+        let mut refused = None;
+        for (frags, mode) in attempts {
+            let name = name_of(interface.link, frags);
+            let program = match self.program(name) {
+                Ok(program) => program,
+                // Kernels before 5.18 refuse the flag for buffers in fragments.
+                Err(KernelError::Load(error)) if frags => {
+                    debug!(program = name, %error, "not loaded");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let flags = match mode {
+                Mode::Native => DRIVER_MODE,
+                Mode::Generic => SKB_MODE,
+            };
+            match sys::attach_xdp(program, interface.index, flags) {
+                Ok(link) => {
+                    if wanted == XdpMode::Auto && mode == Mode::Generic {
+                        let reason = refused.as_ref().map(ToString::to_string).unwrap_or_default();
+                        warn!(
+                            interface = interface.name,
+                            reason,
+                            "the driver takes no XDP program; observing in generic mode, which costs more per packet"
+                        );
+                    }
+                    return Ok((link, mode));
+                }
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(KernelError::NotPermitted {
+                        doing: format!("attach XDP to {}", interface.name),
+                        source,
+                    });
+                }
+                Err(source) if matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) => {
+                    return Err(KernelError::Occupied { interface: interface.name.clone(), program: None });
+                }
+                Err(source) => {
+                    debug!(interface = interface.name, program = name, mode = mode.name(), %source, "not attached");
+                    let hint = match mode {
+                        Mode::Native => "try `--xdp-mode generic`",
+                        Mode::Generic => "the kernel has no generic XDP for this interface",
+                    };
+                    refused = Some(KernelError::Attach {
+                        interface: interface.name.clone(),
+                        mode: mode.name(),
+                        hint,
+                        source,
+                    });
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| KernelError::Load("no program was accepted".into())))
+    }
+
+    /// Puts this object's program behind an existing link; `false` when the link does not take it.
+    pub(super) fn replace(
+        &mut self,
+        interface: &Interface,
+        mode: Mode,
+        link: BorrowedFd<'_>,
+    ) -> Result<bool, KernelError> {
+        let order = match mode {
+            Mode::Native => [true, false],
+            Mode::Generic => [false, true],
+        };
+        for frags in order {
+            let program = match self.program(name_of(interface.link, frags)) {
+                Ok(program) => program,
+                // Kernels before 5.18 refuse the flag for buffers in fragments.
+                Err(KernelError::Load(_)) if frags => continue,
+                Err(error) => return Err(error),
+            };
+            match sys::update_link(link, program) {
+                Ok(()) => return Ok(true),
+                Err(error) => {
+                    debug!(interface = interface.name, %error, "the pinned attachment refused the program");
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+impl Object {
+    pub(super) fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
+    pub(super) fn load_for_test(&mut self, name: &str) {
+        self.program(name).expect("the verifier accepts the program");
+    }
+}
+
+/// The program for a link layer.
+const fn name_of(link: LinkLayer, frags: bool) -> &'static str {
+    match (link, frags) {
+        (LinkLayer::Ethernet, false) => "teiten_eth",
+        (LinkLayer::Ethernet, true) => "teiten_eth_frags",
+        (LinkLayer::Ip, false) => "teiten_ip",
+        (LinkLayer::Ip, true) => "teiten_ip_frags",
+    }
+}
+
+fn not_loaded(doing: &str, error: EbpfError) -> KernelError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return KernelError::NotPermitted {
+                doing: doing.to_owned(),
+                source: io::Error::from_raw_os_error(io.raw_os_error().unwrap_or(libc::EPERM)),
+            };
+        }
+        cause = inner.source();
+    }
+    KernelError::Load(error.into())
+}

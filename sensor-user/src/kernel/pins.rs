@@ -1,0 +1,174 @@
+//! The pin directory: what of the kernel side outlives the daemon, and where.
+
+use super::{KernelError, sys};
+use sensor_common::layout::LAYOUT_VERSION;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// `f_type` of a bpffs (`BPF_FS_MAGIC` of `linux/magic.h`).
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The maps that are pinned, by their names in the object.
+pub(super) const MAPS: [&str; 7] =
+    ["GENERATION", "SOURCES", "OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6", "WAKE"];
+
+/// Name of a source table that is set aside.
+const OLD_TABLE: &str = "SOURCES_old";
+
+/// A pin directory that is this process's alone.
+#[derive(Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    /// Holds the lock until it is closed.
+    _lock: File,
+}
+
+impl Pins {
+    /// Makes `root` a directory on a bpffs, mounting one there when it is not, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::PinDir`], [`KernelError::PinDirInUse`], [`KernelError::OtherLayout`].
+    pub(super) fn open(root: &Path) -> Result<Self, KernelError> {
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                KernelError::NotPermitted {
+                    doing: format!("prepare pin directory {}", root.display()),
+                    source,
+                }
+            } else {
+                KernelError::PinDir { path: root.to_owned(), source }
+            }
+        };
+        fs::create_dir_all(root).map_err(failed)?;
+        if !is_bpffs(root).map_err(failed)? {
+            mount_bpffs(root).map_err(failed)?;
+        }
+        let lock = File::open(root).map_err(failed)?;
+        // SAFETY: flock takes no pointers.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(KernelError::PinDirInUse { path: root.to_owned() });
+        }
+        let ours = format!("v{LAYOUT_VERSION}");
+        for entry in fs::read_dir(root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            let is_layout =
+                name.strip_prefix('v').is_some_and(|version| version.parse::<u64>().is_ok()) && name != ours;
+            if is_layout {
+                return Err(KernelError::OtherLayout { path: root.to_owned(), found: name });
+            }
+        }
+        let pins = Self { root: root.join(ours), _lock: lock };
+        for directory in ["maps", "links"] {
+            fs::create_dir_all(pins.root.join(directory)).map_err(failed)?;
+        }
+        Ok(pins)
+    }
+
+    /// Where the map of this name is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    /// Where this generation is pinned.
+    pub(super) fn generation(&self, name: &str) -> PathBuf {
+        self.root.join(format!("generation-{name}"))
+    }
+
+    /// Where the attachment to this interface is pinned. Names on a bpffs have no dots, which
+    /// interfaces may have (`eth0.100`).
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        self.root.join("links").join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// The interfaces that have a pinned attachment.
+    pub(super) fn links(&self) -> Result<Vec<String>, KernelError> {
+        let directory = self.root.join("links");
+        let names = fs::read_dir(&directory).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        });
+        let names: Vec<String> =
+            names.map_err(|source| KernelError::PinDir { path: directory.clone(), source })?;
+        Ok(names.into_iter().map(|name| name.replace("%2e", ".").replace("%25", "%")).collect())
+    }
+
+    /// Opens a pinned map.
+    pub(super) fn open_map(&self, name: &str) -> Result<OwnedFd, KernelError> {
+        let path = self.map(name);
+        sys::open_pinned(&path).map_err(KernelError::map(format!("open {}", path.display())))
+    }
+
+    /// When the pinned source table has another size than `entries`, sets it aside, so that a new
+    /// one is made; returns the one set aside, also by an earlier start, until it is dropped.
+    pub(super) fn set_aside_table(&self, entries: u32) -> Result<Option<OwnedFd>, KernelError> {
+        let (path, aside) = (self.map("SOURCES"), self.map(OLD_TABLE));
+        let failed = |doing: &str| KernelError::map(format!("{doing} {}", path.display()));
+        if let Ok(old) = sys::open_pinned(&aside) {
+            return Ok(Some(old));
+        }
+        let table = match sys::open_pinned(&path) {
+            Ok(table) => table,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open")(error)),
+        };
+        if sys::map_info(table.as_fd()).map_err(failed("inspect"))?.max_entries == entries {
+            return Ok(None);
+        }
+        fs::rename(&path, &aside).map_err(failed("set aside"))?;
+        Ok(Some(table))
+    }
+
+    /// Drops the table that was set aside.
+    pub(super) fn drop_old_table(&self) -> Result<(), KernelError> {
+        remove(&self.map(OLD_TABLE))
+    }
+
+    /// Removes everything, links first, so that no program runs without its maps being reachable.
+    pub(super) fn remove_all(self) -> Result<(), KernelError> {
+        remove_tree(&self.root.join("links"))?;
+        remove_tree(&self.root)
+    }
+}
+
+/// Removes one pin, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::map(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::map(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether anything of this layout is pinned under `pin_dir`.
+pub fn any(pin_dir: &Path) -> bool {
+    pin_dir.join(format!("v{LAYOUT_VERSION}")).join("maps").join("GENERATION").exists()
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let status = nix::sys::statfs::statfs(path)?;
+    #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
+    Ok(i64::from(status.filesystem_type().0) & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+fn mount_bpffs(path: &Path) -> io::Result<()> {
+    nix::mount::mount(
+        Some("bpf"),
+        path,
+        Some("bpf"),
+        nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )?;
+    Ok(())
+}

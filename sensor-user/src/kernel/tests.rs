@@ -1,0 +1,416 @@
+//! The program in the kernel, run packet by packet, against the same code on the host.
+//!
+//! Root is needed; without it each test says that it was skipped.
+
+use super::*;
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use ipnet::IpNet;
+use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
+use sensor_common::classify::Intent;
+use sensor_common::layout::{Block, LOG_V4_RECORDS, LOG_V6_RECORDS};
+use sensor_common::{Address, Link, Packet, Transport, Verdict, World, judge, parse};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A pin directory of the test's own, removed with it.
+struct PinDir(tempfile::TempDir);
+
+impl PinDir {
+    fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: loading BPF programs needs root");
+            return None;
+        }
+        Some(Self(tempfile::tempdir().expect("a temporary directory")))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        // Ends what is pinned there, too.
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// A policy, asked on the host.
+struct HostWorld<'a>(&'a Policy);
+
+fn ip(address: &Address) -> IpAddr {
+    match *address {
+        Address::V4(octets) => Ipv4Addr::from(octets).into(),
+        Address::V6(octets) => Ipv6Addr::from(octets).into(),
+    }
+}
+
+impl World for HostWorld<'_> {
+    fn observes(&self, dst: &Address) -> bool {
+        self.0.observe.iter().any(|net| net.contains(&ip(dst)))
+    }
+    fn excludes(&self, src: &Address) -> bool {
+        self.0.exclude.iter().any(|net| net.contains(&ip(src)))
+    }
+    fn serves(&self, slot: Slot) -> bool {
+        self.0.services.contains(&slot)
+    }
+    fn solicited(&self, _: &Packet, _: Intent) -> bool {
+        false
+    }
+}
+
+struct Harness {
+    kernel: Kernel,
+    policy: Policy,
+    pins: PinDir,
+}
+
+/// What is compared after each packet.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+struct Snapshot {
+    packets: [u64; Class::COUNT],
+    bytes: [u64; Class::COUNT],
+    tools: [u64; Tool::COUNT],
+    log_v4: u64,
+    log_v6: u64,
+}
+
+impl Harness {
+    fn new(policy: Policy, source_table: u32) -> Option<Self> {
+        let pins = PinDir::new()?;
+        let kernel = Kernel::open(pins.path(), source_table, 1, 0, &policy).expect("open the kernel side");
+        Some(Self { kernel, policy, pins })
+    }
+
+    /// Runs `program` on a frame `repeat` times.
+    fn run(&mut self, program: &str, frame: &[u8], repeat: u32) {
+        self.kernel.object.load_for_test(program);
+        let program: &Xdp = self.kernel.object.ebpf().program(program).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        let result = program.test_run(options).expect("run the program");
+        assert_eq!(result.return_value, 2, "the verdict is XDP_PASS");
+    }
+
+    fn blocks(&self) -> Vec<*const Block> {
+        self.kernel.generations[self.kernel.current].block_pointers()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for block in self.blocks() {
+            // SAFETY: the program runs only within `run`, so nobody writes the block now.
+            let block = unsafe { &*block };
+            for class in 0..Class::COUNT {
+                sum.packets[class] += block.counters.packets[class];
+                sum.bytes[class] += block.counters.bytes[class];
+            }
+            for tool in 0..Tool::COUNT {
+                sum.tools[tool] += block.counters.tools[tool];
+            }
+            sum.log_v4 += block.log_v4_len;
+            sum.log_v6 += block.log_v6_len;
+        }
+        sum
+    }
+
+    fn judge(&self, frame: &[u8], link: Link) -> Verdict {
+        judge(&parse(frame, link), &HostWorld(&self.policy))
+    }
+}
+
+/// What a packet must change, by the host's verdict.
+fn expected(before: Snapshot, verdict: &Verdict, length: usize) -> Snapshot {
+    let mut after = before;
+    after.packets[verdict.class as usize] += 1;
+    after.bytes[verdict.class as usize] += length as u64;
+    if let Some(access) = verdict.access {
+        match access.src {
+            Address::V4(_) => after.log_v4 += 1,
+            Address::V6(_) => after.log_v6 += 1,
+        }
+        if let Some(tool) = access.tool {
+            after.tools[tool as usize] += 1;
+        }
+    }
+    after
+}
+
+/// Packets of all captures in the test data, of 14 to 3,000 octets, with their link type.
+fn corpus() -> Vec<(String, bool, Vec<u8>)> {
+    let root = std::env::var("TEITEN_TEST_DATA")
+        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let mut packets = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                read_capture(&path, &mut packets);
+            }
+        }
+    }
+    if packets.is_empty() {
+        eprintln!("skipped: no captures under {}; TEITEN_TEST_DATA names their place", root.display());
+    }
+    packets
+}
+
+fn read_capture(path: &Path, packets: &mut Vec<(String, bool, Vec<u8>)>) {
+    let Ok(file) = std::fs::File::open(path) else { return };
+    let Ok(mut reader) = pcap_parser::create_reader(1 << 20, file) else { return };
+    let mut link = Linktype(-1);
+    loop {
+        match reader.next() {
+            Ok((used, block)) => {
+                let data = match &block {
+                    PcapBlockOwned::LegacyHeader(header) => {
+                        link = header.network;
+                        None
+                    }
+                    PcapBlockOwned::Legacy(packet) => Some(packet.data.to_vec()),
+                    PcapBlockOwned::NG(PcapBlock::InterfaceDescription(interface)) => {
+                        link = interface.linktype;
+                        None
+                    }
+                    PcapBlockOwned::NG(PcapBlock::EnhancedPacket(packet)) => {
+                        Some(packet.data[..packet.caplen.min(packet.data.len() as u32) as usize].to_vec())
+                    }
+                    PcapBlockOwned::NG(_) => None,
+                };
+                reader.consume(used);
+                let ethernet = link == Linktype::ETHERNET;
+                let raw = link == Linktype::RAW || link.0 == 12;
+                if let Some(data) = data
+                    && (ethernet || raw)
+                    && (14..=3000).contains(&data.len())
+                {
+                    packets.push((path.display().to_string(), ethernet, data));
+                }
+            }
+            Err(PcapError::Incomplete(_)) => {
+                if reader.refill().is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn nets(nets: &[&str]) -> Vec<IpNet> {
+    nets.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+/// A small deterministic generator (Steele, Lea, Flood, "Fast splittable pseudorandom number
+/// generators", 2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// Cuts `frame` short or changes up to four of its first 96 octets.
+fn mutate(frame: &[u8], random: &mut SplitMix) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if random.below(3) == 0 {
+        frame.truncate(14 + random.below(frame.len() - 13));
+    }
+    for _ in 0..random.below(5) {
+        let at = random.below(frame.len().min(96));
+        frame[at] = random.next() as u8;
+    }
+    frame
+}
+
+fn compare_over_corpus(policy: Policy, mutations: usize) {
+    let packets = corpus();
+    let Some(mut harness) = Harness::new(policy, 1024) else { return };
+    let mut random = SplitMix(1);
+    let mut compared = 0;
+    let mut total = Snapshot::default();
+    for (file, ethernet, original) in &packets {
+        for round in 0..=mutations {
+            let frame = if round == 0 { original.clone() } else { mutate(original, &mut random) };
+            let (link, programs) = if *ethernet {
+                (Link::Ethernet, ["teiten_eth", "teiten_eth_frags"])
+            } else {
+                (Link::Ip, ["teiten_ip", "teiten_ip_frags"])
+            };
+            let verdict = harness.judge(&frame, link);
+            let before = harness.snapshot();
+            harness.run(programs[round % 2], &frame, 1);
+            let after = harness.snapshot();
+            let wanted = expected(before, &verdict, frame.len());
+            assert_eq!(after, wanted, "{file}, {} octets: {verdict:?}\n{frame:02x?}", frame.len());
+            total = after;
+            compared += 1;
+        }
+    }
+    if compared == 0 {
+        return;
+    }
+    // The same, as a drained generation tells it.
+    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    assert_eq!(drained.packets, total.packets);
+    assert_eq!(drained.packets.iter().sum::<u64>(), compared);
+    let by_port: u64 = drained.ports.iter().map(|(_, count)| count).sum();
+    assert_eq!(by_port, (drained.records_v4.len() + drained.records_v6.len()) as u64);
+    let backscatter: u64 = drained.backscatter.iter().map(|(_, count)| count).sum();
+    assert_eq!(backscatter, drained.packets[Class::Backscatter as usize]);
+    eprintln!("{compared} packets compared");
+}
+
+#[test]
+fn kernel_and_host_agree_on_every_packet_when_all_destinations_count() {
+    compare_over_corpus(Policy { observe: nets(&["0.0.0.0/0", "::/0"]), ..Policy::default() }, 3);
+}
+
+#[test]
+fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
+    let policy = Policy {
+        // More than fit inline, so that the tries are asked as well.
+        observe: nets(&[
+            "10.0.0.0/9",
+            "127.0.0.0/8",
+            "192.168.0.0/17",
+            "172.16.0.0/13",
+            "131.0.0.0/8",
+            "192.0.0.0/9",
+            "2001::/16",
+            "fe80::/10",
+            "3ffe::/16",
+            "2000::/7",
+            "fc00::/7",
+            "::1/128",
+        ]),
+        exclude: nets(&["10.0.0.0/16", "192.168.1.0/24", "2001:db8::/32", "fe80::/65"]),
+        services: BTreeSet::from([
+            Slot::new(Transport::Tcp, 22),
+            Slot::new(Transport::Tcp, 80),
+            Slot::new(Transport::Udp, 53),
+            Slot::new(Transport::Sctp, 2905),
+        ]),
+    };
+    compare_over_corpus(policy, 1);
+}
+
+/// `192.0.2.1 > 198.51.100.7: TCP 40000 > 445 [S]`
+fn syn() -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7]);
+    frame.extend([0x9c, 0x40, 0x01, 0xbd, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 0x02, 4, 0, 0, 0, 0, 0]);
+    frame
+}
+
+/// `2001:db8::1 > 2001:db8::7: UDP 40000 > 53`
+fn udp6() -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
+    frame.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+    frame.extend("2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
+    frame.extend([0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+    frame
+}
+
+#[test]
+fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
+    let policy = Policy { observe: nets(&["0.0.0.0/0", "::/0"]), ..Policy::default() };
+    let Some(mut harness) = Harness::new(policy.clone(), 1) else { return };
+    // One CPU, so that one log fills.
+    pin_to_one_cpu();
+    let (v4, v6) = (LOG_V4_RECORDS as u32 + 1_000, LOG_V6_RECORDS as u32 + 10);
+    harness.run("teiten_eth", &syn(), v4);
+    harness.run("teiten_eth", &udp6(), v6);
+    let drained = harness.kernel.switch(&policy).expect("switch");
+    assert_eq!(drained.packets[Class::Access as usize], u64::from(v4 + v6));
+    assert_eq!(drained.records_v4.len(), LOG_V4_RECORDS);
+    assert_eq!(drained.records_v6.len(), LOG_V6_RECORDS);
+    // The table has room for one key: the IPv4 source took it.
+    let mapped = "::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets();
+    assert_eq!(drained.table, [(mapped, Slot::new(Transport::Tcp, 445).index(), 1_000)]);
+    assert_eq!(drained.overflow, 10);
+    let ports =
+        [(Slot::new(Transport::Tcp, 445), u64::from(v4)), (Slot::new(Transport::Udp, 53), u64::from(v6))];
+    assert_eq!(drained.ports, ports);
+
+    // Recycling gives the room back.
+    harness.kernel.recycle(true).expect("recycle");
+    harness.run("teiten_eth", &udp6(), v6);
+    let drained = harness.kernel.switch(&policy).expect("switch");
+    assert_eq!(drained.overflow, 0);
+    let source = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
+    assert_eq!(drained.table, [(source, Slot::new(Transport::Udp, 53).index(), 10)]);
+}
+
+#[test]
+fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_next() {
+    let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
+    let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
+    harness.run("teiten_eth", &syn(), 3);
+    let first = harness.kernel.switch(&policy).expect("switch");
+    harness.run("teiten_eth", &syn(), 4);
+    assert_eq!((first.number, first.packets[Class::Access as usize]), (1, 3));
+    let Harness { kernel, pins, .. } = harness;
+    drop(kernel);
+
+    let mut kernel = Kernel::open(pins.path(), 16, 1, 0, &policy).expect("open again");
+    let left = kernel.left_over().expect("read").expect("generation 1 is still there");
+    assert_eq!((left.number, left.packets[Class::Access as usize]), (1, 3));
+    kernel.recycle(true).expect("recycle");
+    assert!(kernel.left_over().expect("read").is_none());
+    let second = kernel.switch(&policy).expect("switch");
+    assert_eq!((second.number, second.packets[Class::Access as usize]), (2, 4));
+}
+
+#[test]
+fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
+    let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
+    let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
+    pin_to_one_cpu();
+    harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
+    let Harness { kernel, pins, .. } = harness;
+    drop(kernel);
+    let mut kernel = Kernel::open(pins.path(), 32, 1, 0, &policy).expect("open with another size");
+    let drained = kernel.switch(&policy).expect("switch");
+    let packets: u64 = drained.table.iter().map(|(_, _, packets)| packets).sum();
+    assert_eq!((packets, drained.overflow), (5, 0));
+    kernel.recycle(true).expect("recycle");
+    assert!(!kernel.pins.map("SOURCES_old").exists());
+}
+
+#[test]
+fn a_second_daemon_is_refused_the_pin_directory() {
+    let Some(harness) = Harness::new(Policy::default(), 16) else { return };
+    let refused = Kernel::open(harness.pins.path(), 16, 1, 0, &Policy::default()).err();
+    assert!(matches!(refused, Some(KernelError::PinDirInUse { .. })), "{refused:?}");
+}
+
+#[test]
+fn pins_of_another_layout_are_refused_by_name() {
+    let Some(pins) = PinDir::new() else { return };
+    drop(Kernel::open(pins.path(), 16, 1, 0, &Policy::default()).expect("open"));
+    std::fs::create_dir(pins.path().join("v999")).expect("a directory on the bpffs");
+    let refused = Kernel::open(pins.path(), 16, 1, 0, &Policy::default()).err();
+    assert!(matches!(refused, Some(KernelError::OtherLayout { found, .. }) if found == "v999"));
+}
+
+/// Keeps this thread, and so its test runs, on the CPU it is on.
+fn pin_to_one_cpu() {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(0).expect("CPU 0");
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).expect("stay on CPU 0");
+}

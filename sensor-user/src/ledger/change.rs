@@ -1,0 +1,362 @@
+//! The fold itself: from one observation to what changes. Pure computation, no input or output.
+
+use super::moment::Moment;
+use super::series::{Pair, Series, nanoseconds};
+use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
+use super::state::{Day, Promoted, Settings, State, rest};
+use crate::country::{Country, Locate};
+use crate::observation::{Observation, SourceCount, Target};
+use crate::totals::{PortLabel, Tally};
+use sensor_common::layout::SERVICE_BIT;
+use sensor_common::{Class, Slot, Tool};
+use std::collections::{BTreeSet, HashMap};
+
+/// What one observation changes.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// Day and hour it counts in.
+    pub(super) moment: Moment,
+    /// What is added to each series, each once.
+    pub(super) increments: Vec<(Series, Pair)>,
+    /// By port, exact, ascending.
+    pub(super) ports: Vec<(Slot, Tally)>,
+    /// By what answered, exact, ascending.
+    pub(super) backscatter: Vec<(Slot, u64)>,
+    /// Accesses to services without a source.
+    pub(super) service_overflow: u64,
+    /// New members of the day's sets.
+    pub(super) delta: Delta,
+}
+
+/// Computes what `observation` changes. `day` is the ledger's view of the local day of `moment`.
+pub(super) fn compute(
+    state: &State,
+    day: &Day,
+    settings: &Settings,
+    budget: u64,
+    moment: Moment,
+    observation: &Observation,
+    locate: &dyn Locate,
+) -> Change {
+    let mut countries = Countries::default();
+    let mut allowance = Allowance::new(budget, &day.sets);
+    let mut lost = 0;
+
+    let v4 = gather(&observation.sources_v4, &mut countries, |src| locate.v4(src), Some);
+    let mut numbers = Numbers::new(&day.sets, allowance);
+    let v6 = gather(&observation.sources_v6, &mut countries, |src| locate.v6(src), |src| numbers.of(src));
+    let Numbers { addresses, allowance: left, .. } = numbers;
+    allowance = left;
+
+    let mut delta = Delta { addresses, ..Delta::default() };
+    let mut hosts = 0;
+    let mut families = [(v4, &day.sets.v4, &mut delta.v4), (v6, &day.sets.v6, &mut delta.v6)];
+    for (gathered, sets, fresh) in &mut families {
+        lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh);
+        let before = fresh.members.len();
+        lost += remember_hosts(&mut gathered.hosts, sets, &mut allowance, fresh);
+        hosts += (fresh.members.len() - before) as u64;
+    }
+    let [(v4, ..), (v6, ..)] = families;
+
+    // Cumulative sources by port and by country are counted from the same members.
+    let mut sources: HashMap<Slot, u64> = HashMap::new();
+    for member in v4.members.iter().chain(&v6.members).filter(|member| member.fresh) {
+        if member.key & SERVICE_BIT == 0 {
+            countries.tallies[usize::from(member.country)].sources += 1;
+        }
+    }
+    for (key, members) in delta.v4.runs().chain(delta.v6.runs()) {
+        // Keys of services and hosts are no slots.
+        if let Some(slot) = Slot::from_index(key) {
+            *sources.entry(slot).or_default() += members.len() as u64;
+        }
+    }
+    let mut ports: Vec<(Slot, Tally)> = observation
+        .accesses
+        .iter()
+        .map(|&(slot, accesses)| (slot, Tally { accesses, sources: sources.remove(&slot).unwrap_or(0) }))
+        .collect();
+    if !sources.is_empty() {
+        ports.extend(sources.into_iter().map(|(slot, sources)| (slot, Tally { accesses: 0, sources })));
+        ports.sort_unstable_by_key(|(slot, _)| *slot);
+    }
+
+    let mut features = state.features(settings);
+    let promoted = Promoted::decide(state, day, settings, &features, &ports, observation);
+    features.extend(&promoted.features);
+
+    let mut sums = Sums::default();
+    for class in Class::ALL {
+        let at = class as usize;
+        sums.add(Series::Packets(class), [observation.packets[at], observation.bytes[at]]);
+    }
+    for tool in Tool::ALL {
+        sums.add(Series::Tool(tool), [observation.tools[tool as usize], 0]);
+    }
+    for (slot, tally) in &ports {
+        let own = PortLabel::Own(*slot);
+        let label = if promoted.ports.contains(slot) || state.totals.ports.contains_key(&own) {
+            own
+        } else {
+            rest(*slot)
+        };
+        sums.add(Series::Port(label), [tally.accesses, tally.sources]);
+        let label = if features.contains(slot) { own } else { rest(*slot) };
+        sums.add(Series::PortHour(label, moment.hour), [tally.accesses, 0]);
+    }
+    for (slot, packets) in &observation.backscatter {
+        let own = PortLabel::Own(*slot);
+        let label = if promoted.backscatter.contains(slot) || state.totals.backscatter.contains_key(&own) {
+            own
+        } else {
+            rest(*slot)
+        };
+        sums.add(Series::Backscatter(label), [*packets, 0]);
+    }
+    for (country, tally) in countries.list.iter().zip(&countries.tallies) {
+        sums.add(Series::Country(*country), [tally.accesses, tally.sources]);
+    }
+    let detail = Detail { settings, features: &features, countries: &countries };
+    let mut services: HashMap<Slot, u64> = observation.services.iter().copied().collect();
+    detail.add(&v4.members, &observation.sources_v4, &mut services, &mut sums);
+    detail.add(&v6.members, &observation.sources_v6, &mut services, &mut sums);
+    for (slot, sourceless) in services {
+        sums.add(Series::Service(slot, Country::UNKNOWN), [sourceless, 0]);
+    }
+    sums.add(Series::Hosts, [hosts, 0]);
+    sums.add(Series::Overflow, [observation.overflow, 0]);
+    sums.add(Series::SetOverflow, [lost, 0]);
+    sums.add(Series::Observed, [nanoseconds(observation.observed), 0]);
+
+    let mut increments: Vec<_> = sums.0.into_iter().collect();
+    increments.sort_unstable();
+    Change {
+        moment,
+        increments,
+        ports,
+        backscatter: observation.backscatter.clone(),
+        service_overflow: observation.service_overflow,
+        delta,
+    }
+}
+
+/// What is added to each series.
+#[derive(Default)]
+struct Sums(HashMap<Series, Pair>);
+
+impl Sums {
+    fn add(&mut self, series: Series, value: Pair) {
+        if value != [0, 0] {
+            let sum = self.0.entry(series).or_default();
+            sum[0] += value[0];
+            sum[1] += value[1];
+        }
+    }
+}
+
+/// The countries of this fold, numbered as they come.
+#[derive(Default)]
+struct Countries {
+    numbers: HashMap<Country, u16>,
+    list: Vec<Country>,
+    /// Accesses that are not to services, and their sources.
+    tallies: Vec<Tally>,
+}
+
+impl Countries {
+    /// Two letters and two words: far fewer than 65,536.
+    fn number(&mut self, country: Country) -> u16 {
+        *self.numbers.entry(country).or_insert_with(|| {
+            self.list.push(country);
+            self.tallies.push(Tally::default());
+            (self.list.len() - 1) as u16
+        })
+    }
+}
+
+/// One pair of source and target.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    key: Key,
+    /// What the set of `key` holds of this source.
+    id: u32,
+    /// Where in the observation it stands.
+    index: u32,
+    country: u16,
+    /// Whether the source has no member number because the sets are full.
+    lost: bool,
+    /// Whether it is new today.
+    fresh: bool,
+}
+
+#[derive(Default)]
+struct Gathered {
+    members: Vec<Member>,
+    /// Sources of accesses.
+    hosts: Vec<u32>,
+    lost: u64,
+}
+
+fn key_of(target: Target) -> Key {
+    target.slot().index() | if target.is_service() { SERVICE_BIT } else { 0 }
+}
+
+/// Locates each source once and lists its targets.
+fn gather<A: Copy + PartialEq>(
+    sources: &[SourceCount<A>],
+    countries: &mut Countries,
+    locate: impl Fn(A) -> Country,
+    mut number: impl FnMut(A) -> Option<u32>,
+) -> Gathered {
+    let mut gathered = Gathered { members: Vec::with_capacity(sources.len()), ..Gathered::default() };
+    let mut index = 0;
+    for of_source in sources.chunk_by(|a, b| a.src == b.src) {
+        let country = countries.number(locate(of_source[0].src));
+        let member = number(of_source[0].src);
+        let mut accesses = 0;
+        let mut host = false;
+        for count in of_source {
+            if !count.target.is_service() {
+                accesses += count.packets;
+                host = true;
+            }
+            gathered.members.push(Member {
+                key: key_of(count.target),
+                id: member.unwrap_or(0),
+                index,
+                country,
+                lost: member.is_none(),
+                fresh: false,
+            });
+            index += 1;
+        }
+        countries.tallies[usize::from(country)].accesses += accesses;
+        match member {
+            Some(member) if host => gathered.hosts.push(member),
+            Some(_) => {}
+            None => gathered.lost += u64::from(host),
+        }
+    }
+    gathered
+}
+
+/// Numbers for IPv6 addresses: those of the day, and new ones while they fit.
+struct Numbers<'a> {
+    sets: &'a DaySets,
+    allowance: Allowance,
+    addresses: Vec<u128>,
+}
+
+impl<'a> Numbers<'a> {
+    fn new(sets: &'a DaySets, allowance: Allowance) -> Self {
+        Self { sets, allowance, addresses: Vec::new() }
+    }
+
+    /// Each address is asked for once.
+    fn of(&mut self, address: u128) -> Option<u32> {
+        if let Some(number) = self.sets.number(address) {
+            return Some(number);
+        }
+        let number = self.sets.addresses().checked_add(self.addresses.len() as u32)?;
+        if !self.allowance.address() {
+            return None;
+        }
+        self.addresses.push(address);
+        Some(number)
+    }
+}
+
+/// Sorts the pairs by target, marks those that are new today and lists them in `fresh`; returns how
+/// many are new but do not fit.
+fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
+    members.sort_unstable_by_key(|it| (u64::from(it.key) << 32) | u64::from(it.id));
+    let mut lost = 0;
+    for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
+        let key = of_target[0].key;
+        let known = sets.get(key);
+        for it in of_target.iter_mut() {
+            if it.lost {
+                lost += 1;
+            } else if known.is_none_or(|known| !known.contains(it.id)) {
+                it.fresh = allowance.member(key, it.id);
+                lost += u64::from(!it.fresh);
+            }
+        }
+        fresh.push(key, of_target.iter().filter(|it| it.fresh).map(|it| it.id));
+    }
+    lost
+}
+
+/// The same for the set of hosts.
+fn remember_hosts(hosts: &mut [u32], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
+    hosts.sort_unstable();
+    let known = sets.get(HOSTS);
+    let mut lost = 0;
+    let new = hosts.iter().copied().filter(|host| {
+        let new = known.is_none_or(|known| !known.contains(*host));
+        let fits = new && allowance.member(HOSTS, *host);
+        lost += u64::from(new && !fits);
+        fits
+    });
+    fresh.push(HOSTS, new);
+    lost
+}
+
+/// Counts by target and country, where that is wanted.
+struct Detail<'a> {
+    settings: &'a Settings,
+    features: &'a BTreeSet<Slot>,
+    countries: &'a Countries,
+}
+
+impl Detail<'_> {
+    /// `members` are sorted by target. What is counted for a service is taken off `services`.
+    fn add<A>(
+        &self,
+        members: &[Member],
+        sources: &[SourceCount<A>],
+        services: &mut HashMap<Slot, u64>,
+        sums: &mut Sums,
+    ) {
+        let mut groups_of: HashMap<Slot, Vec<&str>> = HashMap::new();
+        for group in &self.settings.groups {
+            for slot in group.slots.iter().collect::<BTreeSet<_>>() {
+                groups_of.entry(*slot).or_default().push(&group.name);
+            }
+        }
+        let mut tallies = vec![Tally::default(); self.countries.list.len()];
+        for of_target in members.chunk_by(|a, b| a.key == b.key) {
+            let key = of_target[0].key;
+            let Some(slot) = Slot::from_index(key & !SERVICE_BIT) else { continue };
+            let service = key & SERVICE_BIT != 0;
+            let feature = !service && self.features.contains(&slot);
+            let groups = if service { None } else { groups_of.get(&slot) };
+            if !service && !feature && groups.is_none() {
+                continue;
+            }
+            tallies.fill(Tally::default());
+            for it in of_target {
+                tallies[usize::from(it.country)] +=
+                    Tally { accesses: sources[it.index as usize].packets, sources: u64::from(it.fresh) };
+            }
+            for (country, tally) in self.countries.list.iter().zip(&tallies) {
+                let value = [tally.accesses, tally.sources];
+                if service {
+                    sums.add(Series::Service(slot, *country), value);
+                    if let Some(left) = services.get_mut(&slot) {
+                        *left = left.saturating_sub(tally.accesses);
+                    }
+                }
+                if feature {
+                    sums.add(Series::PortCountry(slot, *country), value);
+                }
+                if tally.accesses > 0 {
+                    for group in groups.into_iter().flatten() {
+                        sums.add(Series::Group((*group).to_owned(), *country), value);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong with the ledger, and the way out.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the ledger could not be opened, written, read or exported.
+///
+/// After an error from [`super::Ledger::fold`] nothing has changed and the same observation can be
+/// folded again.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The state directory is not there, or may not be read.
+    #[error("state directory {}: not accessible; create it, or give another --state-dir", path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Another daemon works in this state directory.
+    #[error(
+        "state directory {}: in use by {holder}; stop that daemon, or give another --state-dir",
+        path.display()
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// `process 1234`, or what is known instead.
+        holder: String,
+    },
+    /// The lock file cannot be made or locked.
+    #[error("lock {}: cannot be taken; the state directory must be writable", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no ledger to read.
+    #[error("ledger {}: there is none yet; is this the --state-dir of the daemon?", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a newer release.
+    #[error(
+        "ledger {}: schema version {found}, this release knows {known}; use the release that wrote it or a newer one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version in the file.
+        found: i64,
+        /// Highest version known here.
+        known: i64,
+    },
+    /// Another program's `SQLite` database.
+    #[error("ledger {}: a database of another program; move it away, or give another --state-dir", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file does not hold what it must.
+    #[error(
+        "ledger {}: corrupt ({reason}); the daemon moves it aside and starts a new one",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A corrupt ledger could not be moved aside.
+    #[error("ledger {}: corrupt ({reason}) and cannot be renamed; move it away by hand", path.display())]
+    Stuck {
+        /// The file.
+        path: PathBuf,
+        /// What was found in it.
+        reason: String,
+        /// Why it could not be renamed.
+        #[source]
+        source: io::Error,
+    },
+    /// No space left.
+    #[error("ledger {}: disk full while {action}; free some space, nothing is lost meanwhile", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What `SQLite` says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file or its directory cannot be written.
+    #[error(
+        "ledger {}: read-only while {action}; make the file and its directory writable",
+        path.display()
+    )]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What `SQLite` says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Anything else that `SQLite` reports.
+    #[error("ledger {}: {action} failed", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What `SQLite` says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The output of an export cannot be written.
+    #[error("export: output cannot be written")]
+    Output(#[source] io::Error),
+    /// The Parquet writer failed.
+    #[error("export: parquet file cannot be written")]
+    Parquet(#[source] parquet::errors::ParquetError),
+}
+
+impl LedgerError {
+    /// Names what `SQLite` reports for `path` while `action`.
+    pub(super) fn sqlite(path: &std::path::Path, action: &'static str, source: rusqlite::Error) -> Self {
+        use rusqlite::{Error, ErrorCode};
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path, action, source },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::ReadOnly { path, action, source }
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt { path, reason: source.to_string() }
+            }
+            // By its version the schema fits the statement, and by the schema no column holds such a
+            // value, so neither is what it was.
+            _ if matches!(
+                source,
+                Error::SqlInputError { .. }
+                    | Error::FromSqlConversionFailure(..)
+                    | Error::IntegralValueOutOfRange(..)
+                    | Error::InvalidColumnType(..)
+                    | Error::Utf8Error(..)
+            ) =>
+            {
+                Self::Corrupt { path, reason: source.to_string() }
+            }
+            _ => Self::Sqlite { path, action, source },
+        }
+    }
+
+    /// Whether the file itself is damaged.
+    pub(super) fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+}

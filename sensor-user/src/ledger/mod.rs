@@ -1,0 +1,300 @@
+//! The ledger: from observations to days, hours, cumulative sources and counters, in `SQLite`.
+//!
+//! [`Ledger::fold`] takes in one observation. It computes what changes without any input or output,
+//! writes that in one transaction together with the generation's number, and only then changes what
+//! is in memory. So each generation counts exactly once, whatever happens in between: a fold that
+//! failed can be repeated, and one that is already in is recognised.
+//!
+//! # Days
+//!
+//! The instant of an observation gives its local day and hour. A source counts once for each target
+//! and local day; the sets that know this are kept for the three days used last, so that a clock that
+//! steps back by hours (or a zone in which local time goes back over midnight) neither counts twice
+//! nor loses. The counters follow the order of the folds and never go down.
+//!
+//! # Which ports have series
+//!
+//! Configured ports always; others while there are places, the last of which only truly busy ports
+//! get (`--max-ports`, `--feature-ports`). A port that gets its series begins there at zero with what
+//! comes from then on; what it had before stays with the rest of its transport.
+//!
+//! # What is kept
+//!
+//! Day detail for the number of days in the settings, and the growth of every series by hour for
+//! the same time; the sums of older days are carried. The source sets are bounded in memory; what no
+//! longer fits is counted in [`Totals::set_overflow`].
+//!
+//! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
+
+mod change;
+mod error;
+mod export;
+mod lock;
+mod moment;
+mod prune;
+mod reader;
+mod selection;
+mod series;
+mod sets;
+mod state;
+mod store;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::LedgerError;
+pub use export::Format;
+pub use lock::LOCK_FILE;
+pub use reader::{DaySummary, Reader};
+pub use state::{PortGroup, Settings};
+pub use store::LEDGER_FILE;
+pub use verify::{Failure, Verification};
+
+use crate::country::{Country, Locate};
+use crate::observation::Observation;
+use crate::totals::{SeriesKey, Tally, Totals};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use moment::Moment;
+use sensor_common::Slot;
+use state::State;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use store::{Entry, Store};
+
+/// What became of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folded {
+    /// It is in, on this local day and hour.
+    Taken {
+        /// Local day.
+        day: Date,
+        /// Local hour, 0 to 23.
+        hour: u8,
+    },
+    /// Its generation was in already; nothing has changed.
+    AlreadyTaken,
+}
+
+/// The ledger of one sensor, open for writing.
+#[derive(Debug)]
+pub struct Ledger {
+    state: State,
+    store: Store,
+    settings: Settings,
+    budget: u64,
+}
+
+impl Ledger {
+    /// Opens the ledger of a state directory, or begins one.
+    ///
+    /// The directory is locked until the ledger is dropped. A corrupt ledger is moved aside
+    /// ([`Ledger::moved_aside`] has its new name, the log too) and a new one begun.
+    ///
+    /// # Errors
+    ///
+    /// The directory is missing, locked by another process or not writable; the ledger was written
+    /// by a newer release or another program; `SQLite` fails.
+    pub fn open(state_dir: &Path, settings: Settings) -> Result<Self, LedgerError> {
+        let (store, state) = Store::open(state_dir)?;
+        Ok(Self::with(store, state, settings))
+    }
+
+    /// Begins a ledger that lives in memory alone.
+    ///
+    /// # Errors
+    ///
+    /// `SQLite` fails.
+    pub fn in_memory(settings: Settings) -> Result<Self, LedgerError> {
+        let (store, state) = Store::in_memory()?;
+        Ok(Self::with(store, state, settings))
+    }
+
+    fn with(store: Store, mut state: State, settings: Settings) -> Self {
+        state.seed(&settings);
+        Self { state, store, settings, budget: sets::BUDGET }
+    }
+
+    /// Opens the ledger of a state directory for reading, also while a daemon writes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reader::open`].
+    pub fn open_read_only(state_dir: &Path) -> Result<Reader, LedgerError> {
+        Reader::open(state_dir)
+    }
+
+    /// Takes in an observation, and which series have been released from the hold since.
+    ///
+    /// Sources are located once each. Generation 0 is of no kernel and is always taken in.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be written. Nothing has changed then, and the same call can be repeated; a
+    /// state directory that vanished is opened anew once it is there again.
+    pub fn fold(
+        &mut self,
+        observation: &Observation,
+        locate: &dyn Locate,
+        released: &[SeriesKey],
+    ) -> Result<Folded, LedgerError> {
+        let generation = observation.generation;
+        if self.state.has_taken(generation) {
+            return Ok(Folded::AlreadyTaken);
+        }
+        self.store.ensure(&mut self.state)?;
+        self.state.seed(&self.settings);
+        if self.state.has_taken(generation) {
+            return Ok(Folded::AlreadyTaken);
+        }
+        let begin = Instant::now();
+        let moment = Moment::of(observation.at, &self.settings.timezone);
+        let (loaded, deltas) = if moment.day == self.state.day.date {
+            (None, None)
+        } else {
+            let (day, deltas) = self.store.load_day(moment.day)?;
+            (Some(day), Some(deltas))
+        };
+        let day = loaded.as_ref().unwrap_or(&self.state.day);
+        let change =
+            change::compute(&self.state, day, &self.settings, self.budget, moment, observation, locate);
+        let computed = begin.elapsed();
+        let entry = Entry {
+            state: &self.state,
+            day,
+            switched: loaded.is_some(),
+            settings: &self.settings,
+            change: &change,
+            generation,
+            at: observation.at,
+            released,
+        };
+        self.store.commit(&entry, deltas)?;
+        let committed = begin.elapsed();
+        self.state.apply(loaded, &change, generation, observation.at, released);
+        tracing::debug!(
+            generation,
+            compute = ?computed,
+            commit = ?committed.checked_sub(computed).unwrap(),
+            apply = ?begin.elapsed().checked_sub(committed).unwrap(),
+            "observation is in the ledger"
+        );
+        Ok(Folded::Taken { day: moment.day, hour: moment.hour })
+    }
+
+    /// The counters.
+    pub fn totals(&self) -> &Totals {
+        &self.state.totals
+    }
+
+    /// The series that have been released from the hold.
+    pub fn released(&self) -> &BTreeSet<SeriesKey> {
+        &self.state.released
+    }
+
+    /// The highest generation that is in; 0 when there is none. Numbering goes on after it.
+    pub fn last_generation(&self) -> u64 {
+        self.state.totals.generation
+    }
+
+    /// Instant of the last observation that is in.
+    pub fn last_heartbeat(&self) -> Option<Timestamp> {
+        self.state.heartbeat
+    }
+
+    /// Corrupt ledgers that were moved aside since this one was opened, by their new names.
+    pub fn moved_aside(&self) -> &[PathBuf] {
+        self.store.moved_aside()
+    }
+
+    /// Applies changed settings from the next fold on. Series that exist stay.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.state.seed(&self.settings);
+    }
+
+    /// Every day that is kept, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn days(&self) -> Result<Vec<DaySummary>, LedgerError> {
+        reader::days(self.store.connection()?, &self.store.path())
+    }
+
+    /// Writes the days of `range` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read, or `out` not written.
+    pub fn export(
+        &self,
+        format: Format,
+        range: &RangeInclusive<Date>,
+        out: &mut dyn Write,
+    ) -> Result<(), LedgerError> {
+        export::export(self.store.connection()?, &self.store.path(), format, range, out)
+    }
+
+    /// Checks the file and every identity, day by day.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
+    pub fn verify(&self) -> Result<Verification, LedgerError> {
+        verify::verify(self.store.connection()?, &self.store.path())
+    }
+
+    /// The local day of the last observation; `None` before the first one.
+    pub fn today(&self) -> Option<Today> {
+        self.state.heartbeat?;
+        let day = &self.state.day;
+        let mut ports: Vec<(Slot, Tally)> = day.ports.iter().map(|(slot, tally)| (*slot, *tally)).collect();
+        ports.sort_unstable_by_key(|(slot, tally)| (std::cmp::Reverse(tally.accesses), *slot));
+        let mut countries: Vec<(Country, Tally)> =
+            day.countries.iter().map(|(country, tally)| (*country, *tally)).collect();
+        countries.sort_unstable_by_key(|(country, tally)| (std::cmp::Reverse(tally.accesses), *country));
+        let mut sum = Tally::default();
+        for (_, tally) in &ports {
+            sum += *tally;
+        }
+        Some(Today {
+            day: day.date,
+            accesses: sum.accesses,
+            sources: sum.sources,
+            hosts: day.sums.hosts,
+            overflow: day.sums.overflow,
+            set_overflow: day.sums.set_overflow,
+            observed: day.sums.observed,
+            ports,
+            countries,
+        })
+    }
+}
+
+/// A local day as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Today {
+    /// The day.
+    pub day: Date,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts.
+    pub hosts: u64,
+    /// Accesses whose source could not be kept.
+    pub overflow: u64,
+    /// Sources that came when the day's sets were full.
+    pub set_overflow: u64,
+    /// Time during which counting was attached.
+    pub observed: Duration,
+    /// Every port, most accesses first.
+    pub ports: Vec<(Slot, Tally)>,
+    /// Every country, most accesses first.
+    pub countries: Vec<(Country, Tally)>,
+}

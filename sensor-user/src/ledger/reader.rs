@@ -1,0 +1,170 @@
+//! Reading the ledger, also while a daemon writes it.
+
+use super::error::LedgerError;
+use super::export::{self, Format};
+use super::moment::day_of_number;
+use super::store::{LEDGER_FILE, version};
+use super::verify::{self, Verification};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use rusqlite::{Connection, OpenFlags};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One local day in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DaySummary {
+    /// The day.
+    pub day: Date,
+    /// Packets of every class.
+    pub packets: u64,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts.
+    pub hosts: u64,
+    /// Accesses to configured services.
+    pub service_accesses: u64,
+    /// Accesses whose source could not be kept.
+    pub overflow: u64,
+    /// Sources that came when the day's sets were full.
+    pub set_overflow: u64,
+    /// Time during which counting was attached; what is missing to the length of the day is a gap.
+    pub observed: Duration,
+    /// First observation of the day.
+    pub first: Timestamp,
+    /// Last observation of the day.
+    pub last: Timestamp,
+}
+
+/// A ledger that is open for reading only.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Opens the ledger of a state directory; the directory is not locked.
+    ///
+    /// # Errors
+    ///
+    /// There is no ledger, it was written by a newer release or another program, it is corrupt, or
+    /// `SQLite` fails.
+    pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
+        std::fs::metadata(state_dir)
+            .map_err(|source| LedgerError::StateDir { path: state_dir.to_owned(), source })?;
+        let path = state_dir.join(LEDGER_FILE);
+        if !path.exists() {
+            return Err(LedgerError::Missing { path });
+        }
+        let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
+        if version(&connection, &path)? == 0 {
+            return Err(LedgerError::Missing { path });
+        }
+        Ok(Self { connection, path })
+    }
+
+    /// Every day that is kept, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn days(&self) -> Result<Vec<DaySummary>, LedgerError> {
+        days(&self.connection, &self.path)
+    }
+
+    /// Writes the days of `range` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read, or `out` not written.
+    pub fn export(
+        &self,
+        format: Format,
+        range: &RangeInclusive<Date>,
+        out: &mut dyn Write,
+    ) -> Result<(), LedgerError> {
+        export::export(&self.connection, &self.path, format, range, out)
+    }
+
+    /// Checks the file and every identity, day by day.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
+    pub fn verify(&self) -> Result<Verification, LedgerError> {
+        verify::verify(&self.connection, &self.path)
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    let readable = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    if readable.is_err() && !Path::new(&wal).exists() {
+        // A ledger in a directory that may not be written, closed in good order: there is no log to
+        // read, and its index cannot be made.
+        let mut uri = String::from("file:");
+        for octet in path.as_os_str().as_encoded_bytes() {
+            match octet {
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                    uri.push(char::from(*octet));
+                }
+                _ => {
+                    let _ = write!(uri, "%{octet:02x}");
+                }
+            }
+        }
+        uri.push_str("?immutable=1");
+        return Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI);
+    }
+    Ok(connection)
+}
+
+pub(super) fn days(connection: &Connection, path: &Path) -> Result<Vec<DaySummary>, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "reading days", error);
+    let mut statement = connection
+        .prepare(
+            "SELECT day,
+                 (SELECT coalesce(sum(packets), 0) FROM day_class WHERE day_class.day = day.day),
+                 (SELECT coalesce(sum(accesses), 0) FROM day_port WHERE day_port.day = day.day),
+                 (SELECT coalesce(sum(sources), 0) FROM day_port WHERE day_port.day = day.day),
+                 hosts,
+                 (SELECT coalesce(sum(accesses), 0) FROM day_service WHERE day_service.day = day.day),
+                 overflow, set_overflow, observed_ns, first_ns, last_ns
+             FROM day ORDER BY day",
+        )
+        .map_err(fail)?;
+    let rows = statement
+        .query_map([], |row| {
+            let number = |at| row.get::<_, i64>(at).map(|value| value as u64);
+            let instant = |at| {
+                row.get::<_, i64>(at)
+                    .map(|ns| Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH))
+            };
+            Ok(DaySummary {
+                day: day_of_number(row.get(0)?).unwrap_or(Date::ZERO),
+                packets: number(1)?,
+                accesses: number(2)?,
+                sources: number(3)?,
+                hosts: number(4)?,
+                service_accesses: number(5)?,
+                overflow: number(6)?,
+                set_overflow: number(7)?,
+                observed: Duration::from_nanos(number(8)?),
+                first: instant(9)?,
+                last: instant(10)?,
+            })
+        })
+        .map_err(fail)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(fail)
+}

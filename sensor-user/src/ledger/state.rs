@@ -1,0 +1,283 @@
+//! What the ledger knows in memory: the counters, the day, and the plan that the settings make.
+
+use super::change::Change;
+use super::selection::{Candidate, Reserve, choose};
+use super::series::Series;
+use super::sets::DaySets;
+use crate::country::Country;
+use crate::observation::Observation;
+use crate::totals::{PortLabel, SeriesKey, Tally, Totals};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use sensor_common::{Slot, Transport};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+/// Ports that are charted as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortGroup {
+    /// The `group` label's value.
+    pub name: String,
+    /// Its ports.
+    pub slots: Vec<Slot>,
+}
+
+/// What the configuration says about counting.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Zone of the observation day.
+    pub timezone: jiff::tz::TimeZone,
+    /// Days of detail to keep.
+    pub keep_days: u32,
+    /// Ports with a series of their own.
+    pub max_ports: usize,
+    /// Ports with region and hour detail besides the configured ones.
+    pub feature_ports: usize,
+    /// Ports that always have region and hour detail.
+    pub features: Vec<Slot>,
+    /// Ports that are charted as one.
+    pub groups: Vec<PortGroup>,
+    /// Name of this sensor.
+    pub sensor_name: String,
+}
+
+/// Groups of up to this many ports give each of them a series of its own.
+const SMALL_GROUP: usize = 16;
+
+impl Settings {
+    /// Ports that have a series of their own from the start: features, then the ports of small
+    /// groups while these fit in half of the places.
+    pub(super) fn configured_ports(&self) -> BTreeSet<Slot> {
+        let mut ports: BTreeSet<Slot> = self.features.iter().copied().collect();
+        for group in self.groups.iter().filter(|group| group.slots.len() <= SMALL_GROUP) {
+            let more: BTreeSet<Slot> = ports.iter().chain(&group.slots).copied().collect();
+            if more.len() <= self.max_ports / 2 {
+                ports = more;
+            }
+        }
+        ports
+    }
+}
+
+/// One local day, as far as counting goes on in it.
+#[derive(Debug)]
+pub(super) struct Day {
+    /// The day.
+    pub(super) date: Date,
+    /// Who has been seen.
+    pub(super) sets: DaySets,
+    /// Exact by port.
+    pub(super) ports: HashMap<Slot, Tally>,
+    /// Exact by what answered.
+    pub(super) backscatter: HashMap<Slot, u64>,
+    /// By country.
+    pub(super) countries: BTreeMap<Country, Tally>,
+    /// Sums of the day.
+    pub(super) sums: Sums,
+    /// By port, on the calendar day before.
+    pub(super) ports_before: HashMap<Slot, Tally>,
+    /// Backscatter, on the calendar day before.
+    pub(super) backscatter_before: HashMap<Slot, u64>,
+}
+
+/// Sums of a day that have no labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) hosts: u64,
+    pub(super) overflow: u64,
+    pub(super) service_overflow: u64,
+    pub(super) set_overflow: u64,
+    pub(super) observed: Duration,
+}
+
+impl Day {
+    /// A day of which nothing is known.
+    pub(super) fn empty(date: Date) -> Self {
+        Self {
+            date,
+            sets: DaySets::default(),
+            ports: HashMap::new(),
+            backscatter: HashMap::new(),
+            countries: BTreeMap::new(),
+            sums: Sums::default(),
+            ports_before: HashMap::new(),
+            backscatter_before: HashMap::new(),
+        }
+    }
+}
+
+/// Everything in memory that a fold changes.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The counters.
+    pub(super) totals: Totals,
+    /// Series whose value may be shown.
+    pub(super) released: BTreeSet<SeriesKey>,
+    /// The last generations taken in, [`GENERATIONS`] at most.
+    pub(super) generations: BTreeSet<u64>,
+    /// How many folds are in; tells whether a commit that failed to report did happen.
+    pub(super) commits: u64,
+    /// Instant of the last observation taken in.
+    pub(super) heartbeat: Option<Timestamp>,
+    /// The day of the last observation.
+    pub(super) day: Day,
+}
+
+/// Generation numbers that are remembered one by one; lower ones count as taken.
+pub(super) const GENERATIONS: usize = 256;
+
+impl State {
+    /// Nothing counted yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            totals: Totals::default(),
+            released: BTreeSet::new(),
+            generations: BTreeSet::new(),
+            commits: 0,
+            heartbeat: None,
+            day: Day::empty(Date::MIN),
+        }
+    }
+
+    /// Whether this generation is already in. Numbers ascend, but one that ran out of turn (left
+    /// pinned by a daemon that was killed) may still come after a higher one.
+    pub(super) fn has_taken(&self, generation: u64) -> bool {
+        generation != 0
+            && (self.generations.contains(&generation)
+                || (self.generations.len() >= GENERATIONS
+                    && self.generations.first().is_some_and(|lowest| generation < *lowest)))
+    }
+
+    /// Ports that have region and hour detail: the configured ones, and whoever already has it.
+    pub(super) fn features(&self, settings: &Settings) -> BTreeSet<Slot> {
+        let mut features: BTreeSet<Slot> = settings.features.iter().copied().collect();
+        features.extend(self.totals.port_hours.keys().filter_map(|(label, _)| match label {
+            PortLabel::Own(slot) => Some(*slot),
+            PortLabel::Rest(_) => None,
+        }));
+        features
+    }
+
+    /// Gives the configured ports their series; returns those that are new.
+    pub(super) fn seed(&mut self, settings: &Settings) {
+        for slot in settings.configured_ports() {
+            self.totals.ports.entry(PortLabel::Own(slot)).or_default();
+        }
+    }
+
+    /// Takes in a change that is committed. `loaded` is the day it belongs to, when that is not the
+    /// current one.
+    pub(super) fn apply(
+        &mut self,
+        loaded: Option<Day>,
+        change: &Change,
+        generation: u64,
+        at: Timestamp,
+        released: &[SeriesKey],
+    ) {
+        if let Some(day) = loaded {
+            self.day = day;
+        }
+        for (series, value) in &change.increments {
+            self.totals.add(series, *value);
+            match series {
+                Series::Country(country) => {
+                    *self.day.countries.entry(*country).or_default() +=
+                        Tally { accesses: value[0], sources: value[1] };
+                }
+                Series::Hosts => self.day.sums.hosts += value[0],
+                Series::Overflow => self.day.sums.overflow += value[0],
+                Series::SetOverflow => self.day.sums.set_overflow += value[0],
+                Series::Observed => self.day.sums.observed += Duration::from_nanos(value[0]),
+                _ => {}
+            }
+        }
+        self.day.sums.service_overflow += change.service_overflow;
+        for (slot, tally) in &change.ports {
+            *self.day.ports.entry(*slot).or_default() += *tally;
+        }
+        for (slot, packets) in &change.backscatter {
+            *self.day.backscatter.entry(*slot).or_default() += packets;
+        }
+        self.day.sets.apply(&change.delta);
+        if generation != 0 {
+            self.generations.insert(generation);
+            while self.generations.len() > GENERATIONS {
+                self.generations.pop_first();
+            }
+            self.totals.generation = self.totals.generation.max(generation);
+        }
+        self.released.extend(released.iter().cloned());
+        self.heartbeat = Some(at);
+        self.commits += 1;
+    }
+}
+
+/// Which ports get new places in this fold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Promoted {
+    pub(super) ports: BTreeSet<Slot>,
+    pub(super) features: BTreeSet<Slot>,
+    pub(super) backscatter: BTreeSet<Slot>,
+}
+
+impl Promoted {
+    /// Decides over the ports of one fold, which are `ports` (with what is new) on `day`.
+    pub(super) fn decide(
+        state: &State,
+        day: &Day,
+        settings: &Settings,
+        features: &BTreeSet<Slot>,
+        ports: &[(Slot, Tally)],
+        observation: &Observation,
+    ) -> Self {
+        let weigh = |(slot, news): &(Slot, Tally)| {
+            let mut sum = *news;
+            for tally in [day.ports.get(slot), day.ports_before.get(slot)].into_iter().flatten() {
+                sum += *tally;
+            }
+            Candidate { slot: *slot, weight: sum.sources, accesses: sum.accesses }
+        };
+        let own = &state.totals.ports;
+        let with_accesses = || ports.iter().filter(|(_, tally)| tally.accesses > 0);
+        let newcomers = with_accesses().filter(|(slot, _)| !own.contains_key(&PortLabel::Own(*slot)));
+        let taken = count_own(own.keys());
+        let chosen = choose(newcomers.map(weigh).collect(), settings.max_ports, taken, Reserve::Fifth);
+
+        let configured: BTreeSet<Slot> = settings.features.iter().copied().collect();
+        let newcomers = with_accesses().filter(|(slot, _)| !features.contains(slot));
+        let taken = features.difference(&configured).count();
+        let with_detail =
+            choose(newcomers.map(weigh).collect(), settings.feature_ports, taken, Reserve::Half);
+
+        let own = &state.totals.backscatter;
+        let newcomers = observation
+            .backscatter
+            .iter()
+            .filter(|(slot, _)| !own.contains_key(&PortLabel::Own(*slot)))
+            .map(|(slot, packets)| {
+                let before = [day.backscatter.get(slot), day.backscatter_before.get(slot)];
+                let weight = packets + before.into_iter().flatten().sum::<u64>();
+                Candidate { slot: *slot, weight, accesses: weight }
+            })
+            .collect();
+        let taken = count_own(own.keys());
+        let answered = choose(newcomers, settings.max_ports, taken, Reserve::Fifth);
+
+        Self {
+            ports: chosen.into_iter().collect(),
+            features: with_detail.into_iter().collect(),
+            backscatter: answered.into_iter().collect(),
+        }
+    }
+}
+
+fn count_own<'a>(labels: impl Iterator<Item = &'a PortLabel>) -> usize {
+    labels.filter(|label| matches!(label, PortLabel::Own(_))).count()
+}
+
+/// The rest of the transport of `slot`.
+pub(super) fn rest(slot: Slot) -> PortLabel {
+    let transport: Transport = slot.transport();
+    PortLabel::Rest(transport)
+}

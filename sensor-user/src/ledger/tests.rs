@@ -1,0 +1,582 @@
+//! The ledger against a naive model, and its behaviour under faults.
+
+mod exports;
+mod faults;
+
+use super::*;
+use crate::observation::{SourceCount, Target};
+use crate::totals::PortLabel;
+use jiff::civil::date;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use sensor_common::{Class, Tool, Transport};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+const SSH: Slot = Slot::new(Transport::Tcp, 22);
+const SMB: Slot = Slot::new(Transport::Tcp, 445);
+const SIP: Slot = Slot::new(Transport::Udp, 5060);
+
+/// Five regions by the last octet of the address.
+struct ByLastOctet;
+
+fn region(last: u8) -> Country {
+    match last % 5 {
+        0 => Country::from_code("JP").unwrap(),
+        1 => Country::from_code("US").unwrap(),
+        2 => Country::from_code("CN").unwrap(),
+        3 => Country::UNKNOWN,
+        _ => Country::PRIVATE,
+    }
+}
+
+impl Locate for ByLastOctet {
+    fn v4(&self, address: u32) -> Country {
+        region(address as u8)
+    }
+    fn v6(&self, address: u128) -> Country {
+        region(address as u8)
+    }
+}
+
+fn settings(zone: &str) -> Settings {
+    Settings {
+        timezone: TimeZone::get(zone).unwrap(),
+        keep_days: 400,
+        max_ports: 500,
+        feature_ports: 30,
+        features: Vec::new(),
+        groups: Vec::new(),
+        sensor_name: "test".to_owned(),
+    }
+}
+
+/// Packets from one source to one destination; without a source, overflow.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    src: Option<IpAddr>,
+    slot: Slot,
+    packets: u64,
+}
+
+fn burst(src: &str, slot: Slot, packets: u64) -> Burst {
+    Burst { src: Some(src.parse().unwrap()), slot, packets }
+}
+
+/// An observation as the drain makes it. 22/tcp is a service.
+fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
+    let mut accesses = BTreeMap::<Slot, u64>::new();
+    let mut services = BTreeMap::<Slot, u64>::new();
+    let mut v4 = BTreeMap::<(u32, Target), u64>::new();
+    let mut v6 = BTreeMap::<(u128, Target), u64>::new();
+    let mut observation =
+        Observation { generation, at, observed: Duration::from_millis(10_001), ..Observation::default() };
+    for burst in bursts {
+        let service = burst.slot == SSH;
+        let target = Target::new(burst.slot, service);
+        *if service { &mut services } else { &mut accesses }.entry(burst.slot).or_default() += burst.packets;
+        let class = if service { Class::Service } else { Class::Access };
+        observation.packets[class as usize] += burst.packets;
+        observation.bytes[class as usize] += burst.packets * 60;
+        match burst.src {
+            Some(IpAddr::V4(src)) => *v4.entry((src.into(), target)).or_default() += burst.packets,
+            Some(IpAddr::V6(src)) => *v6.entry((src.into(), target)).or_default() += burst.packets,
+            None if service => observation.service_overflow += burst.packets,
+            None => observation.overflow += burst.packets,
+        }
+        if burst.slot.transport() == Transport::Tcp && !service {
+            observation.tools[Tool::Other as usize] += burst.packets;
+        }
+    }
+    observation.accesses = accesses.into_iter().collect();
+    observation.services = services.into_iter().collect();
+    observation.sources_v4 =
+        v4.into_iter().map(|((src, target), packets)| SourceCount { src, target, packets }).collect();
+    observation.sources_v6 =
+        v6.into_iter().map(|((src, target), packets)| SourceCount { src, target, packets }).collect();
+    observation
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn own(ledger: &Ledger, slot: Slot) -> Tally {
+    ledger.totals().ports.get(&PortLabel::Own(slot)).copied().unwrap_or_default()
+}
+
+fn tally(accesses: u64, sources: u64) -> Tally {
+    Tally { accesses, sources }
+}
+
+fn assert_verified(ledger: &Ledger) {
+    let verification = ledger.verify().unwrap();
+    assert_eq!(verification.failures, [], "of {} checks", verification.checks);
+}
+
+// ---- the definitions, by example
+
+#[test]
+fn a_source_counts_once_for_each_local_day_and_port() {
+    let mut ledger = Ledger::in_memory(settings("Asia/Tokyo")).unwrap();
+    let mut fold = |generation, instant, bursts: &[Burst]| {
+        ledger.fold(&observe(generation, at(instant), bursts), &ByLastOctet, &[]).unwrap()
+    };
+    // 8 July, 23:59:59 in Tokyo.
+    let taken = fold(1, "2010-07-08T14:59:59Z", &[burst("192.0.2.5", SIP, 3), burst("192.0.2.5", SMB, 1)]);
+    assert_eq!(taken, Folded::Taken { day: date(2010, 7, 8), hour: 23 });
+    fold(2, "2010-07-08T14:59:59.9Z", &[burst("192.0.2.5", SIP, 2), burst("192.0.2.6", SIP, 1)]);
+    // 9 July, midnight.
+    let taken = fold(3, "2010-07-08T15:00:00Z", &[burst("192.0.2.5", SIP, 1)]);
+    assert_eq!(taken, Folded::Taken { day: date(2010, 7, 9), hour: 0 });
+
+    // 5060/udp: 3 + 2 + 1 + 1 packets; .5 and .6 on the 8th, .5 again on the 9th.
+    assert_eq!(own(&ledger, SIP), tally(7, 3));
+    assert_eq!(own(&ledger, SMB), tally(1, 1));
+    // Unique hosts: .5 and .6 on the 8th, .5 on the 9th.
+    assert_eq!(ledger.totals().hosts, 3);
+    // .5 is in JP (5 % 5 = 0): 3 + 1 + 2 + 1 packets; sources SIP, SMB, SIP of the 9th.
+    assert_eq!(ledger.totals().countries[&Country::from_code("JP").unwrap()], tally(7, 3));
+    assert_eq!(ledger.totals().countries[&Country::from_code("US").unwrap()], tally(1, 1));
+    let days = ledger.days().unwrap();
+    let seen: Vec<_> = days.iter().map(|it| (it.day, it.accesses, it.sources, it.hosts)).collect();
+    assert_eq!(seen, [(date(2010, 7, 8), 7, 3, 2), (date(2010, 7, 9), 1, 1, 1)]);
+    assert_eq!(days[0].observed, Duration::from_millis(20_002));
+    assert_eq!(ledger.today().unwrap().ports, [(SIP, tally(1, 1))]);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_service_is_counted_apart_and_its_sources_are_no_hosts() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let sourceless = Burst { src: None, slot: SSH, packets: 7 };
+    let bursts = [burst("192.0.2.5", SSH, 40), burst("2001:db8::5", SSH, 2), sourceless];
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(2, at("2026-01-01T01:00:00Z"), &bursts[..1]), &ByLastOctet, &[]).unwrap();
+    let totals = ledger.totals();
+    let jp = Country::from_code("JP").unwrap();
+    assert_eq!(
+        totals.services,
+        BTreeMap::from([((SSH, jp), tally(82, 2)), ((SSH, Country::UNKNOWN), tally(7, 0)),])
+    );
+    assert_eq!(
+        (totals.hosts, totals.countries.len(), totals.ports.len(), totals.port_hours.len()),
+        (0, 0, 0, 0)
+    );
+    assert_verified(&ledger);
+}
+
+#[test]
+fn overflow_has_port_and_hour_but_no_country_and_no_source() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 2), Burst { src: None, slot: SMB, packets: 5 }];
+    ledger.fold(&observe(1, at("2026-01-01T07:30:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    let totals = ledger.totals();
+    assert_eq!(own(&ledger, SMB), tally(7, 1));
+    assert_eq!(totals.port_hours, BTreeMap::from([((PortLabel::Own(SMB), 7), 7)]));
+    assert_eq!(totals.countries.values().copied().collect::<Vec<_>>(), [tally(2, 1)]);
+    assert_eq!(totals.port_countries.values().copied().collect::<Vec<_>>(), [tally(2, 1)]);
+    assert_eq!(totals.overflow, 5);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_group_adds_the_sources_of_each_of_its_ports() {
+    let messenger = (1026..=1039).map(|port| Slot::new(Transport::Udp, port)).collect();
+    let groups = vec![PortGroup { name: "messenger".to_owned(), slots: messenger }];
+    let mut ledger = Ledger::in_memory(Settings { groups, ..settings("UTC") }).unwrap();
+    let udp = |port| Slot::new(Transport::Udp, port);
+    let bursts = [
+        burst("192.0.2.5", udp(1026), 3),
+        burst("192.0.2.5", udp(1027), 1),
+        burst("192.0.2.5", udp(1040), 9),
+    ];
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    let jp = Country::from_code("JP").unwrap();
+    assert_eq!(ledger.totals().groups, BTreeMap::from([(("messenger".to_owned(), jp), tally(4, 2))]));
+    // A small group's ports have their series from the start.
+    assert_eq!(ledger.totals().ports[&PortLabel::Own(udp(1039))], tally(0, 0));
+}
+
+#[test]
+fn a_generation_counts_once_also_when_it_comes_late() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let one = |generation| observe(generation, at("2026-01-01T00:00:00Z"), &[burst("192.0.2.5", SMB, 1)]);
+    for (generation, taken) in
+        [(5, true), (5, false), (7, true), (6, true), (6, false), (7, false), (5, false)]
+    {
+        let folded = ledger.fold(&one(generation), &ByLastOctet, &[]).unwrap();
+        assert_eq!(folded != Folded::AlreadyTaken, taken, "generation {generation}");
+    }
+    assert_eq!(own(&ledger, SMB), tally(3, 1));
+    assert_eq!(ledger.last_generation(), 7);
+    // Of no kernel: always taken.
+    ledger.fold(&one(0), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&one(0), &ByLastOctet, &[]).unwrap();
+    assert_eq!(own(&ledger, SMB), tally(5, 1));
+}
+
+#[test]
+fn a_clock_that_steps_back_neither_loses_nor_counts_twice() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 1), burst("2001:db8::1", SMB, 1)];
+    let days = ["2026-01-02", "2026-01-03", "2026-01-02", "2031-01-03", "2026-01-03", "2026-01-02"];
+    for (generation, day) in (1..).zip(days) {
+        let instant = at(&format!("{day}T12:00:00Z"));
+        ledger.fold(&observe(generation, instant, &bursts), &ByLastOctet, &[]).unwrap();
+    }
+    // Two sources on each of three days, whatever the order.
+    assert_eq!(own(&ledger, SMB), tally(12, 6));
+    assert_eq!(ledger.totals().hosts, 6);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn local_time_that_goes_back_over_midnight_returns_to_its_day() {
+    // Newfoundland, 7 November 2010: at 00:01 back to 23:01 of the 6th.
+    let mut ledger = Ledger::in_memory(settings("America/St_Johns")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 1)];
+    let steps = [
+        ("2010-11-07T02:29:59Z", date(2010, 11, 6), 23),
+        ("2010-11-07T02:30:30Z", date(2010, 11, 7), 0),
+        ("2010-11-07T02:45:00Z", date(2010, 11, 6), 23),
+        ("2010-11-07T03:45:00Z", date(2010, 11, 7), 0),
+    ];
+    for (generation, (instant, day, hour)) in (1..).zip(steps) {
+        let folded = ledger.fold(&observe(generation, at(instant), &bursts), &ByLastOctet, &[]).unwrap();
+        assert_eq!(folded, Folded::Taken { day, hour });
+    }
+    assert_eq!(own(&ledger, SMB), tally(4, 2));
+    let days = ledger.days().unwrap();
+    assert_eq!(days.iter().map(|day| (day.accesses, day.sources)).collect::<Vec<_>>(), [(2, 1), (2, 1)]);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn sources_beyond_the_memory_of_the_day_are_counted_as_such() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    // Room for two pairs in containers of their own, and one host.
+    ledger.budget = 3 * 82;
+    let bursts = [burst("192.0.2.5", SMB, 1), burst("192.0.2.5", SIP, 1), burst("198.51.100.1", SMB, 1)];
+    for generation in 1..=2 {
+        let observation = observe(generation, at("2026-01-01T00:00:00Z"), &bursts);
+        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+    }
+    let sum: u64 = ledger.totals().ports.values().map(|tally| tally.sources).sum();
+    let by_country: u64 = ledger.totals().countries.values().map(|tally| tally.sources).sum();
+    // Four in need of room, pairs first: 445/tcp takes two, 5060/udp one; then none of the two hosts.
+    assert_eq!((sum, by_country, ledger.totals().hosts), (3, 3, 0));
+    // Both hosts, in both folds.
+    assert_eq!(ledger.totals().set_overflow, 4);
+    assert_verified(&ledger);
+}
+
+// ---- which ports have series
+
+#[test]
+fn a_scan_of_all_ports_keeps_the_bounds_and_the_sums() {
+    let mut ledger = Ledger::in_memory(Settings { features: vec![SIP], ..settings("UTC") }).unwrap();
+    for (generation, transport) in (1..).zip([Transport::Tcp, Transport::Udp, Transport::Tcp]) {
+        let scan: Vec<Burst> = (0..=u16::MAX)
+            .filter(|port| (transport, *port) != (Transport::Tcp, 22))
+            .map(|port| burst("192.0.2.5", Slot::new(transport, port), 1))
+            .collect();
+        let mut observation = observe(generation, at("2026-01-01T00:00:00Z"), &scan);
+        observation.backscatter = observation.accesses.clone();
+        observation.packets[Class::Backscatter as usize] = observation.packets[Class::Access as usize];
+        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+    }
+    let totals = ledger.totals();
+    let is_own = |label: &PortLabel| matches!(label, PortLabel::Own(_));
+    assert!(totals.ports.keys().filter(|label| is_own(label)).count() <= 500);
+    assert!(totals.backscatter.keys().filter(|label| is_own(label)).count() <= 500);
+    let features: BTreeSet<_> = totals.port_hours.keys().map(|(label, _)| *label).filter(is_own).collect();
+    assert!(features.len() <= 31 && features.contains(&PortLabel::Own(SIP)));
+    let mut sum = Tally::default();
+    totals.ports.values().for_each(|tally| sum += *tally);
+    assert_eq!(sum, tally(65_535 + 65_536 + 65_535, 65_535 + 65_536));
+    assert_eq!(totals.backscatter.values().sum::<u64>(), sum.accesses);
+
+    // A port that truly is busy still gets its series, from here on.
+    let newcomer = Slot::new(Transport::Tcp, 9415);
+    assert!(!totals.ports.contains_key(&PortLabel::Own(newcomer)));
+    let bursts: Vec<Burst> = (0..200).map(|n| burst(&format!("198.51.100.{n}"), newcomer, 2)).collect();
+    ledger.fold(&observe(4, at("2026-01-01T01:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    assert_eq!(own(&ledger, newcomer), tally(400, 200));
+    assert!(ledger.totals().port_hours.contains_key(&(PortLabel::Own(newcomer), 1)));
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_lowered_bound_keeps_the_series_there_are() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let slots: Vec<Slot> = (1..=10).map(|port| Slot::new(Transport::Tcp, port)).collect();
+    let bursts: Vec<Burst> = slots.iter().map(|slot| burst("192.0.2.5", *slot, 1)).collect();
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.reconfigure(Settings { max_ports: 2, features: vec![SIP], ..settings("UTC") });
+    let more = [bursts.as_slice(), &[burst("192.0.2.5", SMB, 4)]].concat();
+    ledger.fold(&observe(2, at("2026-01-01T00:00:00Z"), &more), &ByLastOctet, &[]).unwrap();
+    assert!(slots.iter().all(|slot| own(&ledger, *slot) == tally(2, 1)));
+    assert_eq!(ledger.totals().ports[&PortLabel::Rest(Transport::Tcp)], tally(4, 1));
+    assert_eq!(ledger.totals().ports[&PortLabel::Own(SIP)], tally(0, 0));
+}
+
+// ---- against a naive model
+
+/// The definitions again, as plainly as they can be written.
+#[derive(Default)]
+struct Model {
+    seen: HashSet<(Date, Slot, IpAddr)>,
+    hosts: HashSet<(Date, IpAddr)>,
+    ports: BTreeMap<Slot, Tally>,
+    days: BTreeMap<Date, Tally>,
+    countries: BTreeMap<Country, Tally>,
+    services: BTreeMap<(Slot, Country), Tally>,
+    groups: BTreeMap<(String, Country), Tally>,
+    hours: BTreeMap<(Transport, u8), u64>,
+    overflow: u64,
+    observed: Duration,
+}
+
+impl Model {
+    fn fold(&mut self, at: Timestamp, bursts: &[Burst], settings: &Settings) {
+        let local = at.to_zoned(settings.timezone.clone());
+        let day = local.date();
+        self.observed += Duration::from_millis(10_001);
+        self.days.entry(day).or_default();
+        for burst in bursts {
+            let country = burst.src.map(|src| match src {
+                IpAddr::V4(src) => region(src.octets()[3]),
+                IpAddr::V6(src) => region(src.octets()[15]),
+            });
+            let new = burst.src.is_some_and(|src| self.seen.insert((day, burst.slot, src)));
+            let news = tally(burst.packets, u64::from(new));
+            if burst.slot == SSH {
+                *self.services.entry((SSH, country.unwrap_or(Country::UNKNOWN))).or_default() += news;
+                continue;
+            }
+            *self.ports.entry(burst.slot).or_default() += news;
+            *self.days.entry(day).or_default() += news;
+            let hour = (burst.slot.transport(), local.hour().unsigned_abs());
+            *self.hours.entry(hour).or_default() += burst.packets;
+            match (burst.src, country) {
+                (Some(src), Some(country)) => {
+                    self.hosts.insert((day, src));
+                    *self.countries.entry(country).or_default() += news;
+                    for group in settings.groups.iter().filter(|group| group.slots.contains(&burst.slot)) {
+                        *self.groups.entry((group.name.clone(), country)).or_default() += news;
+                    }
+                }
+                _ => self.overflow += burst.packets,
+            }
+        }
+    }
+
+    fn check(&self, ledger: &Ledger) {
+        let totals = ledger.totals();
+        assert_eq!(totals.countries, self.countries);
+        assert_eq!(totals.services, self.services);
+        assert_eq!(totals.groups, self.groups);
+        assert_eq!(totals.hosts, self.hosts.len() as u64);
+        assert_eq!(
+            (totals.overflow, totals.set_overflow, totals.observed),
+            (self.overflow, 0, self.observed)
+        );
+        let mut hours = BTreeMap::new();
+        for ((label, hour), accesses) in &totals.port_hours {
+            *hours.entry((transport_of(*label), *hour)).or_default() += accesses;
+        }
+        assert_eq!(hours, self.hours);
+        let mut by_transport = HashMap::<Transport, Tally>::new();
+        for (label, tally) in &totals.ports {
+            *by_transport.entry(transport_of(*label)).or_default() += *tally;
+        }
+        let mut expected = HashMap::<Transport, Tally>::new();
+        for (slot, tally) in &self.ports {
+            *expected.entry(slot.transport()).or_default() += *tally;
+        }
+        by_transport.retain(|_, sum| *sum != Tally::default());
+        assert_eq!(by_transport, expected);
+        let days: BTreeMap<Date, Tally> =
+            ledger.days().unwrap().iter().map(|it| (it.day, tally(it.accesses, it.sources))).collect();
+        assert_eq!(days, self.days);
+    }
+}
+
+fn transport_of(label: PortLabel) -> Transport {
+    match label {
+        PortLabel::Own(slot) => slot.transport(),
+        PortLabel::Rest(transport) => transport,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Fold {
+        minutes: i64,
+        bursts: Vec<Burst>,
+    },
+    Repeat,
+    Restart,
+    /// The next commit fails for want of space.
+    Full,
+    /// The next commit fails because the file may not be written.
+    ReadOnly,
+}
+
+fn a_burst() -> impl Strategy<Value = Burst> {
+    let slot = prop_oneof![
+        3 => (1..20_u16).prop_map(|port| Slot::new(Transport::Tcp, port)),
+        2 => (1026..1030_u16).prop_map(|port| Slot::new(Transport::Udp, port)),
+        1 => Just(Slot::new(Transport::Icmp, 8)),
+        1 => Just(SSH),
+    ];
+    let src = prop_oneof![
+        4 => (0..40_u32).prop_map(|n| Some(IpAddr::V4((0xcb00_7100 + n * 40_000).into()))),
+        2 => (0..20_u128).prop_map(|n| Some(IpAddr::V6(((0x2001_0db8 << 96) + n).into()))),
+        1 => Just(None),
+    ];
+    (src, slot, 1..5_u64).prop_map(|(src, slot, packets)| Burst { src, slot, packets })
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0..48 * 60_i64, prop::collection::vec(a_burst(), 0..25))
+            .prop_map(|(minutes, bursts)| Step::Fold { minutes, bursts }),
+        2 => Just(Step::Repeat),
+        2 => Just(Step::Restart),
+        1 => Just(Step::Full),
+        1 => Just(Step::ReadOnly),
+    ]
+}
+
+fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Some(Ledger::open(directory.path(), settings.clone()).unwrap());
+    let mut model = Model::default();
+    let mut generation = 0;
+    let mut last = None;
+    for step in steps {
+        let open = ledger.as_mut().unwrap();
+        match step {
+            Step::Fold { minutes, bursts } => {
+                let instant = at(begin) + jiff::SignedDuration::from_mins(minutes);
+                generation += 1;
+                let observation = observe(generation, instant, &bursts);
+                let before = open.totals().clone();
+                open.fold(&observation, &ByLastOctet, &[]).unwrap();
+                model.fold(instant, &bursts, settings);
+                check_own_series(&before, open.totals(), &observation, settings);
+                last = Some(observation);
+            }
+            Step::Repeat => {
+                if let Some(last) = &last {
+                    let before = open.totals().clone();
+                    assert_eq!(open.fold(last, &ByLastOctet, &[]).unwrap(), Folded::AlreadyTaken);
+                    assert_eq!(*open.totals(), before);
+                }
+            }
+            Step::Restart => {
+                let before = open.totals().clone();
+                drop(ledger.take());
+                let mut again = Ledger::open(directory.path(), settings.clone()).unwrap();
+                again.store.compact_after = 3;
+                assert_eq!(*again.totals(), before);
+                assert_eq!(again.moved_aside(), [] as [PathBuf; 0]);
+                ledger = Some(again);
+            }
+            Step::Full | Step::ReadOnly => {
+                let full = matches!(step, Step::Full);
+                let connection = open.store.connection_mut();
+                if full {
+                    connection.pragma_update(None, "max_page_count", 1).unwrap();
+                } else {
+                    connection.pragma_update(None, "query_only", true).unwrap();
+                }
+                let before = open.totals().clone();
+                generation += 1;
+                // New ports each time, so that pages are needed.
+                let first = generation as u16 * 2000;
+                let bursts: Vec<Burst> = (first..first + 2000)
+                    .map(|port| burst("203.0.113.9", Slot::new(Transport::Sctp, port), 1))
+                    .collect();
+                let observation = observe(generation, at(begin), &bursts);
+                let error = open.fold(&observation, &ByLastOctet, &[]).unwrap_err();
+                assert_eq!(matches!(error, LedgerError::Full { .. }), full, "{error}");
+                assert_eq!(matches!(error, LedgerError::ReadOnly { .. }), !full, "{error}");
+                assert_eq!(*open.totals(), before);
+                if full {
+                    open.store.connection_mut().pragma_update(None, "max_page_count", 1 << 30).unwrap();
+                }
+                // The same observation, once more.
+                open.fold(&observation, &ByLastOctet, &[]).unwrap();
+                model.fold(at(begin), &bursts, settings);
+            }
+        }
+        model.check(ledger.as_ref().unwrap());
+    }
+    assert_verified(ledger.as_ref().unwrap());
+}
+
+/// Series of their own never go down or end, are bounded, and take exactly what the fold brought.
+fn check_own_series(before: &Totals, after: &Totals, observation: &Observation, settings: &Settings) {
+    let accesses: HashMap<Slot, u64> = observation.accesses.iter().copied().collect();
+    let mut places = 0;
+    for (label, now) in &after.ports {
+        let then = before.ports.get(label).copied().unwrap_or_default();
+        assert!(now.accesses >= then.accesses && now.sources >= then.sources, "{label:?}");
+        if let PortLabel::Own(slot) = label {
+            places += 1;
+            assert_eq!(now.accesses - then.accesses, accesses.get(slot).copied().unwrap_or(0), "{slot}");
+        }
+    }
+    assert!(before.ports.keys().all(|label| after.ports.contains_key(label)));
+    assert!(before.port_hours.iter().all(|(key, then)| after.port_hours[key] >= *then));
+    assert!(
+        before.port_countries.iter().all(|(key, then)| after.port_countries[key].sources >= then.sources)
+    );
+    assert!(places <= settings.max_ports, "{places}");
+    let features: BTreeSet<PortLabel> = after
+        .port_hours
+        .keys()
+        .map(|(label, _)| *label)
+        .filter(|label| matches!(label, PortLabel::Own(_)))
+        .collect();
+    assert!(features.len() <= settings.feature_ports + settings.features.len());
+}
+
+fn small(zone: &str) -> Settings {
+    let slots = (1026..=1028).map(|port| Slot::new(Transport::Udp, port)).collect();
+    Settings {
+        max_ports: 8,
+        feature_ports: 3,
+        features: vec![Slot::new(Transport::Icmp, 8)],
+        groups: vec![
+            PortGroup { name: "messenger".to_owned(), slots },
+            PortGroup {
+                name: "low".to_owned(),
+                slots: (0..9).map(|p| Slot::new(Transport::Tcp, p)).collect(),
+            },
+        ],
+        ..settings(zone)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    // 48 hours from a begin that touch at most three local days, the number of days whose sets are kept.
+    #[test]
+    fn the_ledger_agrees_with_the_model_over_the_autumn_change_in_berlin(
+        steps in prop::collection::vec(a_step(), 1..30),
+    ) {
+        run(steps, "2026-10-23T22:00:00Z", &small("Europe/Berlin"));
+    }
+
+    #[test]
+    fn the_ledger_agrees_with_the_model_where_midnight_comes_twice(
+        steps in prop::collection::vec(a_step(), 1..30),
+    ) {
+        run(steps, "2010-11-06T02:30:00Z", &small("America/St_Johns"));
+    }
+}

@@ -1,0 +1,377 @@
+//! What goes wrong around the ledger, and that it recovers by itself.
+
+use super::*;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+fn noon(generation: u64, day: u32, bursts: &[Burst]) -> Observation {
+    let day = date(2026, 1, 1).checked_add(jiff::Span::new().days(i64::from(day))).unwrap();
+    observe(generation, day.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp(), bursts)
+}
+
+fn fold(ledger: &mut Ledger, observation: &Observation) -> Result<Folded, LedgerError> {
+    ledger.fold(observation, &ByLastOctet, &[])
+}
+
+#[test]
+fn a_second_daemon_is_told_who_holds_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err().to_string();
+    let expected = format!(
+        "state directory {}: in use by process {}; stop that daemon, or give another --state-dir",
+        directory.path().display(),
+        std::process::id()
+    );
+    assert_eq!(error, expected);
+    drop(first);
+    Ledger::open(directory.path(), settings("UTC")).unwrap();
+}
+
+#[test]
+fn the_state_directory_may_be_a_symbolic_link() {
+    // As systemd makes it for a service with a dynamic user.
+    let directory = tempfile::tempdir().unwrap();
+    let (real, link) = (directory.path().join("private"), directory.path().join("teiten"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let ledger = Ledger::open(&link, settings("UTC")).unwrap();
+    assert!(matches!(Ledger::open(&real, settings("UTC")), Err(LedgerError::Held { .. })));
+    drop(ledger);
+    Ledger::open(&real, settings("UTC")).unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_an_error_and_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("none");
+    assert!(matches!(Ledger::open(&missing, settings("UTC")), Err(LedgerError::StateDir { .. })));
+    assert!(!missing.exists());
+    assert!(matches!(Ledger::open_read_only(&missing), Err(LedgerError::StateDir { .. })));
+    assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::Missing { .. })));
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(Ledger::open(&file, settings("UTC")), Err(LedgerError::StateDir { .. })));
+}
+
+#[test]
+fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Ledger::open(directory.path(), settings("UTC")).unwrap());
+    let path = directory.path().join(LEDGER_FILE);
+    let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    change("PRAGMA user_version = 99");
+    let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
+    assert!(matches!(error, LedgerError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::Newer { .. })));
+
+    fs::remove_file(&path).unwrap();
+    change("CREATE TABLE recipes (name TEXT)");
+    let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
+    assert!(matches!(error, LedgerError::Foreign { .. }), "{error}");
+    change("INSERT INTO recipes VALUES ('soba')");
+}
+
+/// A ledger with one day in it, closed.
+fn small_ledger(directory: &Path) {
+    let mut ledger = Ledger::open(directory, settings("UTC")).unwrap();
+    fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 77), burst("2001:db8::5", SIP, 1)])).unwrap();
+}
+
+type Damage = fn(&mut Vec<u8>);
+
+#[test]
+fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
+    let damages: [(&str, Damage); 5] = [
+        ("header", |file| file[3] ^= 0x20),
+        ("cut short", |file| file.truncate(file.len() / 2)),
+        ("nothing of it", |file| file.fill(0x55)),
+        ("a counter's label", |file| flip(file, b"porttcp,445", 9)),
+        ("the source sets", |file| flip(file, &[0x28, 0xb5, 0x2f, 0xfd], 12)),
+    ];
+    for (what, damage) in damages {
+        let directory = tempfile::tempdir().unwrap();
+        small_ledger(directory.path());
+        let path = directory.path().join(LEDGER_FILE);
+        let mut file = fs::read(&path).unwrap();
+        damage(&mut file);
+        fs::write(&path, &file).unwrap();
+
+        let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+        let [aside] = ledger.moved_aside() else { panic!("{what}: {:?}", ledger.moved_aside()) };
+        let name = aside.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("ledger.sqlite.corrupt-20"), "{what}: {name}");
+        assert!(fs::read(aside).unwrap() == file, "{what}: moved as it was");
+        assert_eq!(own(&ledger, SMB), tally(0, 0));
+        fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+        assert_eq!(own(&ledger, SMB), tally(1, 1));
+        assert_verified(&ledger);
+    }
+}
+
+#[test]
+fn no_single_damaged_octet_makes_a_counter_wrong_unnoticed() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path());
+    let path = directory.path().join(LEDGER_FILE);
+    let sound = fs::read(&path).unwrap();
+    let expected = Ledger::open(directory.path(), settings("UTC")).unwrap().totals().clone();
+    let mut found = 0;
+    for at in (0..sound.len()).step_by(211) {
+        let mut file = sound.clone();
+        file[at] ^= 0x10;
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        fs::write(&path, &file).unwrap();
+        match Ledger::open(directory.path(), settings("UTC")) {
+            Ok(ledger) if ledger.moved_aside().is_empty() => {
+                assert_eq!(*ledger.totals(), expected, "octet {at}");
+            }
+            Ok(_) => found += 1,
+            Err(error) => {
+                let header = matches!(error, LedgerError::Newer { .. } | LedgerError::Foreign { .. });
+                assert!(header && at < 100, "octet {at}: {error:?}");
+            }
+        }
+    }
+    assert!(found > 0);
+}
+
+/// Damages the octet `behind` the first place where `mark` stands.
+fn flip(file: &mut [u8], mark: &[u8], behind: usize) {
+    let found = file.windows(mark.len()).position(|octets| octets == mark).expect("is in the file");
+    file[found + behind] ^= 0x01;
+}
+
+#[test]
+fn a_damaged_number_of_a_day_is_found_by_verify() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path());
+    let connection = rusqlite::Connection::open(directory.path().join(LEDGER_FILE)).unwrap();
+    connection.execute("UPDATE day_port SET accesses = accesses + 1 WHERE slot = 445", []).unwrap();
+    let verification = Ledger::open_read_only(directory.path()).unwrap().verify().unwrap();
+    let failures: Vec<String> = verification.failures.iter().map(ToString::to_string).collect();
+    assert!(
+        failures
+            .contains(&"2026-01-01: accesses by port = packets of class access: 79 against 78".to_owned())
+    );
+    assert!(
+        failures
+            .iter()
+            .any(|it| it.starts_with("ledger: counters of kind port = their days + what is carried"))
+    );
+}
+
+#[test]
+fn a_state_directory_that_vanishes_and_returns_is_taken_up_again() {
+    let outer = tempfile::tempdir().unwrap();
+    let directory = outer.path().join("state");
+    fs::create_dir(&directory).unwrap();
+    let released = [SeriesKey { metric: "teiten_hosts_total".to_owned(), labels: String::new() }];
+    let mut ledger = Ledger::open(&directory, settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 1), burst("2001:db8::5", SMB, 1)];
+    ledger.fold(&noon(1, 0, &bursts), &ByLastOctet, &released).unwrap();
+
+    fs::remove_dir_all(&directory).unwrap();
+    let before = ledger.totals().clone();
+    for _ in 0..2 {
+        let error = fold(&mut ledger, &noon(2, 0, &bursts)).unwrap_err();
+        assert!(matches!(error, LedgerError::StateDir { .. }), "{error}");
+        assert_eq!(*ledger.totals(), before);
+    }
+    fs::create_dir(&directory).unwrap();
+    fold(&mut ledger, &noon(2, 0, &[bursts.as_slice(), &[burst("192.0.2.6", SMB, 1)]].concat())).unwrap();
+    // 2 + 3 packets; the sets are remembered, so that only .6 is new.
+    assert_eq!(own(&ledger, SMB), tally(5, 3));
+    assert_verified(&ledger);
+
+    let totals = ledger.totals().clone();
+    drop(ledger);
+    let mut ledger = Ledger::open(&directory, settings("UTC")).unwrap();
+    assert_eq!((ledger.totals(), ledger.released().len()), (&totals, 1));
+    assert_eq!(fold(&mut ledger, &noon(1, 0, &bursts)).unwrap(), Folded::AlreadyTaken);
+    fold(&mut ledger, &noon(3, 0, &bursts)).unwrap();
+    assert_eq!(own(&ledger, SMB), tally(7, 3));
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_ledger_that_is_damaged_while_running_goes_on_in_a_new_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 1)];
+    fold(&mut ledger, &noon(1, 0, &bursts)).unwrap();
+    let forget = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA cache_size = 1; PRAGMA shrink_memory";
+    ledger.store.connection_mut().execute_batch(forget).unwrap();
+    let path = directory.path().join(LEDGER_FILE);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let length = file.metadata().unwrap().len();
+    for page in 1..length / 4096 {
+        file.write_all_at(&[0xff; 4096], page * 4096).unwrap();
+    }
+    let error = fold(&mut ledger, &noon(2, 0, &bursts)).unwrap_err();
+    assert!(matches!(error, LedgerError::Corrupt { .. }), "{error}");
+    assert_ne!(fold(&mut ledger, &noon(2, 0, &bursts)).unwrap(), Folded::AlreadyTaken);
+    assert_eq!(ledger.moved_aside().len(), 1);
+    assert_eq!(own(&ledger, SMB), tally(2, 1));
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_commit_that_happened_without_being_reported_is_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let observation = noon(1, 0, &[burst("192.0.2.5", SMB, 3)]);
+    fold(&mut ledger, &observation).unwrap();
+    ledger.state = State::empty();
+    ledger.store.doubt();
+    assert_eq!(fold(&mut ledger, &observation).unwrap(), Folded::AlreadyTaken);
+    assert_eq!(own(&ledger, SMB), tally(3, 1));
+}
+
+#[test]
+fn a_full_disk_is_named_and_counting_goes_on_when_there_is_space_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    // Mounts of this thread alone.
+    let outcome = std::thread::spawn(move || {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
+            eprintln!("not tested: no mount namespace of our own ({errno})");
+            return;
+        }
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=3m")).unwrap();
+        let mut ledger = Ledger::open(&path, settings("UTC")).unwrap();
+        let ballast = path.join("ballast");
+        let mut expected = Tally::default();
+        for generation in 1..=40 {
+            let first = generation as u16 * 500;
+            let bursts: Vec<Burst> = (first..first + 500)
+                .map(|port| burst("192.0.2.5", Slot::new(Transport::Udp, port), 1))
+                .collect();
+            let observation = noon(generation, 0, &bursts);
+            if generation % 10 == 5 {
+                // Everything that is left.
+                let mut file = fs::File::create(&ballast).unwrap();
+                while Write::write_all(&mut file, &[0; 512]).is_ok() {}
+                let before = ledger.totals().clone();
+                let error = fold(&mut ledger, &observation).unwrap_err();
+                assert!(matches!(error, LedgerError::Full { .. } | LedgerError::Sqlite { .. }), "{error}");
+                assert_eq!(*ledger.totals(), before);
+                fs::remove_file(&ballast).unwrap();
+            }
+            fold(&mut ledger, &observation).unwrap();
+            expected += tally(500, 500);
+            if generation == 12 {
+                // Room for what is to come.
+                let larger = Some("size=64m");
+                mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_REMOUNT, larger).unwrap();
+            }
+        }
+        let mut sum = Tally::default();
+        ledger.totals().ports.values().for_each(|tally| sum += *tally);
+        assert_eq!(sum, expected);
+        assert_verified(&ledger);
+        drop(ledger);
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(Some("tmpfs"), &path, Some("tmpfs"), read_only, None::<&str>).unwrap();
+        assert!(matches!(Ledger::open(&path, settings("UTC")), Err(LedgerError::Lock { .. })));
+        let days = Ledger::open_read_only(&path).unwrap().days().unwrap();
+        assert_eq!((days[0].accesses, days[0].sources), (expected.accesses, expected.sources));
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_REMOUNT, None::<&str>).unwrap();
+        let ledger = Ledger::open(&path, settings("UTC")).unwrap();
+        assert_eq!(ledger.last_generation(), 40);
+    })
+    .join();
+    outcome.unwrap();
+}
+
+#[test]
+fn days_beyond_those_to_keep_go_and_are_carried() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = Settings { keep_days: 3, ..settings("UTC") };
+    let mut ledger = Ledger::open(directory.path(), kept.clone()).unwrap();
+    let mut sizes = Vec::new();
+    for day in 0..40 {
+        let first = day as u16 * 1000;
+        let bursts: Vec<Burst> = (first..first + 1000)
+            .map(|port| burst("192.0.2.5", Slot::new(Transport::Udp, port), 2))
+            .collect();
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &bursts)).unwrap();
+        assert!(ledger.days().unwrap().len() <= 3);
+        let pages: i64 = ledger
+            .store
+            .connection()
+            .unwrap()
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .unwrap();
+        sizes.push(pages);
+    }
+    let days: Vec<Date> = ledger.days().unwrap().iter().map(|it| it.day).collect();
+    assert_eq!(days, [date(2026, 2, 7), date(2026, 2, 8), date(2026, 2, 9)]);
+    let mut sum = Tally::default();
+    ledger.totals().ports.values().for_each(|tally| sum += *tally);
+    assert_eq!(sum, tally(80_000, 40_000));
+    assert!(sizes[39] <= sizes[5] * 11 / 10, "{} pages, then {}", sizes[5], sizes[39]);
+    assert_verified(&ledger);
+    // Fewer days, one less with each fold; and the sets are those of the days used last.
+    ledger.reconfigure(Settings { keep_days: 1, ..kept });
+    fold(&mut ledger, &noon(41, 39, &[])).unwrap();
+    fold(&mut ledger, &noon(42, 39, &[])).unwrap();
+    assert_eq!(ledger.days().unwrap().len(), 1);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn space_that_is_no_longer_needed_goes_back_to_the_file_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    for day in 0..10 {
+        let scan: Vec<Burst> =
+            (0..60_000).map(|port| burst("192.0.2.5", Slot::new(Transport::Udp, port), 1)).collect();
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &scan)).unwrap();
+    }
+    let pages = |ledger: &Ledger, what: &str| -> i64 {
+        ledger.store.connection().unwrap().pragma_query_value(None, what, |row| row.get(0)).unwrap()
+    };
+    let before = pages(&ledger, "page_count");
+    ledger.reconfigure(Settings { keep_days: 1, ..settings("UTC") });
+    for generation in 11..40 {
+        fold(&mut ledger, &noon(generation, 9, &[])).unwrap();
+    }
+    let (after, free) = (pages(&ledger, "page_count"), pages(&ledger, "freelist_count"));
+    // Nine days of ten are gone; a thousand free pages may stay for what comes.
+    assert!(
+        free <= 1024 && after <= before / 10 + 1024 + 200,
+        "{before} pages, then {after}, {free} of them free"
+    );
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_clock_wrong_by_years_for_a_moment_deletes_nothing() {
+    let mut ledger = Ledger::in_memory(Settings { keep_days: 5, ..settings("UTC") }).unwrap();
+    for (generation, day) in (1..).zip([0, 1, 2, 3000, 3]) {
+        fold(&mut ledger, &noon(generation, day, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    }
+    assert_eq!(ledger.days().unwrap().len(), 5);
+    assert_verified(&ledger);
+}
+
+#[test]
+fn the_ledger_can_be_read_while_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 3)])).unwrap();
+    let reader = Ledger::open_read_only(directory.path()).unwrap();
+    assert_eq!(reader.days().unwrap()[0].accesses, 3);
+    fold(&mut ledger, &noon(2, 0, &[burst("192.0.2.5", SMB, 4)])).unwrap();
+    assert_eq!(reader.days().unwrap(), ledger.days().unwrap());
+    assert_eq!(reader.verify().unwrap().failures, []);
+    // Closed in good order there is no log beside the file.
+    drop((reader, ledger));
+    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().days().unwrap()[0].accesses, 7);
+}

@@ -1,0 +1,274 @@
+//! Proof of the identities, day by day.
+
+use super::error::LedgerError;
+use super::moment::{day_number, day_of_number};
+use super::prune::DAY_TABLES;
+use super::sets::HOSTS;
+use super::store;
+use jiff::civil::Date;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sensor_common::layout::SERVICE_BIT;
+use std::fmt;
+use std::path::Path;
+
+/// What [`super::Ledger::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Days that were checked.
+    pub days: u64,
+    /// Identities that were checked, over all days.
+    pub checks: u64,
+    /// What does not hold; empty when all is well.
+    pub failures: Vec<Failure>,
+}
+
+/// One identity that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its day; `None` for the ledger as a whole.
+    pub day: Option<Date>,
+    /// The identity, in words.
+    pub identity: String,
+    /// What it says, and what was found.
+    pub found: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.day {
+            Some(day) => write!(f, "{day}: {}: {}", self.identity, self.found),
+            None => write!(f, "ledger: {}: {}", self.identity, self.found),
+        }
+    }
+}
+
+/// Numbers of a day that must be equal: what they prove, and both sides.
+const EQUAL: [(&str, &str, &str); 8] = [
+    (
+        "accesses by port = packets of class access",
+        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'access'",
+    ),
+    (
+        "accesses by port = accesses by country + overflow",
+        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
+        "SELECT coalesce((SELECT sum(accesses) FROM day_country WHERE day = ?1), 0) + overflow FROM day WHERE day = ?1",
+    ),
+    (
+        "sources by port = sources by country",
+        "SELECT sum(sources) FROM day_port WHERE day = ?1",
+        "SELECT sum(sources) FROM day_country WHERE day = ?1",
+    ),
+    (
+        "accesses by hour = accesses by port",
+        "SELECT sum(accesses) FROM day_port_hour WHERE day = ?1",
+        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
+    ),
+    (
+        "backscatter by port = packets of class backscatter",
+        "SELECT sum(packets) FROM day_backscatter WHERE day = ?1",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'backscatter'",
+    ),
+    (
+        "accesses grown by hour = accesses by port",
+        "SELECT sum(hour_series.first) FROM hour JOIN hour_series ON hour_series.hour = hour.start
+         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'port'",
+        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
+    ),
+    (
+        "sources grown by hour = sources by port",
+        "SELECT sum(hour_series.second) FROM hour JOIN hour_series ON hour_series.hour = hour.start
+         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'port'",
+        "SELECT sum(sources) FROM day_port WHERE day = ?1",
+    ),
+    (
+        "packets grown by hour = packets by class",
+        "SELECT sum(hour_series.first) FROM hour JOIN hour_series ON hour_series.hour = hour.start
+         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'packets'",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1",
+    ),
+];
+
+/// Numbers of a day of which the first must not be above the second.
+const AT_MOST: [(&str, &str, &str); 5] = [
+    (
+        "service accesses <= packets of class service",
+        "SELECT sum(accesses) FROM day_service WHERE day = ?1",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'service'",
+    ),
+    (
+        "accesses by tool <= accesses to tcp",
+        "SELECT sum(accesses) FROM day_tool WHERE day = ?1",
+        "SELECT sum(accesses) FROM day_port WHERE day = ?1 AND slot < 65536",
+    ),
+    (
+        "hosts <= cumulative sources + sources beyond the sets",
+        "SELECT hosts FROM day WHERE day = ?1",
+        "SELECT coalesce((SELECT sum(sources) FROM day_port WHERE day = ?1), 0) + set_overflow FROM day WHERE day = ?1",
+    ),
+    (
+        "feature ports whose countries have more accesses than the port = 0",
+        "SELECT count(*) FROM (SELECT slot, sum(accesses) AS n FROM day_port_country WHERE day = ?1 GROUP BY slot)
+         AS by_country LEFT JOIN day_port ON day_port.day = ?1 AND day_port.slot = by_country.slot
+         WHERE n > coalesce(day_port.accesses, 0)",
+        "SELECT 0 * ?1",
+    ),
+    (
+        "feature ports whose countries have more sources than the port = 0",
+        "SELECT count(*) FROM (SELECT slot, sum(sources) AS n FROM day_port_country WHERE day = ?1 GROUP BY slot)
+         AS by_country LEFT JOIN day_port ON day_port.day = ?1 AND day_port.slot = by_country.slot
+         WHERE n > coalesce(day_port.sources, 0)",
+        "SELECT 0 * ?1",
+    ),
+];
+
+pub(super) fn verify(connection: &Connection, path: &Path) -> Result<Verification, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "verifying", error);
+    // One snapshot, while a daemon may go on writing.
+    let snapshot = connection.unchecked_transaction().map_err(fail)?;
+    let mut verification = Verification::default();
+    whole(&snapshot, &mut verification).map_err(fail)?;
+    let mut days = snapshot.prepare("SELECT day FROM day ORDER BY day").map_err(fail)?;
+    for number in days.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
+        let number = number.map_err(fail)?;
+        verification.days += 1;
+        day(&snapshot, number, &mut verification).map_err(fail)?;
+    }
+    match store::load(&snapshot, path) {
+        Ok(_) => {
+            verification.check(None, "the counters have their checksum, the sets theirs", true, String::new);
+        }
+        Err(LedgerError::Corrupt { reason, .. }) => {
+            verification.check(None, "the counters have their checksum, the sets theirs", false, || reason);
+        }
+        Err(error) => return Err(error),
+    }
+    sets(&snapshot, path, &mut verification)?;
+    Ok(verification)
+}
+
+impl Verification {
+    fn check(&mut self, day: Option<i64>, identity: &str, holds: bool, found: impl FnOnce() -> String) {
+        self.checks += 1;
+        if !holds {
+            let day = day.map(|number| day_of_number(number).unwrap_or(Date::ZERO));
+            self.failures.push(Failure { day, identity: identity.to_owned(), found: found() });
+        }
+    }
+}
+
+/// Checks over the whole file.
+fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<()> {
+    let structure: Vec<String> = snapshot
+        .prepare("PRAGMA integrity_check(10)")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    verification.check(None, "the file's structure is sound", structure == ["ok"], || structure.join("; "));
+    for (kind, table, first, second) in DAY_TABLES {
+        let counters: (i64, i64) = snapshot.query_row(
+            "SELECT coalesce(sum(first), 0), coalesce(sum(second), 0) FROM series WHERE kind = ?1",
+            [kind],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let days: (i64, i64) = snapshot.query_row(
+            &format!(
+                "SELECT coalesce(sum({first}), 0) + coalesce((SELECT first FROM carried WHERE kind = ?1), 0),
+                        coalesce(sum({second}), 0) + coalesce((SELECT second FROM carried WHERE kind = ?1), 0)
+                 FROM {table}"
+            ),
+            [kind],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let identity = format!("counters of kind {kind} = their days + what is carried");
+        verification.check(None, &identity, counters == days, || format!("{counters:?} against {days:?}"));
+    }
+    for (identity, left, right) in [
+        (
+            "accesses by port = packets of class access",
+            "SELECT sum(first) FROM series WHERE kind = 'port'",
+            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'access'",
+        ),
+        (
+            "accesses by port = accesses by country + overflow",
+            "SELECT sum(first) FROM series WHERE kind = 'port'",
+            "SELECT sum(first) FROM series WHERE kind IN ('country', 'overflow')",
+        ),
+        (
+            "sources by port = sources by country",
+            "SELECT sum(second) FROM series WHERE kind = 'port'",
+            "SELECT sum(second) FROM series WHERE kind = 'country'",
+        ),
+    ] {
+        let number = |sql| {
+            snapshot.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).map(Option::unwrap_or_default)
+        };
+        let (left, right) = (number(left)?, number(right)?);
+        verification.check(None, identity, left == right, || format!("{left} against {right}"));
+    }
+    Ok(())
+}
+
+fn day(snapshot: &Connection, day: i64, verification: &mut Verification) -> rusqlite::Result<()> {
+    let number = |sql| -> rusqlite::Result<i64> {
+        let number = snapshot
+            .prepare_cached(sql)?
+            .query_row(params![day], |row| row.get::<_, Option<i64>>(0))
+            .optional()?;
+        Ok(number.flatten().unwrap_or_default())
+    };
+    for (identity, left, right) in EQUAL {
+        let (left, right) = (number(left)?, number(right)?);
+        verification.check(Some(day), identity, left == right, || format!("{left} against {right}"));
+    }
+    for (identity, left, right) in AT_MOST {
+        let (left, right) = (number(left)?, number(right)?);
+        verification.check(Some(day), identity, left <= right, || format!("{left} against {right}"));
+    }
+    Ok(())
+}
+
+/// The source sets that are kept against the day's numbers.
+fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> Result<(), LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "verifying", error);
+    // Detail that began anew misses what the sets know.
+    let rebuilt: Option<i64> = snapshot
+        .query_row("SELECT rebuilt_day FROM state", [], |row| row.get(0))
+        .optional()
+        .map_err(fail)?
+        .flatten();
+    let mut days = snapshot
+        .prepare("SELECT day FROM set_day JOIN day USING (day) WHERE day IS NOT ?1 ORDER BY day")
+        .map_err(fail)?;
+    for number in days.query_map([rebuilt], |row| row.get::<_, i64>(0)).map_err(fail)? {
+        let number = number.map_err(fail)?;
+        let Some(date) = day_of_number(number) else { continue };
+        let (day, _) = match store::load_day(snapshot, path, date) {
+            Err(LedgerError::Corrupt { reason, .. }) => {
+                verification.check(Some(day_number(date)), "the source sets can be read", false, || reason);
+                continue;
+            }
+            other => other?,
+        };
+        let keys = day.sets.keys();
+        let members: u64 =
+            keys.iter().filter(|key| *key & SERVICE_BIT == 0).map(|key| day.sets.len(*key)).sum();
+        let wrong = day.ports.iter().find(|(slot, tally)| day.sets.len(slot.index()) != tally.sources);
+        verification.check(Some(number), "each port's sources = members of its set", wrong.is_none(), || {
+            wrong.map_or(String::new(), |(slot, tally)| {
+                format!("{slot}: {} against {}", tally.sources, day.sets.len(slot.index()))
+            })
+        });
+        let sources: u64 = day.ports.values().map(|tally| tally.sources).sum();
+        verification.check(Some(number), "sources = members of all sets", sources == members, || {
+            format!("{sources} against {members}")
+        });
+        let hosts = day.sets.len(HOSTS);
+        verification.check(
+            Some(number),
+            "hosts = members of the set of hosts",
+            hosts == day.sums.hosts,
+            || format!("{} against {hosts}", day.sums.hosts),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,427 @@
+//! `teiten run`: the daemon, put together.
+
+use crate::config::{Config, ConfigError, Reload};
+use crate::drain::{Command, Drain};
+use crate::exposition::{Exposition, PortTable, SensorInfo};
+use crate::geoip;
+use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
+use crate::kernel::{Kernel, Mode, Policy};
+use crate::ledger::{self, Ledger};
+use crate::logging::LogHandle;
+use crate::status::{Inputs, Status, Today};
+use crate::totals::{PortLabel, Tally};
+use crate::web::{Server, State, WebConfig};
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use futures::{Stream, StreamExt};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+/// The explanations of ports, which the dashboards use too.
+const PORTS: &str = include_str!("../../grafana/ports.toml");
+
+/// Several changes of addresses or links that come together are answered once, after this time.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Runs the daemon until a signal ends it.
+///
+/// `reload` loads the configuration again, for SIGHUP.
+///
+/// # Errors
+///
+/// When it cannot start, or the last counts could not be committed.
+pub fn run(
+    config: Config,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    log: LogHandle,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(daemon(config, reload, log));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn daemon(
+    config: Config,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    log: LogHandle,
+) -> Result<()> {
+    // What can fail is tried before anything is attached.
+    let server = Server::bind(&WebConfig {
+        listen: config.listen.iter().map(ToString::to_string).collect(),
+        config_file: config.web_config.clone(),
+        ..WebConfig::default()
+    })?;
+    let geoip = geoip::Watcher::open(config.geoip.clone())?;
+    let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
+    let observed = observed_interfaces(&interfaces, &config).await?;
+    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
+    let policy = policy(&interfaces, &config, &names).await?;
+    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!("create state directory {}; give another --state-dir", config.state_dir.display())
+    })?;
+    let ledger = Ledger::open(&config.state_dir, settings(&config))?;
+
+    let ports = Arc::new(PortTable::parse(PORTS).context("read the embedded port explanations")?);
+    let exposition = Arc::new(Exposition::new(config.series_hold, ledger.released().clone())?);
+    exposition.health().set_ports(&ports);
+    exposition.health().set_current_for(config.drain_interval * 3);
+    exposition.health().set_geoip_build(geoip.current().built().as_second() as u64);
+
+    let mut kernel = Kernel::open(
+        &config.pin_dir,
+        config.source_table,
+        identity(&config.state_dir),
+        ledger.last_generation(),
+        &policy,
+    )?;
+    for name in kernel.release_others(&names)? {
+        warn!(interface = name, "no longer observed; its attachment has ended");
+    }
+    for interface in &observed {
+        let mode = kernel.attach(interface, config.xdp_mode)?;
+        info!(interface = interface.name, mode = mode.name(), "observing");
+    }
+
+    let (commands, inbox) = channel();
+    tokio::spawn(forward_wakes(kernel.wake()?, commands.clone()));
+    if let Ok(logger) = kernel.logger() {
+        tokio::spawn(forward_messages(logger));
+    }
+    let snapshot = Arc::new(Snapshot::default());
+    let mut info = SensorInfo {
+        sensor: config.sensor_name.clone(),
+        timezone: config.timezone_name().to_owned(),
+        interfaces: Vec::new(),
+        xdp_modes: Vec::new(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: env!("TEITEN_REVISION").to_owned(),
+    };
+    set_attachments(&mut info, kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)));
+    exposition.health().set_sensor(&info);
+    snapshot.set_info(info);
+
+    let drain = Drain {
+        kernel,
+        ledger,
+        exposition: Arc::clone(&exposition),
+        geoip,
+        policy: policy.clone(),
+        timezone: config.timezone.clone(),
+        interval: config.drain_interval,
+        mode: config.xdp_mode,
+        ledger_identity: identity(&config.state_dir),
+        committed: {
+            let (snapshot, exposition) = (Arc::clone(&snapshot), Arc::clone(&exposition));
+            Box::new(move |ledger, attachments| snapshot.committed(ledger, attachments, &exposition))
+        },
+    };
+    drain.show_monitored();
+    exposition.update(Arc::new(drain.ledger.totals().clone()));
+
+    let (ended, drain_ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("drain".to_owned())
+        .spawn(move || {
+            // Nobody waits any more when the receiver is gone.
+            let _ = ended.send(drain.run(&inbox));
+        })
+        .context("start the drain thread")?;
+
+    let (shutdown, mut stopped) = watch::channel(());
+    let state = State {
+        exposition: Arc::clone(&exposition),
+        status: {
+            let (snapshot, ports) = (Arc::clone(&snapshot), Arc::clone(&ports));
+            Arc::new(move || snapshot.status(&exposition, &ports))
+        },
+    };
+    let web = tokio::spawn(server.serve(state, async move {
+        // Also when the sender is gone.
+        let _ = stopped.changed().await;
+    }));
+
+    let (reconfigured, config_changes) = watch::channel(config.clone());
+    tokio::spawn(follow_interfaces(interfaces, changes, names, config_changes, commands.clone()));
+    let result = signals(config, reload, log, commands, reconfigured, drain_ended).await;
+    drop(shutdown);
+    if let Ok(Err(error)) = web.await {
+        error!(%error, "the HTTP server ended badly");
+    }
+    result
+}
+
+/// Waits for signals and does what they ask for, until the drain has ended.
+async fn signals(
+    mut config: Config,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    log: LogHandle,
+    commands: Sender<Command>,
+    reconfigured: watch::Sender<Config>,
+    mut drain_ended: oneshot::Receiver<Result<(), crate::drain::DrainError>>,
+) -> Result<()> {
+    let listen = |kind| signal(kind).context("listen to signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    loop {
+        let detach = tokio::select! {
+            ended = &mut drain_ended => return ended.context("the drain thread has died")?.map_err(Into::into),
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => true,
+            _ = hang_up.recv() => {
+                match reload(&config) {
+                    Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
+                    Err(error) => error!(error = &error as &dyn std::error::Error, "keeping the configuration"),
+                }
+                continue;
+            }
+        };
+        info!(signal = if detach { "SIGINT" } else { "SIGTERM" }, "draining a last time");
+        // When the drain has ended already, its result is on its way.
+        let _ = commands.send(Command::Stop { detach });
+        return drain_ended.await.context("the drain thread has died")?.map_err(Into::into);
+    }
+}
+
+/// Takes over a configuration that was loaded again.
+fn apply(
+    reloaded: Reload,
+    config: &mut Config,
+    log: &LogHandle,
+    commands: &Sender<Command>,
+    reconfigured: &watch::Sender<Config>,
+) {
+    if !reloaded.needs_restart.is_empty() {
+        warn!(keys = reloaded.needs_restart.join(", "), "these need a restart; keeping their old values");
+    }
+    if reloaded.changed.is_empty() {
+        info!("reloaded; nothing that can change while running has changed");
+        return;
+    }
+    info!(keys = reloaded.changed.join(", "), "reloaded");
+    let old = std::mem::replace(config, reloaded.config);
+    if old.log_level != config.log_level
+        && let Err(error) = log.set_level(&config.log_level)
+    {
+        error!(error = &error as &dyn std::error::Error, "keeping the log level");
+    }
+    // The drain tells when it ends; it takes what comes before.
+    let _ = commands.send(Command::Interval(config.drain_interval));
+    let _ = commands.send(Command::Settings(Box::new(settings(config))));
+    // Whoever follows the addresses makes the new policy.
+    reconfigured.send_replace(config.clone());
+}
+
+/// The interfaces to observe: those that are named, or the one of the default route.
+async fn observed_interfaces(
+    interfaces: &Interfaces,
+    config: &Config,
+) -> Result<Vec<Interface>, InterfaceError> {
+    let names = if config.interfaces.is_empty() {
+        vec![interfaces.of_default_route().await?]
+    } else {
+        config.interfaces.clone()
+    };
+    let mut observed = Vec::new();
+    for name in names {
+        observed.push(interfaces.named(&name).await?);
+    }
+    Ok(observed)
+}
+
+/// What counts, by the configuration and the addresses that the interfaces have now.
+async fn policy(
+    interfaces: &Interfaces,
+    config: &Config,
+    names: &[String],
+) -> Result<Policy, InterfaceError> {
+    let observe: Vec<IpNet> =
+        if config.observe.is_empty() { interfaces.addresses(names).await? } else { config.observe.clone() };
+    Ok(Policy {
+        observe,
+        exclude: config.exclude_sources.clone(),
+        services: config.services.iter().copied().collect(),
+    })
+}
+
+/// What the ledger goes by.
+pub(crate) fn settings(config: &Config) -> ledger::Settings {
+    let groups = config.port_groups.iter().map(|group| ledger::PortGroup {
+        name: group.name.clone(),
+        slots: group.slots.iter().copied().collect(),
+    });
+    ledger::Settings {
+        timezone: config.timezone.clone(),
+        keep_days: config.keep_days,
+        max_ports: config.max_ports,
+        feature_ports: config.feature_ports,
+        features: config.features.clone(),
+        groups: groups.collect(),
+        sensor_name: config.sensor_name.clone(),
+    }
+}
+
+/// Tells the ledgers of different state directories apart in pinned generations (FNV-1a, 64 bits,
+/// over the path).
+pub(crate) fn identity(state_dir: &Path) -> u64 {
+    use std::os::unix::ffi::OsStrExt;
+    let path = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Follows addresses, links and the configuration: makes the new policy, and attaches anew to an
+/// interface that has come back.
+async fn follow_interfaces(
+    interfaces: Interfaces,
+    mut changes: impl Stream<Item = ()> + Unpin + Send,
+    names: Vec<String>,
+    mut config: watch::Receiver<Config>,
+    commands: Sender<Command>,
+) {
+    loop {
+        tokio::select! {
+            change = changes.next() => if change.is_none() { return },
+            change = config.changed() => if change.is_err() { return },
+        }
+        tokio::time::sleep(SETTLE).await;
+        // What has come meanwhile is answered with it.
+        while futures::future::poll_immediate(changes.next()).await.flatten().is_some() {}
+        let current = config.borrow_and_update().clone();
+        match policy(&interfaces, &current, &names).await {
+            Ok(policy) => {
+                if commands.send(Command::Policy(policy)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "keeping the addresses that are observed");
+            }
+        }
+        for name in &names {
+            // One that is gone may come back.
+            if let Ok(interface) = interfaces.named(name).await
+                && commands.send(Command::Attach(interface)).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Hands on the program's wish to be drained.
+async fn forward_wakes(ring: RingBuf<MapData>, commands: Sender<Command>) {
+    // SAFETY: the ring owns its descriptor, which stays the same until it is dropped.
+    let Ok(mut ring) = (unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }) else { return };
+    while let Ok(mut ready) = ring.readable_mut().await {
+        let ring = ready.get_inner_mut();
+        while ring.next().is_some() {}
+        ready.clear_ready();
+        if commands.send(Command::Wake).is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands the program's messages to the log.
+async fn forward_messages(logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
+    // SAFETY: the logger owns its descriptor, which stays the same until it is dropped.
+    let Ok(mut logger) = (unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }) else {
+        return;
+    };
+    while let Ok(mut ready) = logger.readable_mut().await {
+        ready.get_inner_mut().flush();
+        ready.clear_ready();
+    }
+}
+
+fn set_attachments(info: &mut SensorInfo, attachments: impl Iterator<Item = (String, Mode)>) {
+    (info.interfaces, info.xdp_modes) =
+        attachments.map(|(name, mode)| (name, mode.name().to_owned())).unzip();
+}
+
+/// What the status page shows besides the counters, as of the last commit.
+#[derive(Default)]
+struct Snapshot(Mutex<Shown>);
+
+#[derive(Default)]
+struct Shown {
+    info: SensorInfo,
+    today: Option<Today>,
+    since: Option<Timestamp>,
+    notes: Vec<String>,
+}
+
+impl Snapshot {
+    fn with<T>(&self, work: impl FnOnce(&mut Shown) -> T) -> T {
+        // Plain values, whole after every statement: a panic elsewhere does not spoil them.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_info(&self, info: SensorInfo) {
+        self.with(|shown| shown.info = info);
+    }
+
+    fn committed(&self, ledger: &Ledger, attachments: &[(String, Mode)], exposition: &Exposition) {
+        let today = ledger.today().map(|today| Today {
+            date: today.day,
+            total: Tally { accesses: today.accesses, sources: today.sources },
+            hosts: today.hosts,
+            ports: today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally)).collect(),
+            countries: today.countries.clone(),
+            hours: [0; 24],
+            packets: None,
+        });
+        let notes: Vec<String> = attachments
+            .iter()
+            .filter(|(_, mode)| *mode == Mode::Generic)
+            .map(|(name, _)| format!("{name} is observed in generic mode, which costs more per packet"))
+            .chain(ledger.moved_aside().iter().map(|path| {
+                format!("a corrupt ledger was moved aside to {}; the counters began anew", path.display())
+            }))
+            .collect();
+        self.with(|shown| {
+            let mut info = shown.info.clone();
+            set_attachments(&mut info, attachments.iter().cloned());
+            if info != shown.info {
+                exposition.health().set_sensor(&info);
+                shown.info = info;
+            }
+            shown.today = today;
+            shown.notes = notes;
+        });
+    }
+
+    fn status(&self, exposition: &Exposition, ports: &PortTable) -> Status {
+        let totals = exposition.totals().unwrap_or_default();
+        self.with(|shown| {
+            Status::new(Inputs {
+                info: &shown.info,
+                totals: &totals,
+                today: shown.today.as_ref(),
+                ports,
+                health: exposition.health(),
+                since: shown.since,
+                notes: &shown.notes,
+                now: Timestamp::now(),
+                instant: Instant::now(),
+            })
+        })
+    }
+}

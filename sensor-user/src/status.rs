@@ -1,0 +1,533 @@
+//! What the running sensor sees: the JSON of `/api/v1/status`, and the tables of `teiten status`.
+//!
+//! The numbers are those behind the series-hold, so the contract's identities hold in them at every
+//! moment, and [`Status::identities`] says that they do.
+
+mod client;
+mod table;
+
+pub use client::{Endpoint, StatusError, fetch, run};
+pub use table::render;
+
+use crate::country::Country;
+use crate::exposition::{Health, PortTable, SensorInfo};
+use crate::totals::{PortLabel, Tally, Totals};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use sensor_common::{Class, Slot, Tool};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::time::Instant;
+
+/// What the ledger has of the local day that goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Today {
+    /// The day, by the observation time zone.
+    pub date: Date,
+    /// Accesses and cumulative sources of the day.
+    pub total: Tally,
+    /// Unique hosts of the day.
+    pub hosts: u64,
+    /// By destination, in any order.
+    pub ports: Vec<(PortLabel, Tally)>,
+    /// By country, in any order.
+    pub countries: Vec<(Country, Tally)>,
+    /// Accesses by local hour.
+    pub hours: [u64; 24],
+    /// Packets by [`Class`], when the ledger keeps them by day.
+    pub packets: Option<[u64; Class::COUNT]>,
+}
+
+/// What a status is made from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The sensor.
+    pub info: &'a SensorInfo,
+    /// The counters as last committed.
+    pub totals: &'a Totals,
+    /// The day, when the ledger has something of it.
+    pub today: Option<&'a Today>,
+    /// Names of ports.
+    pub ports: &'a PortTable,
+    /// The sensor's own state.
+    pub health: &'a Health,
+    /// When the totals began.
+    pub since: Option<Timestamp>,
+    /// What else the operator should know, a sentence each: a fallback, a failure, a limit reached.
+    pub notes: &'a [String],
+    /// The wall clock.
+    pub now: Timestamp,
+    /// The same moment on the clock that [`Health`] goes by.
+    pub instant: Instant,
+}
+
+/// What the running sensor sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the sensor.
+    pub sensor: String,
+    /// Version of the program.
+    pub version: String,
+    /// Revision it was built from.
+    pub revision: String,
+    /// IANA name of the observation time zone.
+    pub timezone: String,
+    /// What is observed, and how.
+    pub interfaces: Vec<Interface>,
+    /// Size of the observed space, by address family; absent until known.
+    pub monitored_addresses: Option<Monitored>,
+    /// Whether the XDP program is attached and the drain is current.
+    pub up: bool,
+    /// Whether a drain was committed, and not too long ago.
+    pub ready: bool,
+    /// When this was written.
+    pub now: Timestamp,
+    /// When the totals began.
+    pub since: Option<Timestamp>,
+    /// When the last drain was committed.
+    pub last_drain: Option<Timestamp>,
+    /// The last generation that is in the totals.
+    pub generation: u64,
+    /// Time during which counting was attached, seconds.
+    pub observed_seconds: f64,
+    /// Build time of the country database, seconds since the epoch.
+    pub geoip_build: Option<u64>,
+    /// The local day that goes on.
+    pub today: Option<DayStatus>,
+    /// Everything since the totals began.
+    pub total: TotalStatus,
+    /// What was not counted in full.
+    pub loss: Loss,
+    /// The contract's identities, with both of their sides.
+    pub identities: Vec<Identity>,
+    /// What else the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// One observed interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub xdp_mode: String,
+}
+
+/// Addresses that count as the sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Monitored {
+    /// IPv4 addresses.
+    pub ipv4: f64,
+    /// IPv6 addresses; a prefix soon has more than an integer holds.
+    pub ipv6: f64,
+}
+
+/// One local day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayStatus {
+    /// The day, by the observation time zone.
+    pub date: Date,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts.
+    pub hosts: u64,
+    /// By destination, the busiest first.
+    pub ports: Vec<PortRow>,
+    /// By country, the busiest first.
+    pub countries: Vec<CountryRow>,
+    /// Accesses by local hour, 0 to 23.
+    pub hours: Vec<u64>,
+    /// By class, in the order of decision; empty when not known by day.
+    pub classes: Vec<DayClassRow>,
+}
+
+/// Packets of one class on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayClassRow {
+    /// The class, as its label.
+    pub class: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Everything since the totals began, by the names of the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TotalStatus {
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts.
+    pub hosts: u64,
+    /// By class, in the order of decision.
+    pub classes: Vec<ClassRow>,
+    /// By destination, the busiest first.
+    pub ports: Vec<PortRow>,
+    /// By country, the busiest first.
+    pub countries: Vec<CountryRow>,
+    /// Feature ports by country, the busiest first.
+    pub port_countries: Vec<PortCountryRow>,
+    /// Feature ports and the rest by local hour.
+    pub port_hours: Vec<PortHourRow>,
+    /// Configured groups by country, the busiest first.
+    pub groups: Vec<GroupRow>,
+    /// Configured services by country, the busiest first.
+    pub services: Vec<PortCountryRow>,
+    /// By what answered, the busiest first.
+    pub backscatter: Vec<BackscatterRow>,
+    /// By scanner, in the order of the labels' definition.
+    pub tools: Vec<ToolRow>,
+}
+
+/// One class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassRow {
+    /// The class, as its label.
+    pub class: String,
+    /// Packets.
+    pub packets: u64,
+    /// Octets of frames.
+    pub bytes: u64,
+}
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRow {
+    /// As the label.
+    pub transport: String,
+    /// As the label: a number or `other`.
+    pub port: String,
+    /// What the port is known for.
+    pub name: Option<String>,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountryRow {
+    /// As the label.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One destination from one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCountryRow {
+    /// As the label.
+    pub transport: String,
+    /// As the label.
+    pub port: String,
+    /// As the label.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One destination in one hour of the day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHourRow {
+    /// As the label.
+    pub transport: String,
+    /// As the label.
+    pub port: String,
+    /// Local hour, 0 to 23.
+    pub hour: u8,
+    /// Accesses.
+    pub accesses: u64,
+}
+
+/// One group of ports from one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// As configured.
+    pub group: String,
+    /// As the label.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// What answered to something this host never sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackscatterRow {
+    /// As the label.
+    pub transport: String,
+    /// As the label.
+    pub port: String,
+    /// What the port is known for.
+    pub name: Option<String>,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// One scanner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRow {
+    /// As the label.
+    pub tool: String,
+    /// TCP SYN accesses.
+    pub accesses: u64,
+}
+
+/// What was not counted in full.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Accesses counted by port whose source could not be kept.
+    pub source_table_overflow_packets: u64,
+    /// Drains that had to be tried again.
+    pub drain_failures: u64,
+    /// From the beginning of the totals to the last drain, the time without counting, seconds;
+    /// absent when either end is not known.
+    pub unobserved_seconds: Option<f64>,
+}
+
+/// Two sums that must be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The identity, in terms of the metrics.
+    pub identity: String,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+    /// Whether they are the same.
+    pub holds: bool,
+}
+
+impl Identity {
+    fn new(identity: &str, left: u64, right: u64) -> Self {
+        Self { identity: identity.to_owned(), left, right, holds: left == right }
+    }
+}
+
+/// Sorted by `rank`, the greatest first, and then by what they are.
+fn busiest<T, R: Ord>(rows: impl Iterator<Item = T>, rank: impl Fn(&T) -> R) -> Vec<T> {
+    let mut rows: Vec<_> = rows.collect();
+    // A stable sort: the rows come in the order of their labels.
+    rows.sort_by_key(|row| Reverse(rank(row)));
+    rows
+}
+
+fn labels(port: PortLabel) -> (String, String) {
+    match port {
+        PortLabel::Own(slot) => (slot.transport().name().to_owned(), slot.port().to_string()),
+        PortLabel::Rest(transport) => (transport.name().to_owned(), "other".to_owned()),
+    }
+}
+
+fn port_rows(ports: impl Iterator<Item = (PortLabel, Tally)>, names: &PortTable) -> Vec<PortRow> {
+    let rows = ports.map(|(label, Tally { accesses, sources })| {
+        let (transport, port) = labels(label);
+        PortRow { transport, port, name: name(label, names), accesses, sources }
+    });
+    busiest(rows, |row| (row.accesses, row.sources))
+}
+
+fn name(port: PortLabel, names: &PortTable) -> Option<String> {
+    match port {
+        PortLabel::Own(slot) => names.get(slot).map(|entry| entry.name.clone()),
+        PortLabel::Rest(_) => None,
+    }
+}
+
+fn country_rows(countries: impl Iterator<Item = (Country, Tally)>) -> Vec<CountryRow> {
+    let rows = countries.map(|(country, Tally { accesses, sources })| CountryRow {
+        country: country.label().to_owned(),
+        accesses,
+        sources,
+    });
+    busiest(rows, |row| (row.accesses, row.sources))
+}
+
+fn port_country_rows<'a>(
+    rows: impl Iterator<Item = (&'a (Slot, Country), &'a Tally)>,
+) -> Vec<PortCountryRow> {
+    let rows = rows.map(|(&(slot, country), &Tally { accesses, sources })| {
+        let (transport, port) = labels(PortLabel::Own(slot));
+        PortCountryRow { transport, port, country: country.label().to_owned(), accesses, sources }
+    });
+    busiest(rows, |row| (row.accesses, row.sources))
+}
+
+impl TotalStatus {
+    fn new(totals: &Totals, names: &PortTable) -> Self {
+        let groups = totals.groups.iter().map(|((group, country), tally)| GroupRow {
+            group: group.clone(),
+            country: country.label().to_owned(),
+            accesses: tally.accesses,
+            sources: tally.sources,
+        });
+        let hours = totals.port_hours.iter().map(|(&(label, hour), &accesses)| {
+            let (transport, port) = labels(label);
+            PortHourRow { transport, port, hour, accesses }
+        });
+        let backscatter = totals.backscatter.iter().map(|(&label, &packets)| {
+            let (transport, port) = labels(label);
+            BackscatterRow { transport, port, name: name(label, names), packets }
+        });
+        Self {
+            accesses: totals.ports.values().map(|tally| tally.accesses).sum(),
+            sources: totals.ports.values().map(|tally| tally.sources).sum(),
+            hosts: totals.hosts,
+            classes: Class::ALL
+                .into_iter()
+                .map(|class| ClassRow {
+                    class: class.name().to_owned(),
+                    packets: totals.packets[class as usize],
+                    bytes: totals.bytes[class as usize],
+                })
+                .collect(),
+            ports: port_rows(totals.ports.iter().map(|(port, tally)| (*port, *tally)), names),
+            countries: country_rows(totals.countries.iter().map(|(country, tally)| (*country, *tally))),
+            port_countries: port_country_rows(totals.port_countries.iter()),
+            port_hours: hours.collect(),
+            groups: busiest(groups, |row| (row.accesses, row.sources)),
+            services: port_country_rows(totals.services.iter()),
+            backscatter: busiest(backscatter, |row| row.packets),
+            tools: Tool::ALL
+                .into_iter()
+                .map(|tool| ToolRow { tool: tool.name().to_owned(), accesses: totals.tools[tool as usize] })
+                .collect(),
+        }
+    }
+}
+
+impl DayStatus {
+    fn new(today: &Today, names: &PortTable) -> Self {
+        let mut ports = today.ports.clone();
+        ports.sort_unstable_by_key(|(port, _)| *port);
+        let mut countries = today.countries.clone();
+        countries.sort_unstable_by_key(|(country, _)| *country);
+        let classes = today.packets.map(|packets| {
+            let row = |class: Class| DayClassRow {
+                class: class.name().to_owned(),
+                packets: packets[class as usize],
+            };
+            Class::ALL.into_iter().map(row).collect()
+        });
+        Self {
+            date: today.date,
+            accesses: today.total.accesses,
+            sources: today.total.sources,
+            hosts: today.hosts,
+            ports: port_rows(ports.into_iter(), names),
+            countries: country_rows(countries.into_iter()),
+            hours: today.hours.to_vec(),
+            classes: classes.unwrap_or_default(),
+        }
+    }
+}
+
+impl Status {
+    /// Puts a status together.
+    pub fn new(inputs: Inputs<'_>) -> Self {
+        let Inputs { info, totals, today, ports, health, since, notes, now, instant } = inputs;
+        let last_drain = health.last_drain();
+        let observed_seconds = totals.observed.as_secs_f64();
+        let total = TotalStatus::new(totals, ports);
+        let country_sum = |value: fn(&Tally) -> u64| totals.countries.values().map(value).sum::<u64>();
+        let identities = vec![
+            Identity::new(
+                "sum(teiten_accesses_total) = teiten_packets_total{class=\"access\"}",
+                total.accesses,
+                totals.packets[Class::Access as usize],
+            ),
+            Identity::new(
+                "sum(teiten_accesses_total) = sum(teiten_country_accesses_total) + \
+                 teiten_source_table_overflow_packets_total",
+                total.accesses,
+                country_sum(|tally| tally.accesses) + totals.overflow,
+            ),
+            Identity::new(
+                "sum(teiten_sources_total) = sum(teiten_country_sources_total)",
+                total.sources,
+                country_sum(|tally| tally.sources),
+            ),
+        ];
+        let unobserved = since.zip(last_drain).map(|(since, last)| {
+            let elapsed = last.duration_since(since).as_secs_f64();
+            (elapsed - observed_seconds).max(0.0)
+        });
+        Self {
+            sensor: info.sensor.clone(),
+            version: info.version.clone(),
+            revision: info.revision.clone(),
+            timezone: info.timezone.clone(),
+            interfaces: info
+                .interfaces
+                .iter()
+                .zip(&info.xdp_modes)
+                .map(|(name, mode)| Interface { name: name.clone(), xdp_mode: mode.clone() })
+                .collect(),
+            monitored_addresses: health.monitored_addresses().map(|[ipv4, ipv6]| Monitored { ipv4, ipv6 }),
+            up: health.is_up(instant),
+            ready: health.is_ready(instant),
+            now,
+            since,
+            last_drain,
+            generation: totals.generation,
+            observed_seconds,
+            geoip_build: health.geoip_build(),
+            today: today.map(|today| DayStatus::new(today, ports)),
+            total,
+            loss: Loss {
+                source_table_overflow_packets: totals.overflow,
+                drain_failures: health.drain_failures(),
+                unobserved_seconds: unobserved,
+            },
+            identities,
+            notes: notes.to_vec(),
+        }
+    }
+}
+
+/// Whole percent, rounded half up, as the reports print them.
+pub(crate) fn percent(part: u64, whole: u64) -> u64 {
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    if whole == 0 { 0 } else { ((200 * part + whole) / (2 * whole)) as u64 }
+}
+
+/// A number with its thousands apart: `543,415`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration as people say it, in its two greatest units: `3 d 4 h`.
+pub(crate) fn spoken(seconds: f64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds.max(0.0).round() as u64;
+    let mut words = Vec::new();
+    for (size, unit) in UNITS {
+        if rest >= size && words.len() < 2 {
+            words.push(format!("{} {unit}", thousands(rest / size)));
+            rest %= size;
+        } else if !words.is_empty() {
+            // The next smaller unit is none: what follows is too small to be said.
+            break;
+        }
+    }
+    if words.is_empty() { "0 s".to_owned() } else { words.join(" ") }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,356 @@
+//! The tables of `teiten status`.
+
+use super::{DayStatus, Status, percent, spoken, thousands};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Rows of a ranking; the rest is summed up.
+const TOP: usize = 10;
+
+/// Widest bar, in columns.
+const BAR: u64 = 20;
+
+/// Below this many columns there is no room for bars.
+const BARS_FROM: u16 = 80;
+
+/// The status as text for people: `width` columns, with colours and bars when `rich`.
+pub fn render(status: &Status, rich: bool, width: u16) -> String {
+    let page = Page { rich, width };
+    let mut out = String::new();
+    page.head(status, &mut out);
+    match &status.today {
+        Some(today) => page.day(today, &mut out),
+        None => out.push_str("\nNothing was committed today yet.\n"),
+    }
+    page.classes(status, &mut out);
+    page.details(status, &mut out);
+    page.loss(status, &mut out);
+    out
+}
+
+struct Page {
+    rich: bool,
+    width: u16,
+}
+
+/// One row of a ranking.
+struct Ranked {
+    label: String,
+    name: String,
+    accesses: u64,
+    sources: u64,
+}
+
+/// Text that came from elsewhere, without what a terminal would take for orders.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn number(value: u64) -> Cell {
+    Cell::new(thousands(value)).set_alignment(CellAlignment::Right)
+}
+
+fn share(part: u64, whole: u64) -> Cell {
+    Cell::new(format!("{} %", percent(part, whole))).set_alignment(CellAlignment::Right)
+}
+
+impl Page {
+    fn table(&self, header: &[(&str, bool)]) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_width(self.width);
+        if self.rich {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(header.iter().map(|&(title, is_number)| {
+            let cell = Cell::new(title).add_attribute(Attribute::Dim);
+            if is_number { cell.set_alignment(CellAlignment::Right) } else { cell }
+        }));
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((if index == 0 { 2 } else { 1 }, 1));
+        }
+        table
+    }
+
+    fn finish(title: &str, table: &Table, out: &mut String) {
+        let _ = writeln!(out, "\n{title}\n{}", table.trim_fmt());
+    }
+
+    fn bold(&self, text: &str) -> String {
+        if self.rich { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn coloured(&self, text: &str, is_good: bool) -> String {
+        match (self.rich, is_good) {
+            (false, _) => text.to_owned(),
+            (true, true) => format!("\u{1b}[32m{text}\u{1b}[0m"),
+            (true, false) => format!("\u{1b}[1;31m{text}\u{1b}[0m"),
+        }
+    }
+
+    fn bar(part: u64, most: u64) -> String {
+        const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+        if most == 0 || part == 0 {
+            return String::new();
+        }
+        let eighths = u128::from(part) * u128::from(BAR) * 8 / u128::from(most);
+        let (whole, rest) = ((eighths / 8) as usize, (eighths % 8) as usize);
+        let bar = "█".repeat(whole) + EIGHTHS[rest];
+        if bar.is_empty() { EIGHTHS[1].to_owned() } else { bar }
+    }
+
+    fn head(&self, status: &Status, out: &mut String) {
+        let up = if status.up { self.coloured("up", true) } else { self.coloured("DOWN", false) };
+        let ready = if status.ready { "ready".to_owned() } else { self.coloured("not ready", false) };
+        let _ = writeln!(
+            out,
+            "{} at {} ({})  {up}, {ready}",
+            self.bold(&format!("teiten {}", clean(&status.version))),
+            self.bold(&clean(&status.sensor)),
+            clean(&status.timezone)
+        );
+        let interfaces: Vec<_> = status
+            .interfaces
+            .iter()
+            .map(|interface| format!("{} ({})", clean(&interface.name), clean(&interface.xdp_mode)))
+            .collect();
+        let mut observed = interfaces.join(", ");
+        if let Some(monitored) = status.monitored_addresses {
+            let _ = write!(
+                observed,
+                "; {} IPv4 and {} IPv6 addresses",
+                addresses(monitored.ipv4),
+                addresses(monitored.ipv6)
+            );
+        }
+        let _ = writeln!(out, "  observes    {observed}");
+        let zone = jiff::tz::TimeZone::get(&status.timezone).unwrap_or(jiff::tz::TimeZone::UTC);
+        let local =
+            |at: jiff::Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+        if let Some(since) = status.since {
+            let _ = writeln!(
+                out,
+                "  counts      since {}, {} observed",
+                local(since),
+                spoken(status.observed_seconds)
+            );
+        }
+        match status.last_drain {
+            Some(last) => {
+                let ago = spoken(status.now.duration_since(last).as_secs_f64());
+                let _ = writeln!(
+                    out,
+                    "  last drain  {}, {ago} ago, generation {}",
+                    local(last),
+                    thousands(status.generation)
+                );
+            }
+            None => out.push_str("  last drain  none yet\n"),
+        }
+        for note in &status.notes {
+            let _ = writeln!(out, "  note        {}", clean(note));
+        }
+    }
+
+    fn day(&self, today: &DayStatus, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "\n{}  {} accesses, {} cumulative sources, {} unique hosts",
+            self.bold(&format!("Today, {}", today.date)),
+            thousands(today.accesses),
+            thousands(today.sources),
+            thousands(today.hosts)
+        );
+        let ports = today.ports.iter().map(|row| Ranked {
+            label: format!("{}/{}", row.port, row.transport),
+            name: row.name.clone().unwrap_or_default(),
+            accesses: row.accesses,
+            sources: row.sources,
+        });
+        self.ranking("port", Some("known for"), &ports.collect::<Vec<_>>(), today, out);
+        let countries = today.countries.iter().map(|row| Ranked {
+            label: row.country.clone(),
+            name: String::new(),
+            accesses: row.accesses,
+            sources: row.sources,
+        });
+        self.ranking("region", None, &countries.collect::<Vec<_>>(), today, out);
+    }
+
+    fn ranking(&self, title: &str, name: Option<&str>, rows: &[Ranked], today: &DayStatus, out: &mut String) {
+        if rows.is_empty() {
+            return;
+        }
+        let has_bars = self.rich && self.width >= BARS_FROM;
+        let mut header = vec![(title, false)];
+        header.extend(name.map(|name| (name, false)));
+        header.extend([("accesses", true), ("share", true), ("sources", true), ("share", true)]);
+        if has_bars {
+            header.push(("", false));
+        }
+        let mut table = self.table(&header);
+        let most = rows[0].accesses;
+        let mut add = |row: &Ranked, is_rest: bool| {
+            let mut cells = vec![Cell::new(clean(&row.label))];
+            if name.is_some() {
+                cells.push(Cell::new(clean(&row.name)));
+            }
+            cells.extend([
+                number(row.accesses),
+                share(row.accesses, today.accesses),
+                number(row.sources),
+                share(row.sources, today.sources),
+            ]);
+            if has_bars {
+                // The bar of a sum would dwarf those it is the rest of.
+                let bar = if is_rest { String::new() } else { Self::bar(row.accesses, most) };
+                cells.push(Cell::new(bar).fg(Color::Blue));
+            }
+            table.add_row(cells);
+        };
+        let (top, rest) = rows.split_at(rows.len().min(TOP));
+        for row in top {
+            add(row, false);
+        }
+        if !rest.is_empty() {
+            let sum = Ranked {
+                label: format!("{} more", thousands(rest.len() as u64)),
+                name: String::new(),
+                accesses: rest.iter().map(|row| row.accesses).sum(),
+                sources: rest.iter().map(|row| row.sources).sum(),
+            };
+            add(&sum, true);
+        }
+        let _ = writeln!(out, "\n{}", table.trim_fmt());
+    }
+
+    fn classes(&self, status: &Status, out: &mut String) {
+        let day = status.today.as_ref().map(|today| &today.classes).filter(|classes| !classes.is_empty());
+        let mut header = vec![("class", false)];
+        if day.is_some() {
+            header.push(("today", true));
+        }
+        header.extend([("packets", true), ("share", true), ("bytes", true)]);
+        let mut table = self.table(&header);
+        let classes = &status.total.classes;
+        let packets: u64 = classes.iter().map(|row| row.packets).sum();
+        let bytes = classes.iter().map(|row| row.bytes).sum();
+        for row in classes {
+            let mut cells = vec![Cell::new(clean(&row.class))];
+            if let Some(day) = day {
+                let today = day.iter().find(|today| today.class == row.class);
+                cells.push(number(today.map_or(0, |today| today.packets)));
+            }
+            cells.extend([number(row.packets), share(row.packets, packets), number(row.bytes)]);
+            table.add_row(cells);
+        }
+        let mut sum = vec![Cell::new("all")];
+        if let Some(day) = day {
+            sum.push(number(day.iter().map(|row| row.packets).sum()));
+        }
+        sum.extend([number(packets), Cell::new(""), number(bytes)]);
+        table.add_row(sum);
+        Self::finish(&self.bold("All packets, since counting began"), &table, out);
+    }
+
+    fn details(&self, status: &Status, out: &mut String) {
+        let total = &status.total;
+        let by_tool: Vec<_> = total
+            .tools
+            .iter()
+            .filter(|row| row.accesses > 0)
+            .map(|row| (clean(&row.tool), row.accesses, None))
+            .collect();
+        self.sums("Scanners, by TCP SYN", ["tool", "accesses"], &by_tool, out);
+
+        let mut services: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        for row in &total.services {
+            let sum = services.entry((row.port.clone(), row.transport.clone())).or_default();
+            *sum = (sum.0 + row.accesses, sum.1 + row.sources);
+        }
+        let services: Vec<_> = services
+            .into_iter()
+            .map(|((port, transport), (accesses, sources))| {
+                (clean(&format!("{port}/{transport}")), accesses, Some(sources))
+            })
+            .collect();
+        self.sums("Services offered here, apart from the totals", ["service", "accesses"], &services, out);
+
+        let mut groups: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for row in &total.groups {
+            let sum = groups.entry(&row.group).or_default();
+            *sum = (sum.0 + row.accesses, sum.1 + row.sources);
+        }
+        let groups: Vec<_> = groups
+            .into_iter()
+            .map(|(group, (accesses, sources))| (clean(group), accesses, Some(sources)))
+            .collect();
+        self.sums("Groups of ports", ["group", "accesses"], &groups, out);
+
+        let backscatter: Vec<_> = total
+            .backscatter
+            .iter()
+            .take(TOP)
+            .map(|row| (clean(&format!("{}/{}", row.port, row.transport)), row.packets, None))
+            .collect();
+        self.sums("Backscatter, by what answered", ["from port", "packets"], &backscatter, out);
+    }
+
+    /// A table of labels, counts, and sources where there are such.
+    fn sums(
+        &self,
+        title: &str,
+        [label, count]: [&str; 2],
+        rows: &[(String, u64, Option<u64>)],
+        out: &mut String,
+    ) {
+        let Some((_, _, sources)) = rows.first() else { return };
+        let mut header = vec![(label, false), (count, true)];
+        if sources.is_some() {
+            header.push(("sources", true));
+        }
+        let mut table = self.table(&header);
+        for (label, packets, sources) in rows {
+            let mut cells = vec![Cell::new(label), number(*packets)];
+            cells.extend(sources.map(number));
+            table.add_row(cells);
+        }
+        Self::finish(&self.bold(title), &table, out);
+    }
+
+    fn loss(&self, status: &Status, out: &mut String) {
+        let loss = status.loss;
+        let _ = writeln!(out, "\n{}", self.bold("Loss"));
+        let overflow = loss.source_table_overflow_packets;
+        let _ = writeln!(
+            out,
+            "  {} accesses counted by port without their source ({} % of {})",
+            thousands(overflow),
+            percent(overflow, status.total.accesses),
+            thousands(status.total.accesses)
+        );
+        if let Some(unobserved) = loss.unobserved_seconds {
+            let _ = writeln!(out, "  {} without counting", spoken(unobserved));
+        }
+        if loss.drain_failures > 0 {
+            let _ = writeln!(out, "  {} drains had to be tried again", thousands(loss.drain_failures));
+        }
+        for identity in &status.identities {
+            let verdict =
+                if identity.holds { self.coloured("holds", true) } else { self.coloured("FAILS", false) };
+            let sums = clean(&identity.identity).replace(" + ", "\n         + ");
+            let _ = write!(out, "  {verdict}  {sums}");
+            if !identity.holds {
+                let _ = write!(out, ": {} and {}", thousands(identity.left), thousands(identity.right));
+            }
+            out.push('\n');
+        }
+    }
+}
+
+/// How many addresses: exactly, or as a power of ten when that would be a row of zeros.
+fn addresses(count: f64) -> String {
+    if count < 1e15 { thousands(count as u64) } else { format!("{count:.1e}") }
+}

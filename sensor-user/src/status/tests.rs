@@ -1,0 +1,263 @@
+use super::*;
+use crate::exposition::Exposition;
+use jiff::civil::date;
+use sensor_common::Transport;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+fn tally(accesses: u64, sources: u64) -> Tally {
+    Tally { accesses, sources }
+}
+
+fn country(label: &str) -> Country {
+    Country::from_label(label).unwrap()
+}
+
+fn own(transport: Transport, port: u16) -> PortLabel {
+    PortLabel::Own(Slot::new(transport, port))
+}
+
+/// 2026-11-22 10:00:00 in Tokyo.
+fn now() -> Timestamp {
+    "2026-11-22T01:00:00Z".parse().unwrap()
+}
+
+/// 1,000 accesses of which 200 lost their source; 7 cumulative sources.
+fn totals() -> Totals {
+    let mut totals = Totals {
+        hosts: 4,
+        overflow: 200,
+        observed: Duration::from_mins(24 * 60 - 10),
+        generation: 8_640,
+        ..Totals::default()
+    };
+    totals.packets[Class::Access as usize] = 1_000;
+    totals.bytes[Class::Access as usize] = 60_000;
+    totals.packets[Class::NonIp as usize] = 1_000;
+    totals.bytes[Class::NonIp as usize] = 42_000;
+    totals.ports.insert(own(Transport::Tcp, 23), tally(100, 2));
+    totals.ports.insert(own(Transport::Tcp, 445), tally(895, 4));
+    totals.ports.insert(PortLabel::Rest(Transport::Udp), tally(5, 1));
+    totals.countries.insert(country("JP"), tally(300, 3));
+    totals.countries.insert(country("US"), tally(500, 4));
+    totals.services.insert((Slot::new(Transport::Tcp, 22), country("NL")), tally(30_000, 2));
+    totals.services.insert((Slot::new(Transport::Tcp, 22), country("FR")), tally(1, 1));
+    totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
+    totals.backscatter.insert(own(Transport::Tcp, 80), 17);
+    totals.tools[Tool::Mirai as usize] = 12;
+    totals
+}
+
+fn today() -> Today {
+    let mut hours = [0; 24];
+    hours[9] = 200;
+    Today {
+        date: date(2026, 11, 22),
+        total: tally(200, 3),
+        hosts: 2,
+        ports: vec![(own(Transport::Tcp, 23), tally(1, 1)), (own(Transport::Tcp, 445), tally(199, 2))],
+        countries: vec![(country("JP"), tally(200, 3))],
+        hours,
+        packets: None,
+    }
+}
+
+pub(crate) fn status_with(info: &SensorInfo, notes: &[String]) -> Status {
+    let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
+    let instant = Instant::now();
+    let health = exposition.health();
+    health.set_attached(true);
+    let drained = now().checked_sub(jiff::SignedDuration::from_secs(4)).unwrap();
+    health.drained(instant, drained, Duration::from_millis(12));
+    health.set_monitored_addresses(2.0, 2.0_f64.powi(64));
+    health.set_geoip_build(1_760_000_000);
+    let ports = PortTable::parse(
+        "[[port]]\ntransport = \"tcp\"\nport = 445\nname = \"microsoft-ds\"\nen = \"file sharing\"\n",
+    )
+    .unwrap();
+    Status::new(Inputs {
+        info,
+        totals: &totals(),
+        today: Some(&today()),
+        ports: &ports,
+        health,
+        // A day and six seconds before the last drain.
+        since: Some("2026-11-21T00:59:50Z".parse().unwrap()),
+        notes,
+        now: now(),
+        instant,
+    })
+}
+
+pub(crate) fn info() -> SensorInfo {
+    SensorInfo {
+        sensor: "tokyo-1".to_owned(),
+        timezone: "Asia/Tokyo".to_owned(),
+        interfaces: vec!["eth0".to_owned()],
+        xdp_modes: vec!["native".to_owned()],
+        version: "0.1.0".to_owned(),
+        revision: "0123abc".to_owned(),
+    }
+}
+
+fn status() -> Status {
+    status_with(&info(), &[])
+}
+
+#[test]
+fn percentages_are_rounded_half_up() {
+    // 1/200 is half a percent.
+    for (part, whole, expected) in [
+        (1, 200, 1),
+        (1, 201, 0),
+        (199, 200, 100),
+        (1, 3, 33),
+        (2, 3, 67),
+        (0, 5, 0),
+        (0, 0, 0),
+        (u64::MAX, u64::MAX, 100),
+    ] {
+        assert_eq!(percent(part, whole), expected, "{part} of {whole}");
+    }
+}
+
+#[test]
+fn numbers_have_their_thousands_apart() {
+    for (number, text) in
+        [(0, "0"), (999, "999"), (1_000, "1,000"), (543_415, "543,415"), (1_234_567, "1,234,567")]
+    {
+        assert_eq!(thousands(number), text);
+    }
+}
+
+#[test]
+fn durations_are_said_in_two_units() {
+    for (seconds, text) in [
+        (0.0, "0 s"),
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (61.0, "1 min 1 s"),
+        (3_600.0, "1 h"),
+        (3_659.0, "1 h"),
+        (273_600.0, "3 d 4 h"),
+        (-3.0, "0 s"),
+    ] {
+        assert_eq!(spoken(seconds), text, "{seconds}");
+    }
+}
+
+#[test]
+fn the_identities_are_checked_on_the_values_behind_the_hold() {
+    let status = status();
+    let sides: Vec<_> = status.identities.iter().map(|i| (i.left, i.right, i.holds)).collect();
+    // Accesses by port and by class; by port and by country (300 + 500) with 200 lost; sources.
+    assert_eq!(sides, [(1_000, 1_000, true), (1_000, 1_000, true), (7, 7, true)]);
+}
+
+#[test]
+fn a_broken_identity_is_said_with_both_sides() {
+    let mut status = status();
+    status.identities[2] = Identity::new("a = b", 7, 6);
+    let text = render(&status, false, 100);
+    assert!(text.contains("FAILS  a = b: 7 and 6\n"), "{text}");
+}
+
+#[test]
+fn rankings_begin_with_the_busiest_and_know_names() {
+    let status = status();
+    let ports: Vec<_> = status.total.ports.iter().map(|row| (row.port.as_str(), row.accesses)).collect();
+    assert_eq!(ports, [("445", 895), ("23", 100), ("other", 5)]);
+    assert_eq!(status.total.ports[0].name.as_deref(), Some("microsoft-ds"));
+    let today = status.today.unwrap();
+    assert_eq!(today.ports[0].accesses, 199);
+}
+
+#[test]
+fn time_without_counting_is_what_the_clock_has_and_the_counter_has_not() {
+    // From 00:59:50 to 00:59:56 of the next day, ten minutes fewer counted, and the six seconds.
+    assert_eq!(status().loss.unobserved_seconds, Some(606.0));
+}
+
+#[test]
+fn a_status_is_read_back_from_its_json_as_it_was() {
+    let status = status();
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn the_tables_on_a_pipe_are_these() {
+    let expected = "\
+teiten 0.1.0 at tokyo-1 (Asia/Tokyo)  up, ready
+  observes    eth0 (native); 2 IPv4 and 1.8e19 IPv6 addresses
+  counts      since 2026-11-21 09:59:50 JST, 23 h 50 min observed
+  last drain  2026-11-22 09:59:56 JST, 4 s ago, generation 8,640
+
+Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
+
+  port     known for     accesses  share  sources  share
+  445/tcp  microsoft-ds       199  100 %        2   67 %
+  23/tcp                        1    1 %        1   33 %
+
+  region  accesses  share  sources  share
+  JP           200  100 %        3  100 %
+
+All packets, since counting began
+  class              packets  share    bytes
+  non_ip               1,000   50 %   42,000
+  malformed                0    0 %        0
+  fragment                 0    0 %        0
+  other_destination        0    0 %        0
+  excluded                 0    0 %        0
+  service                  0    0 %        0
+  solicited                0    0 %        0
+  backscatter              0    0 %        0
+  access               1,000   50 %   60,000
+  other                    0    0 %        0
+  all                  2,000         102,000
+
+Scanners, by TCP SYN
+  tool   accesses
+  mirai        12
+
+Services offered here, apart from the totals
+  service  accesses  sources
+  22/tcp     30,001        3
+
+Groups of ports
+  group      accesses  sources
+  messenger         6        1
+
+Backscatter, by what answered
+  from port  packets
+  80/tcp          17
+
+Loss
+  200 accesses counted by port without their source (20 % of 1,000)
+  10 min 6 s without counting
+  holds  sum(teiten_accesses_total) = teiten_packets_total{class=\"access\"}
+  holds  sum(teiten_accesses_total) = sum(teiten_country_accesses_total)
+         + teiten_source_table_overflow_packets_total
+  holds  sum(teiten_sources_total) = sum(teiten_country_sources_total)
+";
+    let text = render(&status(), false, 79);
+    let trimmed: Vec<_> = text.lines().map(str::trim_end).collect();
+    let trimmed = trimmed.join("\n") + "\n";
+    assert_eq!(trimmed, expected, "\n{trimmed}");
+    assert!(!text.contains('\u{1b}'), "no escapes where there is no terminal");
+}
+
+#[test]
+fn a_terminal_gets_colours_and_bars_within_its_width() {
+    let text = render(&status(), true, 100);
+    assert!(text.contains("\u{1b}[32mup\u{1b}[0m"), "{text:?}");
+    assert!(text.contains("████████████████████"), "the busiest has the longest bar: {text}");
+    assert!(!render(&status(), true, 79).contains('█'), "no room");
+}
+
+#[test]
+fn what_came_from_elsewhere_gives_the_terminal_no_orders() {
+    let info = SensorInfo { sensor: "evil\u{1b}]0;title\u{7}".to_owned(), ..info() };
+    let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned()]), false, 100);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+}

@@ -1,0 +1,446 @@
+//! The HTTP server behind `/metrics`, the health checks, `/api/v1/status` and the landing page.
+//!
+//! [`Server::bind`] takes the addresses before anything attaches, [`Bound::serve`] answers on them.
+//! No client can keep another from being answered: there are bounds on connections, heads, time and
+//! work, and a newcomer gets its place at the cost of whoever has gone longest without progress (the
+//! rules stand in `connection`). `/metrics` is rendered outside of the runtime's threads, once for
+//! all who ask within a moment, from a snapshot, so that scrapes and drains do not wait for each
+//! other.
+
+mod auth;
+mod cache;
+mod config;
+mod connection;
+mod page;
+mod routes;
+
+pub use config::WebConfigError;
+pub(crate) use config::own_certificate;
+
+use crate::exposition::{Closed, Exposition};
+use crate::status::Status;
+use config::Security;
+use connection::{Ended, Peer, Place, Table, Tracked, Watched};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use routes::Routes;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Octets that the head of a request may have.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Header fields that a request may have.
+const MAX_FIELDS: usize = 64;
+
+/// Octets of an answer that the kernel holds for a client: what clients that never read can cost.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// How long answers under way may still take when the server ends.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How many connections, and how long each may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; a further one takes the place of the one that gets on least.
+    pub connections: usize,
+    /// From the connection, or the first octet of a further request, to the end of the head; a TLS
+    /// handshake included.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Without an octet of the answer being taken.
+    pub stall: Duration,
+    /// From the head of a request to the last octet of its answer.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            head: Duration::from_secs(5),
+            // Longer than any common scrape interval, so that a scraper need not connect anew.
+            idle: Duration::from_secs(150),
+            stall: Duration::from_secs(10),
+            request: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Where and how to serve.
+#[derive(Clone, Debug, Default)]
+pub struct WebConfig {
+    /// Addresses as `--web.listen-address` has them: `127.0.0.1:9477`, `[::1]:9477`,
+    /// `localhost:9477`, or `:9477` for all addresses of the machine.
+    pub listen: Vec<String>,
+    /// `--web.config.file`.
+    pub config_file: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Why the server cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Not an address, or a name that nobody knows.
+    #[error(
+        "`--web.listen-address {address}`: {source}; write it as 127.0.0.1:9477, [::1]:9477, \
+         or :9477 for all addresses"
+    )]
+    Address {
+        /// As written.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else listens there.
+    #[error(
+        "listen on {address}: address already in use; another `teiten run`, or another program, \
+         serves there: end it, or name another with `--web.listen-address`"
+    )]
+    InUse {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The port is for the privileged.
+    #[error(
+        "listen on {address}: {source}; ports below 1024 need CAP_NET_BIND_SERVICE, \
+         others can be named with `--web.listen-address`"
+    )]
+    Denied {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else, as that the address is not one of this machine.
+    #[error("listen on {address}: {source}; name another with `--web.listen-address`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `--web.config.file` cannot be used.
+    #[error("--web.config.file: {0}")]
+    Config(#[from] WebConfigError),
+}
+
+/// The HTTP server.
+pub struct Server;
+
+/// A server that has its addresses; clients wait until it serves.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<(TcpListener, SocketAddr)>,
+    security: Security,
+    limits: Limits,
+}
+
+/// What is served.
+#[derive(Clone)]
+pub struct State {
+    /// `/metrics`, readiness, and where the server's own figures go.
+    pub exposition: Arc<Exposition>,
+    /// `/api/v1/status` and the landing page. Called on a thread that may block, at most once for
+    /// each change and second.
+    pub status: Arc<dyn Fn() -> Status + Send + Sync>,
+}
+
+/// The socket addresses that an address as written stands for.
+fn resolve(address: &str) -> Result<Vec<SocketAddr>, BindError> {
+    let wrong = |source| BindError::Address { address: address.to_owned(), source };
+    let all = format!("[::]{address}");
+    let to_resolve = if address.starts_with(':') { &all } else { address };
+    let resolved: Vec<_> = to_resolve.to_socket_addrs().map_err(wrong)?.collect();
+    if resolved.is_empty() { Err(wrong(io::ErrorKind::NotFound.into())) } else { Ok(resolved) }
+}
+
+/// Listens on one address. `is_v6_only` keeps `[::]` from taking IPv4 too, when that has a listener
+/// of its own.
+fn listen(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(is_v6_only)?;
+    }
+    // Connections of an earlier process may still linger on the port.
+    socket.set_reuse_address(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Server {
+    /// Reads `--web.config.file` and takes all addresses, so that what is wrong is known before
+    /// anything is attached. Needs no runtime.
+    ///
+    /// # Errors
+    /// [`BindError`] names the address or the file, and the way out.
+    pub fn bind(config: &WebConfig) -> Result<Bound, BindError> {
+        let security = Security::load(config.config_file.as_deref(), Instant::now())?;
+        let mut addresses = Vec::new();
+        for address in &config.listen {
+            for address in resolve(address)? {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        let mut listeners: Vec<(TcpListener, SocketAddr)> = Vec::new();
+        for address in &addresses {
+            let has_v4 = addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+            let listener = listen(*address, has_v4).map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => BindError::InUse { address: *address },
+                io::ErrorKind::PermissionDenied => BindError::Denied { address: *address, source },
+                _ => BindError::Listen { address: *address, source },
+            })?;
+            let local =
+                listener.local_addr().map_err(|source| BindError::Listen { address: *address, source })?;
+            listeners.push((listener, local));
+        }
+        Ok(Bound { listeners, security, limits: config.limits })
+    }
+}
+
+impl Bound {
+    /// The addresses, with the ports that the kernel chose for port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(_, address)| *address).collect()
+    }
+
+    /// Serves until `shutdown` is ready; answers under way get a second to be finished.
+    ///
+    /// # Errors
+    /// When a listener cannot be handed to the runtime that this runs in.
+    pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let table = Table::new(self.limits.connections);
+        let service = Arc::new(Service {
+            routes: Routes::new(state.clone(), self.security),
+            exposition: state.exposition,
+            limits: self.limits,
+        });
+        let (end, is_ending) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for (listener, address) in self.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tracing::info!(%address, "serving HTTP");
+            tasks.spawn(accept(listener, Arc::clone(&service), Arc::clone(&table), is_ending.clone()));
+        }
+        drop(is_ending);
+        shutdown.await;
+        end.send_replace(true);
+        let all_ended = async { while tasks.join_next().await.is_some() {} };
+        // What has not ended by then is aborted with the set.
+        let _ = tokio::time::timeout(GRACE, all_ended).await;
+        Ok(())
+    }
+}
+
+struct Service {
+    routes: Routes,
+    exposition: Arc<Exposition>,
+    limits: Limits,
+}
+
+/// Accepts connections until the server ends, and waits for those that are open.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    service: Arc<Service>,
+    table: Arc<Table>,
+    mut is_ending: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = is_ending.wait_for(|is_ending| *is_ending) => break,
+            // Keeps the set no larger than the number of open connections.
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let place = table.enter(Peer::of(address), Instant::now());
+                connections.spawn(serve(stream, place, Arc::clone(&service), is_ending.clone()));
+            }
+            // The client has gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Descriptors or memory are short: some may be free in a moment.
+                tracing::warn!(error = &error as &dyn std::error::Error, "accept an HTTP connection");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection, from accept to end.
+async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending: watch::Receiver<bool>) {
+    let health = service.exposition.health();
+    health.http_opened();
+    let ended = converse(stream, &place, &service, is_ending).await;
+    health.http_gone(ended);
+}
+
+async fn converse(
+    stream: TcpStream,
+    place: &Place,
+    service: &Arc<Service>,
+    is_ending: watch::Receiver<bool>,
+) -> Ended {
+    // Answers are written at once and whole.
+    let _ = stream.set_nodelay(true);
+    let security = service.routes.security(Instant::now());
+    let Some(tls) = &security.tls else {
+        return drive(stream, false, place, service, is_ending).await;
+    };
+    let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let deadline = place.connection.deadline(&service.limits);
+    let stream = tokio::select! {
+        () = place.connection.evicted.notified() => return Some(Closed::Evicted),
+        () = tokio::time::sleep_until(deadline.into()) => return Some(Closed::Timeout),
+        stream = handshake => match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake");
+                return Some(Closed::Handshake);
+            }
+        },
+    };
+    let (_, session) = stream.get_ref();
+    if !tls.allows(session.peer_certificates()) {
+        tracing::debug!("the client's certificate has none of client_allowed_sans");
+        return Some(Closed::Handshake);
+    }
+    // HTTP/2 needs TLS, as in exporter-toolkit.
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    drive(stream, is_http2, place, service, is_ending).await
+}
+
+/// Speaks HTTP on `stream` until it ends, its time is up, or its place is taken.
+async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    is_http2: bool,
+    place: &Place,
+    service: &Arc<Service>,
+    mut is_ending: watch::Receiver<bool>,
+) -> Ended {
+    let connection = Arc::clone(&place.connection);
+    let answer = {
+        let (connection, service) = (Arc::clone(&connection), Arc::clone(service));
+        service_fn(move |request: Request<Incoming>| {
+            let mut in_flight = connection.begin(Instant::now());
+            let service = Arc::clone(&service);
+            async move {
+                let response = service.routes.answer(request).await;
+                if let Some(routes::Given(given)) = response.extensions().get() {
+                    let (exposition, shown) = (Arc::clone(&service.exposition), *given);
+                    in_flight.then(move || exposition.scraped(shown, Instant::now()));
+                }
+                Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked::new(body, in_flight)))
+            }
+        })
+    };
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
+    // The deadline below knows more than a timeout for heads, such as whether one has begun.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder.http1().max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16);
+    builder.http2().max_header_list_size(MAX_HEAD as u32).max_send_buf_size(SEND_BUFFER);
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&connection), is_http2));
+    let mut conversation = std::pin::pin!(builder.serve_connection(stream, answer));
+    let mut is_told = false;
+    loop {
+        let deadline = connection.deadline(&service.limits);
+        tokio::select! {
+            result = conversation.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "HTTP connection");
+                }
+                return None;
+            }
+            () = connection.evicted.notified() => return Some(Closed::Evicted),
+            () = tokio::time::sleep_until(deadline.into()) => {
+                // It may have moved meanwhile.
+                if connection.deadline(&service.limits) <= Instant::now() {
+                    return Some(Closed::Timeout);
+                }
+            }
+            _ = is_ending.wait_for(|is_ending| *is_ending), if !is_told => {
+                is_told = true;
+                conversation.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(listen: &[&str]) -> Result<Bound, BindError> {
+        let listen = listen.iter().map(|&address| address.to_owned()).collect();
+        Server::bind(&WebConfig { listen, ..WebConfig::default() })
+    }
+
+    #[test]
+    fn an_address_in_use_is_named_with_the_way_out() {
+        let taken = bind(&["127.0.0.1:0"]).unwrap();
+        let address = taken.addresses()[0].to_string();
+        let error = bind(&[&address]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "listen on {address}: address already in use; another `teiten run`, or another program, \
+                 serves there: end it, or name another with `--web.listen-address`"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_and_what_is_not_here_are_told_apart() {
+        let error = bind(&["9477"]).unwrap_err();
+        assert!(matches!(&error, BindError::Address { address, .. } if address == "9477"), "{error}");
+        assert!(
+            error.to_string().ends_with("write it as 127.0.0.1:9477, [::1]:9477, or :9477 for all addresses")
+        );
+        // TEST-NET-1 is nobody's.
+        let error = bind(&["192.0.2.1:9477"]).unwrap_err();
+        assert!(error.to_string().starts_with("listen on 192.0.2.1:9477: "), "{error}");
+    }
+
+    #[test]
+    fn ipv4_and_ipv6_wildcards_share_a_port() {
+        let port = bind(&["0.0.0.0:0"]).unwrap().addresses()[0].port();
+        let bound = bind(&[&format!("0.0.0.0:{port}"), &format!("[::]:{port}")]).unwrap();
+        assert_eq!(bound.addresses().len(), 2);
+    }
+
+    #[test]
+    fn an_address_named_twice_is_bound_once() {
+        let port = bind(&["127.0.0.1:0"]).unwrap().addresses()[0].port();
+        let address = format!("127.0.0.1:{port}");
+        assert_eq!(bind(&[&address, &address]).unwrap().addresses().len(), 1);
+    }
+}

@@ -1,0 +1,299 @@
+//! What is answered to which request.
+
+use super::State;
+use super::auth::Authenticator;
+use super::cache::Cache;
+use super::config::{Loaded, Security};
+use super::page;
+use crate::exposition::{Exposition, ExpositionError, Shown, Version};
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use prometheus::TEXT_FORMAT;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// On the answer to a scrape: what it shows, to be noted once the scraper has it.
+#[derive(Clone, Copy)]
+pub(super) struct Given(pub(super) Shown);
+
+/// All that is needed to answer.
+pub(super) struct Routes {
+    router: Router,
+    exposition: Arc<Exposition>,
+    security: Security,
+    authenticator: Authenticator,
+}
+
+struct Metrics {
+    shown: Shown,
+    text: Bytes,
+    gzip: Option<Bytes>,
+}
+
+struct Pages {
+    json: Bytes,
+    html: Bytes,
+}
+
+struct Shared {
+    state: State,
+    metrics: Cache<Version, Metrics>,
+    /// Apart, because most scrapers take gzip and others should not pay for it.
+    gzipped: Cache<Version, Metrics>,
+    pages: Cache<Version, Pages>,
+}
+
+impl Routes {
+    pub(super) fn new(state: State, security: Security) -> Self {
+        let exposition = Arc::clone(&state.exposition);
+        let shared =
+            Arc::new(Shared { state, metrics: Cache::new(), gzipped: Cache::new(), pages: Cache::new() });
+        let with = |shared: &Arc<Shared>| Arc::clone(shared);
+        let (metrics, ready, status, landing) = (with(&shared), with(&shared), with(&shared), shared);
+        let router = Router::new()
+            .route(
+                "/metrics",
+                get(move |request: Request<Body>| {
+                    let shared = Arc::clone(&metrics);
+                    async move { shared.metrics(request.method(), request.headers()).await }
+                }),
+            )
+            .route("/-/healthy", get(|| async { text(StatusCode::OK, "teiten is healthy\n") }))
+            .route("/-/ready", get(move || std::future::ready(ready.ready())))
+            .route(
+                "/api/v1/status",
+                get(move || {
+                    let shared = Arc::clone(&status);
+                    async move { shared.page(|pages| &pages.json, "application/json").await }
+                }),
+            )
+            .route(
+                "/",
+                get(move || {
+                    let shared = Arc::clone(&landing);
+                    async move { shared.page(|pages| &pages.html, "text/html; charset=utf-8").await }
+                }),
+            )
+            .fallback(|| async {
+                text(
+                    StatusCode::NOT_FOUND,
+                    "not found; there are /, /metrics, /-/healthy, /-/ready and /api/v1/status\n",
+                )
+            })
+            .layer(CatchPanicLayer::new());
+        Self { router, exposition, security, authenticator: Authenticator::new() }
+    }
+
+    /// What `--web.config.file` asks for now.
+    pub(super) fn security(&self, now: Instant) -> Arc<Loaded> {
+        self.security.current(now, self.exposition.health())
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let handler = handler_name(request.uri().path());
+        let security = self.security(Instant::now());
+        let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
+        } else if security.rate.as_ref().is_some_and(|rate| !rate.admits(Instant::now())) {
+            text(StatusCode::TOO_MANY_REQUESTS, "too many requests: rate_limit of --web.config.file\n")
+        } else if !security.users.is_empty()
+            && !self.authenticator.admits(&security.users, request.headers().get(AUTHORIZATION)).await
+        {
+            let mut response = text(StatusCode::UNAUTHORIZED, "a user name and password are needed\n");
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"teiten\""));
+            response
+        } else {
+            // The body means nothing to any of the routes and is never read.
+            let request = request.map(|_| Body::empty());
+            match self.router.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        let headers = response.headers_mut();
+        headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+        for (name, value) in &security.headers {
+            headers.insert(name, value.clone());
+        }
+        self.exposition.health().http_request(handler, response.status().as_str());
+        response
+    }
+}
+
+/// The `handler` label: one of a few, whatever the path.
+fn handler_name(path: &str) -> &'static str {
+    match path {
+        "/metrics" => "metrics",
+        "/-/healthy" => "healthy",
+        "/-/ready" => "ready",
+        "/api/v1/status" => "status",
+        "/" => "landing",
+        _ => "none",
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+impl Shared {
+    fn ready(&self) -> Response<Body> {
+        if self.state.exposition.health().is_ready(Instant::now()) {
+            text(StatusCode::OK, "teiten is ready\n")
+        } else {
+            text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: no drain was committed within three intervals\n",
+            )
+        }
+    }
+
+    async fn metrics(&self, method: &Method, headers: &HeaderMap) -> Response<Body> {
+        let gzip = takes_gzip(headers);
+        let cache = if gzip { &self.gzipped } else { &self.metrics };
+        let (to_ask, to_render) = (Arc::clone(&self.state.exposition), Arc::clone(&self.state.exposition));
+        let made = cache.get(move || to_ask.version(), move || render(&to_render, gzip)).await;
+        let metrics = match made {
+            Some(Ok(metrics)) => metrics,
+            Some(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "render /metrics");
+                return text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "cannot render the metrics; the log says why\n",
+                );
+            }
+            None => return text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n"),
+        };
+        let body = metrics.gzip.as_ref().unwrap_or(&metrics.text);
+        let mut response = Response::new(Body::from(body.clone()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, text_format());
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if metrics.gzip.is_some() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        // Who asks for the head only has not seen a single series.
+        if method == Method::GET {
+            response.extensions_mut().insert(Given(metrics.shown));
+        }
+        response
+    }
+
+    async fn page(&self, which: fn(&Pages) -> &Bytes, kind: &'static str) -> Response<Body> {
+        let exposition = Arc::clone(&self.state.exposition);
+        let status = Arc::clone(&self.state.status);
+        let make = move || {
+            let status = status();
+            let mut json = serde_json::to_vec(&status)?;
+            json.push(b'\n');
+            Ok::<_, serde_json::Error>(Pages { json: json.into(), html: page::render(&status).into() })
+        };
+        let pages = match self.pages.get(move || exposition.version(), make).await {
+            Some(Ok(pages)) => pages,
+            Some(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "write the status");
+                return text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "cannot write the status; the log says why\n",
+                );
+            }
+            None => return text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the status\n"),
+        };
+        let mut response = Response::new(Body::from(which(&pages).clone()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                 frame-ancestors 'none'",
+            ),
+        );
+        response
+    }
+}
+
+fn text_format() -> HeaderValue {
+    HeaderValue::from_str(&format!("{TEXT_FORMAT}; charset=utf-8")).expect("a constant without controls")
+}
+
+fn render(exposition: &Exposition, gzip: bool) -> Result<Metrics, ExpositionError> {
+    let render = exposition.render(Instant::now())?;
+    // Level 1: a tenth of the size for a fraction of the time that the rest of the levels take.
+    let gzip = gzip.then(|| {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(render.text.len() / 8), Compression::fast());
+        encoder.write_all(&render.text).and_then(|()| encoder.finish()).ok().map(Bytes::from)
+    });
+    Ok(Metrics { shown: render.shown, gzip: gzip.flatten(), text: render.text.into() })
+}
+
+/// Whether `Accept-Encoding` (RFC 9110, 12.5.3) lets gzip be sent.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let mut any = None;
+    for value in headers.get_all(ACCEPT_ENCODING) {
+        let Ok(value) = value.to_str() else { continue };
+        for coding in value.split(',') {
+            let mut parts = coding.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let quality = parts
+                .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+                .map_or(Ok(1.0), str::parse::<f32>);
+            let is_taken = quality.is_ok_and(|quality| quality > 0.0);
+            if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
+                return is_taken;
+            }
+            if name == "*" {
+                any = Some(is_taken);
+            }
+        }
+    }
+    any.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_only_to_those_who_take_it() {
+        for (value, is_taken) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000, *", false),
+            ("*;q=0", false),
+            ("identity", false),
+            ("gzipped", false),
+            ("gzip;q=x", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_str(value).unwrap())]);
+            assert_eq!(takes_gzip(&headers), is_taken, "{value}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,259 @@
+//! What an unfriendly client cannot do. Everything comes from one address, as the worst case: the
+//! server cannot tell friend from foe by it.
+
+use crate::support::{Serving, large};
+use sensor_user::web::Limits;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The longest that a scrape may take while others misbehave; Prometheus gives up after 10 s.
+const SOON: Duration = Duration::from_secs(2);
+
+fn scrape_soon(serving: &Serving) {
+    let begun = Instant::now();
+    let answer = serving.get("/metrics");
+    let took = begun.elapsed();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body.len().to_string(), answer.headers["content-length"]);
+    assert!(took < SOON, "{took:?}");
+}
+
+/// Whether the server has ended the connection; waits for a while.
+fn is_ended(stream: &mut TcpStream, wait: Duration) -> bool {
+    stream.set_read_timeout(Some(wait)).unwrap();
+    let mut answer = [0; 4096];
+    loop {
+        match stream.read(&mut answer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return false;
+            }
+            Err(_) => return true,
+        }
+    }
+}
+
+#[test]
+fn hundreds_of_half_open_connections_keep_no_scrape_waiting() {
+    let serving = Serving::start(Duration::ZERO);
+    serving.exposition.update(large());
+    let half_open: Vec<_> = (0..600)
+        .map(|index| {
+            let mut stream = serving.connect();
+            if index % 2 == 0 {
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ").unwrap();
+            }
+            stream
+        })
+        .collect();
+    scrape_soon(&serving);
+    assert!(serving.metric("teiten_http_connections ") <= Limits::default().connections as f64);
+    assert!(serving.metric("teiten_http_connections_closed_total{reason=\"evicted\"}") >= 344.0);
+    drop(half_open);
+}
+
+#[test]
+fn clients_that_never_read_keep_no_scrape_and_no_drain_waiting() {
+    let serving = Serving::start(Duration::ZERO);
+    let totals = large();
+    serving.exposition.update(Arc::clone(&totals));
+    let mut stalled: Vec<_> = (0..400)
+        .map(|_| {
+            let mut stream = serving.connect();
+            // Over and over, on one connection.
+            let request = b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n".repeat(20);
+            stream.write_all(&request).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        serving.exposition.update(Arc::clone(&totals));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(500), "an update took {took:?}");
+        scrape_soon(&serving);
+    }
+    // They are still there, and go on asking; those that had to leave have noticed.
+    for stream in &mut stalled {
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n");
+    }
+    scrape_soon(&serving);
+}
+
+#[test]
+fn a_storm_of_connections_drowns_no_scrape() {
+    let serving = Arc::new(Serving::start(Duration::ZERO));
+    serving.exposition.update(large());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let storm = {
+        let (serving, is_over) = (Arc::clone(&serving), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            let mut open = std::collections::VecDeque::new();
+            let mut count = 0_u32;
+            while !is_over.load(Ordering::Relaxed) {
+                if let Ok(mut stream) = TcpStream::connect(serving.address()) {
+                    let _ = stream.write_all(b"GET / HTTP/1.1\r\n");
+                    open.push_back(stream);
+                    count += 1;
+                }
+                if open.len() > 300 {
+                    open.pop_front();
+                }
+            }
+            count
+        })
+    };
+    for _ in 0..10 {
+        scrape_soon(&serving);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(storm.join().unwrap() > 100);
+}
+
+#[test]
+fn a_megabyte_of_headers_is_refused() {
+    let serving = Serving::start(Duration::ZERO);
+    for head in [
+        format!("GET / HTTP/1.1\r\nhost: s\r\nx: {}\r\n\r\n", "a".repeat(1_000_000)),
+        format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(150_000)),
+        format!("GET /{} HTTP/1.1\r\nhost: s\r\n\r\n", "a".repeat(1_000_000)),
+    ] {
+        let mut stream = serving.connect();
+        // The server may end the connection before it has read it all.
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 431 ") || answer.starts_with("HTTP/1.1 414 "),
+            "{answer}"
+        );
+        scrape_soon(&serving);
+    }
+}
+
+#[test]
+fn what_is_no_http_gets_400_or_nothing() {
+    let serving = Serving::start(Duration::ZERO);
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: s\r\n\r\n",
+        b"GET / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\ntransfer-encoding: nonsense\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"\r\n\r\n\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nhost: s\r\n\r\n",
+        b"GET http://example.org/ HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n",
+    ] {
+        let mut stream = serving.connect();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let is_refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+        // A whole URL in the request line is HTTP after all.
+        let is_answered = garbage.starts_with(b"GET http") && answer.starts_with("HTTP/1.1 200");
+        assert!(is_refused || is_answered, "{garbage:?}: {answer}");
+    }
+    let malformed = serving.ask("GET / HTTP/1.1\r\nno colon\r\n\r\n");
+    assert_eq!(malformed.status, 400);
+    scrape_soon(&serving);
+}
+
+#[test]
+fn octets_at_random_do_no_harm() {
+    let serving = Serving::start(Duration::ZERO);
+    // xorshift64, so that a failure can be repeated.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..200 {
+        let mut octets: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
+        if random() % 2 == 0 {
+            octets.splice(0..0, *b"GET /metrics HTTP/1.1\r\n");
+            octets.extend(b"\r\n\r\n");
+        }
+        let mut stream = serving.connect();
+        let _ = stream.write_all(&octets);
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    scrape_soon(&serving);
+    serving.until("all are gone", |serving| serving.metric("teiten_http_connections ") == 0.0);
+}
+
+#[test]
+fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
+    let limits = Limits {
+        head: Duration::from_millis(400),
+        idle: Duration::from_millis(800),
+        stall: Duration::from_millis(600),
+        request: Duration::from_millis(1_500),
+        ..Limits::default()
+    };
+    let serving = Serving::limited(limits);
+    serving.exposition.update(large());
+    let timeouts = || serving.metric("teiten_http_connections_closed_total{reason=\"timeout\"}");
+
+    // Slowloris: an octet every 50 ms.
+    let mut slow = serving.connect();
+    let begun = Instant::now();
+    for octet in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'a')) {
+        if slow.write_all(&[*octet]).is_err() || is_ended(&mut slow, Duration::from_millis(50)) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "still served");
+    }
+    assert!(begun.elapsed() >= limits.head);
+    assert_eq!(timeouts(), 1.0);
+
+    // Reads nothing at all.
+    let mut deaf = serving.connect();
+    deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
+    serving.until("the one that does not read is ended", |_| timeouts() == 2.0);
+
+    // Reads a little now and then, so that there is always some progress.
+    let mut trickle = serving.connect();
+    trickle.write_all(b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
+    let begun = Instant::now();
+    let mut little = vec![0; 16 * 1024];
+    while timeouts() < 3.0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "still served");
+        let _ = trickle.read(&mut little);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(begun.elapsed() >= limits.stall);
+
+    // Asks once and then stays silent.
+    let mut idle = serving.connect();
+    idle.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
+    assert!(!is_ended(&mut idle, Duration::from_millis(500)), "it may come back");
+    assert!(is_ended(&mut idle, Duration::from_secs(2)));
+}
+
+#[test]
+fn a_body_is_not_waited_for() {
+    let serving = Serving::start(Duration::ZERO);
+    let mut stream = serving.connect();
+    stream
+        .write_all(b"GET /-/healthy HTTP/1.1\r\nhost: s\r\ncontent-length: 1000000000\r\n\r\nsome")
+        .unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    scrape_soon(&serving);
+}

@@ -1,0 +1,240 @@
+//! What every dashboard must satisfy: by itself, and on the model history in a real Prometheus.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::history::prometheus::{Server, rules};
+
+/// The metrics that a sensor exposes, and those that Prometheus adds for each target.
+const EXPOSED: &[&str] = &[
+    "teiten_packets_total",
+    "teiten_bytes_total",
+    "teiten_accesses_total",
+    "teiten_sources_total",
+    "teiten_country_accesses_total",
+    "teiten_country_sources_total",
+    "teiten_port_country_accesses_total",
+    "teiten_port_country_sources_total",
+    "teiten_port_hour_accesses_total",
+    "teiten_group_accesses_total",
+    "teiten_group_sources_total",
+    "teiten_service_accesses_total",
+    "teiten_service_sources_total",
+    "teiten_hosts_total",
+    "teiten_backscatter_packets_total",
+    "teiten_tool_accesses_total",
+    "teiten_source_table_overflow_packets_total",
+    "teiten_port_info",
+    "teiten_sensor_info",
+    "teiten_build_info",
+    "teiten_monitored_addresses",
+    "teiten_observation_seconds_total",
+    "teiten_drain_duration_seconds_bucket",
+    "teiten_drain_duration_seconds_sum",
+    "teiten_drain_duration_seconds_count",
+    "teiten_last_drain_timestamp_seconds",
+    "teiten_geoip_build_timestamp_seconds",
+    "teiten_up",
+    "up",
+    "scrape_duration_seconds",
+];
+
+/// A time range as Grafana has it: epoch milliseconds, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// The first millisecond.
+    pub from: i64,
+    /// The last millisecond.
+    pub to: i64,
+    /// Seconds by which the dashboard's zone is ahead of UTC.
+    pub utc_offset: i64,
+}
+
+impl Range {
+    /// As Grafana's Prometheus data source aligns a range query: to multiples of the step in
+    /// the dashboard's zone.
+    fn align(&self, millis: i64, step: i64) -> i64 {
+        let step = step * 1000;
+        let offset = self.utc_offset * 1000;
+        ((millis + offset).div_euclid(step) * step - offset) / 1000
+    }
+}
+
+/// One query of one panel.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// `uid/panel title/refId`.
+    pub name: String,
+    /// The panel's type.
+    pub kind: String,
+    /// The expression as written in the dashboard.
+    pub expr: String,
+    /// Whether it is evaluated once, at the end of the range.
+    pub instant: bool,
+    /// Least seconds between points.
+    pub step: i64,
+}
+
+impl Query {
+    /// The expression with variables filled in as Grafana fills them in.
+    pub fn interpolate(&self, range: Range, variables: &[(&str, &str)]) -> String {
+        let mut expr = self.expr.clone();
+        let builtin = [
+            ("${__from:date:seconds}", (range.from.div_euclid(1000)).to_string()),
+            ("${__to:date:seconds}", (range.to.div_euclid(1000)).to_string()),
+            ("${__range_s}", (((range.to - range.from) as f64 / 1000.0).round() as i64).to_string()),
+            ("$__rate_interval", "20m".to_owned()),
+        ];
+        for (name, value) in builtin {
+            expr = expr.replace(name, &value);
+        }
+        for (name, value) in variables {
+            expr = expr.replace(&format!("${name}"), value);
+        }
+        expr
+    }
+
+    /// Runs the query as Grafana would: the result, and how long Prometheus took.
+    ///
+    /// # Errors
+    /// When Prometheus refuses the query.
+    pub fn run(&self, server: &Server, range: Range, variables: &[(&str, &str)]) -> anyhow::Result<(Vec<Value>, Duration)> {
+        let expr = self.interpolate(range, variables);
+        let start = Instant::now();
+        let result = if self.instant {
+            server.instant(&expr, range.to as f64 / 1000.0)
+        } else {
+            server.range(&expr, range.align(range.from, self.step), range.align(range.to, self.step), self.step)
+        };
+        Ok((result.with_context(|| self.name.clone())?, start.elapsed()))
+    }
+}
+
+/// The committed dashboards, by file name.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn committed() -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut dashboards = BTreeMap::new();
+    for entry in std::fs::read_dir(super::directory().join("dashboards"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "json") {
+            let name = path.file_name().context("a file name")?.to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path)?;
+            dashboards.insert(name, serde_json::from_str(&text).context(path.display().to_string())?);
+        }
+    }
+    Ok(dashboards)
+}
+
+/// Every query of a dashboard.
+pub fn queries(dashboard: &Value) -> Vec<Query> {
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().into_iter().flatten() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            queries.push(Query {
+                name: format!(
+                    "{}/{}/{}",
+                    dashboard["uid"].as_str().unwrap_or_default(),
+                    panel["title"].as_str().unwrap_or_default(),
+                    target["refId"].as_str().unwrap_or_default()
+                ),
+                kind: panel["type"].as_str().unwrap_or_default().to_owned(),
+                expr: target["expr"].as_str().unwrap_or_default().to_owned(),
+                instant: target["instant"] == true,
+                step: if target["interval"] == "1d" { 86_400 } else { 600 },
+            });
+        }
+    }
+    queries
+}
+
+/// What is wrong with the committed dashboards by themselves; empty when nothing is.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn lint() -> anyhow::Result<Vec<String>> {
+    let mut known: BTreeSet<String> = EXPOSED.iter().map(|m| (*m).to_owned()).collect();
+    for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
+        known.extend(rules(&entry?.path())?.into_iter().map(|r| r.record));
+    }
+    let mut findings = Vec::new();
+    let mut uids = BTreeSet::new();
+    for (file, dashboard) in committed()? {
+        let mut find = |what: String| findings.push(format!("{file}: {what}"));
+        if !uids.insert(dashboard["uid"].to_string()) {
+            find("its uid is another dashboard's".to_owned());
+        }
+        if !dashboard["schemaVersion"].as_i64().is_some_and(|v| (39..=42).contains(&v)) {
+            find("schemaVersion is not 39 to 42".to_owned());
+        }
+        if !dashboard["timezone"].as_str().is_some_and(|t| t.contains('/')) {
+            find("the time zone is not pinned".to_owned());
+        }
+        let variables: Vec<&str> =
+            dashboard["templating"]["list"].as_array().into_iter().flatten().filter_map(|v| v["name"].as_str()).collect();
+        let mut ids = BTreeSet::new();
+        for panel in dashboard["panels"].as_array().into_iter().flatten() {
+            let title = panel["title"].as_str().unwrap_or_default();
+            if title.is_empty() {
+                find(format!("panel {} has no title", panel["id"]));
+            }
+            if !ids.insert(panel["id"].to_string()) {
+                find(format!("panel {} is there twice", panel["id"]));
+            }
+            if panel["type"] == "row" {
+                continue;
+            }
+            if panel["description"].as_str().is_none_or(str::is_empty) {
+                find(format!("{title}: no description"));
+            }
+            if panel["type"] == "text" {
+                continue;
+            }
+            if panel["fieldConfig"]["defaults"]["unit"].as_str().is_none_or(str::is_empty) {
+                find(format!("{title}: no unit"));
+            }
+            if panel["targets"].as_array().is_none_or(Vec::is_empty) {
+                find(format!("{title}: no query"));
+            }
+        }
+        for query in queries(&dashboard) {
+            for name in metrics(&query.expr) {
+                if !known.contains(name) {
+                    find(format!("{}: nobody exposes or records {name}", query.name));
+                }
+            }
+            for name in used_variables(&query.expr) {
+                if !variables.contains(&name) {
+                    find(format!("{}: there is no variable {name}", query.name));
+                }
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Names in front of `{`, which every selector of the dashboards has, or of `[`.
+fn metrics(expr: &str) -> Vec<&str> {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    expr.match_indices(['{', '['])
+        .filter_map(|(at, _)| {
+            let head = &expr[..at];
+            let start = head.rfind(|c| !name(c)).map_or(0, |i| i + 1);
+            Some(&head[start..]).filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()))
+        })
+        .collect()
+}
+
+fn used_variables(expr: &str) -> Vec<&str> {
+    expr.match_indices('$')
+        .filter_map(|(at, _)| {
+            let tail = &expr[at + 1..];
+            let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
+            Some(&tail[..end]).filter(|n| n.starts_with(|c: char| c.is_ascii_lowercase()))
+        })
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! Generates what `grafana/` holds: the dashboards in two languages and the recording rules.
+
+pub mod lint;
+mod monthly;
+mod panels;
+mod port;
+pub mod ports;
+mod queries;
+mod region;
+mod regions;
+mod rules;
+mod sensors;
+mod zones;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use panels::{Language, label_variable};
+use serde_json::{Value, json};
+
+/// The observation day of the dashboards; rules follow each sensor's own zone.
+const TIMEZONE: &str = "Asia/Tokyo";
+
+/// The repository's `grafana/` directory.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana")
+}
+
+/// Writes every generated file below `grafana/`, or with `check` says which of them differ.
+///
+/// # Errors
+/// When a file cannot be read or written, and with `check` when one is not current.
+pub fn generate(check: bool) -> anyhow::Result<()> {
+    let mut stale = Vec::new();
+    for (name, text) in files()? {
+        let path = directory().join(&name);
+        let current = std::fs::read_to_string(&path).ok();
+        if current.as_deref() == Some(text.as_str()) {
+            continue;
+        }
+        if check {
+            stale.push(name);
+            continue;
+        }
+        std::fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    anyhow::ensure!(
+        stale.is_empty(),
+        "not current: {}; run `cargo xtask dashboards` and commit the result",
+        stale.join(", ")
+    );
+    Ok(())
+}
+
+fn files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files: Vec<(String, String)> =
+        rules::files()?.into_iter().map(|(name, text)| (format!("prometheus/{name}"), text)).collect();
+    for l in Language::ALL {
+        for (name, dashboard) in dashboards(l) {
+            let text = serde_json::to_string_pretty(&dashboard)? + "\n";
+            files.push((format!("dashboards/teiten-{name}.{}.json", l.code()), text));
+        }
+    }
+    Ok(files)
+}
+
+fn dashboards(l: Language) -> [(&'static str, Value); 4] {
+    let month = ("now-1M/M", "now-1M/M");
+    [
+        (
+            "monthly",
+            dashboard(
+                l,
+                "monthly",
+                l.t("Teiten: monthly report", "Teiten：月次報告"),
+                l.t(
+                    "Every figure of the monthly report. Choose one calendar month as the time range.",
+                    "月次報告の全ての図。期間には1か月を選ぶ。",
+                ),
+                month,
+                monthly::variables(l),
+                monthly::panels(l),
+            ),
+        ),
+        (
+            "port",
+            dashboard(
+                l,
+                "port",
+                l.t("Teiten: port", "Teiten：ポート"),
+                l.t(
+                    "One port or port group: where its accesses come from and where they arrive.",
+                    "1つのポートまたはポートグループの発信元と観測点。",
+                ),
+                ("now-28d/d", "now"),
+                port::variables(l),
+                port::panels(l),
+            ),
+        ),
+        (
+            "region",
+            dashboard(
+                l,
+                "region",
+                l.t("Teiten: region", "Teiten：地域"),
+                l.t("One region of sources: its ports and its days.", "1つの発信元地域の宛先と推移。"),
+                ("now-28d/d", "now"),
+                region::variables(l),
+                region::panels(l),
+            ),
+        ),
+        (
+            "sensors",
+            dashboard(
+                l,
+                "sensors",
+                l.t("Teiten: sensors", "Teiten：観測点"),
+                l.t(
+                    "Health and coverage of each sensor: what could be mistaken for a trend.",
+                    "各観測点の稼働状況と観測範囲。",
+                ),
+                ("now-7d/d", "now"),
+                Vec::new(),
+                sensors::panels(l),
+            ),
+        ),
+    ]
+}
+
+fn dashboard(
+    l: Language,
+    name: &str,
+    title: &str,
+    description: &str,
+    (from, to): (&str, &str),
+    variables: Vec<Value>,
+    panels: Vec<Value>,
+) -> Value {
+    let mut list = vec![
+        json!({
+            "type": "datasource", "name": "datasource", "label": l.t("Data source", "データソース"), "query": "prometheus",
+            "current": {}, "hide": 0, "includeAll": false, "multi": false, "options": [], "refresh": 1, "regex": "", "skipUrlSync": false,
+        }),
+        label_variable("sensor", l.t("Sensor", "観測点"), "teiten_sensor_info, sensor", true, ""),
+    ];
+    list.extend(variables);
+    let links: Vec<Value> = [("monthly", l.t("Month", "月次報告")), ("port", l.t("Port", "ポート")), ("region", l.t("Region", "地域")), ("sensors", l.t("Sensors", "観測点"))]
+        .iter()
+        .filter(|(other, _)| *other != name)
+        .map(|(other, title)| {
+            json!({
+                "type": "link", "title": title, "url": format!("/d/teiten-{other}-{}", l.code()), "icon": "dashboard", "tooltip": "",
+                "tags": [], "asDropdown": false, "includeVars": true, "keepTime": *other != "sensors", "targetBlank": false,
+            })
+        })
+        .collect();
+    json!({
+        "uid": format!("teiten-{name}-{}", l.code()),
+        "title": title,
+        "description": description,
+        "tags": ["teiten", l.code()],
+        "timezone": TIMEZONE,
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": true,
+        "graphTooltip": 1,
+        "fiscalYearStartMonth": 0,
+        "liveNow": false,
+        "weekStart": "",
+        "refresh": "",
+        "time": { "from": from, "to": to },
+        "timepicker": {},
+        "templating": { "list": list },
+        "annotations": { "list": [] },
+        "links": links,
+        "panels": panels,
+    })
+}

@@ -1,0 +1,523 @@
+//! The monthly report: every figure of the reports, in their order.
+
+use serde_json::{Value, json};
+
+use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
+use super::queries::{
+    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
+    PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named, top,
+    top_countries, top_ports,
+};
+
+/// Ports and regions that are drawn by name; the others are one series.
+const PORTS: usize = 10;
+const COUNTRIES: usize = 8;
+
+pub(super) fn variables(l: Language) -> Vec<Value> {
+    vec![
+        label_variable(
+            "transport",
+            l.t("Featured transport", "注目ポートの種別"),
+            r#"teiten_accesses_total{sensor=~"$sensor"}, transport"#,
+            false,
+            "udp",
+        ),
+        label_variable(
+            "port",
+            l.t("Featured port", "注目ポート"),
+            r#"teiten_port_country_accesses_total{sensor=~"$sensor",transport="$transport"}, port"#,
+            false,
+            "5060",
+        ),
+        label_variable(
+            "group",
+            l.t("Port group", "ポートグループ"),
+            r#"teiten_group_accesses_total{sensor=~"$sensor"}, group"#,
+            false,
+            "messenger",
+        ),
+    ]
+}
+
+pub(super) fn panels(l: Language) -> Vec<Value> {
+    let other = l.t("other", "その他");
+    let mut layout = Layout::new();
+    overview(l, &mut layout);
+    this_month(l, other, &mut layout);
+    six_months(l, other, &mut layout);
+    hours_and_regions(l, other, &mut layout);
+    explanations(l, &mut layout);
+    layout.panels()
+}
+
+fn overview(l: Language, layout: &mut Layout) {
+    layout.row(
+        l.t("1. What every connected computer is exposed to", "1. 一般のインターネット利用者の皆さんへ"),
+    );
+    let accesses = ACCESSES.total("", "");
+    let sources = SOURCES.total("", "");
+    layout.add(
+        5,
+        4,
+        Panel::stat(
+            l.t("Accesses", "アクセス総数"),
+            l.t(
+                "Unsolicited accesses on the finished days of the range, all chosen sensors.",
+                "期間内の終了した日の、期待しない（一方的な）アクセスの総数（選択した全観測点）。",
+            ),
+            &accesses,
+        ),
+    );
+    layout.add(5, 4, Panel::stat(
+        l.t("Cumulative sources", "延べ発信元数"),
+        l.t("Sources of all sensors added up; the same source counts once for a day, sensor and port.", "各観測点にアクセスしてきた発信元の単純な合計。同一発信元から同一の観測日・観測点・ポートへの複数のアクセスは1とする。"),
+        &sources,
+    ));
+    layout.add(
+        5,
+        4,
+        Panel::stat(
+            l.t("Accesses per sensor and day", "1観測点・1日あたりのアクセス数"),
+            l.t(
+                "Accesses divided by the days that the sensors observed, rounded half up.",
+                "アクセス総数を各観測点の観測日数の合計で割り、四捨五入した値。",
+            ),
+            &queries::per_sensor_day(ACCESSES),
+        ),
+    );
+    layout.add(
+        5,
+        4,
+        Panel::stat(
+            l.t("Sources per sensor and day", "1観測点・1日あたりの発信元数"),
+            l.t(
+                "Cumulative sources divided by the days that the sensors observed, rounded half up.",
+                "延べ発信元数を各観測点の観測日数の合計で割り、四捨五入した値。",
+            ),
+            &queries::per_sensor_day(SOURCES),
+        ),
+    );
+    layout.add(
+        4,
+        4,
+        Panel::stat(
+            l.t("Accesses per source", "発信元1か所あたりのアクセス数"),
+            l.t("Accesses divided by cumulative sources.", "アクセス総数を延べ発信元数で割った値。"),
+            &format!("{accesses} / {sources}"),
+        )
+        .unit("locale", 1),
+    );
+
+    let (accesses_name, sources_name) = (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"));
+    layout.add(
+        12,
+        9,
+        Panel::bars(
+            l.t(
+                "Accesses and sources per sensor and day, six months",
+                "1観測点・1日あたりの平均アクセス数と発信元数（6か月）",
+            ),
+            l.t(
+                "The month of the range and the five before it; figure 1 of 2005-11, 1-1 of 2010-07.",
+                "表示中の月とその前の5か月。2005年11月の図1、2010年7月の図1-1に相当する。",
+            ),
+            &format!(
+                "sort({} or {})",
+                queries::per_sensor_day_six_months(ACCESSES, accesses_name),
+                queries::per_sensor_day_six_months(SOURCES, sources_name)
+            ),
+            ("month", "name"),
+            "none",
+        )
+        .transform("sortBy", json!({ "sort": [{ "field": "month\\name", "desc": false }] })),
+    );
+    let top = top_ports(PORT_ACCESSES, 15);
+    let period = |expression: &str, name: &str| {
+        format!(r#"label_replace({expression} and on ({PORT}) {top}, "period", "{name}", "", "")"#)
+    };
+    layout.add(
+        12,
+        9,
+        Panel::bars(
+            l.t(
+                "Accesses by port, this month against last month",
+                "宛先（ポート種類）別アクセス数の比較（今月と先月）",
+            ),
+            l.t(
+                "The busiest ports of the range, beside the month before it; figure 1-2 of 2010-07.",
+                "期間内の上位ポートと、その前月の値。2010年7月の図1-2に相当する。",
+            ),
+            &named(&format!(
+                "sort_desc({} or {})",
+                period(&PORT_ACCESSES.total(PORT, ""), l.t("this month", "今月")),
+                period(&PORT_ACCESSES.last_month(PORT), l.t("last month", "先月"))
+            )),
+            ("name", "period"),
+            "none",
+        )
+        .options(json!({ "xTickLabelRotation": -45 })),
+    );
+
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("$port/$transport by region", "$port/$transport 発信元地域別アクセス数の変化"),
+            l.t(
+                "One port by region of the source; figure 1-3 of 2010-07.",
+                "1つのポートへのアクセスの発信元地域別の変化。2010年7月の図1-3に相当する。",
+            ),
+            &by_country_daily(
+                PORT_COUNTRY_ACCESSES,
+                r#"transport="$transport",port="$port""#,
+                l.t("other", "その他"),
+            ),
+            "{{name}}",
+        )
+        .overrides(regions(l)),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("Port group $group by region", "ポートグループ $group の発信元地域別アクセス数の変化"),
+            l.t(
+                "One port group by region of the source; figure 2.4.1 of 2005-11.",
+                "1つのポートグループへのアクセスの発信元地域別の変化。2005年11月の図2.4.1に相当する。",
+            ),
+            &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
+            "{{name}}",
+        )
+        .overrides(regions(l)),
+    );
+}
+
+/// Names of regions instead of their codes.
+pub(super) fn regions(l: Language) -> Vec<Value> {
+    super::regions::NAMES
+        .iter()
+        .map(|(code, en, ja)| by_name(code, &[("displayName", json!(l.t(en, ja)))]))
+        .collect()
+}
+
+/// The busiest regions of a counter, day by day, the others as one.
+pub(super) fn by_country_daily(counter: Counter, matchers: &str, other: &str) -> String {
+    let rank = format!("topk({COUNTRIES}, {})", counter.total("country", matchers));
+    top(&counter.daily("country", matchers), &rank, "country", "", &country, other)
+}
+
+/// The busiest ports of a counter, day by day, the others as one.
+pub(super) fn by_port_daily(counter: Counter, matchers: &str, other: &str) -> String {
+    let comma = if matchers.is_empty() { "" } else { "," };
+    let rank =
+        format!("topk({PORTS}, {})", counter.total(PORT, &format!(r#"port!="other"{comma}{matchers}"#)));
+    top(&counter.daily(PORT, matchers), &rank, PORT, "", &|e| named(e), other)
+}
+
+fn this_month(l: Language, other: &str, layout: &mut Layout) {
+    layout.row(l.t("2. The month", "2. 一方的なアクセス状況"));
+    let drill = l.t("Show this port", "このポートを見る");
+    let port_uid = format!("teiten-port-{}", l.code());
+    let port_link = "var-transport=${__field.labels.transport}&var-port=${__field.labels.port}";
+    let region_uid = format!("teiten-region-{}", l.code());
+    let region_link = "var-country=${__field.labels.country}";
+    for (counter, title, figure) in [
+        (
+            PORT_ACCESSES,
+            l.t("Accesses by port, daily", "1日あたりの宛先（ポート種類）別アクセス数の遷移"),
+            l.t(
+                "All chosen sensors; figures 2.1.1 of 2005-11 and 2-1 of 2010-07.",
+                "選択した全観測点。2005年11月の図2.1.1、2010年7月の図2-1に相当する。",
+            ),
+        ),
+        (
+            PORT_SOURCES,
+            l.t("Sources by port, daily", "1日あたりの宛先（ポート種類）別発信元数の遷移"),
+            l.t(
+                "All chosen sensors; figures 2.1.2 of 2005-11 and 2-2 of 2010-07.",
+                "選択した全観測点。2005年11月の図2.1.2、2010年7月の図2-2に相当する。",
+            ),
+        ),
+    ] {
+        layout.add(
+            24,
+            10,
+            Panel::daily_bars(title, figure, &by_port_daily(counter, "", other), "{{name}}")
+                .link(drill, &port_uid, port_link),
+        );
+    }
+    for (counter, title, figure) in [
+        (PORT_ACCESSES, l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"), l.t("Whole percents, rounded half up, so they need not add up to 100; figures 2.2.1 and 4.2.1 of 2005-11, 2-3 of 2010-07.", "小数点第一位を四捨五入しているため、合計が100%にならない場合がある。2005年11月の図2.2.1と4.2.1、2010年7月の図2-3に相当する。")),
+        (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
+    ] {
+        let expression = top(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
+        layout.add(12, 10, Panel::pie(title, figure, &expression).link(drill, &port_uid, port_link));
+    }
+    let drill = l.t("Show this region", "この地域を見る");
+    for (counter, daily, daily_figure, share, share_figure) in [
+        (
+            COUNTRY_ACCESSES,
+            l.t("Accesses by region, daily", "1日あたりの発信元地域別アクセス数の遷移"),
+            l.t(
+                "All chosen sensors; figures 2.3.1 of 2005-11 and 2-5 of 2010-07.",
+                "選択した全観測点。2005年11月の図2.3.1、2010年7月の図2-5に相当する。",
+            ),
+            l.t("Share of accesses by region", "発信元地域別アクセス数の比率"),
+            l.t(
+                "Whole percents, rounded half up; figures 4.2.2 of 2005-11 and 2-6 of 2010-07.",
+                "小数点第一位を四捨五入している。2005年11月の図4.2.2、2010年7月の図2-6に相当する。",
+            ),
+        ),
+        (
+            COUNTRY_SOURCES,
+            l.t("Sources by region, daily", "1日あたりの発信元地域別発信元数の遷移"),
+            l.t(
+                "All chosen sensors; figures 2.3.2 of 2005-11 and 2-7 of 2010-07.",
+                "選択した全観測点。2005年11月の図2.3.2、2010年7月の図2-7に相当する。",
+            ),
+            l.t("Share of sources by region", "発信元地域別発信元数の比率"),
+            l.t(
+                "Whole percents, rounded half up; figure 2-8 of 2010-07.",
+                "小数点第一位を四捨五入している。2010年7月の図2-8に相当する。",
+            ),
+        ),
+    ] {
+        layout.add(
+            16,
+            10,
+            Panel::daily_bars(daily, daily_figure, &by_country_daily(counter, "", other), "{{name}}")
+                .overrides(regions(l))
+                .link(drill, &region_uid, region_link),
+        );
+        let expression = top(
+            &counter.total("country", ""),
+            &top_countries(counter, COUNTRIES),
+            "country",
+            "",
+            &country,
+            other,
+        );
+        layout.add(
+            8,
+            10,
+            Panel::pie(share, share_figure, &expression).overrides(regions(l)).link(
+                drill,
+                &region_uid,
+                region_link,
+            ),
+        );
+    }
+    layout.add(12, 9, Panel::daily_bars(
+        l.t("Excluded services, daily", "観測から除外したサービスへのアクセス数"),
+        l.t("Accesses to services that a sensor really offers, such as 22/tcp for maintenance; they are in no other figure. Figure 2.5.1 of 2005-11.", "観測点で実際に動作しているサービス（メンテナンス用の22/tcpなど）へのアクセス。他の図には含まれない。2005年11月の図2.5.1に相当する。"),
+        &named(&SERVICE_ACCESSES.daily("sensor, transport, port", "")),
+        "{{sensor}} {{name}}",
+    ));
+    layout.add(12, 9, Panel::text(
+        l.t("What the packets say", "パケットの内容"),
+        l.t("Texts of packets; section 2.4 of 2005-11.", "パケットに含まれる文字列。2005年11月の2.4節に相当する。"),
+        l.t(
+            "Metrics carry no packet contents. The texts that the report quotes for 102x/103x udp come from a capture on a sensor:\n\n```\ntcpdump -n -A -c 20 'udp and dst portrange 1026-1039'\n```\n\nMask host names and URLs before you publish them. The messages of 2005 claimed a broken registry and named a site to \"repair\" it (Windows Messenger service, MS03-043).",
+            "メトリクスにはパケットの内容は含まれない。報告書が引用する102x/103x udpの本文は、観測点でのキャプチャから得る。\n\n```\ntcpdump -n -A -c 20 'udp and dst portrange 1026-1039'\n```\n\n公開する前にホスト名とURLを伏せ字にすること。2005年のメッセージは「レジストリが壊れている」と称し、「修復」のためのサイトへ誘導していた（Windows Messengerサービス、MS03-043）。",
+        ),
+    ));
+}
+
+fn six_months(l: Language, other: &str, layout: &mut Layout) {
+    layout.row(l.t("3. Six months", "3. 統計情報（6か月）"));
+    let sorted = json!({ "sort": [{ "field": "month\\name", "desc": false }] });
+    for (counter, title, figure) in [
+        (
+            PORT_ACCESSES,
+            l.t("Share of accesses by port, six months", "宛先（ポート種類）別アクセス数の比率（6か月）"),
+            l.t(
+                "Figures 3.1.1 of 2005-11 and 3-1 of 2010-07.",
+                "2005年11月の図3.1.1、2010年7月の図3-1に相当する。",
+            ),
+        ),
+        (
+            PORT_SOURCES,
+            l.t("Share of sources by port, six months", "宛先（ポート種類）別発信元数の比率（6か月）"),
+            l.t(
+                "Figures 3.1.2 of 2005-11 and 3-2 of 2010-07.",
+                "2005年11月の図3.1.2、2010年7月の図3-2に相当する。",
+            ),
+        ),
+    ] {
+        let months = counter.six_months(PORT);
+<<<<<<< HEAD
+        let rank = format!(
+            "topk({PORTS}, sum by ({PORT}) ({months}) unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
+        );
+=======
+        let rank = format!("topk({PORTS}, {} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))", counter.six_months_sum(PORT));
+>>>>>>> grafana
+        let expression = top(&months, &rank, PORT, "month", &|e| named(e), other);
+        layout.add(
+            12,
+            10,
+            Panel::bars(title, figure, &format!("sort_desc({expression})"), ("month", "name"), "percent")
+                .transform("sortBy", sorted.clone()),
+        );
+    }
+    for (counter, title, figure) in [
+        (
+            COUNTRY_ACCESSES,
+            l.t("Share of accesses by region, six months", "発信元地域別アクセス数の比率（6か月）"),
+            l.t(
+                "Figures 3.2.1 of 2005-11 and 3-3 of 2010-07.",
+                "2005年11月の図3.2.1、2010年7月の図3-3に相当する。",
+            ),
+        ),
+        (
+            COUNTRY_SOURCES,
+            l.t("Share of sources by region, six months", "発信元地域別発信元数の比率（6か月）"),
+            l.t(
+                "Figures 3.2.2 of 2005-11 and 3-4 of 2010-07.",
+                "2005年11月の図3.2.2、2010年7月の図3-4に相当する。",
+            ),
+        ),
+    ] {
+        let months = counter.six_months("country");
+        let rank = format!("topk({COUNTRIES}, {})", counter.six_months_sum("country"));
+        let expression = top(&months, &rank, "country", "month", &country, other);
+        layout.add(
+            12,
+            10,
+            Panel::bars(title, figure, &format!("sort_desc({expression})"), ("month", "name"), "percent")
+                .transform("sortBy", sorted.clone())
+                .overrides(regions(l)),
+        );
+    }
+}
+
+fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
+    layout.row(l.t("4. Hour of day, and regions by port", "4. その他の統計情報"));
+    let sorted = json!({ "sort": [{ "field": "hour\\name", "desc": false }] });
+<<<<<<< HEAD
+    let ranked = |amount: &str, sum: &str| {
+        let rank = format!(
+            "topk({PORTS}, sum by ({PORT}) ({sum}) unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
+        );
+=======
+    // Ports are ranked by their own counter, which has far fewer series than ports by hour.
+    let ranked = |amount: &str, ports: &str| {
+        let rank = format!("topk({PORTS}, {ports} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))");
+>>>>>>> grafana
+        format!("sort_desc({})", top(amount, &rank, PORT, "hour", &|e| named(e), other))
+    };
+    let six = PORT_HOUR_ACCESSES.six_months_sum("transport, port, hour");
+    let month = PORT_HOUR_ACCESSES.total("transport, port, hour", "");
+<<<<<<< HEAD
+    for (amount, title, figure) in [
+        (
+            six,
+            l.t("Accesses by hour of day, six months", "時間帯別アクセス数（6か月）"),
+            l.t(
+                "Local hours of the sensors; figure 4.1.1 of 2005-11.",
+                "観測点の現地時刻による。2005年11月の図4.1.1に相当する。",
+            ),
+        ),
+        (
+            month,
+            l.t("Accesses by hour of day, this month", "時間帯別アクセス数（今月）"),
+            l.t(
+                "Local hours of the sensors; figure 4.1.2 of 2005-11.",
+                "観測点の現地時刻による。2005年11月の図4.1.2に相当する。",
+            ),
+        ),
+    ] {
+        layout.add(
+            12,
+            10,
+            Panel::bars(title, figure, &ranked(&amount, &amount), ("hour", "name"), "normal")
+                .transform("sortBy", sorted.clone()),
+        );
+=======
+    for (amount, ports, title, figure) in [
+        (six, PORT_ACCESSES.six_months_sum(PORT), l.t("Accesses by hour of day, six months", "時間帯別アクセス数（6か月）"), l.t("Local hours of the sensors; figure 4.1.1 of 2005-11.", "観測点の現地時刻による。2005年11月の図4.1.1に相当する。")),
+        (month, PORT_ACCESSES.total(PORT, ""), l.t("Accesses by hour of day, this month", "時間帯別アクセス数（今月）"), l.t("Local hours of the sensors; figure 4.1.2 of 2005-11.", "観測点の現地時刻による。2005年11月の図4.1.2に相当する。")),
+    ] {
+        layout.add(12, 10, Panel::bars(title, figure, &ranked(&amount, &ports), ("hour", "name"), "normal").transform("sortBy", sorted.clone()));
+>>>>>>> grafana
+    }
+    let countries = top_countries(COUNTRY_ACCESSES, COUNTRIES);
+    let ports = format!("topk({PORTS}, {})", PORT_COUNTRY_ACCESSES.total(PORT, ""));
+    let detail = format!(
+        "(sum by (country, {PORT}) ({}) and on (country) {countries} and on ({PORT}) {ports})",
+        PORT_COUNTRY_ACCESSES.total("country, transport, port", "")
+    );
+    let rest = format!(
+        "(({} and on (country) {countries}) - on (country) sum by (country) {detail})",
+        COUNTRY_ACCESSES.total("country", "")
+    );
+    layout.add(
+        24,
+        11,
+        Panel::bars(
+            l.t("Share of ports for each region", "発信元地域毎の宛先（ポート種類）別アクセス数の比率"),
+            l.t(
+                "What each of the busiest regions sends to; figure 4.2.3 of 2005-11.",
+                "上位の発信元地域ごとの宛先の内訳。2005年11月の図4.2.3に相当する。",
+            ),
+            &format!(r#"sort_desc({} or label_replace({rest}, "name", "{other}", "", ""))"#, named(&detail)),
+            ("country", "name"),
+            "percent",
+        )
+        .options(json!({ "orientation": "horizontal" })),
+    );
+}
+
+fn explanations(l: Language, layout: &mut Layout) {
+    layout.row(l.t("5. What the busy ports are known for", "5. 補足説明"));
+    layout.add(24, 12, explanation_table(l, &top_ports(PORT_ACCESSES, 15)));
+}
+
+/// The ports of `rank` with their amounts and what they are known for.
+pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
+    let amount = format!("({} and on ({PORT}) {rank})", PORT_ACCESSES.total(PORT, ""));
+    let info = r#"max by (transport, port, service, description) (label_replace(last_over_time(teiten_port_info[3h] @ ${__to:date:seconds} offset -2h), "service", "$1", "name", "(.*)"))"#;
+<<<<<<< HEAD
+    let accesses =
+        named(&format!("({amount} * on ({PORT}) group_left (service, description) {info} or {amount})"));
+=======
+    let accesses = named(&format!("({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"));
+>>>>>>> grafana
+    let sources = named(&format!("({} and on ({PORT}) {rank})", PORT_SOURCES.total(PORT, "")));
+    let mut description = vec![
+        ("custom.width", json!(900)),
+        ("custom.cellOptions", json!({ "type": "auto", "wrapText": true })),
+    ];
+    if l == Language::Japanese {
+        let texts = super::ports::table();
+        let mut options = serde_json::Map::new();
+        for (index, entry) in texts.iter().enumerate() {
+            options.insert(entry.en.clone(), json!({ "text": entry.ja, "index": index }));
+        }
+        description.push(("mappings", json!([{ "type": "value", "options": options }])));
+    }
+    Panel::table(
+        l.t("Explanation of ports", "宛先（ポート種類）の解説"),
+        l.t(
+            "The busiest ports and what is known of them; sections 5 of 2005-11 and 4 of 2010-07.",
+            "アクセスの多いポートとその解説。2005年11月の5章、2010年7月の4章に相当する。",
+        ),
+    )
+    .query(Run::Table, &accesses, "")
+    .query(Run::Table, &sources, "")
+    .transform("merge", json!({}))
+    .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": true }] }))
+    .transform(
+        "organize",
+        json!({
+            "excludeByName": { "Time": true, "transport": true, "port": true },
+            "indexByName": { "name": 0, "service": 1, "Value #A": 2, "Value #B": 3, "description": 4 },
+            "renameByName": {
+                "name": l.t("Port", "ポート種類"), "service": l.t("Service", "サービス"),
+                "Value #A": l.t("Accesses", "アクセス数"), "Value #B": l.t("Sources", "発信元数"),
+                "description": l.t("Explanation", "解説"),
+            },
+        }),
+    )
+    .overrides([by_name(l.t("Explanation", "解説"), &description)])
+}

@@ -1,0 +1,295 @@
+//! Panels of Grafana's classic dashboard model, and their layout.
+
+use serde_json::{Value, json};
+
+/// The language of a dashboard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Language {
+    English,
+    Japanese,
+}
+
+impl Language {
+    pub(super) const ALL: [Self; 2] = [Self::English, Self::Japanese];
+
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Japanese => "ja",
+        }
+    }
+
+    /// The text of this language.
+    pub(super) const fn t(self, en: &'static str, ja: &'static str) -> &'static str {
+        match self {
+            Self::English => en,
+            Self::Japanese => ja,
+        }
+    }
+}
+
+pub(super) fn datasource() -> Value {
+    json!({ "type": "prometheus", "uid": "${datasource}" })
+}
+
+/// How a query is run and read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Run {
+    /// One point a day, aligned to the dashboard's midnight.
+    Daily,
+    /// As many points as the panel has room for.
+    Range,
+    /// One value at the end of the range, a series for each label set.
+    Instant,
+    /// One value at the end of the range, a row for each label set.
+    Table,
+}
+
+pub(super) struct Panel(Value);
+
+impl Panel {
+    pub(super) fn new(kind: &str, title: &str, description: &str) -> Self {
+        let mut panel = json!({
+            "type": kind,
+            "title": title,
+            "description": description,
+            "datasource": datasource(),
+            "fieldConfig": { "defaults": { "unit": "short", "decimals": 0, "custom": {} }, "overrides": [] },
+            "options": {},
+            "targets": [],
+            "transformations": [],
+        });
+        if matches!(kind, "row" | "text") {
+            let object = panel.as_object_mut().expect("a panel is an object");
+            for key in ["datasource", "targets", "transformations"] {
+                object.remove(key);
+            }
+        }
+        Self(panel)
+    }
+
+    pub(super) fn query(mut self, run: Run, expression: &str, legend: &str) -> Self {
+        let targets = self.0["targets"].as_array_mut().expect("targets");
+        let id = char::from(b'A' + targets.len() as u8).to_string();
+        let table = run == Run::Table;
+        let instant = table || run == Run::Instant;
+        let mut target = json!({
+            "refId": id,
+            "datasource": datasource(),
+            "editorMode": "code",
+            "expr": expression,
+            "legendFormat": legend,
+            "format": if table { "table" } else { "time_series" },
+            "instant": instant,
+            "range": !instant,
+            "exemplar": false,
+        });
+        if run == Run::Daily {
+            target["interval"] = json!("1d");
+            self.0["interval"] = json!("1d");
+            self.0["maxDataPoints"] = json!(1000);
+        }
+        self.0["targets"].as_array_mut().expect("targets").push(target);
+        self
+    }
+
+    pub(super) fn options(mut self, options: Value) -> Self {
+        merge(&mut self.0["options"], options);
+        self
+    }
+
+    pub(super) fn defaults(mut self, defaults: Value) -> Self {
+        merge(&mut self.0["fieldConfig"]["defaults"], defaults);
+        self
+    }
+
+    pub(super) fn unit(self, unit: &str, decimals: u8) -> Self {
+        self.defaults(json!({ "unit": unit, "decimals": decimals }))
+    }
+
+    pub(super) fn overrides(mut self, overrides: impl IntoIterator<Item = Value>) -> Self {
+        self.0["fieldConfig"]["overrides"].as_array_mut().expect("overrides").extend(overrides);
+        self
+    }
+
+    pub(super) fn transform(mut self, id: &str, options: Value) -> Self {
+        self.0["transformations"]
+            .as_array_mut()
+            .expect("transformations")
+            .push(json!({ "id": id, "options": options }));
+        self
+    }
+
+    /// A click leads to the dashboard `uid`, with `variables` for its URL.
+    pub(super) fn link(self, title: &str, uid: &str, variables: &str) -> Self {
+        self.defaults(json!({ "links": [{
+            "title": title,
+            "url": format!("/d/{uid}?{variables}&${{sensor:queryparam}}&${{__url_time_range}}"),
+            "targetBlank": false,
+        }] }))
+    }
+
+    /// Stacked daily bars; each stands on its own day.
+    pub(super) fn daily_bars(title: &str, description: &str, expression: &str, legend: &str) -> Self {
+        Self::new("timeseries", title, description)
+            .query(Run::Daily, expression, legend)
+            .defaults(json!({ "custom": {
+                "drawStyle": "bars", "barAlignment": 1, "barWidthFactor": 0.8, "lineWidth": 0, "fillOpacity": 90,
+                "stacking": { "mode": "normal", "group": "A" }, "axisSoftMin": 0, "showPoints": "never",
+            } }))
+            .options(json!({
+                "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"], "sortBy": "Total", "sortDesc": true },
+                "tooltip": { "mode": "multi", "sort": "desc", "hideZeros": true },
+            }))
+    }
+
+    /// A share of a whole, in whole percents.
+    pub(super) fn pie(title: &str, description: &str, expression: &str) -> Self {
+        Self::new("piechart", title, description)
+            .query(Run::Instant, &format!("sort_desc({expression})"), "{{name}}")
+            .options(json!({
+                "pieType": "pie",
+                "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
+                "displayLabels": ["name", "percent"],
+                "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "values": ["percent", "value"] },
+                "tooltip": { "mode": "single", "sort": "none" },
+            }))
+    }
+
+    /// Bars of a table: one group for each `row`, one bar for each `column`.
+    pub(super) fn bars(
+        title: &str,
+        description: &str,
+        expression: &str,
+        (row, column): (&str, &str),
+        stacking: &str,
+    ) -> Self {
+        Self::new("barchart", title, description)
+            .query(Run::Table, expression, "")
+            .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
+            .defaults(json!({ "custom": { "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0 } }))
+            .options(json!({
+                "orientation": "vertical", "stacking": stacking, "showValue": "never", "groupWidth": 0.8, "barWidth": 0.9,
+                "xTickLabelRotation": 0, "xTickLabelSpacing": 0, "fullHighlight": false,
+                "legend": { "displayMode": "list", "placement": "right", "showLegend": true, "calcs": [] },
+                "tooltip": { "mode": "multi", "sort": "none" },
+            }))
+    }
+
+    pub(super) fn stat(title: &str, description: &str, expression: &str) -> Self {
+        Self::new("stat", title, description)
+            .query(Run::Instant, expression, "")
+            .options(json!({
+                "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
+                "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
+                "wideLayout": true,
+            }))
+            .unit("locale", 0)
+    }
+
+    pub(super) fn lines(title: &str, description: &str) -> Self {
+        Self::new("timeseries", title, description)
+            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "axisSoftMin": 0, "showPoints": "auto" } }))
+            .options(json!({
+                "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
+                "tooltip": { "mode": "multi", "sort": "desc" },
+            }))
+    }
+
+    pub(super) fn table(title: &str, description: &str) -> Self {
+        Self::new("table", title, description)
+            .options(json!({ "showHeader": true, "cellHeight": "sm" }))
+            .defaults(json!({ "custom": { "align": "auto", "filterable": false } }))
+    }
+
+    pub(super) fn text(title: &str, description: &str, content: &str) -> Self {
+        Self::new("text", title, description).options(json!({ "mode": "markdown", "content": content }))
+    }
+}
+
+/// A property of the field with that name.
+pub(super) fn by_name(name: &str, properties: &[(&str, Value)]) -> Value {
+    let properties: Vec<Value> =
+        properties.iter().map(|(id, value)| json!({ "id": id, "value": value })).collect();
+    json!({ "matcher": { "id": "byName", "options": name }, "properties": properties })
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+/// Places panels from left to right on Grafana's grid of 24 columns.
+pub(super) struct Layout {
+    panels: Vec<Value>,
+    x: u32,
+    y: u32,
+    line: u32,
+}
+
+impl Layout {
+    pub(super) const fn new() -> Self {
+        Self { panels: Vec::new(), x: 0, y: 0, line: 0 }
+    }
+
+    pub(super) fn row(&mut self, title: &str) {
+        self.wrap();
+        self.place(json!({ "type": "row", "title": title, "collapsed": false, "panels": [] }), 24, 1);
+    }
+
+    pub(super) fn add(&mut self, width: u32, height: u32, panel: Panel) {
+        self.place(panel.0, width, height);
+    }
+
+    fn wrap(&mut self) {
+        self.x = 0;
+        self.y += self.line;
+        self.line = 0;
+    }
+
+    fn place(&mut self, mut panel: Value, width: u32, height: u32) {
+        if self.x + width > 24 {
+            self.wrap();
+        }
+        panel["id"] = json!(self.panels.len() + 1);
+        panel["gridPos"] = json!({ "x": self.x, "y": self.y, "w": width, "h": height });
+        self.x += width;
+        self.line = self.line.max(height);
+        self.panels.push(panel);
+    }
+
+    pub(super) fn panels(self) -> Vec<Value> {
+        self.panels
+    }
+}
+
+/// A variable whose values are a label's.
+pub(super) fn label_variable(name: &str, label: &str, query: &str, multi: bool, current: &str) -> Value {
+    let query = format!("label_values({query})");
+    let mut variable = json!({
+        "type": "query",
+        "name": name,
+        "label": label,
+        "datasource": datasource(),
+        "query": { "qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery" },
+        "refresh": 2,
+        "sort": 3,
+        "multi": multi,
+        "includeAll": multi,
+        "current": if multi { json!({ "text": ["All"], "value": ["$__all"] }) } else { json!({ "text": current, "value": current }) },
+        "options": [],
+        "regex": "",
+        "hide": 0,
+        "skipUrlSync": false,
+    });
+    if multi {
+        variable["allValue"] = json!(".*");
+    }
+    variable
+}

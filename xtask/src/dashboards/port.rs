@@ -1,0 +1,244 @@
+//! One port, or one port group.
+
+use serde_json::{Value, json};
+
+use super::monthly::{by_country_daily, explanation_table, regions};
+use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
+use super::queries::{
+    BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT_ACCESSES, PORT_COUNTRY_ACCESSES, PORT_COUNTRY_SOURCES,
+    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, top,
+};
+
+const ONE: &str = r#"transport="$transport",port="$port""#;
+
+pub(super) fn variables(l: Language) -> Vec<Value> {
+    vec![
+        label_variable(
+            "transport",
+            l.t("Transport", "種別"),
+            r#"teiten_accesses_total{sensor=~"$sensor"}, transport"#,
+            false,
+            "tcp",
+        ),
+        label_variable(
+            "port",
+            l.t("Port", "ポート"),
+            r#"teiten_accesses_total{sensor=~"$sensor",transport="$transport"}, port"#,
+            false,
+            "445",
+        ),
+        label_variable(
+            "group",
+            l.t("Port group", "ポートグループ"),
+            r#"teiten_group_accesses_total{sensor=~"$sensor"}, group"#,
+            false,
+            "messenger",
+        ),
+    ]
+}
+
+/// Accesses as bars, sources as a line over them.
+fn accesses_and_sources(l: Language, title: &str, description: &str, accesses: &str, sources: &str) -> Panel {
+    let (a, s) = (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"));
+    Panel::lines(title, description).query(Run::Daily, accesses, a).query(Run::Daily, sources, s).overrides([
+        by_name(
+            a,
+            &[
+                ("custom.drawStyle", json!("bars")),
+                ("custom.barAlignment", json!(1)),
+                ("custom.fillOpacity", json!(70)),
+                ("custom.lineWidth", json!(0)),
+            ],
+        ),
+    ])
+}
+
+pub(super) fn panels(l: Language) -> Vec<Value> {
+    let other = l.t("other", "その他");
+    let mut layout = Layout::new();
+    let accesses = PORT_ACCESSES.total("", ONE);
+    let sources = PORT_SOURCES.total("", ONE);
+    layout.row("$port/$transport");
+    layout.add(
+        6,
+        4,
+        Panel::stat(
+            l.t("Accesses", "アクセス数"),
+            l.t(
+                "Accesses to this port on the finished days of the range.",
+                "期間内の終了した日の、このポートへのアクセス数。",
+            ),
+            &accesses,
+        ),
+    );
+    layout.add(
+        6,
+        4,
+        Panel::stat(
+            l.t("Cumulative sources", "延べ発信元数"),
+            l.t(
+                "The same source counts once for a day and sensor.",
+                "同一発信元から同一の観測日・観測点へのアクセスは1とする。",
+            ),
+            &sources,
+        ),
+    );
+    layout.add(
+        6,
+        4,
+        Panel::stat(
+            l.t("Accesses per source", "発信元1か所あたりのアクセス数"),
+            l.t(
+                "A high number speaks for guessing passwords, 1 for a scan.",
+                "大きい値はパスワード総当たり、1に近い値は探索を示唆する。",
+            ),
+            &format!("{accesses} / {sources}"),
+        )
+        .unit("locale", 1),
+    );
+    layout.add(
+        6,
+        4,
+        Panel::stat(
+            l.t("Sensors that saw it", "観測した観測点の数"),
+            l.t(
+                "Sensors with at least one access in the range.",
+                "期間内に1件以上のアクセスがあった観測点の数。",
+            ),
+            &format!("count({} > 0)", PORT_ACCESSES.total("sensor", ONE)),
+        ),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("By region, daily", "発信元地域別アクセス数の変化"),
+            l.t(
+                "Accesses by region of the source; only ports with full detail have this.",
+                "発信元地域別のアクセス数。詳細を記録するポートのみ。",
+            ),
+            &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
+            "{{name}}",
+        )
+        .overrides(regions(l)),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("By sensor, daily", "観測点別アクセス数の変化"),
+            l.t(
+                "Does the event stand on several sensors or on one only?",
+                "複数の観測点で観測されたか、1つの観測点だけか。",
+            ),
+            &PORT_ACCESSES.daily("sensor", ONE),
+            "{{sensor}}",
+        ),
+    );
+    layout.add(
+        12,
+        9,
+        accesses_and_sources(
+            l,
+            l.t("Sources against accesses, daily", "アクセス数と発信元数の変化"),
+            l.t(
+                "Accesses that climb while sources fall come from few senders.",
+                "発信元数が減りアクセス数が増える場合は、少数の発信元が多数送信している。",
+            ),
+            &PORT_ACCESSES.daily("", ONE),
+            &PORT_SOURCES.daily("", ONE),
+        ),
+    );
+    layout.add(12, 9, Panel::lines(l.t("By sensor, hourly", "観測点別アクセス数（1時間ごと）"), l.t("The amount of each hour at its end; choose a range of days.", "各時間の終わりに示した1時間のアクセス数。数日間の表示に適する。"))
+        .query(Run::Range, &format!(r#"sum by (sensor) (last_over_time(sensor_transport_port:teiten_accesses:hour{{{SENSOR},{ONE}}}[1h]))"#), "{{sensor}}"));
+    layout.add(
+        12,
+        9,
+        Panel::bars(
+            l.t("By hour of day", "時間帯別アクセス数"),
+            l.t("Local hours of the sensors.", "観測点の現地時刻による。"),
+            &format!(
+                r#"label_replace(sort_desc({}), "name", "$1", "port", "(.*)")"#,
+                PORT_HOUR_ACCESSES.total("port, hour", ONE)
+            ),
+            ("hour", "name"),
+            "none",
+        )
+        .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] })),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::pie(
+            l.t("Share of sources by region", "発信元地域別発信元数の比率"),
+            l.t(
+                "Cumulative sources of this port, whole percents.",
+                "このポートの延べ発信元数の比率（四捨五入）。",
+            ),
+            &top(
+                &PORT_COUNTRY_SOURCES.total("country", ONE),
+                &format!("topk(8, {})", PORT_COUNTRY_SOURCES.total("country", ONE)),
+                "country",
+                "",
+                &country,
+                other,
+            ),
+        )
+        .overrides(regions(l)),
+    );
+    layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
+    layout.row(l.t("Port group $group", "ポートグループ $group"));
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("Group by region, daily", "グループの発信元地域別アクセス数の変化"),
+            l.t(
+                "Accesses to the ports of the group by region of the source.",
+                "グループに属するポートへの発信元地域別アクセス数。",
+            ),
+            &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
+            "{{name}}",
+        )
+        .overrides(regions(l)),
+    );
+    layout.add(
+        12,
+        9,
+        accesses_and_sources(
+            l,
+            l.t("Group: sources against accesses, daily", "グループのアクセス数と発信元数の変化"),
+            l.t("The group's accesses and cumulative sources.", "グループのアクセス数と延べ発信元数。"),
+            &GROUP_ACCESSES.daily("", r#"group="$group""#),
+            &GROUP_SOURCES.daily("", r#"group="$group""#),
+        ),
+    );
+    layout.row(l.t("All ports", "全ポート"));
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("Accesses by scanning tool, daily", "スキャンツール別アクセス数の変化"),
+            l.t(
+                "Tools known by the marks that they leave in packets: ZMap, masscan, Mirai.",
+                "パケットの特徴から判別したツール（ZMap、masscan、Mirai）。",
+            ),
+            &TOOLS.daily("tool", ""),
+            "{{tool}}",
+        ),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("Backscatter by port, daily", "バックスキャッタの送信元ポート別変化"),
+            l.t(
+                "Answers to packets with forged source addresses, by the port that answered.",
+                "発信元を詐称されたパケットへの応答。応答したポート別。",
+            ),
+            &super::monthly::by_port_daily(BACKSCATTER, "", other),
+            "{{name}}",
+        ),
+    );
+    layout.panels()
+}

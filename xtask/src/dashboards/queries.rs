@@ -1,0 +1,199 @@
+//! The PromQL of the panels, composed from a few shapes.
+//!
+//! A day's sample stands at the midnight that ends the day, up to a quarter of an hour late. The
+//! two hours by which every window is moved take in that sample and a change of daylight saving.
+
+/// Only the sensors that were chosen.
+pub(super) const SENSOR: &str = r#"sensor=~"$sensor""#;
+
+/// The end of the dashboard's time range, as an argument of `@`.
+const TO: &str = "@ ${__to:date:seconds}";
+
+fn selector(record: &str, matchers: &str) -> String {
+    let comma = if matchers.is_empty() { "" } else { "," };
+    format!("{record}{{{SENSOR}{comma}{matchers}}}")
+}
+
+/// Recorded series of a counter: `level:metric`, and whether the running day is recorded too.
+#[derive(Clone, Copy)]
+pub(super) struct Counter {
+    record: &'static str,
+    today: bool,
+}
+
+const fn counter(record: &'static str) -> Counter {
+    Counter { record, today: true }
+}
+
+pub(super) const ACCESSES: Counter = counter("sensor:teiten_accesses");
+pub(super) const SOURCES: Counter = counter("sensor:teiten_sources");
+pub(super) const HOSTS: Counter = counter("sensor:teiten_hosts");
+pub(super) const OBSERVED: Counter = counter("sensor:teiten_observation_seconds");
+pub(super) const PORT_ACCESSES: Counter = counter("sensor_transport_port:teiten_accesses");
+pub(super) const PORT_SOURCES: Counter = counter("sensor_transport_port:teiten_sources");
+pub(super) const COUNTRY_ACCESSES: Counter = counter("sensor_country:teiten_country_accesses");
+pub(super) const COUNTRY_SOURCES: Counter = counter("sensor_country:teiten_country_sources");
+pub(super) const PORT_COUNTRY_ACCESSES: Counter =
+    counter("sensor_transport_port_country:teiten_port_country_accesses");
+pub(super) const PORT_COUNTRY_SOURCES: Counter =
+    counter("sensor_transport_port_country:teiten_port_country_sources");
+pub(super) const PORT_HOUR_ACCESSES: Counter =
+    Counter { record: "sensor_transport_port_hour:teiten_port_hour_accesses", today: false };
+pub(super) const GROUP_ACCESSES: Counter = counter("sensor_group_country:teiten_group_accesses");
+pub(super) const GROUP_SOURCES: Counter = counter("sensor_group_country:teiten_group_sources");
+pub(super) const SERVICE_ACCESSES: Counter = counter("sensor_transport_port_country:teiten_service_accesses");
+pub(super) const BACKSCATTER: Counter = counter("sensor_transport_port:teiten_backscatter_packets");
+pub(super) const TOOLS: Counter = counter("sensor_tool:teiten_tool_accesses");
+pub(super) const CLASSES: Counter = Counter { record: "sensor_class:teiten_packets", today: false };
+pub(super) const OVERFLOW: Counter =
+    Counter { record: "sensor:teiten_source_table_overflow_packets", today: false };
+
+impl Counter {
+    fn series(self, operation: &str, matchers: &str) -> String {
+        selector(&format!("{}:{operation}", self.record), matchers)
+    }
+
+    /// The amount of each day, at the day's first instant. The running day ends the range.
+    pub(super) fn daily(self, by: &str, matchers: &str) -> String {
+        let day = format!("last_over_time({}[1d] offset -26h)", self.series("day", matchers));
+        let today = if self.today {
+            format!(
+                " or last_over_time({}[1d] @ end() offset -1d) and on () vector(time()) > ${{__to:date:seconds}} - 86400",
+                self.series("today", matchers)
+            )
+        } else {
+            String::new()
+        };
+        format!("sum by ({by}) ({day}{today})")
+    }
+
+    /// The amount of the finished days of the range; in the first day of an installation, of
+    /// what there is of it.
+    pub(super) fn total(self, by: &str, matchers: &str) -> String {
+        let days =
+            format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
+        let first = if self.today {
+            format!(
+                " or last_over_time({}[1d] {TO}) unless on (sensor) {}",
+                self.series("today", matchers),
+                OBSERVED.days()
+            )
+        } else {
+            String::new()
+        };
+        format!("sum by ({by}) ({days}{first})")
+    }
+
+    fn days(self) -> String {
+        format!("count_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", ""))
+    }
+
+    /// The months before the range, as many as `window` reaches back, with the label `month`.
+    fn months_before(self, by: &str, window: &str) -> String {
+        format!(
+            "sum by ({by}) (last_over_time({}[{window}] @ ${{__from:date:seconds}} offset -2h))",
+            self.series("month", "")
+        )
+    }
+
+    /// The month before the range.
+    pub(super) fn last_month(self, by: &str) -> String {
+        self.months_before(by, "27d")
+    }
+
+    /// The sum of the five months before the range and the range itself.
+    pub(super) fn six_months_sum(self, by: &str) -> String {
+        format!(
+            "sum by ({by}) (last_over_time({}[125d] @ ${{__from:date:seconds}} offset -2h) or sum_over_time({}[${{__range_s}}s] {TO} offset -2h))",
+            self.series("month", ""),
+            self.series("day", "")
+        )
+    }
+
+    /// The five months before the range and the range itself, label `month`.
+    pub(super) fn six_months(self, by: &str) -> String {
+        let month_by = if by.is_empty() { "month".to_owned() } else { format!("month, {by}") };
+        format!(
+            "({} or {} * on () group_left (month) {})",
+            self.months_before(&month_by, "125d"),
+            self.total(by, ""),
+            this_month()
+        )
+    }
+}
+
+/// One element whose label `month` is the range's, as in `2005-11`. Two days into the range it
+/// is the same month in every time zone.
+fn this_month() -> String {
+    let inside = "vector(${__from:date:seconds} + 172800)";
+    format!(
+        r#"label_replace(count_values("month", year({inside}) * 100 + month({inside})), "month", "$1-$2", "month", "(....)(..)")"#
+    )
+}
+
+/// Days of all sensors together that the range's amounts are divided by.
+pub(super) fn sensor_days() -> String {
+    format!("sum({})", ACCESSES.days())
+}
+
+/// Per sensor and day, rounded half up.
+pub(super) fn per_sensor_day(counter: Counter) -> String {
+    format!("floor({} / {} + 0.5)", counter.total("", ""), sensor_days())
+}
+
+/// Per sensor and day for six months, rounded half up.
+pub(super) fn per_sensor_day_six_months(counter: Counter, label: &str) -> String {
+    let days = Counter { record: "sensor:teiten_days", today: false };
+    let days = format!(
+        "({} or {} * on () group_left (month) {})",
+        days.months_before("month", "125d"),
+        sensor_days(),
+        this_month()
+    );
+    format!(
+        r#"label_replace(floor({} / on (month) {days} + 0.5), "name", "{label}", "", "")"#,
+        counter.six_months("")
+    )
+}
+
+/// Gives ports the name that reports print, in the label `name`.
+pub(super) fn named(expression: &str) -> String {
+    format!(
+        r#"label_replace(label_replace(label_join({expression}, "name", "/", "port", "transport"), "name", "Ping (ICMP)", "name", "8/icmp"), "name", "Ping (ICMPv6)", "name", "128/icmpv6")"#
+    )
+}
+
+/// The largest of `expression` and the sum of all others under the name `other`.
+///
+/// `rank` orders the label sets `by`; `rest` are the labels that the sum of the others keeps.
+pub(super) fn top(
+    expression: &str,
+    rank: &str,
+    by: &str,
+    rest: &str,
+    name: &dyn Fn(&str) -> String,
+    other: &str,
+) -> String {
+    let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
+    format!(
+        r#"{} or label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#,
+        name(&format!("({expression} and on ({by}) {rank})"))
+    )
+}
+
+/// The label `name` for regions: their code.
+pub(super) fn country(expression: &str) -> String {
+    format!(r#"label_replace({expression}, "name", "$1", "country", "(.*)")"#)
+}
+
+pub(super) const PORT: &str = "transport, port";
+
+/// The busiest ports of the range.
+pub(super) fn top_ports(counter: Counter, n: usize) -> String {
+    format!("topk({n}, {})", counter.total(PORT, r#"port!="other""#))
+}
+
+/// The busiest regions of the range.
+pub(super) fn top_countries(counter: Counter, n: usize) -> String {
+    format!("topk({n}, {})", counter.total("country", r#"country!="unknown""#))
+}

@@ -1,0 +1,148 @@
+//! One region of sources.
+
+use serde_json::{Value, json};
+
+use super::monthly::by_port_daily;
+use super::panels::{Language, Layout, Panel, Run, label_variable};
+use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, named, top};
+
+const ONE: &str = r#"country="$country""#;
+
+pub(super) fn variables(l: Language) -> Vec<Value> {
+    vec![label_variable(
+        "country",
+        l.t("Region", "地域"),
+        r#"teiten_country_accesses_total{sensor=~"$sensor"}, country"#,
+        false,
+        "CN",
+    )]
+}
+
+pub(super) fn panels(l: Language) -> Vec<Value> {
+    let other = l.t("other", "その他");
+    let mut layout = Layout::new();
+    let accesses = COUNTRY_ACCESSES.total("", ONE);
+    let sources = COUNTRY_SOURCES.total("", ONE);
+    layout.row("$country");
+    layout.add(
+        8,
+        4,
+        Panel::stat(
+            l.t("Accesses", "アクセス数"),
+            l.t(
+                "Accesses from this region on the finished days of the range.",
+                "期間内の終了した日の、この地域からのアクセス数。",
+            ),
+            &accesses,
+        ),
+    );
+    layout.add(
+        8,
+        4,
+        Panel::stat(
+            l.t("Cumulative sources", "延べ発信元数"),
+            l.t(
+                "The same source counts once for a day, sensor and port.",
+                "同一発信元から同一の観測日・観測点・ポートへのアクセスは1とする。",
+            ),
+            &sources,
+        ),
+    );
+    layout.add(
+        8,
+        4,
+        Panel::stat(
+            l.t("Share of all accesses", "全アクセスに占める比率"),
+            l.t("Whole percents, rounded half up.", "小数点第一位を四捨五入。"),
+            &format!("floor(100 * {accesses} / {} + 0.5)", COUNTRY_ACCESSES.total("", "")),
+        )
+        .unit("percent", 0),
+    );
+    let port_uid = format!("teiten-port-{}", l.code());
+    layout.add(
+        12,
+        9,
+        Panel::daily_bars(
+            l.t("Ports, daily", "宛先（ポート種類）別アクセス数の変化"),
+            l.t(
+                "What this region sends to; ports with full detail.",
+                "この地域からのアクセスの宛先。詳細を記録するポートのみ。",
+            ),
+            &by_port_daily(PORT_COUNTRY_ACCESSES, ONE, other),
+            "{{name}}",
+        )
+        .link(
+            l.t("Show this port", "このポートを見る"),
+            &port_uid,
+            "var-transport=${__field.labels.transport}&var-port=${__field.labels.port}",
+        ),
+    );
+    layout.add(
+        12,
+        9,
+        Panel::lines(
+            l.t("Accesses and sources, daily", "アクセス数と発信元数の変化"),
+            l.t("This region's accesses and cumulative sources.", "この地域からのアクセス数と延べ発信元数。"),
+        )
+        .query(Run::Daily, &COUNTRY_ACCESSES.daily("", ONE), l.t("Accesses", "アクセス数"))
+        .query(Run::Daily, &COUNTRY_SOURCES.daily("", ONE), l.t("Sources", "発信元数")),
+    );
+    let rank = format!("topk(10, {})", PORT_COUNTRY_ACCESSES.total(PORT, ONE));
+    layout.add(
+        12,
+        10,
+        Panel::pie(
+            l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"),
+            l.t("Ports with full detail, whole percents.", "詳細を記録するポートの比率（四捨五入）。"),
+            &top(&PORT_COUNTRY_ACCESSES.total(PORT, ONE), &rank, PORT, "", &|e| named(e), other),
+        ),
+    );
+    layout.add(
+        12,
+        10,
+        Panel::daily_bars(
+            l.t("By sensor, daily", "観測点別アクセス数の変化"),
+            l.t("Accesses from this region by sensor.", "この地域からの観測点別アクセス数。"),
+            &COUNTRY_ACCESSES.daily("sensor", ONE),
+            "{{sensor}}",
+        ),
+    );
+    layout.row(l.t("All regions", "全地域"));
+    layout.add(16, 14, Panel::new("geomap", l.t("Where accesses come from", "発信元地域の分布"), l.t("Accesses of the range by region of the source.", "期間内の発信元地域別アクセス数。"))
+        .query(Run::Table, &COUNTRY_ACCESSES.total("country", ""), "")
+        .options(json!({
+            "view": { "id": "zero", "lat": 20, "lon": 100, "zoom": 2, "allLayers": true },
+            "basemap": { "type": "default", "name": "Basemap", "config": {} },
+            "controls": { "showZoom": true, "mouseWheelZoom": false, "showAttribution": true, "showScale": false, "showMeasure": false, "showDebug": false },
+            "tooltip": { "mode": "details" },
+            "layers": [{
+                "type": "markers",
+                "name": l.t("Accesses", "アクセス数"),
+                "tooltip": true,
+                "location": { "mode": "lookup", "lookup": "country", "gazetteer": "public/gazetteer/countries.json" },
+                "config": {
+                    "showLegend": false,
+                    "style": {
+                        "color": { "fixed": "dark-orange" },
+                        "opacity": 0.5,
+                        "size": { "field": "Value", "min": 3, "max": 40, "fixed": 5 },
+                        "symbol": { "mode": "fixed", "fixed": "img/icons/marker/circle.svg" },
+                    },
+                },
+            }],
+        })));
+    layout.add(8, 14, Panel::table(l.t("Ranking", "順位"), l.t("Regions by accesses of the range.", "期間内のアクセス数による地域の順位。"))
+        .query(Run::Table, &format!("sort_desc({})", COUNTRY_ACCESSES.total("country", "")), "")
+        .transform("organize", json!({ "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": { "country": l.t("Region", "地域"), "Value": l.t("Accesses", "アクセス数") } }))
+        .overrides([super::panels::by_name(l.t("Region", "地域"), &[("mappings", json!([{ "type": "value", "options": mapping(l) }]))])]));
+    layout.panels()
+}
+
+fn mapping(l: Language) -> Value {
+    super::regions::NAMES
+        .iter()
+        .enumerate()
+        .map(|(index, (code, en, ja))| ((*code).to_owned(), json!({ "text": l.t(en, ja), "index": index })))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}

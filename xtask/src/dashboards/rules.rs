@@ -1,0 +1,353 @@
+//! The recording rules: what each counter did in each local day and month.
+//!
+//! | operation | holds | when |
+//! |---|---|---|
+//! | `:midnight` | the counter at the start of a local day | once a day |
+//! | `:day` | the amount of the local day that has just ended | once a day |
+//! | `:today` | the amount of the day that runs | every ten minutes |
+//! | `:month` | the amount of the month that has just ended, label `month` | once a month |
+//! | `:hour` | the amount of the last hour | every hour |
+//! | `:delta24h` | the amount of the last 24 hours | every five minutes |
+//! | `:normal` | the median day of the last 28, for a day observed in full | every five minutes |
+//!
+//! All of them are differences of samples that exist. `increase()` would extrapolate to the
+//! window's edges, and a day's accesses would not be whole numbers.
+
+use std::fmt::Write as _;
+
+/// A counter of the contract together with the labels that its daily series keep.
+pub(super) struct Family {
+    /// Labels beside `sensor`.
+    pub(super) labels: &'static [&'static str],
+    /// Name without `_total`.
+    pub(super) metric: &'static str,
+    /// Labels that are summed away before the difference is taken.
+    over: &'static [&'static str],
+    /// Which operations are recorded beside `:midnight` and `:day`.
+    today: bool,
+    month: bool,
+    hour: bool,
+    alert: bool,
+}
+
+impl Family {
+    const fn new(metric: &'static str, labels: &'static [&'static str]) -> Self {
+        Self { labels, metric, over: &[], today: true, month: false, hour: false, alert: false }
+    }
+
+    const fn over(mut self, over: &'static [&'static str]) -> Self {
+        self.over = over;
+        self
+    }
+
+    const fn today(mut self, today: bool) -> Self {
+        self.today = today;
+        self
+    }
+
+    const fn month(mut self) -> Self {
+        self.month = true;
+        self
+    }
+
+    const fn hour(mut self) -> Self {
+        self.hour = true;
+        self
+    }
+
+    const fn alert(mut self) -> Self {
+        self.alert = true;
+        self
+    }
+
+    /// `level:metric:operation`.
+    pub(super) fn record(&self, operation: &str) -> String {
+        let mut name = String::from("sensor");
+        for label in self.labels {
+            name.push('_');
+            name.push_str(label);
+        }
+        format!("{name}:{}:{operation}", self.metric)
+    }
+
+    /// The counter as last scraped. Fifteen minutes bridge a restart of Prometheus or a missed
+    /// scrape; `max` takes the newer of two series when a sensor changed its address.
+    fn counter(&self, at: &str) -> String {
+        let list = |more: &[&str]| {
+            let labels: Vec<&str> = ["sensor"].iter().chain(self.labels).chain(more).copied().collect();
+            labels.join(", ")
+        };
+        let counter = format!(
+            "max by ({}) (last_over_time({}_total{{job=\"teiten\"}}[15m]{at}))",
+            list(self.over),
+            self.metric
+        );
+        if self.over.is_empty() { counter } else { format!("sum by ({}) ({counter})", list(&[])) }
+    }
+}
+
+const PORT: &[&str] = &["transport", "port"];
+const COUNTRY: &[&str] = &["country"];
+const PORT_COUNTRY: &[&str] = &["transport", "port", "country"];
+const GROUP: &[&str] = &["group", "country"];
+
+/// Every counter that has daily series. The first one tells whether a sensor was observed.
+pub(super) const FAMILIES: &[Family] = &[
+    Family::new("teiten_observation_seconds", &[]),
+    Family::new("teiten_accesses", &[]).over(PORT).month().hour(),
+    Family::new("teiten_sources", &[]).over(PORT).month().hour(),
+    Family::new("teiten_hosts", &[]),
+    Family::new("teiten_accesses", PORT).month().hour().alert(),
+    Family::new("teiten_sources", PORT).month().alert(),
+    Family::new("teiten_country_accesses", COUNTRY).month(),
+    Family::new("teiten_country_sources", COUNTRY).month(),
+    Family::new("teiten_port_country_accesses", PORT_COUNTRY),
+    Family::new("teiten_port_country_sources", PORT_COUNTRY),
+    Family::new("teiten_port_hour_accesses", &["transport", "port", "hour"]).month().today(false),
+    Family::new("teiten_group_accesses", GROUP),
+    Family::new("teiten_group_sources", GROUP),
+    Family::new("teiten_group_accesses", &["group"]).over(COUNTRY).today(false).alert(),
+    Family::new("teiten_group_sources", &["group"]).over(COUNTRY).today(false).alert(),
+    Family::new("teiten_service_accesses", PORT_COUNTRY),
+    Family::new("teiten_service_sources", PORT_COUNTRY),
+    Family::new("teiten_service_accesses", PORT).over(COUNTRY).today(false).alert(),
+    Family::new("teiten_service_sources", PORT).over(COUNTRY).today(false).alert(),
+    Family::new("teiten_backscatter_packets", PORT).alert(),
+    Family::new("teiten_tool_accesses", &["tool"]),
+    Family::new("teiten_packets", &["class"]).today(false),
+    Family::new("teiten_source_table_overflow_packets", &[]).today(false),
+];
+
+/// What the file is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Prometheus evaluates the rules as time goes by. What was not evaluated at midnight is
+    /// made up for in the next quarter of an hour, and a rule looks at its own last sample so
+    /// that it does so once.
+    Live,
+    /// `promtool tsdb create-blocks-from rules` or an exact evaluation at midnight: nothing is
+    /// missed, and a rule cannot see its own samples.
+    Backfill,
+}
+
+const HEAD: &str = "# Generated by `cargo xtask dashboards`.\n";
+
+/// The UTC offset of each sensor, which the other rules need.
+///
+/// # Errors
+/// When the bundled time zone database cannot be read.
+fn zone() -> anyhow::Result<String> {
+    Ok(format!(
+        "{HEAD}groups:\n  - name: teiten-zone\n    interval: 1m\n    rules:\n{}",
+        super::zones::rules()?
+    ))
+}
+
+/// Every rule file and its text, in the order in which they need each other.
+///
+/// # Errors
+/// When the bundled time zone database cannot be read.
+pub(super) fn files() -> anyhow::Result<Vec<(&'static str, String)>> {
+    let head = |text: String| format!("{HEAD}groups:\n{text}");
+    let backfill =
+        format!("{HEAD}# For `promtool tsdb create-blocks-from rules`, see the README.\ngroups:\n");
+    Ok(vec![
+        ("rules/teiten-zone.yml", zone()?),
+        ("rules/teiten-day.yml", head(days(Mode::Live)?)),
+        ("rules/teiten-month.yml", head(months()?)),
+        ("rules/teiten-hour.yml", head(hours(Mode::Live)?)),
+        ("rules/teiten-today.yml", head(today()?)),
+        ("rules/teiten-normal.yml", head(normal()?)),
+        ("backfill/teiten-day.yml", format!("{backfill}{}", days(Mode::Backfill)?)),
+        ("backfill/teiten-hour.yml", format!("{backfill}{}", hours(Mode::Backfill)?)),
+    ])
+}
+
+/// Seconds since local midnight, one value for each sensor.
+const SECOND_OF_DAY: &str = "(time() + sensor:teiten_utc_offset:seconds) % 86400";
+
+fn days(mode: Mode) -> anyhow::Result<String> {
+    let mut out = String::from("  - name: teiten-day\n    interval: 1m\n    rules:\n");
+    for family in FAMILIES {
+        let (midnight, day) = (family.record("midnight"), family.record("day"));
+        let counter = family.counter("");
+        let window = if mode == Mode::Live { 900 } else { 60 };
+        let once = |record: &str| match mode {
+            Mode::Live => format!("\n          unless last_over_time({record}[30m])"),
+            Mode::Backfill => String::new(),
+        };
+        let (once_midnight, once_day) = (once(&midnight), once(&day));
+        // A sensor that cannot be reached at midnight keeps what it last said today.
+        let fallback = if family.today && mode == Mode::Live {
+            let today = family.record("today");
+            format!(
+                "\n            or (last_over_time({midnight}[26h] offset 16m) + last_over_time({today}[1430m]))"
+            )
+        } else {
+            String::new()
+        };
+        write!(
+            out,
+            "      - record: {midnight}
+        expr: >-
+          (
+            {counter}{fallback}
+          )
+          and on (sensor) {SECOND_OF_DAY} < {window}{once_midnight}
+      - record: {day}
+        expr: >-
+          (
+{}
+          )
+          and on (sensor) {SECOND_OF_DAY} < {window}{once_day}
+",
+            difference(
+                &format!("last_over_time({midnight}[15m])"),
+                &format!("last_over_time({midnight}[8d] offset 16m)"),
+                "last_over_time(sensor:teiten_observation_seconds:midnight[8d] offset 16m)",
+            )
+        )?;
+    }
+    Ok(out)
+}
+
+fn today() -> anyhow::Result<String> {
+    let mut out = String::from("  - name: teiten-today\n    interval: 10m\n    rules:\n");
+    for family in FAMILIES.iter().filter(|f| f.today) {
+        let midnight = family.record("midnight");
+        write!(
+            out,
+            "      - record: {}
+        expr: >-
+          (
+{}
+          )
+          and on (sensor) {SECOND_OF_DAY} >= 120
+",
+            family.record("today"),
+            difference(
+                &family.counter(""),
+                &format!("last_over_time({midnight}[26h])"),
+                "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
+            )
+        )?;
+    }
+    Ok(out)
+}
+
+/// `now - then`, where a counter that went down has started again, and one that is not yet
+/// known starts at 0 if its sensor was known then or is younger than a day. Whoever connects
+/// Prometheus to an older sensor must not see its whole past as one day.
+fn difference(now: &str, then: &str, sensor_then: &str) -> String {
+    format!(
+        "            ({now} - {then} >= 0)
+            or ({now} and {then} > {now})
+            or (
+              ({now} unless {then})
+              and on (sensor) (
+                {sensor_then}
+                or max by (sensor) (last_over_time(teiten_observation_seconds_total{{job=\"teiten\"}}[15m])) < 90000
+              )
+            )"
+    )
+}
+
+fn months() -> anyhow::Result<String> {
+    let mut out = String::from("  - name: teiten-month\n    interval: 10m\n    rules:\n");
+    let local = "time() + sensor:teiten_utc_offset:seconds";
+    let last = format!("{local} - 172800");
+    let mut rule = |record: &str, function: &str, day: &str| -> std::fmt::Result {
+        write!(out, "      - record: {record}\n        expr: >-\n          (\n")?;
+        for (index, length) in [28, 29, 30, 31].into_iter().enumerate() {
+            let or = if index == 0 { "" } else { "or " };
+            let window = (length - 1) * 24 + 12;
+            writeln!(
+                out,
+                "            {or}({function}({day}[{window}h]) and on (sensor) days_in_month({last}) == {length})"
+            )?;
+        }
+        write!(
+            out,
+            "          )
+          * on (sensor) group_left (month) label_replace(
+            count_values by (sensor) (\"month\", year({last}) * 100 + month({last})),
+            \"month\", \"$1-$2\", \"month\", \"(....)(..)\"
+          )
+          and on (sensor) day_of_month({local}) == 1
+          and on (sensor) ({SECOND_OF_DAY} >= 900 and {SECOND_OF_DAY} < 1800)
+"
+        )
+    };
+    rule("sensor:teiten_days:month", "count_over_time", "sensor:teiten_accesses:day")?;
+    for family in FAMILIES.iter().filter(|f| f.month) {
+        rule(&family.record("month"), "sum_over_time", &family.record("day"))?;
+    }
+    Ok(out)
+}
+
+fn hours(mode: Mode) -> anyhow::Result<String> {
+    let mut out = String::from("  - name: teiten-hour\n    interval: 1m\n    rules:\n");
+    for family in FAMILIES.iter().filter(|f| f.hour) {
+        write!(
+            out,
+            "      - record: {}
+        expr: >-
+          (
+{}
+          )
+          and on (sensor) (time() + sensor:teiten_utc_offset:seconds) % 3600 < {}
+",
+            family.record("hour"),
+            rolling(family, "1h"),
+            if mode == Mode::Live {
+                "300\n          unless last_over_time(RECORD[30m])".replace("RECORD", &family.record("hour"))
+            } else {
+                "60".to_owned()
+            }
+        )?;
+    }
+    Ok(out)
+}
+
+fn rolling(family: &Family, window: &str) -> String {
+    let now = family.counter("");
+    let then = family.counter(&format!(" offset {window}"));
+    let sensor = FAMILIES[0].counter(&format!(" offset {window}"));
+    difference(&now, &then, &sensor)
+}
+
+fn normal() -> anyhow::Result<String> {
+    let mut out = String::from("  - name: teiten-normal\n    interval: 5m\n    rules:\n");
+    // Six observed hours are the least that a day's rate can be estimated from.
+    let observed = "sensor:teiten_observation_seconds:day[28d]";
+    write!(
+        out,
+        "      - record: sensor:teiten_coverage:ratio28d
+        expr: >-
+          clamp_max(
+            quantile_over_time(0.5, {observed}) / 86400, 1
+          ) and sum_over_time({observed}) >= 21600
+"
+    )?;
+    for family in FAMILIES.iter().filter(|f| f.alert) {
+        let day = family.record("day");
+        write!(
+            out,
+            "      - record: {}
+        expr: >-
+{}
+      - record: {}
+        expr: >-
+          (
+            quantile_over_time(0.5, {day}[28d])
+            and count_over_time({day}[28d]) * 2 > on (sensor) group_left () count_over_time({observed})
+          )
+          / on (sensor) group_left () sensor:teiten_coverage:ratio28d
+",
+            family.record("delta24h"),
+            rolling(family, "1d"),
+            family.record("normal"),
+        )?;
+    }
+    Ok(out)
+}

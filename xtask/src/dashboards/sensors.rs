@@ -1,0 +1,182 @@
+//! The sensors themselves: what could be mistaken for a trend.
+
+use serde_json::{Value, json};
+
+use super::panels::{Language, Layout, Panel, Run};
+use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES};
+
+pub(super) fn panels(l: Language) -> Vec<Value> {
+    let mut layout = Layout::new();
+    let raw = |metric: &str| format!(r#"{metric}{{job="teiten",{SENSOR}}}"#);
+    layout.row(l.t("Now", "現在の状態"));
+    layout.add(
+        6,
+        5,
+        Panel::stat(
+            l.t("Sensors observing", "観測中の観測点"),
+            l.t(
+                "Sensors whose program is attached and whose drain is current.",
+                "プログラムが動作し、集計が滞りない観測点の数。",
+            ),
+            &format!("sum({})", raw("teiten_up")),
+        ),
+    );
+    layout.add(18, 5, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("1 while the sensor counts; gaps are scrapes that failed.", "1は観測中。途切れは収集の失敗を示す。"))
+        .query(Run::Range, &format!("max by (sensor) ({})", raw("teiten_up")), "{{sensor}}")
+        .defaults(json!({ "mappings": [{ "type": "value", "options": {
+            "0": { "text": l.t("not observing", "停止"), "color": "red", "index": 0 },
+            "1": { "text": l.t("observing", "観測中"), "color": "green", "index": 1 },
+        } }] }))
+        .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
+            "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] }, "tooltip": { "mode": "single", "sort": "none" } })));
+    layout.add(24, 8, Panel::table(l.t("Versions and settings", "バージョンと設定"), l.t("What runs on each sensor.", "各観測点の構成。"))
+        .query(Run::Table, &format!("max by (sensor, version, revision) ({})", raw("teiten_build_info")), "")
+        .query(Run::Table, &format!("max by (sensor, timezone, interface, xdp_mode) ({})", raw("teiten_sensor_info")), "")
+        .query(Run::Table, &format!("sum by (sensor) ({})", raw("teiten_monitored_addresses")), "")
+        .transform("merge", json!({}))
+        .transform("organize", json!({
+            "excludeByName": { "Time": true, "Value #A": true, "Value #B": true },
+            "indexByName": { "sensor": 0, "version": 1, "revision": 2, "interface": 3, "xdp_mode": 4, "timezone": 5, "Value #C": 6 },
+            "renameByName": { "sensor": l.t("Sensor", "観測点"), "version": l.t("Version", "バージョン"), "revision": l.t("Revision", "リビジョン"), "interface": l.t("Interface", "インターフェース"), "xdp_mode": "XDP", "timezone": l.t("Time zone", "タイムゾーン"), "Value #C": l.t("Monitored addresses", "観測アドレス数") },
+        })));
+    layout.row(l.t("Coverage: what could be mistaken for a trend", "観測範囲：傾向と誤認し得るもの"));
+    layout.add(
+        12,
+        8,
+        Panel::daily_bars(
+            l.t("Observed time, daily", "観測時間（日別）"),
+            l.t(
+                "Time during which counting was attached; a full day is 24 hours for each sensor.",
+                "計数していた時間。完全な1日は観測点ごとに24時間。",
+            ),
+            &OBSERVED.daily("sensor", ""),
+            "{{sensor}}",
+        )
+        .unit("s", 0),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Monitored addresses", "観測アドレス数"),
+            l.t(
+                "Size of the observed space; a change is no trend of the Internet.",
+                "観測対象のアドレス数。この変化は傾向ではない。",
+            ),
+        )
+        .query(
+            Run::Range,
+            &format!("sum by (sensor, family) ({})", raw("teiten_monitored_addresses")),
+            "{{sensor}} {{family}}",
+        ),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::daily_bars(
+            l.t("Accesses by sensor, daily", "観測点別アクセス数（日別）"),
+            l.t("A sensor that is missing shows here as a gap.", "観測点の欠測はここに現れる。"),
+            &ACCESSES.daily("sensor", ""),
+            "{{sensor}}",
+        ),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Cumulative sources and unique hosts, daily", "延べ発信元数とユニークホスト数（日別）"),
+            l.t(
+                "Two different numbers: a source counts once for each port, a host once for a day.",
+                "別の数値である。発信元はポートごと、ホストは1日に1回数える。",
+            ),
+        )
+        .query(Run::Daily, &SOURCES.daily("", ""), l.t("Cumulative sources", "延べ発信元数"))
+        .query(Run::Daily, &HOSTS.daily("", ""), l.t("Unique hosts", "ユニークホスト数")),
+    );
+    layout.row(l.t("Packets, loss and drain", "パケットと損失、集計"));
+<<<<<<< HEAD
+    layout.add(
+        12,
+        8,
+        Panel::daily_bars(
+            l.t("Packets by class, daily", "種別ごとのパケット数（日別）"),
+            l.t("Every packet that the program saw, once.", "プログラムが見た全パケットの分類。"),
+            &CLASSES.daily("class", ""),
+            "{{class}}",
+        ),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::daily_bars(
+            l.t("Sources not kept, daily", "記録できなかった発信元（日別）"),
+            l.t(
+                "Accesses counted by port whose source found no room; 0 is normal.",
+                "ポート別には数えたが発信元を記録できなかったアクセス。通常は0。",
+            ),
+            &OVERFLOW.daily("sensor", ""),
+            "{{sensor}}",
+        ),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Drain duration, 99th percentile", "集計時間（99パーセンタイル）"),
+            l.t(
+                "From the swap of the maps to the commit of the ledger.",
+                "マップの切り替えから台帳への書き込みまでの時間。",
+            ),
+        )
+        .query(
+            Run::Range,
+            &format!(
+                "histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))",
+                raw("teiten_drain_duration_seconds_bucket")
+            ),
+            "{{sensor}}",
+        )
+        .unit("s", 3),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Age of the last drain", "最後の集計からの経過時間"),
+            l.t("Falls below 0 when the sensor's clock is ahead.", "観測点の時計が進んでいると負になる。"),
+        )
+        .query(
+            Run::Range,
+            &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")),
+            "{{sensor}}",
+        )
+        .unit("s", 0)
+        .defaults(json!({ "custom": { "axisSoftMin": null } })),
+    );
+=======
+    layout.add(12, 8, Panel::daily_bars(l.t("Packets by class, daily", "種別ごとのパケット数（日別）"), l.t("Every packet that the program saw, once.", "プログラムが見た全パケットの分類。"), &CLASSES.daily("class", ""), "{{class}}"));
+    layout.add(12, 8, Panel::daily_bars(l.t("Sources not kept, daily", "記録できなかった発信元（日別）"), l.t("Accesses counted by port whose source found no room; 0 is normal.", "ポート別には数えたが発信元を記録できなかったアクセス。通常は0。"), &OVERFLOW.daily("sensor", ""), "{{sensor}}"));
+    layout.add(12, 8, Panel::lines(l.t("Drain duration, 99th percentile", "集計時間（99パーセンタイル）"), l.t("From the swap of the maps to the commit of the ledger.", "マップの切り替えから台帳への書き込みまでの時間。"))
+        .query(Run::Range, &format!("histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))", raw("teiten_drain_duration_seconds_bucket")), "{{sensor}}").unit("s", 3));
+    layout.add(12, 8, Panel::lines(l.t("Age of the last drain", "最後の集計からの経過時間"), l.t("Falls below 0 when the sensor's clock is ahead.", "観測点の時計が進んでいると負になる。"))
+        .query(Run::Range, &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")), "{{sensor}}").unit("s", 0));
+>>>>>>> grafana
+    layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
+        .query(Run::Instant, &format!("time() - max by (sensor) ({})", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
+        .defaults(json!({ "min": 0, "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 7_776_000, "color": "orange" }] } }))
+        .options(json!({ "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto", "showUnfilled": true, "sizing": "auto",
+            "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 300,
+            "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
+            "legend": { "displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": [] } })));
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Scrape duration", "収集時間"),
+            l.t("How long Prometheus waits for each sensor.", "Prometheusによる各観測点の収集にかかる時間。"),
+        )
+        .query(Run::Range, &format!("max by (sensor) ({})", raw("scrape_duration_seconds")), "{{sensor}}")
+        .unit("s", 3),
+    );
+    layout.panels()
+}

@@ -1,0 +1,61 @@
+//! Tun devices: links whose frames begin with the IP header.
+
+use super::{Error, Interface, Netns, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+
+/// A tun device: what is written here, the namespace receives on it.
+#[derive(Debug)]
+pub struct Tun {
+    device: File,
+    interface: String,
+}
+
+impl Tun {
+    /// Makes `interface` as a tun device in `netns`, with its addresses, up, and the default route.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when `/dev/net/tun` is missing or not permitted, [`Error::Interface`].
+    pub fn new(netns: &Netns, interface: &Interface) -> Result<Self> {
+        let device = netns
+            .run(|| open(&interface.name))?
+            .map_err(|source| Error::File { path: "/dev/net/tun".to_owned(), source })?;
+        netns.configure(interface)?;
+        netns.default_route_over(&interface.name)?;
+        Ok(Self { device, interface: interface.name.clone() })
+    }
+
+    /// Hands one IP packet to the namespace. It has been through the interface's XDP program when
+    /// this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interface`]; the kernel takes only packets that begin with version 4 or 6.
+    pub fn send(&mut self, packet: &[u8]) -> Result<()> {
+        self.device.write_all(packet).map_err(|source| Error::Interface {
+            action: format!("write a packet of {} octets", packet.len()),
+            interface: self.interface.clone(),
+            source,
+        })
+    }
+}
+
+fn open(name: &str) -> io::Result<File> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: all-zero octets are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("name {name} is too long")));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the kernel reads and writes one `ifreq`, which lives through the call.
+    match unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(device),
+    }
+}

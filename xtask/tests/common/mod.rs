@@ -1,0 +1,171 @@
+//! What the end-to-end tests share: the built daemon, and the comparison of what it shows with what
+//! was sent.
+
+#![allow(dead_code, reason = "every test program uses its own part of it")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use xtask::demo::scrape::Samples;
+use xtask::traffic::{Class, Expectation, Frames, Mix, Port, Tool, Transport};
+
+/// Ends the test with its reason when it cannot make namespaces.
+#[macro_export]
+macro_rules! needs_root {
+    () => {
+        if !xtask::netns::is_root() {
+            println!("skipped: makes network namespaces, which needs root");
+            return;
+        }
+    };
+}
+
+/// Ends the test with its reason when a program is not installed.
+#[macro_export]
+macro_rules! needs_program {
+    ($program:literal) => {
+        if xtask::command::find($program).is_none() {
+            println!("skipped: {} is not installed", $program);
+            return;
+        }
+    };
+}
+
+/// The daemon to test: `TEITEN_BIN`, or the one that cargo builds beside these tests.
+pub(crate) fn teiten() -> &'static Path {
+    static TEITEN: OnceLock<PathBuf> = OnceLock::new();
+    TEITEN.get_or_init(|| {
+        if let Some(path) = std::env::var_os("TEITEN_BIN") {
+            return path.into();
+        }
+        let tests = std::env::current_exe().unwrap();
+        let profile = tests.ancestors().nth(2).unwrap();
+        // Under sudo, cargo has built it as the user already, and root's files are not wanted.
+        if std::env::var_os("SUDO_UID").is_none() {
+            let mut cargo = xtask::command::cargo();
+            cargo.args(["build", "--locked", "--quiet", "--package", "sensor-user", "--bin", "teiten"]);
+            if profile.ends_with("release") {
+                cargo.arg("--release");
+            }
+            assert!(cargo.status().unwrap().success(), "cargo could not build teiten");
+        }
+        profile.join("teiten")
+    })
+}
+
+/// A time zone in which it is about noon, so that no day and no hour of the day ends in a test. (The
+/// names count westwards.)
+pub(crate) fn calm_timezone() -> String {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    // At 30 minutes past, the next hour is half an hour away whatever the zone.
+    let west = i32::from(now.hour()) - 12;
+    format!("Etc/GMT{}{}", if west < 0 { '-' } else { '+' }, west.abs())
+}
+
+/// Packets of `mix`, and what they must count as.
+pub(crate) fn make(mix: &mut Mix, count: usize) -> (Frames, Expectation) {
+    let (mut frames, mut expected) = (Frames::default(), Expectation::default());
+    mix.fill(count, &mut frames, &mut expected);
+    (frames, expected)
+}
+
+fn by_port<'a>(counts: impl IntoIterator<Item = (&'a Port, &'a u64)>) -> BTreeMap<[String; 2], u64> {
+    counts
+        .into_iter()
+        .map(|(Port(transport, port), count)| ([transport.label().to_owned(), port.to_string()], *count))
+        .collect()
+}
+
+/// The entries of `map` that are not zero.
+fn non_zero<K: Ord>(map: BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+    map.into_iter().filter(|(_, count)| *count != 0).collect()
+}
+
+/// The differences of two maps, so that a failure does not print a million lines.
+fn differences<K: Ord + Clone + std::fmt::Debug>(
+    counted: &BTreeMap<K, u64>,
+    sent: &BTreeMap<K, u64>,
+) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&K> = counted.keys().chain(sent.keys()).collect();
+    keys.into_iter()
+        .filter_map(|key| {
+            let (counted, sent) = (counted.get(key).unwrap_or(&0), sent.get(key).unwrap_or(&0));
+            (counted != sent).then(|| format!("{key:?}: counted {counted}, sent {sent}"))
+        })
+        .take(12)
+        .collect()
+}
+
+fn assert_same<K: Ord + Clone + std::fmt::Debug>(
+    metric: &str,
+    counted: BTreeMap<K, u64>,
+    sent: BTreeMap<K, u64>,
+) {
+    let differences = differences(&non_zero(counted), &non_zero(sent));
+    assert!(differences.is_empty(), "{metric}: {differences:#?}");
+}
+
+/// Every class and tool, overall sums, services, and the contract's identities.
+pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
+    let class = |value: fn(&Expectation, Class) -> u64| {
+        Class::ALL.into_iter().map(|class| ([class.label().to_owned()], value(expected, class))).collect()
+    };
+    let packets: BTreeMap<[String; 1], u64> = class(Expectation::packets);
+    assert_same("teiten_packets_total", samples.by("teiten_packets_total", ["class"]), packets);
+    assert_same("teiten_bytes_total", samples.by("teiten_bytes_total", ["class"]), class(Expectation::bytes));
+    let tools = Tool::ALL
+        .into_iter()
+        .map(|tool| ([tool.label().to_owned()], expected.tools.get(&tool).copied().unwrap_or(0)))
+        .collect();
+    assert_same("teiten_tool_accesses_total", samples.by("teiten_tool_accesses_total", ["tool"]), tools);
+
+    let sum = |metric: &str| samples.sum(metric) as u64;
+    assert_eq!(sum("teiten_accesses_total"), expected.packets(Class::Access));
+    assert_eq!(sum("teiten_sources_total"), expected.sources.len() as u64, "cumulative sources");
+    assert_eq!(sum("teiten_hosts_total"), expected.hosts.len() as u64, "unique hosts");
+    assert_eq!(sum("teiten_backscatter_packets_total"), expected.packets(Class::Backscatter));
+    assert_eq!(sum("teiten_source_table_overflow_packets_total"), 0);
+    assert_same(
+        "teiten_service_accesses_total",
+        samples.by("teiten_service_accesses_total", ["transport", "port"]),
+        by_port(&expected.services),
+    );
+    assert_eq!(sum("teiten_service_sources_total"), expected.service_sources.len() as u64);
+    assert_eq!(samples.broken_identities(), Vec::<String>::new());
+}
+
+/// Besides, every single port; the sensor must have a series for each.
+pub(crate) fn assert_every_port(samples: &Samples, expected: &Expectation) {
+    assert_totals(samples, expected);
+    let labels = ["transport", "port"];
+    assert_same(
+        "teiten_accesses_total",
+        samples.by("teiten_accesses_total", labels),
+        by_port(&expected.accesses),
+    );
+    assert_same(
+        "teiten_sources_total",
+        samples.by("teiten_sources_total", labels),
+        by_port(&expected.sources_by_port()),
+    );
+    assert_same(
+        "teiten_backscatter_packets_total",
+        samples.by("teiten_backscatter_packets_total", labels),
+        by_port(&expected.backscatter),
+    );
+}
+
+/// Accesses of one transport, whatever the port.
+pub(crate) fn accesses_of(expected: &Expectation, transport: Transport) -> u64 {
+    expected.accesses.iter().filter(|(port, _)| port.0 == transport).map(|(_, count)| count).sum()
+}
+
+/// What a program printed, when it succeeded.
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
+    text
+}

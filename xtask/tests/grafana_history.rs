@@ -1,0 +1,187 @@
+//! Every panel on the model history in a real Prometheus.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::dashboards::lint::{Query, Range, committed, queries};
+use xtask::history::{Report, UTC_OFFSET, prometheus};
+
+fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// One calendar month, as Grafana's `now-1M/M` to `now-1M/M`.
+fn month(report: Report) -> Range {
+    let last = report.months()[5];
+    Range { from: last.start() * 1000, to: last.end() * 1000 - 1, utc_offset: UTC_OFFSET }
+}
+
+fn variables(uid: &str, report: Report) -> Vec<(&'static str, &'static str)> {
+    let featured = match (report, uid.starts_with("teiten-monthly")) {
+        (Report::July2010, true) => ("udp", "5060"),
+        _ => ("tcp", "445"),
+    };
+    vec![("sensor", ".*"), ("transport", featured.0), ("port", featured.1), ("group", "messenger"), ("country", "CN")]
+}
+
+fn number(result: &[Value]) -> f64 {
+    assert_eq!(result.len(), 1, "one element: {result:?}");
+    result[0]["value"][1].as_str().expect("a number").parse().expect("a number")
+}
+
+struct History {
+    server: prometheus::Server,
+    report: Report,
+    _directory: tempfile::TempDir,
+}
+
+impl History {
+    fn new(report: Report) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        prometheus::backfill(report, directory.path()).expect("backfill");
+        let server = prometheus::Server::start(directory.path(), "").expect("prometheus");
+        Self { server, report, _directory: directory }
+    }
+
+    fn panel(&self, uid: &str, title: &str) -> Query {
+        let dashboards = committed().expect("dashboards");
+        let dashboard = dashboards.values().find(|d| d["uid"] == uid).expect("the dashboard");
+        let end = format!("/{title}/A");
+        queries(dashboard).into_iter().find(|q| q.name.ends_with(&end)).expect("the panel")
+    }
+
+    fn run(&self, title: &str) -> Vec<Value> {
+        let query = self.panel("teiten-monthly-en", title);
+        query.run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report)).expect("an answer").0
+    }
+
+    /// Label `name` and value of each row.
+    fn amounts(&self, title: &str) -> Vec<(String, f64)> {
+        self.run(title)
+            .iter()
+            .map(|row| (row["metric"]["name"].as_str().expect("a name").to_owned(), number(std::slice::from_ref(row))))
+            .collect()
+    }
+
+    /// No panel stays empty, and none takes a second.
+    fn every_panel_has_data_within_a_second(&self) {
+        let mut slowest = (Duration::ZERO, String::new());
+        let mut count = 0;
+        for dashboard in committed().expect("dashboards").values() {
+            let uid = dashboard["uid"].as_str().expect("a uid");
+            let variables = variables(uid, self.report);
+            let mut range = month(self.report);
+            if uid.starts_with("teiten-sensors") {
+                range.from = range.to - 2 * 86_400_000 + 1;
+            }
+            for query in queries(dashboard) {
+                let (result, took) = query.run(&self.server, range, &variables).expect("an answer");
+                assert!(!result.is_empty(), "no data: {} {}", query.name, query.interpolate(range, &variables));
+                // The first run also reads the blocks from disk; the faster of two is the query.
+                let took = took.min(query.run(&self.server, range, &variables).expect("an answer").1);
+                if took > slowest.0 {
+                    slowest = (took, query.name.clone());
+                }
+                count += 1;
+            }
+        }
+        println!("{:?}: {count} queries, slowest {:?} in {}", self.report, slowest.0, slowest.1);
+        assert!(slowest.0 < Duration::from_secs(1), "{} took {:?}", slowest.1, slowest.0);
+    }
+
+    /// Daily bars add up to the month, and there is one for each day.
+    fn days_add_up(&self) {
+        let last = self.report.months()[5];
+        for (title, total) in [
+            ("Accesses by port, daily", last.accesses),
+            ("Sources by port, daily", last.sources),
+            ("Accesses by region, daily", last.accesses),
+            ("Sources by region, daily", last.sources),
+        ] {
+            let mut sum = 0.0;
+            let mut days = std::collections::BTreeSet::new();
+            for series in self.run(title) {
+                for point in series["values"].as_array().expect("values") {
+                    let at = point[0].as_i64().expect("a time");
+                    assert_eq!((at + UTC_OFFSET) % 86_400, 0, "a bar stands on its day's first instant");
+                    days.insert(at);
+                    sum += point[1].as_str().expect("a value").parse::<f64>().expect("a number");
+                }
+            }
+            assert_eq!(sum as u64, total, "{title}");
+            assert_eq!(days.len() as i64, (last.end() - last.start()) / 86_400, "{title}");
+            assert_eq!(days.first(), Some(&last.start()), "{title}");
+        }
+    }
+
+    /// Every share's parts add up to the whole, so that each percentage is a true one.
+    fn shares_are_of_the_whole(&self) {
+        let last = self.report.months()[5];
+        for (title, total) in [
+            ("Share of accesses by port", last.accesses),
+            ("Share of sources by port", last.sources),
+            ("Share of accesses by region", last.accesses),
+            ("Share of sources by region", last.sources),
+        ] {
+            let sum: f64 = self.amounts(title).iter().map(|(_, amount)| amount).sum();
+            assert_eq!(sum as u64, total, "{title}");
+        }
+        for (title, sources) in [
+            ("Share of accesses by port, six months", false),
+            ("Share of sources by port, six months", true),
+            ("Share of accesses by region, six months", false),
+            ("Share of sources by region, six months", true),
+        ] {
+            let rows = self.run(title);
+            for month in self.report.months() {
+                let label = month.first.strftime("%Y-%m").to_string();
+                let sum: f64 = rows
+                    .iter()
+                    .filter(|row| row["metric"]["month"] == label.as_str())
+                    .map(|row| number(std::slice::from_ref(row)))
+                    .sum();
+                let total = if sources { month.sources } else { month.accesses };
+                assert_eq!(sum as u64, total, "{title} in {label}");
+            }
+        }
+        let hours: f64 = self.run("Accesses by hour of day, this month").iter().map(|r| number(std::slice::from_ref(r))).sum();
+        assert_eq!(hours as u64, last.accesses);
+        let six: u64 = self.report.months().iter().map(|m| m.accesses).sum();
+        let hours: f64 = self.run("Accesses by hour of day, six months").iter().map(|r| number(std::slice::from_ref(r))).sum();
+        assert_eq!(hours as u64, six);
+    }
+}
+
+#[test]
+fn november_2005_is_1811_accesses_from_404_sources() {
+    if !installed("prometheus") || !installed("promtool") {
+        return;
+    }
+    let history = History::new(Report::November2005);
+    assert_eq!(number(&history.run("Accesses")), 543_415.0);
+    assert_eq!(number(&history.run("Accesses per sensor and day")), 1811.0);
+    assert_eq!(number(&history.run("Sources per sensor and day")), 404.0);
+    history.days_add_up();
+    history.shares_are_of_the_whole();
+    history.every_panel_has_data_within_a_second();
+}
+
+#[test]
+fn july_2010_is_375_accesses_from_164_sources() {
+    if !installed("prometheus") || !installed("promtool") {
+        return;
+    }
+    let history = History::new(Report::July2010);
+    assert_eq!(number(&history.run("Accesses")), 116_141.0);
+    assert_eq!(number(&history.run("Cumulative sources")), 50_845.0);
+    assert_eq!(number(&history.run("Accesses per sensor and day")), 375.0);
+    assert_eq!(number(&history.run("Sources per sensor and day")), 164.0);
+    history.days_add_up();
+    history.shares_are_of_the_whole();
+    history.every_panel_has_data_within_a_second();
+}
