@@ -27,7 +27,6 @@
 //! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
 
 mod change;
-pub mod command;
 mod error;
 mod export;
 mod lock;
