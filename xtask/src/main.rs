@@ -34,6 +34,14 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 20)]
         fuzz_seconds: u32,
     },
+    /// Watch a sensor at work: real packets, and what was counted beside what was sent
+    ///
+    /// Makes two network namespaces joined by a virtual cable, runs the real `teiten run` in one of
+    /// them and plays a seeded model of Internet background radiation from the other, with source
+    /// addresses of many countries, bursts, scans, backscatter and a flood. Shows `teiten status` and
+    /// compares every number with what was sent; they must agree to the packet. Where Prometheus is
+    /// installed, it scrapes the sensor. Only the namespaces need root. Leaves nothing behind.
+    Demo(xtask::demo::DemoArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
     ///
     /// Attaching a program to an interface needs root; when you are not, only the daemon runs
@@ -90,6 +98,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { no_install, fuzz_seconds } => {
             xtask::test::run(xtask::test::Options { install: !no_install, fuzz_seconds })
         }
+        Task::Demo(arguments) => xtask::demo::run(&arguments),
         Task::Run { arguments } => xtask::run::run(&arguments),
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),

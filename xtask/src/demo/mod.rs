@@ -67,12 +67,12 @@ pub struct DemoArgs {
 /// # Errors
 ///
 /// A tool or a right is missing, the daemon fails, or any number differs from what was sent.
-pub fn run(args: DemoArgs) -> Result<()> {
+pub fn run(args: &DemoArgs) -> Result<()> {
     let teiten = match &args.teiten {
         Some(path) => path.canonicalize().with_context(|| format!("find {}", path.display()))?,
         None => run::build()?,
     };
-    if is_root() { play(&args, &teiten) } else { again_as_root(&args, &teiten) }
+    if is_root() { play(args, &teiten) } else { again_as_root(args, &teiten) }
 }
 
 /// Runs this program's privileged part through sudo.
