@@ -450,7 +450,11 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             ("country", "name"),
             "percent",
         )
-        .options(json!({ "orientation": "horizontal" })),
+        .options(json!({ "orientation": "horizontal" }))
+        .overrides([by_name(
+            "country\\name",
+            &[("mappings", json!([{ "type": "value", "options": super::region::mapping(l) }]))],
+        )]),
     );
 }
 
