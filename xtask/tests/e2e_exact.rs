@@ -59,17 +59,7 @@ fn compare(lab: &Lab, carry: &mut impl Carry, site: Site, seed: u64, count: usiz
 
     let samples = daemon.wait_counted(count as u64, PATIENCE).unwrap();
     assert_every_port(&samples, &expected);
-    let status = daemon.status().unwrap();
-    let broken: Vec<_> = status["identities"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|identity| identity["holds"] != true)
-        .collect();
-    assert!(broken.is_empty(), "{broken:?}");
-    assert_eq!(status["total"]["accesses"], expected.packets(xtask::traffic::Class::Access));
-    assert_eq!(status["today"]["sources"], expected.sources.len());
-    assert_eq!(status["today"]["hosts"], expected.hosts.len());
+    common::assert_today(&daemon, &expected);
 }
 
 #[test]

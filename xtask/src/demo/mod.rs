@@ -15,10 +15,11 @@ use self::comparison::Comparison;
 use self::prometheus::Prometheus;
 use self::sensor::{Daemon, INTERFACE, Lab, WEB};
 use crate::netns::is_root;
-use crate::traffic::{Carry as _, Frames, Plan, Radiation};
+use crate::traffic::{Carry as _, Expectation, Frames, Plan, Radiation};
 use crate::{command, run, sudo};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -137,11 +138,8 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
 
     let sent = radiation.expectation();
     daemon.wait_counted(sent.total(), DRAIN_PATIENCE)?;
-    let status = daemon.status()?;
+    let (status, comparison) = compare(&daemon, sent, &day_before)?;
     println!("{}", table(&lab, teiten)?);
-    // Across midnight a source counts once for each of the two days.
-    let day = &status["today"]["date"];
-    let comparison = Comparison::new(sent, &status, *day == day_before || day_before.is_null());
     println!("{comparison}");
     println!("{}", countries(&radiation, &status));
     if let Some(prometheus) = &prometheus {
@@ -162,6 +160,22 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
         bail!("what was counted differs from what was sent; see DIFFERS above (seed {})", args.seed);
     }
     Ok(())
+}
+
+/// The sensor's status beside what was sent. Its picture of the day may be a moment behind its
+/// counters, so numbers that differ are looked at again for some time.
+fn compare(daemon: &Daemon, sent: &Expectation, day_before: &Value) -> Result<(Value, Comparison)> {
+    let since = Instant::now();
+    loop {
+        let status = daemon.status()?;
+        // Across midnight a source counts once for each of the two days.
+        let day = &status["today"]["date"];
+        let comparison = Comparison::new(sent, &status, day == day_before || day_before.is_null());
+        if comparison.agrees() || since.elapsed() > Duration::from_secs(10) {
+            return Ok((status, comparison));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Where to look while it runs.
@@ -279,7 +293,7 @@ fn table(lab: &Lab, teiten: &Path) -> Result<String> {
 }
 
 /// The countries, for information: who holds an address may change after a prefix was listed.
-fn countries(radiation: &Radiation, status: &serde_json::Value) -> String {
+fn countries(radiation: &Radiation, status: &Value) -> String {
     let mut sent: Vec<_> = radiation.countries().iter().collect();
     sent.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let counted = |country: &str| {
