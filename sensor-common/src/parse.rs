@@ -315,7 +315,11 @@ fn transport<F: Frame + ?Sized>(
                 _ => SCTP_NO_CHUNK,
             };
         }
-        protocol => packet.port = u16::from(protocol),
+        protocol => {
+            // The headers before it, of which only the lengths were read, must be there.
+            frame.load::<2>(at - 2).ok_or(Unparsed::Truncated)?;
+            packet.port = u16::from(protocol);
+        }
     }
     Ok(packet)
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be shown")]
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use jiff::civil::Date;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -234,7 +235,7 @@ pub struct ReplayArgs {
     pub json: bool,
     /// Also write a ledger into this directory
     ///
-    /// A ledger takes captures after those it already has. Only the flag counts here: a replay never
+    /// Captures are added to what the ledger has, so the same one again counts again. Only the flag counts here: a replay never
     /// writes into the state directory that the environment or the file names for the sensor.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
@@ -314,10 +315,10 @@ pub enum LedgerCommand {
         format: ExportFormat,
         /// First observation day, like 2010-07-01 [default: the first there is]
         #[arg(long, value_name = "DAY")]
-        from: Option<String>,
+        from: Option<Date>,
         /// Last observation day [default: the last there is]
         #[arg(long, value_name = "DAY")]
-        to: Option<String>,
+        to: Option<Date>,
         /// File to write; `-` is standard output
         #[arg(long, value_name = "FILE", default_value = "-")]
         output: PathBuf,

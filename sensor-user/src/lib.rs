@@ -14,6 +14,7 @@
 //! `run`, `replay`, `check`, `status` and `detach` are the commands built from them.
 
 pub mod aggregate;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod country;
@@ -23,9 +24,26 @@ pub mod exposition;
 pub mod geoip;
 pub mod kernel;
 pub mod ledger;
+pub mod ledger_command;
 pub mod logging;
 pub mod observation;
+pub mod replay;
 pub mod run;
 pub mod status;
 pub mod totals;
 pub mod web;
+
+/// An error and what caused it, on one line: `what: why: the deepest why`.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

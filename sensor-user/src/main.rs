@@ -1,29 +1,43 @@
-//! The `teiten` command: parses the command line and calls the library.
+//! The `teiten` command: parses the command line, calls the library, and makes exit codes of what
+//! comes back: 0 done, 1 failed, 2 wrong usage or configuration (of `check`: the daemon would not
+//! start).
 
 use sensor_user::cli::{Cli, Command, RunArgs};
-use sensor_user::config::{Config, Environment};
-use sensor_user::{detach, logging, run, status};
+use sensor_user::config::{Config, ConfigError, Environment};
+use sensor_user::{check, detach, ledger_command, logging, replay, run, status};
 use std::process::ExitCode;
 
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match command(Cli::from_process().command) {
+    match dispatch(Cli::from_process().command, &Environment::of_process()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("teiten: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("teiten: {}", sensor_user::error_chain(error.as_ref()));
+            ExitCode::from(if error.is::<ConfigError>() { USAGE } else { FAILED })
         }
     }
 }
 
-fn command(command: Command) -> anyhow::Result<ExitCode> {
-    let environment = Environment::of_process();
-    let load = |args: &RunArgs| Config::load(args, &environment);
+fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let load = |args: &RunArgs| Config::load(args, environment);
     match command {
         Command::Run(args) => {
             let config = load(&args)?;
             let log = logging::init(config.log_format, &config.log_level)?;
+            for (name, suggestion) in environment.unknown_variables() {
+                tracing::warn!(variable = name, did_you_mean = suggestion, "this variable sets nothing");
+            }
             run::run(config, move |config| config.reload(&args, &Environment::of_process()), log)?;
         }
+        Command::Replay(args) => {
+            let (config, state_dir) = Config::load_for_replay(&args, environment)?;
+            logging::init(config.log_format, &config.log_level)?;
+            let all_read = replay::command(&args.files, &config, state_dir.as_deref(), args.json)?;
+            return Ok(exit_code(all_read, FAILED));
+        }
+        Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),
         Command::Status(args) => {
             let config = load(&RunArgs::from(&args))?;
             let endpoint = status::Endpoint {
@@ -37,7 +51,15 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             logging::init(config.log_format, &config.log_level)?;
             detach::detach(&config)?;
         }
-        _ => {}
+        Command::Ledger(args) => {
+            let config = load(&RunArgs::from(&args))?;
+            return Ok(exit_code(ledger_command::run(&config.state_dir, &args.command)?, FAILED));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a command that did its work, and whether it found all well.
+fn exit_code(all_well: bool, otherwise: u8) -> ExitCode {
+    if all_well { ExitCode::SUCCESS } else { ExitCode::from(otherwise) }
 }

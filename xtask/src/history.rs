@@ -29,6 +29,12 @@ pub enum Report {
     July2010,
 }
 
+/// Country and weight.
+type Region = (&'static str, u32);
+
+/// Transport, port, weight of accesses, accesses per source, whence.
+type PortModel = (&'static str, u16, f64, f64, &'static [Region]);
+
 /// One month: its first day, and the totals of all sensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Month {
@@ -80,9 +86,9 @@ impl Report {
         }
     }
 
-    /// Transport, port, weight of accesses, accesses per source, whence.
-    fn ports(self) -> &'static [(&'static str, u16, f64, f64, &'static [(&'static str, u32)])] {
-        const WORLD: &[(&str, u32)] = &[
+    /// The ports that the report names or could have named.
+    fn ports(self) -> &'static [PortModel] {
+        const WORLD: &[Region] = &[
             ("CN", 26),
             ("US", 18),
             ("JP", 10),
@@ -100,9 +106,9 @@ impl Report {
             ("PL", 1),
             ("unknown", 1),
         ];
-        const HOME: &[(&str, u32)] =
+        const HOME: &[Region] =
             &[("JP", 60), ("CN", 14), ("KR", 8), ("TW", 6), ("US", 6), ("DE", 2), ("FR", 2), ("HK", 2)];
-        const CHINA: &[(&str, u32)] = &[("CN", 88), ("HK", 4), ("TW", 3), ("US", 3), ("KR", 2)];
+        const CHINA: &[Region] = &[("CN", 88), ("HK", 4), ("TW", 3), ("US", 3), ("KR", 2)];
         match self {
             Self::November2005 => &[
                 ("tcp", 135, 25.0, 5.0, HOME),
@@ -440,7 +446,7 @@ fn tail(report: Report, counters: &mut Counters) {
             }
         }
     }
-    for ((metric, labels), samples) in &mut counters.samples {
+    for ((metric, _), samples) in &mut counters.samples {
         if matches!(*metric, "teiten_sensor_info") {
             let extra: Vec<_> = (end - 2 * 86_400 + 300..end)
                 .step_by(300)
@@ -457,7 +463,6 @@ fn tail(report: Report, counters: &mut Counters) {
             continue;
         }
         // Within a day a counter goes up evenly, in whole steps.
-        let _ = labels;
         let mut filled = Vec::new();
         for pair in samples.windows(2) {
             let ((from, before), (to, after)) = (pair[0], pair[1]);

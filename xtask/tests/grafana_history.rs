@@ -54,7 +54,7 @@ impl History {
         Self { server, report, _directory: directory }
     }
 
-    fn panel(&self, uid: &str, title: &str) -> Query {
+    fn panel(uid: &str, title: &str) -> Query {
         let dashboards = committed().expect("dashboards");
         let dashboard = dashboards.values().find(|d| d["uid"] == uid).expect("the dashboard");
         let end = format!("/{title}/A");
@@ -62,11 +62,18 @@ impl History {
     }
 
     fn run(&self, title: &str) -> Vec<Value> {
-        let query = self.panel("teiten-monthly-en", title);
+        let query = Self::panel("teiten-monthly-en", title);
         query
             .run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report))
             .expect("an answer")
             .0
+    }
+
+    /// A headline's one number, to the digit.
+    fn shows(&self, title: &str, value: &str) {
+        let result = self.run(title);
+        assert_eq!(result.len(), 1, "{title}");
+        assert_eq!(result[0]["value"][1], value, "{title}");
     }
 
     /// Label `name` and value of each row.
@@ -190,9 +197,9 @@ fn november_2005_is_1811_accesses_from_404_sources() {
         return;
     }
     let history = History::new(Report::November2005);
-    assert_eq!(number(&history.run("Accesses")), 543_415.0);
-    assert_eq!(number(&history.run("Accesses per sensor and day")), 1811.0);
-    assert_eq!(number(&history.run("Sources per sensor and day")), 404.0);
+    history.shows("Accesses", "543415");
+    history.shows("Accesses per sensor and day", "1811");
+    history.shows("Sources per sensor and day", "404");
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.every_panel_has_data_within_a_second();
@@ -204,10 +211,10 @@ fn july_2010_is_375_accesses_from_164_sources() {
         return;
     }
     let history = History::new(Report::July2010);
-    assert_eq!(number(&history.run("Accesses")), 116_141.0);
-    assert_eq!(number(&history.run("Cumulative sources")), 50_845.0);
-    assert_eq!(number(&history.run("Accesses per sensor and day")), 375.0);
-    assert_eq!(number(&history.run("Sources per sensor and day")), 164.0);
+    history.shows("Accesses", "116141");
+    history.shows("Cumulative sources", "50845");
+    history.shows("Accesses per sensor and day", "375");
+    history.shows("Sources per sensor and day", "164");
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.every_panel_has_data_within_a_second();

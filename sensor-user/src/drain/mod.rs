@@ -295,9 +295,14 @@ impl Drain {
         let released = self.exposition.due(Instant::now());
         match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
             Ok(folded) => {
-                if folded == Folded::AlreadyTaken {
-                    debug!(generation = pending.observation.generation, "was in the ledger already");
-                }
+                // A value is shown only once the ledger knows that it may be.
+                let released = match folded {
+                    Folded::Taken { .. } => released,
+                    Folded::AlreadyTaken => {
+                        debug!(generation = pending.observation.generation, "was in the ledger already");
+                        Vec::new()
+                    }
+                };
                 if let Err(error) = self.kernel.recycle(pending.table_used) {
                     error!(error = &error as &dyn std::error::Error, "cannot empty the drained generation");
                 }

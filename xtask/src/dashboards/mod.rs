@@ -80,7 +80,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 ),
                 month,
                 monthly::variables(l),
-                monthly::panels(l),
+                &monthly::panels(l),
             ),
         ),
         (
@@ -95,7 +95,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 ),
                 ("now-28d/d", "now"),
                 port::variables(l),
-                port::panels(l),
+                &port::panels(l),
             ),
         ),
         (
@@ -107,7 +107,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 l.t("One region of sources: its ports and its days.", "1つの発信元地域の宛先と推移。"),
                 ("now-28d/d", "now"),
                 region::variables(l),
-                region::panels(l),
+                &region::panels(l),
             ),
         ),
         (
@@ -122,7 +122,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 ),
                 ("now-7d/d", "now"),
                 Vec::new(),
-                sensors::panels(l),
+                &sensors::panels(l),
             ),
         ),
     ]
@@ -135,7 +135,7 @@ fn dashboard(
     description: &str,
     (from, to): (&str, &str),
     variables: Vec<Value>,
-    panels: Vec<Value>,
+    panels: &[Value],
 ) -> Value {
     let mut list = vec![
         json!({

@@ -396,7 +396,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         let rank = format!(
             "topk({PORTS}, {ports} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
         );
-        format!("sort_desc({})", top(amount, &rank, PORT, "hour", &|e| named(e), other))
+        format!("sort_desc({})", queries::top_by_name(amount, ports, &rank, "hour", other))
     };
     let six = PORT_HOUR_ACCESSES.six_months_sum("transport, port, hour");
     let month = PORT_HOUR_ACCESSES.total("transport, port, hour", "");
@@ -450,7 +450,11 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             ("country", "name"),
             "percent",
         )
-        .options(json!({ "orientation": "horizontal" })),
+        .options(json!({ "orientation": "horizontal" }))
+        .overrides([by_name(
+            "country\\name",
+            &[("mappings", json!([{ "type": "value", "options": super::region::mapping(l) }]))],
+        )]),
     );
 }
 

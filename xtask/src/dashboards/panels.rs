@@ -112,6 +112,7 @@ impl Panel {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]
     pub(super) fn transform(mut self, id: &str, options: Value) -> Self {
         self.0["transformations"]
             .as_array_mut()

@@ -150,7 +150,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         ),
     );
     layout.add(12, 9, Panel::lines(l.t("By sensor, hourly", "観測点別アクセス数（1時間ごと）"), l.t("The amount of each hour at its end; choose a range of days.", "各時間の終わりに示した1時間のアクセス数。数日間の表示に適する。"))
-        .query(Run::Range, &format!(r#"sum by (sensor) (last_over_time(sensor_transport_port:teiten_accesses:hour{{{SENSOR},{ONE}}}[1h]))"#), "{{sensor}}"));
+        .query(Run::Range, &format!("sum by (sensor) (last_over_time(sensor_transport_port:teiten_accesses:hour{{{SENSOR},{ONE}}}[1h]))"), "{{sensor}}"));
     layout.add(
         12,
         9,

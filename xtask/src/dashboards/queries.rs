@@ -1,4 +1,4 @@
-//! The PromQL of the panels, composed from a few shapes.
+//! The `PromQL` of the panels, composed from a few shapes.
 //!
 //! A day's sample stands at the midnight that ends the day, up to a quarter of an hour late. The
 //! two hours by which every window is moved take in that sample and a change of daylight saving.
@@ -101,12 +101,13 @@ impl Counter {
         self.months_before(by, "27d")
     }
 
-    /// The sum of the five months before the range and the range itself.
+    /// The sum of the five months before the range and the range itself. Both are summed before
+    /// they are joined: a join of single sensors' series costs more than everything else.
     pub(super) fn six_months_sum(self, by: &str) -> String {
         format!(
-            "sum by ({by}) (last_over_time({}[125d] @ ${{__from:date:seconds}} offset -2h) or sum_over_time({}[${{__range_s}}s] {TO} offset -2h))",
-            self.series("month", ""),
-            self.series("day", "")
+            r#"sum by ({by}) ({} or label_replace({}, "part", "range", "", ""))"#,
+            self.months_before(by, "125d"),
+            self.total(by, "")
         )
     }
 
@@ -178,6 +179,15 @@ pub(super) fn top(
     format!(
         r#"{} or label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#,
         name(&format!("({expression} and on ({by}) {rank})"))
+    )
+}
+
+/// As [`top`] for ports, for an `expression` that is too dear to be evaluated twice: every port
+/// of `ports` is given its name first, and the amounts are summed by name and `rest`.
+pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str, other: &str) -> String {
+    let names = named(&format!("({rank} > bool -1)"));
+    format!(
+        r#"sum by ({rest}, name) ({expression} * on ({PORT}) group_left (name) ({names} or label_replace(({ports} unless on ({PORT}) {rank}) > bool -1, "name", "{other}", "", "")))"#
     )
 }
 

@@ -138,7 +138,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.panels()
 }
 
-fn mapping(l: Language) -> Value {
+/// Names of regions as a value mapping of their codes.
+pub(super) fn mapping(l: Language) -> Value {
     super::regions::NAMES
         .iter()
         .enumerate()

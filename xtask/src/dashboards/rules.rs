@@ -324,10 +324,10 @@ fn normal() -> anyhow::Result<String> {
         out,
         "      - record: sensor:teiten_coverage:ratio28d
         expr: >-
-          clamp_max(
-            quantile_over_time(0.5, {observed}) / 86400, 1
-          ) and sum_over_time({observed}) >= 21600
-"
+          clamp_max(({}) / 86400, 1)
+          and sum_over_time({observed}) >= 21600
+",
+        median(observed)
     )?;
     for family in FAMILIES.iter().filter(|f| f.alert) {
         let day = family.record("day");
@@ -339,7 +339,7 @@ fn normal() -> anyhow::Result<String> {
       - record: {}
         expr: >-
           (
-            quantile_over_time(0.5, {day}[28d])
+            ({median})
             and count_over_time({day}[28d]) * 2 > on (sensor) group_left () count_over_time({observed})
           )
           / on (sensor) group_left () sensor:teiten_coverage:ratio28d
@@ -347,7 +347,13 @@ fn normal() -> anyhow::Result<String> {
             family.record("delta24h"),
             rolling(family, "1d"),
             family.record("normal"),
+            median = median(&format!("{day}[28d]")),
         )?;
     }
     Ok(out)
+}
+
+/// The median; of two days the smaller one, lest a spike be half of its own normal.
+fn median(days: &str) -> String {
+    format!("quantile_over_time(0.5, {days}) and count_over_time({days}) > 2 or min_over_time({days})")
 }

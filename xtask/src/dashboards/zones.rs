@@ -1,6 +1,6 @@
 //! The UTC offset of every IANA time zone, as recording rules.
 //!
-//! PromQL knows neither zones nor daylight saving, but every sensor says its zone in
+//! `PromQL` knows neither zones nor daylight saving, but every sensor says its zone in
 //! `teiten_sensor_info`. A rule for each group of zones that behave alike turns that label into
 //! seconds, so that one rule file serves every observation centre unaltered.
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 /// When nobody listens, or the answer is not HTTP.
 pub fn get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(2)))?;
     // HTTP/1.0, so that the answer is neither chunked nor kept open.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     answer(stream)
@@ -30,7 +30,7 @@ pub fn post(port: u16, path: &str, form: &[(&str, &str)]) -> anyhow::Result<(u16
     let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
     let body = body.join("&");
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(2)))?;
     write!(
         stream,
         "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
@@ -79,7 +79,7 @@ pub struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SAFETY of the pid: the child is not yet reaped, so the number is still its own.
+        // The child is not yet reaped, so the number is still its own.
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
@@ -110,7 +110,7 @@ impl Server {
             .spawn()
             .context("start prometheus")?;
         let server = Self { child, port, data };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while get(port, "/-/ready").map_or(true, |(status, _)| status != 200) {
             ensure!(
                 Instant::now() < deadline,
@@ -152,7 +152,7 @@ impl Server {
     }
 }
 
-/// Turns OpenMetrics into blocks of `data`.
+/// Turns `OpenMetrics` into blocks of `data`.
 ///
 /// # Errors
 /// When promtool is not installed or refuses the file.
@@ -229,6 +229,9 @@ pub fn evaluate(
     Ok(samples)
 }
 
+/// Rules, and the times of their evaluation: first, last, step.
+type Pass<'a> = (&'a [&'a Rule], (i64, i64, i64));
+
 /// Fills `directory/data` with the model history of `report` and with everything that the
 /// recording rules would have recorded of it.
 ///
@@ -260,7 +263,7 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let quarter = (start + 930, end + 930, 86_400);
     let hourly = (end - 86_400 + 30, end + 30, 3600);
     let tokyo: Vec<&Rule> = zones.into_iter().filter(|r| r.expr.contains("Asia/Tokyo")).collect();
-    let passes: [&[(&[&Rule], (i64, i64, i64))]; 5] = [
+    let passes: [&[Pass<'_>]; 5] = [
         &[(&tokyo, midnight), (&tokyo, quarter), (&tokyo, hourly)],
         &[(&sensors, midnight), (&sensors, quarter), (&sensors, hourly)],
         &[(&midnights, midnight)],

@@ -1,0 +1,384 @@
+//! `teiten check`: what would happen if the daemon started here and now.
+//!
+//! First the facts are gathered, without changing anything (the probes of the bpf system call load
+//! a program that returns at once, and close it); then they are judged, which does no input or
+//! output.
+
+mod facts;
+
+use crate::cli::RunArgs;
+use crate::config::{Config, Environment, XdpMode};
+use crate::error_chain;
+use crate::kernel::interface::{Interface, LinkLayer};
+use facts::{Facts, PinDir, gather};
+use std::fmt;
+use std::io::{self, Write};
+
+/// How good or bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Good,
+    /// The daemon would start; the operator should know this.
+    Warning,
+    /// The daemon would not start.
+    Problem,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How good or bad it is.
+    pub level: Level,
+    /// What it is about.
+    pub about: String,
+    /// A sentence, with the way out when there must be one.
+    pub text: String,
+}
+
+impl Finding {
+    fn new(level: Level, about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { level, about: about.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Good => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "PROBLEM",
+        };
+        write!(f, "{level:<8} {}: {}", self.about, self.text)
+    }
+}
+
+/// Checks whether `teiten run` with these arguments would start, and changes nothing.
+pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = environment
+        .unknown_variables()
+        .into_iter()
+        .map(|(name, suggestion)| {
+            let hint = suggestion.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            Finding::new(Level::Warning, "environment", format!("{name} sets nothing{hint}"))
+        })
+        .collect();
+    match Config::load(args, environment) {
+        Ok(config) => findings.extend(judge(&config, &gather(&config))),
+        Err(error) => findings.push(Finding::new(Level::Problem, "configuration", error_chain(&error))),
+    }
+    findings
+}
+
+/// Prints what [`run`] finds, and tells whether the daemon would start.
+///
+/// # Errors
+///
+/// Standard output cannot be written.
+pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
+    let findings = run(args, environment);
+    let mut out = io::stdout().lock();
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    match problems {
+        0 => writeln!(out, "teiten run would start")?,
+        problems => writeln!(out, "teiten run would not start: {problems} to mend")?,
+    }
+    Ok(problems == 0)
+}
+
+/// The oldest long-term kernel that has all the program needs; XDP links came with 5.9.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// The kernel that has TCX: 6.6, commit e420bed02507.
+const TCX_KERNEL: (u32, u32) = (6, 6);
+
+fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![configuration(config)];
+    findings.push(match &facts.geoip {
+        Ok(text) => Finding::new(Level::Good, "geoip", text),
+        Err(text) => Finding::new(Level::Problem, "geoip", text),
+    });
+    kernel(facts, &mut findings);
+    for interface in &facts.interfaces {
+        match interface {
+            Ok(found) => findings.push(judge_interface(config, found, &facts.pin_dir)),
+            Err(text) => findings.push(Finding::new(Level::Problem, "interface", text)),
+        }
+    }
+    findings.push(pins(config, facts));
+    let state_dir = config.state_dir.display();
+    findings.push(match &facts.state_dir {
+        Ok(text) => Finding::new(Level::Good, format!("state directory {state_dir}"), text),
+        Err(text) => Finding::new(
+            Level::Problem,
+            format!("state directory {state_dir}"),
+            format!("{text}; give another with --state-dir"),
+        ),
+    });
+    for (address, bound) in &facts.listen {
+        findings.push(match bound {
+            Ok(()) => Finding::new(Level::Good, format!("http://{address}"), "free to listen on"),
+            Err(text) => Finding::new(
+                Level::Problem,
+                format!("http://{address}"),
+                format!(
+                    "cannot listen there: {text}; stop what does (another teiten?) or give another \
+                     address with --web.listen-address"
+                ),
+            ),
+        });
+    }
+    if let Some((path, readable)) = &facts.web_config {
+        findings.push(match readable {
+            Ok(()) => Finding::new(Level::Good, format!("web configuration {path}"), "can be used"),
+            Err(text) => Finding::new(Level::Problem, format!("web configuration {path}"), text),
+        });
+    }
+    findings
+}
+
+fn configuration(config: &Config) -> Finding {
+    let observed = if config.observe.is_empty() {
+        "the interface's own addresses".to_owned()
+    } else {
+        config.observe.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    Finding::new(
+        Level::Good,
+        "configuration",
+        format!(
+            "sensor {} would observe {observed}, days by {}, a drain every {:#}",
+            config.sensor_name,
+            config.timezone_name(),
+            jiff::SignedDuration::try_from(config.drain_interval).unwrap_or_default()
+        ),
+    )
+}
+
+fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
+    let (major, minor) = facts.kernel;
+    findings.push(if facts.kernel < OLDEST_KERNEL {
+        let (oldest, minor) = OLDEST_KERNEL;
+        let text =
+            format!("{} is older than {oldest}.{minor}, the first that can run the program", facts.release);
+        Finding::new(Level::Problem, "kernel", text)
+    } else {
+        let egress = if facts.kernel < TCX_KERNEL { "clsact, for want of TCX (6.6)" } else { "TCX" };
+        let text = format!("{} ({major}.{minor}); outbound flows through {egress}", facts.release);
+        Finding::new(Level::Good, "kernel", text)
+    });
+    if facts.missing_capabilities.is_empty() {
+        findings.push(Finding::new(Level::Good, "privilege", "all capabilities that are needed"));
+    } else {
+        let text = format!(
+            "missing {}; run as root, or grant them (AmbientCapabilities= of a systemd unit)",
+            facts.missing_capabilities.join(", ")
+        );
+        findings.push(Finding::new(Level::Problem, "privilege", text));
+    }
+    match &facts.bpf {
+        Ok(()) => {
+            findings.push(Finding::new(Level::Good, "bpf", "XDP programs and arrays of maps can be loaded"));
+        }
+        // Told by the capabilities already.
+        Err(_) if !facts.missing_capabilities.is_empty() => {}
+        Err(text) => findings.push(Finding::new(
+            Level::Problem,
+            "bpf",
+            format!(
+                "{text}; a container's seccomp profile or kernel lockdown may forbid the bpf system call"
+            ),
+        )),
+    }
+    if !facts.btf {
+        findings.push(Finding::new(
+            Level::Warning,
+            "btf",
+            "/sys/kernel/btf/vmlinux is not there; the program loads without, but names less to bpftool",
+        ));
+    }
+}
+
+fn judge_interface(config: &Config, interface: &Interface, pins: &PinDir) -> Finding {
+    let name = &interface.name;
+    let header = match interface.link {
+        LinkLayer::Ethernet => "Ethernet",
+        LinkLayer::Ip => "IP",
+    };
+    let mode = match config.xdp_mode {
+        XdpMode::Auto => "natively where the driver can, else generically",
+        XdpMode::Native => "natively",
+        XdpMode::Generic => "generically",
+    };
+    match interface.xdp {
+        None => Finding::new(
+            Level::Good,
+            name,
+            format!("packets begin with {header} headers; would attach {mode}"),
+        ),
+        Some((_, program)) if pins.holds_ours => {
+            let text =
+                format!("XDP program {program} is attached; if it is the pinned one, it would be taken over");
+            Finding::new(Level::Good, name, text)
+        }
+        Some((_, program)) => Finding::new(
+            Level::Problem,
+            name,
+            format!(
+                "another XDP program ({program}) is attached; see `bpftool prog show id {program}`, remove it with \
+                 `ip link set dev {name} xdp off`, or observe another interface"
+            ),
+        ),
+    }
+}
+
+fn pins(config: &Config, facts: &Facts) -> Finding {
+    let about = format!("pins {}", config.pin_dir.display());
+    match &facts.pin_dir {
+        PinDir { on_bpffs: true, holds_ours: false, .. } => Finding::new(Level::Good, about, "on a bpffs"),
+        PinDir { on_bpffs: true, .. } => {
+            Finding::new(Level::Good, about, "what counts there already would be taken over")
+        }
+        PinDir { can_mount: true, .. } => {
+            Finding::new(Level::Good, about, "not on a bpffs; one would be mounted there")
+        }
+        PinDir { .. } => Finding::new(
+            Level::Problem,
+            about,
+            "not on a bpffs, and without CAP_SYS_ADMIN none can be mounted; `mount -t bpf bpf /sys/fs/bpf`",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Mode;
+    use jiff::tz::TimeZone;
+    use std::collections::BTreeMap;
+
+    fn config(args: &[&str]) -> Config {
+        let environment = Environment {
+            variables: BTreeMap::new(),
+            host_name: "dark-1".to_owned(),
+            timezone: TimeZone::UTC,
+        };
+        let args = ["teiten", "check"].iter().chain(args);
+        let crate::cli::Command::Check(args) = crate::cli::Cli::try_from_args(args).unwrap().command else {
+            unreachable!()
+        };
+        Config::load(&args, &environment).unwrap()
+    }
+
+    fn good() -> Facts {
+        Facts {
+            kernel: (6, 18),
+            release: "6.18.1".to_owned(),
+            missing_capabilities: vec![],
+            bpf: Ok(()),
+            btf: true,
+            interfaces: vec![Ok(ethernet())],
+            pin_dir: PinDir { on_bpffs: true, can_mount: true, holds_ours: false },
+            state_dir: Ok("would be created".to_owned()),
+            listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
+            web_config: None,
+            geoip: Ok("embedded".to_owned()),
+        }
+    }
+
+    fn ethernet() -> Interface {
+        Interface { name: "eth0".to_owned(), index: 2, link: LinkLayer::Ethernet, xdp: None }
+    }
+
+    /// What is not good, as it is shown.
+    fn complaints(facts: &Facts) -> Vec<String> {
+        let findings = judge(&config(&[]), facts);
+        findings.iter().filter(|finding| finding.level != Level::Good).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_machine_that_has_everything_gives_no_complaint() {
+        assert_eq!(complaints(&good()), [""; 0]);
+        let first = judge(&config(&["--observe", "192.0.2.0/24"]), &good())[0].to_string();
+        assert_eq!(
+            first,
+            "ok       configuration: sensor dark-1 would observe 192.0.2.0/24, days by UTC, a drain every 10s"
+        );
+    }
+
+    #[test]
+    fn each_lack_is_named_with_the_way_out() {
+        let lacking = |change: fn(&mut Facts)| {
+            let mut facts = good();
+            change(&mut facts);
+            complaints(&facts)
+        };
+        for (complaints, expected) in [
+            (
+                lacking(|facts| facts.kernel = (5, 4)),
+                "PROBLEM  kernel: 6.18.1 is older than 5.10, the first that can run the program",
+            ),
+            (
+                lacking(|facts| {
+                    facts.missing_capabilities = vec!["CAP_BPF", "CAP_NET_ADMIN"];
+                    facts.bpf = Err("not permitted".to_owned());
+                }),
+                "PROBLEM  privilege: missing CAP_BPF, CAP_NET_ADMIN; run as root, or grant them \
+                 (AmbientCapabilities= of a systemd unit)",
+            ),
+            (
+                lacking(|facts| facts.bpf = Err("not permitted".to_owned())),
+                "PROBLEM  bpf: not permitted; a container's seccomp profile or kernel lockdown may forbid \
+                 the bpf system call",
+            ),
+            (
+                lacking(|facts| facts.interfaces = vec![Err("no interface eth7".to_owned())]),
+                "PROBLEM  interface: no interface eth7",
+            ),
+            (
+                lacking(|facts| {
+                    facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Native, 7)), ..ethernet() })];
+                }),
+                "PROBLEM  eth0: another XDP program (7) is attached; see `bpftool prog show id 7`, remove it \
+                 with `ip link set dev eth0 xdp off`, or observe another interface",
+            ),
+            (
+                lacking(|facts| {
+                    facts.pin_dir = PinDir { on_bpffs: false, can_mount: false, holds_ours: false }
+                }),
+                "PROBLEM  pins /sys/fs/bpf/teiten: not on a bpffs, and without CAP_SYS_ADMIN none can be \
+                 mounted; `mount -t bpf bpf /sys/fs/bpf`",
+            ),
+            (
+                lacking(|facts| facts.listen[0].1 = Err("Address in use".to_owned())),
+                "PROBLEM  http://127.0.0.1:9477: cannot listen there: Address in use; stop what does \
+                 (another teiten?) or give another address with --web.listen-address",
+            ),
+            (
+                lacking(|facts| facts.state_dir = Err("it cannot be written".to_owned())),
+                "PROBLEM  state directory /var/lib/teiten: it cannot be written; give another with --state-dir",
+            ),
+        ] {
+            assert_eq!(complaints, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_pinned_program_of_ours_would_be_taken_over() {
+        let mut facts = good();
+        facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Generic, 7)), ..ethernet() })];
+        facts.pin_dir.holds_ours = true;
+        assert_eq!(complaints(&facts), [""; 0]);
+    }
+
+    #[test]
+    fn an_older_kernel_does_without_tcx() {
+        let facts = Facts { kernel: (6, 1), ..good() };
+        let text: Vec<String> = judge(&config(&[]), &facts).iter().map(ToString::to_string).collect();
+        assert!(
+            text.iter().any(|line| line.ends_with("outbound flows through clsact, for want of TCX (6.6)"))
+        );
+    }
+}

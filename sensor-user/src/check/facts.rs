@@ -1,0 +1,198 @@
+//! What can be found out about this machine without changing it.
+
+use crate::config::Config;
+use crate::error_chain;
+use crate::geoip::GeoIp;
+use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
+use crate::kernel::is_pinned;
+use crate::web::{Server, WebConfig};
+use aya::maps::MapType;
+use aya::programs::ProgramType;
+use caps::{CapSet, Capability};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+/// Everything that is judged.
+pub(super) struct Facts {
+    pub(super) kernel: (u32, u32),
+    /// As `uname -r` shows it.
+    pub(super) release: String,
+    pub(super) missing_capabilities: Vec<&'static str>,
+    pub(super) bpf: Result<(), String>,
+    pub(super) btf: bool,
+    /// Those configured, else the one of the default route.
+    pub(super) interfaces: Vec<Result<Interface, String>>,
+    pub(super) pin_dir: PinDir,
+    pub(super) state_dir: Result<String, String>,
+    pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
+    pub(super) web_config: Option<(String, Result<(), String>)>,
+    pub(super) geoip: Result<String, String>,
+}
+
+pub(super) struct PinDir {
+    /// It, or what it would be made in, is on a bpffs.
+    pub(super) on_bpffs: bool,
+    pub(super) can_mount: bool,
+    /// A program of ours goes on counting.
+    pub(super) holds_ours: bool,
+}
+
+pub(super) fn gather(config: &Config) -> Facts {
+    let release = nix::sys::utsname::uname()
+        .map(|names| names.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Facts {
+        kernel: version(&release),
+        release,
+        missing_capabilities: missing_capabilities(),
+        bpf: bpf(),
+        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        interfaces: interfaces(config),
+        pin_dir: pin_dir(&config.pin_dir),
+        state_dir: state_dir(&config.state_dir),
+        listen: config
+            .listen
+            .iter()
+            .map(|&address| {
+                let bound = TcpListener::bind(address).map(drop).map_err(|error| error.to_string());
+                (address, bound)
+            })
+            .collect(),
+        web_config: config.web_config.as_ref().map(|path| (path.display().to_string(), web_config(path))),
+        geoip: GeoIp::open(config.geoip.as_deref())
+            .map(|geoip| {
+                let built = geoip.built().strftime("%Y-%m-%d");
+                format!("{}, type {}, built {built}", geoip.origin(), geoip.database_type())
+            })
+            .map_err(|error| error_chain(&error)),
+    }
+}
+
+/// The first two numbers of a release like `6.1.0-18-amd64`.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn has(capability: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+fn missing_capabilities() -> Vec<&'static str> {
+    // CAP_SYS_ADMIN includes what was split from it in Linux 5.8, commits a17b53c4a4b5 and
+    // 980737282232.
+    let old = has(Capability::CAP_SYS_ADMIN);
+    [
+        ("CAP_BPF", old || has(Capability::CAP_BPF)),
+        ("CAP_PERFMON", old || has(Capability::CAP_PERFMON)),
+        ("CAP_NET_ADMIN", has(Capability::CAP_NET_ADMIN)),
+    ]
+    .into_iter()
+    .filter_map(|(name, has)| (!has).then_some(name))
+    .collect()
+}
+
+fn bpf() -> Result<(), String> {
+    match aya::sys::is_program_supported(ProgramType::Xdp) {
+        Ok(true) => {}
+        Ok(false) => return Err("the kernel has no XDP programs".to_owned()),
+        Err(error) => return Err(format!("an XDP program cannot be loaded: {}", error_chain(&error))),
+    }
+    match aya::sys::is_map_supported(MapType::ArrayOfMaps) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the kernel has no arrays of maps".to_owned()),
+        Err(error) => Err(format!("an array of maps cannot be made: {}", error_chain(&error))),
+    }
+}
+
+/// Runs what needs a runtime.
+fn wait_for<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?
+        .block_on(work)
+}
+
+fn interfaces(config: &Config) -> Vec<Result<Interface, String>> {
+    let told = |error: InterfaceError| error_chain(&error);
+    let found = wait_for(async {
+        let (interfaces, _) = Interfaces::connect().map_err(|error| error.to_string())?;
+        let names = if config.interfaces.is_empty() {
+            vec![interfaces.of_default_route().await.map_err(told)?]
+        } else {
+            config.interfaces.clone()
+        };
+        let mut found = Vec::new();
+        for name in &names {
+            found.push(interfaces.named(name).await.map_err(told));
+        }
+        Ok(found)
+    });
+    found.unwrap_or_else(|error| vec![Err(error)])
+}
+
+/// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.
+fn web_config(path: &Path) -> Result<(), String> {
+    let config = WebConfig {
+        listen: vec!["127.0.0.1:0".to_owned()],
+        config_file: Some(path.to_owned()),
+        ..WebConfig::default()
+    };
+    wait_for(async { Server::bind(&config).map(drop).map_err(|error| error_chain(&error)) })
+}
+
+/// The path itself, or its nearest ancestor that exists.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."))
+}
+
+fn pin_dir(path: &Path) -> PinDir {
+    PinDir {
+        on_bpffs: statfs(existing(path)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
+        can_mount: has(Capability::CAP_SYS_ADMIN),
+        holds_ours: is_pinned(path),
+    }
+}
+
+fn state_dir(path: &Path) -> Result<String, String> {
+    let found = existing(path);
+    if !found.is_dir() {
+        return Err(format!("{} is not a directory", found.display()));
+    }
+    access(found, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| format!("{} cannot be written: {}", found.display(), error.desc()))?;
+    Ok(if found != path {
+        "would be created".to_owned()
+    } else if path.join("ledger.sqlite").exists() {
+        "writable; the ledger there would be continued".to_owned()
+    } else {
+        "writable; a new ledger would be begun".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_begin_with_two_numbers() {
+        assert_eq!(version("6.1.0-18-amd64"), (6, 1));
+        assert_eq!(version("5.10"), (5, 10));
+        assert_eq!(version("6.18.1+"), (6, 18));
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_that_can_be_made_is_as_good_as_one_that_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = |path: &Path| state_dir(path);
+        assert_eq!(state(&directory.path().join("a/b")), Ok("would be created".to_owned()));
+        assert_eq!(state(directory.path()), Ok("writable; a new ledger would be begun".to_owned()));
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        assert!(state(&directory.path().join("file/a")).unwrap_err().ends_with("file is not a directory"));
+    }
+}

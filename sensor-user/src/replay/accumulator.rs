@@ -1,0 +1,130 @@
+//! Counts of one stretch, while it goes on: flat arrays, so that a packet costs a few additions.
+
+use crate::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
+use crate::observation::{Observation, Target};
+use jiff::Timestamp;
+use sensor_common::{Address, Class, Slot, Tool, Verdict};
+use std::time::Duration;
+
+/// IPv4 accesses that are held, 8 octets each, before a stretch is handed on in part.
+const MAX_V4: usize = 2 * 1024 * 1024;
+/// IPv6 accesses, 32 octets each.
+const MAX_V6: usize = 256 * 1024;
+
+/// A counter for each slot, and which of them are not zero.
+struct BySlot {
+    counts: Box<[u64]>,
+    touched: Vec<Slot>,
+}
+
+impl BySlot {
+    fn new() -> Self {
+        Self { counts: vec![0; Slot::COUNT].into_boxed_slice(), touched: Vec::new() }
+    }
+
+    #[inline]
+    fn add(&mut self, slot: Slot) {
+        let count = &mut self.counts[slot.index() as usize];
+        if *count == 0 {
+            self.touched.push(slot);
+        }
+        *count += 1;
+    }
+
+    /// The counts, ascending by slot, without zeros; all are zero then.
+    fn take(&mut self) -> Vec<(Slot, u64)> {
+        self.touched.sort_unstable();
+        let counts = &mut self.counts;
+        self.touched
+            .drain(..)
+            .map(|slot| (slot, std::mem::take(&mut counts[slot.index() as usize])))
+            .collect()
+    }
+}
+
+/// Counts verdicts until it is asked for the [`Observation`] they make. Its memory is bounded when
+/// that happens each time it [`is_full`](Accumulator::is_full).
+pub struct Accumulator {
+    packets: [u64; Class::COUNT],
+    bytes: [u64; Class::COUNT],
+    tools: [u64; Tool::COUNT],
+    accesses: BySlot,
+    services: BySlot,
+    backscatter: BySlot,
+    v4: Vec<AccessV4>,
+    v6: Vec<AccessV6>,
+}
+
+impl Default for Accumulator {
+    fn default() -> Self {
+        Self {
+            packets: [0; Class::COUNT],
+            bytes: [0; Class::COUNT],
+            tools: [0; Tool::COUNT],
+            accesses: BySlot::new(),
+            services: BySlot::new(),
+            backscatter: BySlot::new(),
+            v4: Vec::new(),
+            v6: Vec::new(),
+        }
+    }
+}
+
+impl Accumulator {
+    /// Counts one packet of `octets` on the wire.
+    #[inline]
+    pub fn count(&mut self, verdict: &Verdict, octets: u32) {
+        let class = verdict.class as usize;
+        self.packets[class] += 1;
+        self.bytes[class] += u64::from(octets);
+        if let Some(access) = &verdict.access {
+            let service = verdict.class == Class::Service;
+            if service {
+                self.services.add(access.slot);
+            } else {
+                self.accesses.add(access.slot);
+            }
+            if let Some(tool) = access.tool {
+                self.tools[tool as usize] += 1;
+            }
+            let target = Target::new(access.slot, service);
+            match access.src {
+                Address::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
+                Address::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),
+            }
+        }
+        if let Some(slot) = verdict.backscatter {
+            self.backscatter.add(slot);
+        }
+    }
+
+    /// Whether it holds as many accesses as it should.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.v4.len() >= MAX_V4 || self.v6.len() >= MAX_V6
+    }
+
+    /// Whether nothing was counted since the last [`Accumulator::take`].
+    pub fn is_empty(&self) -> bool {
+        self.packets == [0; Class::COUNT]
+    }
+
+    /// What was counted since the last time, of no kernel's generation.
+    pub fn take(&mut self, at: Timestamp, observed: Duration) -> Observation {
+        Observation {
+            generation: 0,
+            at,
+            observed,
+            packets: std::mem::take(&mut self.packets),
+            bytes: std::mem::take(&mut self.bytes),
+            accesses: self.accesses.take(),
+            services: self.services.take(),
+            backscatter: self.backscatter.take(),
+            tools: std::mem::take(&mut self.tools),
+            overflow: 0,
+            service_overflow: 0,
+            sources_v4: aggregate_v4(&mut self.v4),
+            sources_v6: aggregate_v6(&mut self.v6),
+        }
+    }
+}

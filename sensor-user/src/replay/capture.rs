@@ -1,0 +1,413 @@
+//! Reads capture files: pcap in either byte order and resolution, pcapng, also compressed, as a
+//! stream.
+
+use super::link::{LinkType, UnknownLinkType};
+use pcap_parser::traits::PcapNGPacketBlock;
+use pcap_parser::{Block, InterfaceDescriptionBlock, LegacyPcapBlock, PcapBlockOwned, PcapError, PcapHeader};
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Octets that are read at once.
+const BUFFER: usize = 512 << 10;
+/// The largest block of a pcapng file that is read: some hold the keys of whole sessions.
+const MAX_BLOCK: usize = 64 << 20;
+/// The largest packet that libpcap takes from a file whose header says less.
+const MAX_PACKET: u32 = 262_144;
+const NANOS: u64 = 1_000_000_000;
+
+/// What is wrong with a capture. Everything before was counted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It cannot be opened.
+    #[error("it cannot be opened")]
+    Open(#[source] io::Error),
+    /// It cannot be read on, or decompressed.
+    #[error("it cannot be read on behind octet {offset}")]
+    Read {
+        /// Octets that were read, after decompression.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("it is neither pcap nor pcapng{}", if *empty { "; it is empty" } else { "" })]
+    NotACapture {
+        /// There is nothing at all.
+        empty: bool,
+    },
+    /// It ends too early.
+    #[error("it is cut off: the record at octet {offset} is not complete; everything before was counted")]
+    Truncated {
+        /// Where the record begins, octets from the start, after decompression.
+        offset: u64,
+    },
+    /// A record makes no sense.
+    #[error("it is damaged at octet {offset}: {what}; everything before was counted")]
+    Damaged {
+        /// Where the record begins, octets from the start, after decompression.
+        offset: u64,
+        /// What makes no sense.
+        what: String,
+    },
+    /// Packets of link types that cannot be read.
+    #[error(
+        "{packets} packets of {link_type} were left out; Ethernet, raw IP, loopback and Linux cooked captures can be read"
+    )]
+    LinkType {
+        /// The link type.
+        link_type: UnknownLinkType,
+        /// How many packets; of a pcap file, which has one link type, none was read.
+        packets: Count,
+    },
+}
+
+/// A number of packets, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Packets(u64),
+    /// Whatever the file holds.
+    All,
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Packets(packets) => write!(f, "{packets}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+/// One packet of a capture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Captured<'a> {
+    /// Nanoseconds since the epoch.
+    pub(super) at: i64,
+    pub(super) link: LinkType,
+    /// What was captured of it.
+    pub(super) frame: &'a [u8],
+    /// Its length on the wire.
+    pub(super) octets: u32,
+}
+
+/// Why reading ended early.
+pub(super) enum Stopped<E> {
+    /// Because of the capture.
+    Fault(Fault),
+    /// Because who takes the packets said so.
+    Taker(E),
+}
+
+impl<E> From<Fault> for Stopped<E> {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A reader that fills the whole buffer if it can. An error is an end to the parser, which would
+/// forget what came before it, and is kept for when that end is reached.
+struct Steady<R> {
+    inner: R,
+    error: Arc<Mutex<Option<io::Error>>>,
+    ended: bool,
+}
+
+impl<R: Read> Read for Steady<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() && !self.ended {
+            match self.inner.read(&mut buffer[filled..]) {
+                Ok(0) => self.ended = true,
+                Ok(octets) => filled += octets,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ended = true;
+                    *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Undoes the compression that the first octets tell.
+fn decompressed<'a>(mut input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut magic = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
+    let is_zstd = magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let whole = Cursor::new(magic).chain(input);
+    Ok(if is_gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(whole))
+    } else if is_zstd {
+        Box::new(zstd::stream::read::Decoder::new(whole)?)
+    } else {
+        Box::new(whole)
+    })
+}
+
+/// Gives every packet of a capture to `take`, in the order of the file.
+pub(super) fn read<E>(
+    input: impl Read + Send,
+    take: impl FnMut(Captured<'_>) -> Result<(), E>,
+) -> Result<(), Stopped<E>> {
+    let error = Arc::new(Mutex::new(None));
+    let inner = decompressed(input).map_err(Fault::Open)?;
+    let mut read_to = 0;
+    let result = read_all(Steady { inner, error: Arc::clone(&error), ended: false }, take, &mut read_to);
+    // Why the input ended there says more than that it did.
+    match error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(source) if !matches!(result, Err(Stopped::Taker(_))) => {
+            Err(Fault::Read { offset: read_to, source }.into())
+        }
+        _ => result,
+    }
+}
+
+/// `read_to` is where the record begins that is read next.
+fn read_all<E>(
+    input: impl Read + Send,
+    mut take: impl FnMut(Captured<'_>) -> Result<(), E>,
+    read_to: &mut u64,
+) -> Result<(), Stopped<E>> {
+    let mut reader = match pcap_parser::create_reader(BUFFER, input) {
+        Ok(reader) => reader,
+        Err(PcapError::Eof) => return Err(Fault::NotACapture { empty: true }.into()),
+        Err(PcapError::Incomplete(_)) => return Err(Fault::Truncated { offset: 0 }.into()),
+        Err(_) => return Err(Fault::NotACapture { empty: false }.into()),
+    };
+    let mut format = Format::Unknown;
+    let mut capacity = BUFFER;
+    loop {
+        let offset = reader.consumed() as u64;
+        *read_to = offset;
+        let used = match reader.next() {
+            Ok((used, block)) => {
+                if let Some(packet) = format.read(&block, offset)? {
+                    take(packet).map_err(Stopped::Taker)?;
+                }
+                used
+            }
+            Err(PcapError::Eof) => break,
+            Err(PcapError::UnexpectedEof) => {
+                if reader.data().is_empty() {
+                    break;
+                }
+                return Err(Fault::Truncated { offset }.into());
+            }
+            Err(PcapError::Incomplete(_)) => {
+                // Of the input itself errors are kept, so this one is never seen.
+                let _ = reader.refill();
+                continue;
+            }
+            Err(PcapError::BufferTooSmall) => {
+                capacity *= 2;
+                if capacity > MAX_BLOCK || !reader.grow(capacity) || reader.refill().is_err() {
+                    let what = format!("a record of more than {} MiB", MAX_BLOCK >> 20);
+                    return Err(Fault::Damaged { offset, what }.into());
+                }
+                continue;
+            }
+            Err(_) => {
+                let what = "it is not the record it should be".to_owned();
+                return Err(Fault::Damaged { offset, what }.into());
+            }
+        };
+        reader.consume(used);
+    }
+    format.finish()?;
+    Ok(())
+}
+
+/// What the file's headers have said so far.
+enum Format {
+    Unknown,
+    Pcap { link: LinkType, nanoseconds: bool, max_packet: u32 },
+    PcapNg(Section),
+}
+
+#[derive(Default)]
+struct Section {
+    big_endian: bool,
+    interfaces: Vec<Interface>,
+    /// Packets that were left out, by link type.
+    left_out: BTreeMap<UnknownLinkType, u64>,
+    /// Time of the packet before: simple packet blocks have none.
+    at: i64,
+}
+
+struct Interface {
+    link: Result<LinkType, UnknownLinkType>,
+    clock: Clock,
+    /// Octets that are kept of a packet; 0: all.
+    snap: u32,
+}
+
+/// How a pcapng interface tells time.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// Units per second.
+    units: u64,
+    /// Seconds to add.
+    offset: i64,
+}
+
+impl Clock {
+    /// From the `if_tsresol` and `if_tsoffset` options.
+    fn new(resolution: u8, offset: i64) -> Option<Self> {
+        let exponent = u32::from(resolution & 0x7f);
+        let units = if resolution & 0x80 == 0 {
+            10_u64.checked_pow(exponent)?
+        } else {
+            1_u64.checked_shl(exponent)?
+        };
+        Some(Self { units, offset })
+    }
+
+    /// Nanoseconds since the epoch.
+    #[inline]
+    fn nanoseconds(self, high: u32, low: u32) -> Option<i64> {
+        let units = u64::from(high) << 32 | u64::from(low);
+        let seconds = i64::try_from(units / self.units).ok()?.checked_add(self.offset)?;
+        let rest = units % self.units;
+        let nanoseconds = match self.units {
+            1_000_000 => rest * 1000,
+            NANOS => rest,
+            units => (u128::from(rest) * u128::from(NANOS) / u128::from(units)) as u64,
+        };
+        seconds.checked_mul(NANOS as i64)?.checked_add(nanoseconds as i64)
+    }
+}
+
+impl Format {
+    /// The packet in a block, if it has one that can be read.
+    #[inline]
+    fn read<'a>(
+        &mut self,
+        block: &'a PcapBlockOwned<'a>,
+        offset: u64,
+    ) -> Result<Option<Captured<'a>>, Fault> {
+        match (block, &mut *self) {
+            (PcapBlockOwned::Legacy(packet), Self::Pcap { link, nanoseconds, max_packet, .. }) => {
+                legacy(packet, *link, *nanoseconds, *max_packet, offset).map(Some)
+            }
+            (PcapBlockOwned::NG(block), Self::PcapNg(section)) => section.read(block, offset),
+            (PcapBlockOwned::LegacyHeader(header), _) => {
+                *self = Self::pcap(header)?;
+                Ok(None)
+            }
+            (PcapBlockOwned::NG(block), _) => {
+                let mut section = Section::default();
+                section.read(block, offset)?;
+                *self = Self::PcapNg(section);
+                Ok(None)
+            }
+            (PcapBlockOwned::Legacy(_), _) => {
+                Err(Fault::Damaged { offset, what: "a record without a header".to_owned() })
+            }
+        }
+    }
+
+    fn pcap(header: &PcapHeader) -> Result<Self, Fault> {
+        let link = LinkType::from_number(header.network.0)
+            .map_err(|link_type| Fault::LinkType { link_type, packets: Count::All })?;
+        Ok(Self::Pcap {
+            link,
+            nanoseconds: header.is_nanosecond_precision(),
+            max_packet: header.snaplen.max(MAX_PACKET),
+        })
+    }
+
+    fn finish(self) -> Result<(), Fault> {
+        let Self::PcapNg(section) = self else { return Ok(()) };
+        match section.left_out.into_iter().max_by_key(|&(_, packets)| packets) {
+            Some((link_type, packets)) => {
+                Err(Fault::LinkType { link_type, packets: Count::Packets(packets) })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[inline]
+fn legacy<'a>(
+    packet: &LegacyPcapBlock<'a>,
+    link: LinkType,
+    nanoseconds: bool,
+    max_packet: u32,
+    offset: u64,
+) -> Result<Captured<'a>, Fault> {
+    if packet.caplen > max_packet {
+        let what = format!("a packet of {} octets, where at most {max_packet} can be", packet.caplen);
+        return Err(Fault::Damaged { offset, what });
+    }
+    let fraction = u64::from(packet.ts_usec) * if nanoseconds { 1 } else { 1000 };
+    Ok(Captured {
+        at: (u64::from(packet.ts_sec) * NANOS + fraction) as i64,
+        link,
+        frame: packet.data,
+        octets: packet.origlen,
+    })
+}
+
+impl Section {
+    fn read<'a>(&mut self, block: &'a Block<'a>, offset: u64) -> Result<Option<Captured<'a>>, Fault> {
+        let damaged = |what: &str| Fault::Damaged { offset, what: what.to_owned() };
+        let (interface, frame, octets, time) = match block {
+            Block::SectionHeader(header) => {
+                self.big_endian = header.big_endian();
+                self.interfaces.clear();
+                return Ok(None);
+            }
+            Block::InterfaceDescription(description) => {
+                let interface = self.interface(description);
+                self.interfaces.push(interface.ok_or_else(|| damaged("a clock of impossible resolution"))?);
+                return Ok(None);
+            }
+            Block::EnhancedPacket(packet) => {
+                let time = Some((packet.ts_high, packet.ts_low));
+                (packet.if_id, packet.packet_data(), packet.origlen, time)
+            }
+            Block::SimplePacket(packet) => (0, packet.packet_data(), packet.origlen, None),
+            _ => return Ok(None),
+        };
+        let interface = self
+            .interfaces
+            .get(interface as usize)
+            .ok_or_else(|| damaged("a packet of an interface that was not described"))?;
+        if let Some((high, low)) = time {
+            self.at = interface
+                .clock
+                .nanoseconds(high, low)
+                .ok_or_else(|| damaged("a packet of a time that no clock shows"))?;
+        }
+        match interface.link {
+            Ok(link) => {
+                let kept = match interface.snap {
+                    0 => frame.len(),
+                    snap => frame.len().min(snap as usize),
+                };
+                Ok(Some(Captured { at: self.at, link, frame: &frame[..kept], octets }))
+            }
+            Err(link_type) => {
+                *self.left_out.entry(link_type).or_default() += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    fn interface(&self, description: &InterfaceDescriptionBlock<'_>) -> Option<Interface> {
+        // The parser reads this option in little-endian order always.
+        let offset = description.if_tsoffset;
+        let offset = if self.big_endian { offset.swap_bytes() } else { offset };
+        Some(Interface {
+            link: LinkType::from_number(description.linktype.0),
+            clock: Clock::new(description.if_tsresol, offset)?,
+            snap: description.snaplen,
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! What the rules of observation need to know besides the packet, when no kernel tells it.
+
+use ipnet::IpNet;
+use sensor_common::classify::Intent;
+use sensor_common::{Address, Packet, Slot, World};
+
+/// A set of addresses given as prefixes.
+#[derive(Clone, Debug, Default)]
+pub struct PrefixSet {
+    /// First and last address, ascending, apart from each other.
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+fn joined<A: Copy + Ord>(mut ranges: Vec<(A, A)>) -> Vec<(A, A)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(A, A)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+fn within<A: Copy + Ord>(ranges: &[(A, A)], address: A) -> bool {
+    let after = ranges.partition_point(|&(first, _)| first <= address);
+    after > 0 && address <= ranges[after - 1].1
+}
+
+impl PrefixSet {
+    /// The addresses in any of `prefixes`, which may overlap.
+    pub fn new(prefixes: &[IpNet]) -> Self {
+        let mut set = Self::default();
+        for prefix in prefixes {
+            match prefix {
+                IpNet::V4(net) => set.v4.push((net.network().into(), net.broadcast().into())),
+                IpNet::V6(net) => set.v6.push((net.network().into(), net.broadcast().into())),
+            }
+        }
+        Self { v4: joined(set.v4), v6: joined(set.v6) }
+    }
+
+    /// Whether it has no address at all.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Whether `address` is in it.
+    #[inline]
+    pub fn contains(&self, address: &Address) -> bool {
+        match *address {
+            Address::V4(address) => within(&self.v4, u32::from_be_bytes(address)),
+            Address::V6(address) => within(&self.v6, u128::from_be_bytes(address)),
+        }
+    }
+}
+
+/// What is known of the sensor's own conversations. A replay tells it everything that the sensor's
+/// side sends, in the order of the capture, and asks it about everything that the sensor receives.
+/// Times are nanoseconds since the epoch.
+pub trait Flows {
+    /// The sensor's side sends `packet`; `frame` is what it was parsed from, for what a parsed packet
+    /// does not hold.
+    fn sent(&mut self, at: i64, packet: &Packet, frame: &[u8]);
+    /// Whether `packet`, which the sensor receives, belongs to something that it started or to a
+    /// connection that it accepted.
+    fn solicited(&self, at: i64, packet: &Packet, intent: Intent, frame: &[u8]) -> bool;
+}
+
+/// Nothing is known: each packet is judged on its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFlows;
+
+impl Flows for NoFlows {
+    fn sent(&mut self, _: i64, _: &Packet, _: &[u8]) {}
+
+    fn solicited(&self, _: i64, _: &Packet, _: Intent, _: &[u8]) -> bool {
+        false
+    }
+}
+
+/// What the configuration says about packets.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Destinations that count; empty: all.
+    observed: PrefixSet,
+    excluded: PrefixSet,
+    /// The sensor's side in captures of both directions.
+    local: PrefixSet,
+    /// One bit for each slot.
+    services: Box<[u64]>,
+}
+
+impl Rules {
+    /// `observe` empty: every destination counts. `local` empty: the capture holds only what the
+    /// sensor received.
+    pub fn new(observe: &[IpNet], exclude_sources: &[IpNet], services: &[Slot], local: &[IpNet]) -> Self {
+        let mut bits = vec![0; Slot::COUNT.div_ceil(64)].into_boxed_slice();
+        for slot in services {
+            bits[slot.index() as usize / 64] |= 1 << (slot.index() % 64);
+        }
+        Self {
+            observed: PrefixSet::new(observe),
+            excluded: PrefixSet::new(exclude_sources),
+            local: PrefixSet::new(local),
+            services: bits,
+        }
+    }
+
+    /// Whether the sensor's side can be told from the other.
+    pub(super) fn has_local(&self) -> bool {
+        !self.local.is_empty()
+    }
+
+    /// Whether `src` is on the sensor's side, so that its packets are outbound.
+    #[inline]
+    pub(super) fn is_local(&self, src: &Address) -> bool {
+        self.local.contains(src)
+    }
+}
+
+/// The world at one moment, of one packet.
+pub(super) struct Moment<'a, F> {
+    pub(super) rules: &'a Rules,
+    pub(super) flows: &'a F,
+    pub(super) at: i64,
+    pub(super) frame: &'a [u8],
+}
+
+impl<F: Flows> World for Moment<'_, F> {
+    #[inline]
+    fn observes(&self, dst: &Address) -> bool {
+        self.rules.observed.is_empty() || self.rules.observed.contains(dst)
+    }
+
+    #[inline]
+    fn excludes(&self, src: &Address) -> bool {
+        self.rules.excluded.contains(src)
+    }
+
+    #[inline]
+    fn serves(&self, slot: Slot) -> bool {
+        self.rules.services[slot.index() as usize / 64] >> (slot.index() % 64) & 1 != 0
+    }
+
+    #[inline]
+    fn solicited(&self, packet: &Packet, intent: Intent) -> bool {
+        self.flows.solicited(self.at, packet, intent, self.frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(text: &str) -> Address {
+        Address::V4(text.parse::<std::net::Ipv4Addr>().unwrap().octets())
+    }
+
+    #[test]
+    fn a_set_holds_the_addresses_of_its_prefixes_and_no_neighbour() {
+        let prefixes = ["192.0.2.64/26", "192.0.2.0/24", "198.51.100.7/32", "0.0.0.0/32", "2001:db8::/32"];
+        let set = PrefixSet::new(&prefixes.map(|prefix| prefix.parse().unwrap()));
+        for inside in ["192.0.2.0", "192.0.2.255", "198.51.100.7", "0.0.0.0"] {
+            assert!(set.contains(&v4(inside)), "{inside}");
+        }
+        for outside in ["192.0.1.255", "192.0.3.0", "198.51.100.6", "198.51.100.8", "0.0.0.1"] {
+            assert!(!set.contains(&v4(outside)), "{outside}");
+        }
+        let v6 = |text: &str| Address::V6(text.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        assert!(set.contains(&v6("2001:db8:ffff::")) && !set.contains(&v6("2001:db9::")));
+        assert!(PrefixSet::default().is_empty() && !PrefixSet::default().contains(&v4("0.0.0.0")));
+        let everything = PrefixSet::new(&["0.0.0.0/0".parse().unwrap()]);
+        assert!(everything.contains(&v4("255.255.255.255")) && !everything.contains(&v6("::")));
+    }
+}

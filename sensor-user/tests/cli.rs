@@ -1,0 +1,137 @@
+//! The command line from the outside: help, usage errors and `teiten check`, by running the binary.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+/// Runs `teiten` with nothing of this process's configuration in its environment.
+fn teiten(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_teiten"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TEITEN_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn the_version_names_the_revision() {
+    let output = teiten(&["--version"]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    assert!(text.starts_with(concat!("teiten ", env!("CARGO_PKG_VERSION"), " (revision ")), "{text}");
+}
+
+#[test]
+fn help_names_every_command_and_of_run_every_flag_with_its_variable() {
+    let text = stdout(&teiten(&["--help"]));
+    for command in ["run", "replay", "check", "status", "detach", "ledger"] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {text}");
+    }
+    // Without the line breaks that the terminal's width makes.
+    let text = stdout(&teiten(&["run", "--help"])).split_whitespace().collect::<Vec<_>>().join(" ");
+    for key in sensor_user::config::KEYS.iter().filter(|key| key.name != "local") {
+        assert!(text.contains(&format!("--{} ", key.name)), "--{}", key.name);
+        assert!(text.contains(&format!("[env: {}]", key.variable())), "{}", key.variable());
+    }
+    let text = stdout(&teiten(&["ledger", "--help"]));
+    for command in ["days", "export", "verify"] {
+        assert!(text.contains(command), "{command}: {text}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_suggests_the_flag() {
+    let output = teiten(&["run", "--interfaces", "eth0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("'--interface'"), "{}", stderr(&output));
+    assert_eq!(teiten(&[]).status.code(), Some(2));
+    assert_eq!(teiten(&["replay"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_names_a_bad_value_and_exits_with_2() {
+    let output = teiten(&["check", "--drain-interval", "0s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        stdout(&output),
+        "PROBLEM  configuration: `--drain-interval 0s`: expected 100ms to 1h\n\
+         teiten run would not start: 1 to mend\n"
+    );
+}
+
+#[test]
+fn check_finds_what_is_missing_and_what_is_in_use_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let damaged = directory.path().join("country.mmdb");
+    std::fs::write(&damaged, "not a database").unwrap();
+    let output = teiten(&[
+        "check",
+        "--interface",
+        "lo",
+        "--interface",
+        "nosuch0",
+        "--state-dir",
+        state.to_str().unwrap(),
+        "--geoip",
+        damaged.to_str().unwrap(),
+        "--web.listen-address",
+        &address,
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stdout(&output);
+    let line = |about: &str| {
+        text.lines().find(|line| line[9..].starts_with(about)).unwrap_or_else(|| panic!("{about}: {text}"))
+    };
+    assert!(line("lo: ").starts_with("ok       lo: packets begin with Ethernet headers; would attach "));
+    assert!(line("interface: ").starts_with("PROBLEM  interface: no interface nosuch0; there are: "));
+    assert!(line("interface: ").contains("lo"));
+    assert!(line("geoip: ").contains("country.mmdb`: it is truncated, damaged, or not in MaxMind's format"));
+    assert!(line(&format!("http://{address}")).starts_with("PROBLEM"));
+    assert!(line("state directory").ends_with(": would be created"));
+    assert!(!state.exists());
+}
+
+#[test]
+fn check_takes_the_embedded_database_and_a_free_port() {
+    let text = stdout(&teiten(&["check", "--interface", "lo", "--web.listen-address", "127.0.0.1:0"]));
+    assert!(text.contains("\nok       geoip: the embedded country database, type "), "{text}");
+    assert!(text.contains("\nok       http://127.0.0.1:0: free to listen on\n"), "{text}");
+}
+
+#[test]
+fn check_reads_the_file_that_the_environment_names_and_warns_of_unknown_variables() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("teiten.toml");
+    std::fs::write(&file, "sensor_name = \"north\"\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_teiten"))
+        .env("TEITEN_CONFIG", &file)
+        .env("TEITEN_INTERFACES", "eth0")
+        .arg("check")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stdout(&output);
+    assert!(
+        text.contains(
+            "warning  environment: TEITEN_INTERFACES sets nothing; did you mean TEITEN_INTERFACE?\n"
+        ),
+        "{text}"
+    );
+    let expected = format!(
+        "PROBLEM  configuration: unknown key `sensor_name` in `{}`; did you mean `sensor-name`?\n",
+        file.display()
+    );
+    assert!(text.contains(&expected), "{text}");
+}

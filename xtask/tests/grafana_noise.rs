@@ -1,0 +1,146 @@
+//! A year of ordinary noise must not page anybody.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use xtask::dashboards;
+
+const SENSORS: usize = 4;
+/// Samples a day. Local midnight (UTC+6 here) is one of them.
+const SAMPLES: usize = 4;
+const DAYS: usize = 365;
+
+/// Transport, port, accesses a day, accesses per source.
+const PORTS: &[(&str, &str, f64, f64)] = &[
+    ("tcp", "445", 160.0, 2.0),
+    ("tcp", "23", 60.0, 1.5),
+    ("tcp", "1433", 40.0, 2.0),
+    ("tcp", "22", 25.0, 3.0),
+    ("icmp", "8", 20.0, 1.5),
+    ("udp", "5060", 8.0, 2.0),
+    ("tcp", "8080", 3.0, 1.1),
+    ("tcp", "9415", 0.1, 1.0),
+    ("tcp", "other", 60.0, 1.1),
+];
+
+/// Poisson by Knuth's product, which is good for means of some hundreds.
+fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> u64 {
+    let mut left = mean;
+    let mut product = 1.0_f64;
+    let mut count = 0;
+    loop {
+        product *= rng.random_range(f64::EPSILON..1.0);
+        while product < 1.0 && left > 0.0 {
+            let step = left.min(500.0);
+            product *= step.exp();
+            left -= step;
+        }
+        if product <= 1.0 {
+            return count;
+        }
+        count += 1;
+    }
+}
+
+/// A counter in promtool's notation; `_` while the third sensor is away for eight days.
+fn series(name: &str, sensor: usize, increments: impl Iterator<Item = u64>) -> String {
+    let mut value = 0;
+    let mut out = format!("      - series: {name}\n        values: 0");
+    for (index, increment) in increments.enumerate() {
+        let away = sensor == 2 && (200 * SAMPLES..208 * SAMPLES).contains(&index);
+        if away {
+            out += " _";
+        } else {
+            value += increment;
+            write!(out, " {value}").expect("memory");
+        }
+    }
+    out + "\n"
+}
+
+#[test]
+fn twelve_months_of_seasonal_noise_fire_nothing() {
+    let rules = dashboards::directory().join("prometheus/rules").canonicalize().expect("the rules");
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let mut test = format!(
+        "rule_files: [{0}/teiten-day.yml, {0}/teiten-normal.yml, {0}/teiten-alerts.yml]
+evaluation_interval: 6h
+group_eval_order: [teiten-day, teiten-normal, teiten-spike]
+tests:
+  - interval: 6h
+    input_series:
+",
+        rules.display()
+    );
+    let samples = DAYS * SAMPLES;
+    for sensor in 0..SENSORS {
+        let label = format!("sensor=\"s{sensor}\"");
+        writeln!(
+            test,
+            "      - series: sensor:teiten_utc_offset:seconds{{{label}}}\n        values: 21600x{samples}"
+        )
+        .expect("memory");
+        test += &series(
+            &format!("teiten_observation_seconds_total{{job=\"teiten\",{label}}}"),
+            sensor,
+            std::iter::repeat_n(86_400 / SAMPLES as u64, samples),
+        );
+        for (transport, port, mean, ratio) in PORTS {
+            let labels = format!("job=\"teiten\",{label},transport=\"{transport}\",port=\"{port}\"");
+            let (mut accesses, mut sources) = (Vec::new(), Vec::new());
+            let mut day_noise = 1.0;
+            for index in 0..samples {
+                let day = index as f64 / SAMPLES as f64;
+                if index % SAMPLES == 0 {
+                    day_noise = rng.random_range(0.75..1.25);
+                }
+                let year = 1.0 + 0.3 * (day / 365.0 * std::f64::consts::TAU).sin();
+                let week = if (day as usize) % 7 < 5 { 1.1 } else { 0.8 };
+                let from = poisson(&mut rng, mean / ratio / SAMPLES as f64 * year * week * day_noise);
+                let more = poisson(&mut rng, from as f64 * (ratio - 1.0));
+                accesses.push(from + more);
+                sources.push(from);
+            }
+            test += &series(&format!("teiten_accesses_total{{{labels}}}"), sensor, accesses.into_iter());
+            test += &series(&format!("teiten_sources_total{{{labels}}}"), sensor, sources.into_iter());
+        }
+        let packets = (0..samples).map(|_| poisson(&mut rng, 5.0)).collect::<Vec<_>>();
+        test += &series(
+            &format!(
+                "teiten_backscatter_packets_total{{job=\"teiten\",{label},transport=\"tcp\",port=\"80\"}}"
+            ),
+            sensor,
+            packets.into_iter(),
+        );
+    }
+    // Pending counts too: the condition itself must never hold. The normals prove that the rules
+    // were at work, on the last day and for every port that has one.
+    write!(
+        test,
+        "    promql_expr_test:
+      - expr: count by (alertname, transport, port, sensor) (count_over_time(ALERTS[{DAYS}d]))
+        eval_time: {DAYS}d
+        exp_samples: []
+      - expr: count(sensor_transport_port:teiten_accesses:normal > 0)
+        eval_time: {DAYS}d
+        exp_samples: [{{ labels: '{{}}', value: {} }}]
+",
+        SENSORS * (PORTS.len() - 1)
+    )
+    .expect("memory");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("noise.yml");
+    std::fs::write(&file, test).expect("the test file");
+    let output = match Command::new("promtool").args(["test", "rules"]).arg(&file).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("skipped: promtool cannot be run: {error}");
+            return;
+        }
+    };
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", said.chars().take(4000).collect::<String>());
+}
