@@ -46,7 +46,8 @@ fn compare(lab: &Lab, carry: &mut impl Carry, site: Site, seed: u64, count: usiz
     let mut frames = xtask::traffic::Frames::default();
     let (mut left, mut sent) = (count, 0);
     while left > 0 {
-        let now = left.min(20_000);
+        // Ten scrapes in between: each has a series for every port.
+        let now = left.min(count / 10);
         frames.clear();
         mix.fill(now, &mut frames, &mut expected);
         carry.send(&frames).unwrap();

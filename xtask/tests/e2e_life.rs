@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use xtask::demo::sensor::{Daemon, Error, INTERFACE, Lab, WEB};
 use xtask::traffic::{Carry, Expectation, Mix};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn start(lab: &Lab, interval: &str) -> Daemon {
     let timezone = calm_timezone();

@@ -122,7 +122,7 @@ pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
         .collect();
     assert_same("teiten_tool_accesses_total", samples.by("teiten_tool_accesses_total", ["tool"]), tools);
 
-    let sum = |metric: &str| samples.sum(metric) as u64;
+    let sum = |metric: &str| samples.sum(metric);
     assert_eq!(sum("teiten_accesses_total"), expected.packets(Class::Access));
     assert_eq!(sum("teiten_sources_total"), expected.sources.len() as u64, "cumulative sources");
     assert_eq!(sum("teiten_hosts_total"), expected.hosts.len() as u64, "unique hosts");
