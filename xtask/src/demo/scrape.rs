@@ -129,9 +129,14 @@ impl Samples {
         self.series(metric).iter().find(|(series, _)| has(series)).map(|(_, value)| *value)
     }
 
-    /// The sum over all series of `metric`.
-    pub fn sum(&self, metric: &str) -> f64 {
-        self.series(metric).iter().map(|(_, value)| value).sum()
+    /// The counter of `metric` that has these labels (and perhaps more).
+    pub fn counter(&self, metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
+        self.value(metric, labels).map(|value| value as u64)
+    }
+
+    /// The sum over all series of the counter `metric`.
+    pub fn sum(&self, metric: &str) -> u64 {
+        self.series(metric).iter().map(|(_, value)| *value as u64).sum()
     }
 
     /// A counter by the values of `labels`, in their order.
@@ -147,7 +152,7 @@ impl Samples {
     /// The contract's identities that do not hold in this scrape, as sentences.
     pub fn broken_identities(&self) -> Vec<String> {
         let accesses = self.sum("teiten_accesses_total");
-        let by_class = self.value("teiten_packets_total", &[("class", "access")]).unwrap_or(0.0);
+        let by_class = self.counter("teiten_packets_total", &[("class", "access")]).unwrap_or(0);
         let by_country = self.sum("teiten_country_accesses_total")
             + self.sum("teiten_source_table_overflow_packets_total");
         let sources = self.sum("teiten_sources_total");
@@ -226,7 +231,7 @@ mod tests {
         .unwrap();
         assert_eq!(samples.series("a_total")[0].0["text"], "a \"b\\\n,}");
         assert_eq!(samples.value("a_total", &[("port", "80")]), Some(7.0));
-        assert_eq!(samples.sum("a_total"), 12.0);
+        assert_eq!(samples.sum("a_total"), 12);
         assert_eq!(samples.value("b_bucket", &[("le", "+Inf")]), Some(f64::INFINITY));
         assert_eq!(samples.value("c", &[]), Some(1500.0));
         assert_eq!(samples.by("a_total", ["port"])[&["23".to_owned()]], 5);

@@ -31,7 +31,7 @@ const GATEWAYS: [&str; 2] = ["198.18.0.254", "3fff::fe"];
 /// Where the daemon listens, inside its namespace.
 pub const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 /// A stop takes a drain, and a drain of full logs some seconds on a busy machine.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why a sensor does not run.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +187,7 @@ impl Lab {
     /// [`Error::Ended`] and [`Error::Late`] with what it said.
     pub fn start(&self, teiten: &Path, arguments: &[&str]) -> Result<Daemon, Error> {
         let mut daemon = self.spawn(teiten, arguments)?;
-        daemon.wait_ready(Duration::from_secs(60))?;
+        daemon.wait_ready(Duration::from_mins(1))?;
         Ok(daemon)
     }
 
@@ -303,7 +303,7 @@ impl Daemon {
         let since = Instant::now();
         loop {
             let samples = self.metrics()?;
-            let counted = samples.sum("teiten_packets_total") as u64;
+            let counted = samples.sum("teiten_packets_total");
             if counted >= packets || since.elapsed() > patience {
                 return Ok(samples);
             }

@@ -135,6 +135,24 @@ impl Netns {
         })
     }
 
+    /// Enters the Ethernet address of a neighbour for good, so that nobody is asked for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interface`].
+    pub fn neighbour(&self, interface: &str, neighbour: Route) -> Result<()> {
+        let index = self.index(interface)?;
+        self.netlink(interface, async |handle| {
+            handle
+                .neighbours()
+                .add(index, neighbour.gateway)
+                .link_layer_address(&neighbour.mac)
+                .state(NeighbourState::Permanent)
+                .execute()
+                .await
+        })
+    }
+
     /// Makes `route` the default route of its address family, over `interface`.
     ///
     /// # Errors
@@ -142,14 +160,8 @@ impl Netns {
     /// [`Error::Interface`].
     pub fn default_route(&self, interface: &str, route: Route) -> Result<()> {
         let index = self.index(interface)?;
+        self.neighbour(interface, route)?;
         self.netlink(interface, async |handle| {
-            handle
-                .neighbours()
-                .add(index, route.gateway)
-                .link_layer_address(&route.mac)
-                .state(NeighbourState::Permanent)
-                .execute()
-                .await?;
             let message = match route.gateway {
                 IpAddr::V4(gateway) => {
                     RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build()

@@ -23,7 +23,7 @@ pub struct Sample {
     pub meaning: Meaning,
 }
 
-/// What kind of packet to make; how often is [`Kind::weight`].
+/// What kind of packet to make; how often is a matter of its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// ARP, LLDP, spanning tree, MPLS, three VLAN tags.
@@ -337,7 +337,7 @@ impl Mix {
         }
     }
 
-    /// Of the part of the address space that is given out, 2000::/3.
+    /// Of the part of the address space that is given out, `2000::/3`.
     fn stranger_v6(&mut self) -> Ipv6Addr {
         loop {
             let address = Ipv6Addr::from((self.rng.random::<u128>() >> 3) | (1 << 125));
@@ -445,7 +445,7 @@ impl Mix {
         }
     }
 
-    /// An identification that is not ZMap's.
+    /// An identification that is not `ZMap`'s.
     fn plain_id(&mut self) -> u16 {
         loop {
             let id = self.rng.random();
@@ -951,7 +951,7 @@ impl Mix {
     }
 }
 
-/// ZMap's IP identification (Durumeric et al. 2013).
+/// `ZMap`'s IP identification (Durumeric et al. 2013).
 const ZMAP_ID: u16 = 54_321;
 
 /// masscan's IP identification: the low 16 bits of destination ^ port ^ sequence number, as masscan

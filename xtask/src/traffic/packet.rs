@@ -291,18 +291,13 @@ pub fn udp(ip: &Ip, src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
 
 /// An ICMP message (`ICMPv6` when `ip` is IPv6): type, code, octets 4 to 7, and the rest.
 pub fn icmp(ip: &Ip, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let mut message = match (ip.src, ip.dst) {
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
-            Icmpv6Header::with_checksum(kind, src.octets(), dst.octets(), payload)
-                .expect("frames are far below 64 KiB")
-                .to_bytes()
-                .to_vec()
-        }
-        _ => {
-            let kind = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
-            Icmpv4Header::with_checksum(kind, payload).to_bytes().to_vec()
-        }
+    let mut message = if let (IpAddr::V6(src), IpAddr::V6(dst)) = (ip.src, ip.dst) {
+        let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
+        let header = Icmpv6Header::with_checksum(kind, src.octets(), dst.octets(), payload);
+        header.expect("frames are far below 64 KiB").to_bytes().to_vec()
+    } else {
+        let kind = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
+        Icmpv4Header::with_checksum(kind, payload).to_bytes().to_vec()
     };
     message.extend_from_slice(payload);
     message

@@ -68,7 +68,7 @@ const PLACES: &[Place] = &[
     place("NG", 3, &["105.112.0.0/13"]),
 ];
 
-/// The countries that [`random_source`] knows.
+/// The countries of the table.
 pub fn countries() -> impl Iterator<Item = &'static str> {
     PLACES.iter().map(|place| place.country)
 }

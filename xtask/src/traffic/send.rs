@@ -158,21 +158,17 @@ impl Sender {
             let taken = unsafe {
                 libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
             };
-            match usize::try_from(taken) {
-                Ok(taken) => {
-                    done += taken;
-                    self.sent += taken as u64;
+            if let Ok(taken) = usize::try_from(taken) {
+                done += taken;
+                self.sent += taken as u64;
+            } else {
+                let source = io::Error::last_os_error();
+                let busy = matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR));
+                if !busy || since.elapsed() > STALLED {
+                    let octets = batch.vectors[done].iov_len;
+                    return Err(Error::Refused { index: self.sent, octets, source });
                 }
-                Err(_) => {
-                    let source = io::Error::last_os_error();
-                    let busy =
-                        matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR));
-                    if !busy || since.elapsed() > STALLED {
-                        let octets = batch.vectors[done].iov_len;
-                        return Err(Error::Refused { index: self.sent, octets, source });
-                    }
-                    std::thread::sleep(Duration::from_micros(50));
-                }
+                std::thread::sleep(Duration::from_micros(50));
             }
         }
         Ok(())
@@ -227,7 +223,7 @@ impl Batch {
 
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch").field("frames", &self.vectors.len()).finish()
+        f.debug_struct("Batch").field("frames", &self.vectors.len()).finish_non_exhaustive()
     }
 }
 

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use xtask::demo::scrape::Samples;
-use xtask::traffic::{Class, Expectation, Frames, Mix, Port, Tool, Transport};
+use xtask::demo::sensor::Daemon;
+use xtask::traffic::{Class, Expectation, Frames, Mix, Port, Tool};
 
 /// Ends the test with its reason when it cannot make namespaces.
 #[macro_export]
@@ -120,7 +122,7 @@ pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
         .collect();
     assert_same("teiten_tool_accesses_total", samples.by("teiten_tool_accesses_total", ["tool"]), tools);
 
-    let sum = |metric: &str| samples.sum(metric) as u64;
+    let sum = |metric: &str| samples.sum(metric);
     assert_eq!(sum("teiten_accesses_total"), expected.packets(Class::Access));
     assert_eq!(sum("teiten_sources_total"), expected.sources.len() as u64, "cumulative sources");
     assert_eq!(sum("teiten_hosts_total"), expected.hosts.len() as u64, "unique hosts");
@@ -156,9 +158,30 @@ pub(crate) fn assert_every_port(samples: &Samples, expected: &Expectation) {
     );
 }
 
-/// Accesses of one transport, whatever the port.
-pub(crate) fn accesses_of(expected: &Expectation, transport: Transport) -> u64 {
-    expected.accesses.iter().filter(|(port, _)| port.0 == transport).map(|(_, count)| count).sum()
+/// `/api/v1/status` has the same numbers for the day, and every port of it; its picture of the day may
+/// be a moment behind the counters.
+pub(crate) fn assert_today(daemon: &Daemon, expected: &Expectation) {
+    let since = Instant::now();
+    let mut status = daemon.status().unwrap();
+    let accesses = expected.packets(Class::Access);
+    while status["today"]["accesses"] != accesses && since.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(100));
+        status = daemon.status().unwrap();
+    }
+    let (today, total) = (&status["today"], &status["total"]);
+    assert_eq!((&today["accesses"], &total["accesses"]), (&accesses.into(), &accesses.into()));
+    assert_eq!(
+        (&today["sources"], &today["hosts"]),
+        (&expected.sources.len().into(), &expected.hosts.len().into())
+    );
+    let ports = today["ports"].as_array().unwrap().iter().map(|row| {
+        let label = |name: &str| row[name].as_str().unwrap().to_owned();
+        ([label("transport"), label("port")], row["accesses"].as_u64().unwrap())
+    });
+    assert_same("today's ports", ports.collect(), by_port(&expected.accesses));
+    for identity in status["identities"].as_array().unwrap() {
+        assert_eq!(identity["holds"], true, "{identity}");
+    }
 }
 
 /// What a program printed, when it succeeded.
