@@ -81,8 +81,8 @@ fn nothing_that_was_received_is_lost_over_a_hundred_switches_and_full_tables() {
     assert_eq!(sender.settle().unwrap(), sent);
     let samples = daemon.wait_counted(sent, PATIENCE).unwrap();
     assert_eq!(samples.broken_identities(), Vec::<String>::new());
-    assert_eq!(samples.sum("teiten_accesses_total") as u64, sent);
-    assert_eq!(samples.sum("teiten_source_table_overflow_packets_total") as u64, 0);
+    assert_eq!(samples.sum("teiten_accesses_total"), sent);
+    assert_eq!(samples.sum("teiten_source_table_overflow_packets_total"), 0);
 
     // The daemon stands still: first the log takes the packets, then the table, then only ports are
     // counted. More are sent than two CPUs' logs hold.
@@ -94,15 +94,15 @@ fn nothing_that_was_received_is_lost_over_a_hundred_switches_and_full_tables() {
     daemon.signal(Signal::SIGCONT).unwrap();
     let samples = daemon.wait_counted(sent, PATIENCE).unwrap();
     assert_eq!(samples.broken_identities(), Vec::<String>::new());
-    assert_eq!(samples.sum("teiten_accesses_total") as u64, sent);
-    assert_eq!(samples.sum("teiten_packets_total") as u64, sent);
-    let overflow = samples.sum("teiten_source_table_overflow_packets_total") as u64;
+    assert_eq!(samples.sum("teiten_accesses_total"), sent);
+    assert_eq!(samples.sum("teiten_packets_total"), sent);
+    let overflow = samples.sum("teiten_source_table_overflow_packets_total");
     // One log and the table at the least were full.
     let kept = more as u64 - overflow;
-    let (log, table) = (sensor_records() as u64, 50_000);
+    let (log, table) = (sensor_records(), 50_000);
     assert!(kept >= log + table, "only {kept} of {more} kept");
     assert!(overflow > 0, "neither log nor table was full");
-    assert!(samples.sum("teiten_hosts_total") as u64 <= u64::from(POOL));
+    assert!(samples.sum("teiten_hosts_total") <= u64::from(POOL));
 }
 
 /// IPv4 records that one CPU's log holds, as the product documents it: 512 Ki.
