@@ -103,8 +103,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Remove pinned programs, links and maps
     ///
-    /// Counting ends. What was counted since the last drain of a stopped daemon is lost; start and
-    /// stop `teiten run` before to keep it.
+    /// Counting ends. What was counted since the last drain of a stopped daemon is taken into its
+    /// ledger first.
     Detach(DetachArgs),
     /// Look into the ledger: days, export, verification
     Ledger(LedgerArgs),
@@ -280,6 +280,9 @@ pub struct DetachArgs {
     /// Directory of the pins [default: /sys/fs/bpf/teiten]
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Directory of the ledger that takes the last counts in [default: /var/lib/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
 }
 
 /// Options of `teiten ledger`.
@@ -423,6 +426,7 @@ impl From<&DetachArgs> for RunArgs {
         Self {
             config: args.config.clone(),
             kernel: KernelArgs { pin_dir: args.pin_dir.clone(), ..KernelArgs::default() },
+            daemon: DaemonArgs { state_dir: args.state_dir.clone(), ..DaemonArgs::default() },
             ..Self::default()
         }
     }

@@ -9,7 +9,7 @@ use crate::kernel::{Kernel, Mode, Policy};
 use crate::ledger::{self, Ledger};
 use crate::logging::LogHandle;
 use crate::status::{Inputs, Status, Today};
-use crate::totals::{PortLabel, Tally};
+use crate::totals::{PortLabel, Tally, Totals};
 use crate::web::{Server, State, WebConfig};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
@@ -126,11 +126,15 @@ async fn daemon(
         ledger_identity: identity(&config.state_dir),
         committed: {
             let (snapshot, exposition) = (Arc::clone(&snapshot), Arc::clone(&exposition));
-            Box::new(move |ledger, attachments| snapshot.committed(ledger, attachments, &exposition))
+            Box::new(move |ledger, totals, attachments| {
+                snapshot.committed(ledger, totals, attachments, &exposition);
+            })
         },
     };
     drain.show_monitored();
-    exposition.update(Arc::new(drain.ledger.totals().clone()));
+    let totals = Arc::new(drain.ledger.totals().clone());
+    snapshot.with(|shown| shown.totals = Arc::clone(&totals));
+    exposition.update(totals);
 
     let (ended, drain_ended) = oneshot::channel();
     std::thread::Builder::new()
@@ -363,6 +367,7 @@ struct Snapshot(Mutex<Shown>);
 #[derive(Default)]
 struct Shown {
     info: SensorInfo,
+    totals: Arc<Totals>,
     today: Option<Today>,
     since: Option<Timestamp>,
     notes: Vec<String>,
@@ -378,7 +383,13 @@ impl Snapshot {
         self.with(|shown| shown.info = info);
     }
 
-    fn committed(&self, ledger: &Ledger, attachments: &[(String, Mode)], exposition: &Exposition) {
+    fn committed(
+        &self,
+        ledger: &Ledger,
+        totals: &Arc<Totals>,
+        attachments: &[(String, Mode)],
+        exposition: &Exposition,
+    ) {
         let today = ledger.today().map(|today| Today {
             date: today.day,
             total: Tally { accesses: today.accesses, sources: today.sources },
@@ -403,17 +414,17 @@ impl Snapshot {
                 exposition.health().set_sensor(&info);
                 shown.info = info;
             }
+            shown.totals = Arc::clone(totals);
             shown.today = today;
             shown.notes = notes;
         });
     }
 
     fn status(&self, exposition: &Exposition, ports: &PortTable) -> Status {
-        let totals = exposition.totals().unwrap_or_default();
         self.with(|shown| {
             Status::new(Inputs {
                 info: &shown.info,
-                totals: &totals,
+                totals: &shown.totals,
                 today: shown.today.as_ref(),
                 ports,
                 health: exposition.health(),

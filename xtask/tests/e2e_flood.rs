@@ -99,7 +99,7 @@ fn nothing_that_was_received_is_lost_over_a_hundred_switches_and_full_tables() {
     let overflow = samples.sum("teiten_source_table_overflow_packets_total");
     // One log and the table at the least were full.
     let kept = more as u64 - overflow;
-    let (log, table) = (sensor_records(), 50_000);
+    let (log, table) = (sensor_records() as u64, 50_000);
     assert!(kept >= log + table, "only {kept} of {more} kept");
     assert!(overflow > 0, "neither log nor table was full");
     assert!(samples.sum("teiten_hosts_total") <= u64::from(POOL));

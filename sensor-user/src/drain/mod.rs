@@ -18,6 +18,7 @@ use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
+use crate::totals::Totals;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Class;
@@ -64,8 +65,9 @@ pub enum Command {
     },
 }
 
-/// Is told after each commit: the ledger, and how each interface is attached.
-pub type Committed = Box<dyn FnMut(&Ledger, &[(String, Mode)]) + Send>;
+/// Is told after each commit, before the totals are shown: the ledger, its totals, and how each
+/// interface is attached.
+pub type Committed = Box<dyn FnMut(&Ledger, &Arc<Totals>, &[(String, Mode)]) + Send>;
 
 /// What the drain works on.
 pub struct Drain {
@@ -306,16 +308,17 @@ impl Drain {
                 if let Err(error) = self.kernel.recycle(pending.table_used) {
                     error!(error = &error as &dyn std::error::Error, "cannot empty the drained generation");
                 }
-                self.exposition.update(Arc::new(self.ledger.totals().clone()));
+                let totals = Arc::new(self.ledger.totals().clone());
+                let attachments: Vec<_> =
+                    self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
+                (self.committed)(&self.ledger, &totals, &attachments);
+                self.exposition.update(totals);
                 self.exposition.release(&released);
                 self.exposition.health().drained(
                     Instant::now(),
                     Timestamp::now(),
                     pending.switched.elapsed(),
                 );
-                let attachments: Vec<_> =
-                    self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
-                (self.committed)(&self.ledger, &attachments);
                 if state.failing {
                     info!("the ledger takes counts in again");
                     state.failing = false;
