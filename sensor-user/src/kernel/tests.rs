@@ -6,7 +6,7 @@ use super::*;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
-use sensor_common::classify::Intent;
+use sensor_common::classify::{Conversation, Intent};
 use sensor_common::layout::{Block, LOG_V4_RECORDS, LOG_V6_RECORDS};
 use sensor_common::{Address, Link, Packet, Transport, Verdict, World, judge, parse};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -55,8 +55,8 @@ impl World for HostWorld<'_> {
     fn serves(&self, slot: Slot) -> bool {
         self.0.services.contains(&slot)
     }
-    fn solicited(&self, _: &Packet, _: Intent) -> bool {
-        false
+    fn conversation(&self, _: &Packet, _: Intent) -> Conversation {
+        Conversation::None
     }
 }
 
