@@ -394,8 +394,7 @@ pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool
 /// What `packet`, which has arrived and [`may_be_ours`], is to this host's conversations.
 #[inline(always)]
 pub fn conversation<F: Frame + ?Sized, T: Flows>(frame: &F, packet: &Packet, flows: &T) -> Conversation {
-    let key =
-        if is_error(packet) { FlowKey::of_quoted(frame, packet) } else { FlowKey::of_incoming(packet) };
+    let key = if is_error(packet) { FlowKey::of_quoted(frame, packet) } else { FlowKey::of_incoming(packet) };
     let Some(key) = key else { return Conversation::None };
     let now = flows.now();
     if flows.get(&key).is_some_and(|state| state.is_alive(now)) {

@@ -4,6 +4,7 @@
 
 use super::*;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use interface::LinkLayer;
 use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
 use sensor_common::classify::{Conversation, Intent};
@@ -92,6 +93,15 @@ impl Harness {
         options.repeat = repeat;
         let result = program.test_run(options).expect("run the program");
         assert_eq!(result.return_value, 2, "the verdict is XDP_PASS");
+    }
+
+    /// Runs the egress program on a frame that this host sends.
+    fn send(&mut self, link: LinkLayer, frame: &[u8]) {
+        let program = self.kernel.object.egress_for_test(link);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        let result = program.test_run(options).expect("run the program");
+        assert_eq!(result.return_value as i32, -1, "the next program decides");
     }
 
     fn blocks(&self) -> Vec<*const Block> {
