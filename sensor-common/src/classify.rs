@@ -234,7 +234,14 @@ pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) ->
         };
         return Verdict { class: Class::Service, access, backscatter: None };
     }
-    match world.conversation(packet, intent) {
+    conclude(packet, intent, world.conversation(packet, intent))
+}
+
+/// The verdict on a packet that neither its destination, its source nor a service has decided.
+#[inline(always)]
+pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> Verdict {
+    let slot = Slot::new(packet.transport, packet.port);
+    match conversation {
         Conversation::Ours => return Verdict::of(Class::Solicited),
         Conversation::Declined => return Verdict::of(Class::Other),
         Conversation::None => {}

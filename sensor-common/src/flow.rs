@@ -14,7 +14,7 @@
 //! by [`Flows`].
 
 use crate::classify::{Class, Conversation, Intent, is_dhcp, is_group};
-use crate::parse::{Address, Frame, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::parse::{Address, Frame, MAX_OFFSET, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 
 /// One second, nanoseconds.
@@ -240,9 +240,10 @@ impl FlowKey {
         Some(Self::new(protocol, mapped(&packet.src), local_port, mapped(&packet.dst), remote_port))
     }
 
-    /// The flow that a packet to this host belongs to, were there one: TCP, UDP, and ICMP answers.
+    /// Becomes the key of the flow that a packet to this host belongs to, were there one; `false` when
+    /// there can be none: it is not TCP, UDP or an ICMP answer.
     #[inline(always)]
-    pub const fn of_incoming(packet: &Packet) -> Option<Self> {
+    pub fn set_incoming(&mut self, packet: &Packet) -> bool {
         let (protocol, local_port, remote_port) = match packet.transport {
             Transport::Tcp => (TCP, packet.port, packet.source_port),
             Transport::Udp => (UDP, packet.port, packet.source_port),
@@ -250,62 +251,83 @@ impl FlowKey {
                 let protocol = if matches!(packet.transport, Transport::Icmp) { ICMP } else { ICMPV6 };
                 match request_of(packet.transport, packet.port) {
                     Some(request) => (protocol, packet.source_port, request),
-                    None => return None,
+                    None => return false,
                 }
             }
-            Transport::Sctp | Transport::Other => return None,
+            Transport::Sctp | Transport::Other => return false,
         };
-        Some(Self::new(protocol, mapped(&packet.dst), local_port, mapped(&packet.src), remote_port))
+        self.local = mapped(&packet.dst);
+        self.remote = mapped(&packet.src);
+        self.set_ports(protocol, local_port, remote_port);
+        true
     }
 
-    /// The flow of the packet that an ICMP error to this host quotes (RFC 792: its IP header and 64
-    /// bits more; RFC 4443: more), when that is one this host may have sent: from the address that the
-    /// error came to, TCP, UDP or an ICMP request.
     #[inline(always)]
-    pub fn of_quoted<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Self> {
-        let at = usize::from(packet.offset) + 8;
-        let (local, remote, protocol, at) = match packet.dst {
+    fn set_ports(&mut self, protocol: u8, local_port: u16, remote_port: u16) {
+        self.local_port = local_port;
+        self.remote_port = remote_port;
+        self.protocol = protocol;
+        self.padding = [0; 3];
+    }
+
+    /// Becomes the key of the packet that an ICMP error to this host quotes (RFC 792: its IP header and
+    /// 64 bits more; RFC 4443: more); `false` when that is none this host may have sent: from the
+    /// address that the error came to, TCP, UDP or an ICMP request.
+    #[inline(always)]
+    pub fn set_quoted<F: Frame + ?Sized>(&mut self, frame: &F, packet: &Packet) -> bool {
+        self.quote(frame, packet).is_some()
+    }
+
+    #[inline(always)]
+    fn quote<F: Frame + ?Sized>(&mut self, frame: &F, packet: &Packet) -> Option<()> {
+        // The parser bounds the offset, and the verifier must see that it does.
+        let begin = (usize::from(packet.offset) & (2 * MAX_OFFSET - 1)) + 8;
+        self.local = mapped(&packet.dst);
+        let protocol;
+        let at;
+        match packet.dst {
             Address::V4(dst) => {
-                let header: [u8; 20] = frame.load(at)?;
+                let header: [u8; 20] = frame.load(begin)?;
                 let length = usize::from(header[0] & 0x0f) * 4;
-                let is_first = (u16::from(header[6]) << 8 | u16::from(header[7])) & 0x1fff == 0;
+                let is_first = header[6] & 0x1f == 0 && header[7] == 0;
                 let src = [header[12], header[13], header[14], header[15]];
                 if header[0] >> 4 != 4 || length < 20 || !is_first || src != dst {
                     return None;
                 }
-                let remote = Address::V4([header[16], header[17], header[18], header[19]]);
-                (mapped(&packet.dst), mapped(&remote), header[9], at + length)
+                self.remote = mapped(&Address::V4([header[16], header[17], header[18], header[19]]));
+                protocol = header[9];
+                at = begin + length;
             }
             Address::V6(dst) => {
-                let header: [u8; 40] = frame.load(at)?;
-                let mut src = [0; 16];
-                let mut remote = [0; 16];
-                src.copy_from_slice(&header[8..24]);
-                remote.copy_from_slice(&header[24..40]);
-                if header[0] >> 4 != 6 || src != dst {
+                let header: [u8; 8] = frame.load(begin)?;
+                if header[0] >> 4 != 6 || frame.load::<16>(begin + 8)? != dst {
                     return None;
                 }
+                self.remote = frame.load(begin + 24)?;
                 // This host may have fragmented it.
                 if header[6] == 44 {
-                    let fragment: [u8; 8] = frame.load(at + 40)?;
-                    if (u16::from(fragment[2]) << 8 | u16::from(fragment[3])) & 0xfff8 != 0 {
+                    let fragment: [u8; 8] = frame.load(begin + 40)?;
+                    if fragment[2] != 0 || fragment[3] & 0xf8 != 0 {
                         return None;
                     }
-                    (src, remote, fragment[0], at + 48)
+                    protocol = fragment[0];
+                    at = begin + 48;
                 } else {
-                    (src, remote, header[6], at + 40)
+                    protocol = header[6];
+                    at = begin + 40;
                 }
             }
-        };
+        }
         let quoted: [u8; 8] = frame.load(at)?;
         let word = |at: usize| u16::from_be_bytes([quoted[at], quoted[at + 1]]);
         match protocol {
-            TCP | UDP => Some(Self::new(protocol, local, word(0), remote, word(2))),
+            TCP | UDP => self.set_ports(protocol, word(0), word(2)),
             ICMP | ICMPV6 if is_request(protocol, u16::from(quoted[0])) => {
-                Some(Self::new(protocol, local, word(4), remote, u16::from(quoted[0])))
+                self.set_ports(protocol, word(4), u16::from(quoted[0]));
             }
-            _ => None,
+            _ => return None,
         }
+        Some(())
     }
 }
 
@@ -391,16 +413,24 @@ pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool
     }
 }
 
-/// What `packet`, which has arrived and [`may_be_ours`], is to this host's conversations.
+/// What `packet`, which has arrived and [`may_be_ours`], is to this host's conversations. `key` is room
+/// for its key, since the program's stack is small.
 #[inline(always)]
-pub fn conversation<F: Frame + ?Sized, T: Flows>(frame: &F, packet: &Packet, flows: &T) -> Conversation {
-    let key = if is_error(packet) { FlowKey::of_quoted(frame, packet) } else { FlowKey::of_incoming(packet) };
-    let Some(key) = key else { return Conversation::None };
+pub fn conversation<F: Frame + ?Sized, T: Flows>(
+    frame: &F,
+    packet: &Packet,
+    key: &mut FlowKey,
+    flows: &T,
+) -> Conversation {
+    let is_known = if is_error(packet) { key.set_quoted(frame, packet) } else { key.set_incoming(packet) };
+    if !is_known {
+        return Conversation::None;
+    }
     let now = flows.now();
-    if flows.get(&key).is_some_and(|state| state.is_alive(now)) {
+    if flows.get(key).is_some_and(|state| state.is_alive(now)) {
         Conversation::Ours
     } else if matches!(packet.transport, Transport::Tcp) {
-        handshake(packet, &key, now, flows)
+        handshake(packet, key, now, flows)
     } else {
         Conversation::None
     }

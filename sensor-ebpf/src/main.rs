@@ -10,6 +10,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
+mod cold;
 mod flows;
 mod frame;
 mod generation;
@@ -50,18 +51,46 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
+    let is_decided = match link {
+        Link::Ethernet => decide_eth::<FRAGS>(ctx),
+        Link::Ip => decide_ip::<FRAGS>(ctx),
+    };
+    if !is_decided {
+        let conversation = cold::look_up(ctx);
+        cold::count(ctx, conversation);
+    }
+    xdp_action::XDP_PASS
+}
+
+#[inline(never)]
+fn decide_eth<const FRAGS: bool>(ctx: &XdpContext) -> bool {
+    decide::<FRAGS>(ctx, Link::Ethernet)
+}
+
+#[inline(never)]
+fn decide_ip<const FRAGS: bool>(ctx: &XdpContext) -> bool {
+    decide::<FRAGS>(ctx, Link::Ip)
+}
+
+/// Judges and counts the packet; `false` when that hangs on a lookup among the flows.
+#[inline(always)]
+fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
     if let Some(mut generation) = generation::current() {
         let frame = XdpFrame::<FRAGS>::new(ctx);
         let parsed = parse(&frame, link);
-        let sensor = Sensor::new(generation.rules(), ctx);
+        let sensor = Sensor::new(generation.rules());
         let verdict = judge(&parsed, &sensor);
         if let Ok(packet) = &parsed {
-            sensor.arrived(packet, &verdict);
+            if sensor.is_undecided() {
+                cold::put_aside(packet, frame.length());
+                return false;
+            }
+            world::arrived(generation.rules(), packet, &verdict);
         }
         generation.count(ctx, &verdict, frame.length());
     }
-    xdp_action::XDP_PASS
+    true
 }
 
 /// What this host sends on links with an Ethernet header.

@@ -60,3 +60,10 @@ pub static HEARD: Array<u64, HEARD_SLOTS> = Array::new();
 /// Counters by [`FlowCounter`].
 #[btf_map]
 pub static FLOW_COUNTERS: PerCpuArray<u64, { FlowCounter::COUNT }> = PerCpuArray::new();
+
+/// Room for what does not fit on the stack of 512 octets.
+pub type ScratchRoom = [u64; 16];
+
+/// This CPU's room, used within one run of the XDP program.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();

@@ -1,7 +1,8 @@
 //! What the classifier needs to know, from the generation's rules and the tries.
 
+use core::cell::Cell;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::Intent;
 use sensor_common::flow;
 use sensor_common::layout::{
@@ -10,33 +11,24 @@ use sensor_common::layout::{
 use sensor_common::{Address, Conversation, Packet, Slot, Verdict, World};
 
 use crate::flows::KernelFlows;
-use crate::frame::XdpFrame;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
 /// The sensor's view of the world during one generation.
 pub struct Sensor<'a> {
     rules: &'a Rules,
-    ctx: &'a XdpContext,
-}
-
-/// Asks the maps of flows, with a stack frame of its own.
-#[inline(never)]
-fn look_up(ctx: &XdpContext, packet: &Packet) -> Conversation {
-    flow::conversation(&XdpFrame::<false>::new(ctx), packet, &KernelFlows)
+    undecided: Cell<bool>,
 }
 
 impl<'a> Sensor<'a> {
     #[inline(always)]
-    pub fn new(rules: &'a Rules, ctx: &'a XdpContext) -> Self {
-        Self { rules, ctx }
+    pub fn new(rules: &'a Rules) -> Self {
+        Self { rules, undecided: Cell::new(false) }
     }
 
-    /// Notes what must be known of a packet when a reply to it departs.
+    /// Whether the verdict hangs on a lookup among the flows, which has not been made.
     #[inline(always)]
-    pub fn arrived(&self, packet: &Packet, verdict: &Verdict) {
-        if self.has(TRACK_FLOWS) {
-            flow::arrived(packet, verdict.class, &KernelFlows);
-        }
+    pub fn is_undecided(&self) -> bool {
+        self.undecided.get()
     }
 
     #[inline(always)]
@@ -103,11 +95,16 @@ impl World for Sensor<'_> {
     #[inline(always)]
     fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
         if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &KernelFlows) {
-            // A copy, so that the packet stays in registers for whoever does not get here.
-            let packet = *packet;
-            look_up(self.ctx, &packet)
-        } else {
-            Conversation::None
+            self.undecided.set(true);
         }
+        Conversation::None
+    }
+}
+
+/// Notes what must be known of a packet when a reply to it departs.
+#[inline(always)]
+pub fn arrived(rules: &Rules, packet: &Packet, verdict: &Verdict) {
+    if rules.flags & TRACK_FLOWS != 0 {
+        flow::arrived(packet, verdict.class, &KernelFlows);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Root is needed; without it each test says that it was skipped.
 
+mod flows;
+
 use super::*;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use interface::LinkLayer;
