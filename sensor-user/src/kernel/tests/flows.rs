@@ -119,6 +119,16 @@ impl Harness {
         Some(harness)
     }
 
+    /// Runs `program` on a frame `repeat` times; the time of one run.
+    fn run_timed(&mut self, program: &str, frame: &[u8], repeat: u32) -> std::time::Duration {
+        self.kernel.object.load_for_test(program);
+        let program: &Xdp = self.kernel.object.ebpf().program(program).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        program.test_run(options).expect("run the program").duration
+    }
+
     fn sends(&mut self, frame: &[u8]) {
         self.send(LinkLayer::Ethernet, frame);
     }
@@ -152,6 +162,12 @@ impl Harness {
         }
     }
 
+    /// As if all flows were over and removed.
+    fn forget_flows(&mut self) {
+        let keys: Vec<FlowKey> = self.flows().into_iter().map(|(key, _)| key).collect();
+        sys::delete_all(self.kernel.flows.map(), &keys).unwrap();
+    }
+
     /// How far the only flow is.
     fn phase(&self) -> u32 {
         let [(_, state)] = self.flows()[..] else { panic!("one flow") };
@@ -163,7 +179,11 @@ impl Harness {
 fn a_udp_answer_is_solicited_from_the_asked_address_and_port_only() {
     for ends in FAMILIES {
         let Some(mut host) = Harness::with_flows(&[]) else { return };
-        assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_000))), Class::Access, "nobody asked yet");
+        assert_eq!(
+            host.receives(&udp(ends.there(123), ends.here(40_000))),
+            Class::Access,
+            "nobody asked yet"
+        );
         host.sends(&udp(ends.here(40_001), ends.there(123)));
         assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_001))), Class::Solicited);
         assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_001))), Class::Solicited, "again");
@@ -278,8 +298,14 @@ fn a_refused_connection_is_solicited() {
     let ends = FAMILIES[0];
     let Some(mut host) = Harness::with_flows(&[]) else { return };
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
-    assert_eq!(host.receives(&tcp(ends.there(443), ends.here(50_000), TCP_RST | TCP_ACK, 1001)), Class::Solicited);
-    assert_eq!(host.receives(&tcp(ends.there(443), ends.here(50_001), TCP_RST | TCP_ACK, 1)), Class::Backscatter);
+    assert_eq!(
+        host.receives(&tcp(ends.there(443), ends.here(50_000), TCP_RST | TCP_ACK, 1001)),
+        Class::Solicited
+    );
+    assert_eq!(
+        host.receives(&tcp(ends.there(443), ends.here(50_001), TCP_RST | TCP_ACK, 1)),
+        Class::Backscatter
+    );
 }
 
 #[test]
@@ -295,17 +321,24 @@ fn a_connection_lives_by_how_far_it_is() {
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_ACK, 1));
     assert_eq!(host.phase(), Phase::Established as u32);
-    host.age_flows(7_439 * SECOND);
-    assert_eq!(host.receives(&data), Class::Solicited, "two hours and four minutes less a second");
-    host.age_flows(2 * SECOND);
-    assert_eq!(host.receives(&data), Class::Other);
-
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_FIN | TCP_ACK, 1));
     host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_ACK, 1));
     assert_eq!(host.phase(), Phase::Closing as u32, "an ACK does not open it again");
     host.age_flows(239 * SECOND);
     assert_eq!(host.receives(&data), Class::Solicited);
+    host.age_flows(2 * SECOND);
+    assert_eq!(host.receives(&data), Class::Other);
+
+    if monotonic_nanos() < 7_442 * SECOND {
+        eprintln!("skipped in part: the machine runs for less than two hours and four minutes");
+        return;
+    }
+    host.forget_flows();
+    host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
+    host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_ACK, 1));
+    host.age_flows(7_439 * SECOND);
+    assert_eq!(host.receives(&data), Class::Solicited, "two hours and four minutes less a second");
     host.age_flows(2 * SECOND);
     assert_eq!(host.receives(&data), Class::Other);
 }
@@ -361,7 +394,7 @@ fn a_handshake_is_completed_by_the_right_number_only() {
         assert_eq!(host.receives(&tcp(client, ends.here(80), TCP_ACK, 5555)), Class::Solicited, "accepted");
         assert_eq!(host.receives(&tcp(client, ends.here(80), TCP_RST, 0)), Class::Solicited);
         // The number is good for one connection.
-        host.age_flows(8_000 * SECOND);
+        host.forget_flows();
         assert_eq!(host.receives(&tcp(client, ends.here(80), TCP_ACK, 1001)), Class::Other);
     }
 }
@@ -384,7 +417,11 @@ fn an_echo_reply_is_solicited_by_identifier_and_kind() {
     let Some(mut host) = Harness::with_flows(&[]) else { return };
     host.sends(&icmp(ends.local, ends.remote, 13, 77, &[]));
     assert_eq!(host.receives(&icmp(ends.remote, ends.local, 14, 77, &[])), Class::Solicited);
-    assert_eq!(host.receives(&icmp(ends.remote, ends.local, 0, 77, &[])), Class::Backscatter, "no echo asked");
+    assert_eq!(
+        host.receives(&icmp(ends.remote, ends.local, 0, 77, &[])),
+        Class::Backscatter,
+        "no echo asked"
+    );
 }
 
 #[test]
@@ -465,8 +502,8 @@ fn a_full_table_keeps_what_it_has_and_counts_what_it_cannot_take() {
     assert_eq!(host.kernel.flows.collect(state.sent + 120 * SECOND).unwrap(), MAX_FLOWS as u64);
     assert_eq!(host.kernel.flows.collect(state.sent + 121 * SECOND).unwrap(), 0);
     assert_eq!(host.flows(), []);
-    host.sends(&udp(ends.here(40_001), ends.there(123)));
-    assert_eq!(host.flows().len(), 1);
+    host.sends(&udp(ends.here(40_002), ends.there(123)));
+    assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_002))), Class::Solicited);
 }
 
 #[test]
@@ -476,4 +513,24 @@ fn without_tracking_nothing_is_looked_up() {
     let Some(mut host) = Harness::new(policy, 16) else { return };
     host.sends(&udp(ends.here(40_000), ends.there(123)));
     assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_000))), Class::Access);
+}
+
+/// Prints what a bare SYN costs, without and with flows; for a person who compares.
+#[test]
+#[ignore = "prints times, which depend on the machine"]
+fn cost_of_a_bare_syn() {
+    let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
+    for flags in [0, TRACK_FLOWS] {
+        let Some(mut host) = Harness::new(policy.clone(), 16) else { return };
+        pin_to_one_cpu();
+        host.kernel.generations[host.kernel.current].set_flags(flags);
+        let mut best = std::time::Duration::MAX;
+        for _ in 0..9 {
+            best = best.min(host.run_timed("teiten_eth", &syn(), 400_000));
+            let _ = host.kernel.switch(&policy).expect("switch");
+            host.kernel.recycle(true).expect("recycle");
+            host.kernel.generations[host.kernel.current].set_flags(flags);
+        }
+        eprintln!("flags {flags:#x}: {} ns", best.as_nanos());
+    }
 }
