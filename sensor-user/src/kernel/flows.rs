@@ -106,14 +106,14 @@ impl FlowTable {
             }
         };
         let now = monotonic_nanos();
-        let learned = keys.iter().filter(|key| match self.keep(key, phase, now) {
-            Ok(changed) => changed,
-            Err(error) => {
-                debug!(%error, "a connection could not be kept");
-                false
+        let mut learned = 0;
+        for key in &keys {
+            match self.keep(key, phase, now) {
+                Ok(changed) => learned += u64::from(changed),
+                Err(error) => warn!(%error, "a connection could not be kept"),
             }
-        });
-        debug!(protocol, sockets = keys.len(), learned = learned.count(), "read the socket tables");
+        }
+        debug!(protocol, sockets = keys.len(), learned, "read the socket tables");
     }
 
     /// Makes or prolongs a flow; `false` when it needed neither.
