@@ -26,7 +26,7 @@ pub enum Class {
     Backscatter = 7,
     /// An unsolicited packet that tries to start something.
     Access = 8,
-    /// What is left: stray ACKs, the line's own housekeeping.
+    /// What is left: stray ACKs, declined connections, the line's own housekeeping.
     Other = 9,
 }
 
@@ -84,8 +84,20 @@ pub trait World {
     fn excludes(&self, src: &Address) -> bool;
     /// Whether `slot` is a service that is really offered here.
     fn serves(&self, slot: Slot) -> bool;
-    /// Whether `packet` belongs to something this host started or to a connection it accepted.
-    fn solicited(&self, packet: &Packet, intent: Intent) -> bool;
+    /// What `packet`, which means `intent` on its own, is to this host's conversations.
+    fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation;
+}
+
+/// What a packet is to the conversations of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conversation {
+    /// Part of none.
+    None,
+    /// Part of something this host started, or of a connection it accepted.
+    Ours,
+    /// The end of a connection that this host offered and nobody took up: a scanner's RST after this
+    /// host's SYN+ACK.
+    Declined,
 }
 
 /// A packet's class, and what is counted besides it.
@@ -174,7 +186,7 @@ pub fn intent(packet: &Packet) -> Intent {
 
 /// DHCP (RFC 2131: ports 67 and 68) and `DHCPv6` (RFC 9915: 546 and 547), both ends on its ports.
 #[inline(always)]
-const fn is_dhcp(packet: &Packet) -> bool {
+pub(crate) const fn is_dhcp(packet: &Packet) -> bool {
     match packet.dst {
         Address::V4(_) => {
             (packet.source_port == 67 || packet.source_port == 68) && (packet.port == 67 || packet.port == 68)
@@ -189,7 +201,7 @@ const fn is_dhcp(packet: &Packet) -> bool {
 /// Multicast (RFC 1112: 224.0.0.0/4; RFC 4291: `ff00::/8`), the limited broadcast address
 /// 255.255.255.255 (RFC 919).
 #[inline(always)]
-const fn is_group(dst: &Address) -> bool {
+pub(crate) const fn is_group(dst: &Address) -> bool {
     match dst {
         Address::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
         Address::V6(dst) => dst[0] == 0xff,
@@ -222,8 +234,17 @@ pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) ->
         };
         return Verdict { class: Class::Service, access, backscatter: None };
     }
-    if world.solicited(packet, intent) {
-        return Verdict::of(Class::Solicited);
+    conclude(packet, intent, world.conversation(packet, intent))
+}
+
+/// The verdict on a packet that neither its destination, its source nor a service has decided.
+#[inline(always)]
+pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> Verdict {
+    let slot = Slot::new(packet.transport, packet.port);
+    match conversation {
+        Conversation::Ours => return Verdict::of(Class::Solicited),
+        Conversation::Declined => return Verdict::of(Class::Other),
+        Conversation::None => {}
     }
     match intent {
         Intent::Start => Verdict {

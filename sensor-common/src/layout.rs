@@ -36,6 +36,8 @@ pub const EXCLUDE_V4: u32 = 1 << 2;
 pub const EXCLUDE_V6: u32 = 1 << 3;
 /// [`Rules::flags`]: [`Rules::services`] is not empty.
 pub const HAS_SERVICES: u32 = 1 << 4;
+/// [`Rules::flags`]: what this host sends is seen, so that packets may be parts of its conversations.
+pub const TRACK_FLOWS: u32 = 1 << 5;
 
 /// One IPv4 access.
 #[repr(C)]

@@ -1,6 +1,6 @@
 //! What Teiten's kernel and user side must agree on, once: how a packet is parsed ([`mod@parse`]), what
-//! class it falls into ([`classify`]), which scanner made it ([`tool`]), and how the counters lie in
-//! memory that both sides map ([`layout`]).
+//! class it falls into ([`classify`]), which conversation it belongs to ([`flow`]), which scanner made
+//! it ([`tool`]), and how the counters lie in memory that both sides map ([`layout`]).
 //!
 //! Everything here is `no_std`, free of allocation and of panics, and small enough for the BPF
 //! verifier, so the program in the kernel, `teiten replay`, the unit tests and the fuzzer run the
@@ -12,12 +12,13 @@
 )]
 
 pub mod classify;
+pub mod flow;
 pub mod layout;
 pub mod parse;
 pub mod port;
 pub mod tool;
 
-pub use classify::{Class, Verdict, World, judge};
+pub use classify::{Class, Conversation, Verdict, World, judge};
 pub use parse::{Address, Frame, Link, Packet, Unparsed, parse};
 pub use port::{Slot, Transport};
 pub use tool::Tool;

@@ -98,6 +98,8 @@ pub struct Packet {
     pub control: u8,
     /// TCP: sequence number, host order. Otherwise 0.
     pub sequence: u32,
+    /// TCP: acknowledgement number, host order, whether or not ACK is set. Otherwise 0.
+    pub acknowledgement: u32,
     /// IPv4: identification, host order. IPv6: 0.
     pub identification: u16,
     /// UDP from port 53 whose payload has the DNS response bit (RFC 1035, section 4.1.1).
@@ -174,6 +176,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         source_port: 0,
         control: 0,
         sequence: 0,
+        acknowledgement: 0,
         identification: u16_at(&header, 4),
         dns_response: false,
         offset: (offset + header_length) as u16,
@@ -245,6 +248,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         source_port: 0,
         control: 0,
         sequence: 0,
+        acknowledgement: 0,
         identification: 0,
         dns_response: false,
         offset: at as u16,
@@ -277,6 +281,7 @@ fn transport<F: Frame + ?Sized>(
             packet.source_port = u16_at(&header, 0);
             packet.port = u16_at(&header, 2);
             packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+            packet.acknowledgement = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             packet.control = header[13];
         }
         17 => {

@@ -1,7 +1,9 @@
-//! The packet as XDP hands it over.
+//! The packet as XDP and the traffic control layer hand it over.
 
-use aya_ebpf::helpers::bpf_xdp_get_buff_len;
-use aya_ebpf::programs::XdpContext;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use sensor_common::Frame;
 use sensor_common::parse::MAX_OFFSET;
 
@@ -44,5 +46,33 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
             return Some(unsafe { *(start as *const [u8; N]) });
         }
         None
+    }
+}
+
+/// A packet buffer on its way out; VLAN tags that the driver is to insert are not among its octets.
+pub struct SkbFrame<'a> {
+    ctx: &'a TcContext,
+}
+
+impl<'a> SkbFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Frame for SkbFrame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > READABLE {
+            return None;
+        }
+        let mut octets = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes `N` octets, for which there is room.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, octets.as_mut_ptr().cast(), N as u32)
+        };
+        // SAFETY: all octets are written when the helper returns 0.
+        if result == 0 { Some(unsafe { octets.assume_init() }) } else { None }
     }
 }

@@ -1,21 +1,28 @@
 //! Teiten's kernel side: an XDP program that judges every packet and counts it in the current
-//! generation. It observes only: the verdict is always `XDP_PASS`.
+//! generation, and an egress program that learns what this host starts. They observe only: the
+//! verdict is always `XDP_PASS`, and that of the next program.
 //!
-//! There are four entry points with one body: for links with an Ethernet header and without, and
-//! for buffers in fragments (jumbo frames, Linux 5.18) and in one piece.
+//! The XDP program has four entry points with one body: for links with an Ethernet header and
+//! without, and for buffers in fragments (jumbo frames, Linux 5.18) and in one piece. The egress
+//! program has two, by link.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
+mod cold;
+mod flows;
 mod frame;
 mod generation;
 mod maps;
 mod world;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use frame::XdpFrame;
-use sensor_common::{Link, judge, parse};
+use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use flows::KernelFlows;
+use frame::{SkbFrame, XdpFrame};
+use sensor_common::{Link, flow, judge, parse};
 use world::Sensor;
 
 /// Links with an Ethernet header.
@@ -44,14 +51,67 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
+    let is_decided = match link {
+        Link::Ethernet => decide_eth::<FRAGS>(ctx),
+        Link::Ip => decide_ip::<FRAGS>(ctx),
+    };
+    if !is_decided {
+        let conversation = cold::look_up(ctx);
+        cold::count(ctx, conversation);
+    }
+    xdp_action::XDP_PASS
+}
+
+#[inline(never)]
+fn decide_eth<const FRAGS: bool>(ctx: &XdpContext) -> bool {
+    decide::<FRAGS>(ctx, Link::Ethernet)
+}
+
+#[inline(never)]
+fn decide_ip<const FRAGS: bool>(ctx: &XdpContext) -> bool {
+    decide::<FRAGS>(ctx, Link::Ip)
+}
+
+/// Judges and counts the packet; `false` when that hangs on a lookup among the flows.
+#[inline(always)]
+fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
     if let Some(mut generation) = generation::current() {
         let frame = XdpFrame::<FRAGS>::new(ctx);
         let parsed = parse(&frame, link);
-        let verdict = judge(&parsed, &Sensor::new(generation.rules()));
+        let sensor = Sensor::new(generation.rules());
+        let verdict = judge(&parsed, &sensor);
+        if let Ok(packet) = &parsed {
+            if sensor.is_undecided() {
+                cold::put_aside(packet, frame.length());
+                return false;
+            }
+            world::arrived(generation.rules(), packet, &verdict);
+        }
         generation.count(ctx, &verdict, frame.length());
     }
-    xdp_action::XDP_PASS
+    true
+}
+
+/// What this host sends on links with an Ethernet header.
+#[classifier]
+pub fn teiten_egress_eth(ctx: TcContext) -> i32 {
+    learn(&ctx, Link::Ethernet)
+}
+
+/// What this host sends on links whose packets begin with the IP header.
+#[classifier]
+pub fn teiten_egress_ip(ctx: TcContext) -> i32 {
+    learn(&ctx, Link::Ip)
+}
+
+#[inline(always)]
+fn learn(ctx: &TcContext, link: Link) -> i32 {
+    if let Ok(packet) = parse(&SkbFrame::new(ctx), link) {
+        flow::depart(&packet, || flows::is_connected(ctx), &KernelFlows);
+    }
+    // Also TCX_NEXT: whoever comes next decides.
+    TC_ACT_UNSPEC
 }
 
 #[cfg(not(test))]

@@ -1,8 +1,11 @@
 //! The maps. Sizes here are templates; the daemon sets the real ones when it loads the object.
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, RingBuf};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
+use sensor_common::flow::{
+    Asked, FlowCounter, FlowKey, FlowState, HEARD_SLOTS, HalfOpen, MAX_FLOWS, MAX_HALF_OPEN,
+};
 use sensor_common::layout::{Block, SourceKey};
 
 /// One generation: a block for each possible CPU, mapped by the daemon. `BPF_F_INNER_MAP` (Linux
@@ -36,3 +39,31 @@ pub static EXCLUDED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize
 /// Wakes the daemon before its time when a log has filled to a quarter. What is sent means nothing.
 #[btf_map]
 pub static WAKE: RingBuf<u64, 4096> = RingBuf::new();
+
+/// What this host started, and the connections it accepted. When it is full, what comes is not kept
+/// and counted; nothing makes room by force.
+#[btf_map]
+pub static FLOWS: HashMap<FlowKey, FlowState, MAX_FLOWS> = HashMap::new();
+
+/// The connections that this host offers. Strangers fill it, so the oldest makes room.
+#[btf_map]
+pub static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, MAX_HALF_OPEN> = LruHashMap::new();
+
+/// The ports that this host ever sent from; mapped by the daemon.
+#[btf_map]
+pub static ASKED: Array<Asked, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Unasked datagrams: tag in the upper half, seconds of `CLOCK_MONOTONIC` in the lower.
+#[btf_map]
+pub static HEARD: Array<u64, HEARD_SLOTS> = Array::new();
+
+/// Counters by [`FlowCounter`].
+#[btf_map]
+pub static FLOW_COUNTERS: PerCpuArray<u64, { FlowCounter::COUNT }> = PerCpuArray::new();
+
+/// Room for what does not fit on the stack of 512 octets.
+pub type ScratchRoom = [u64; 16];
+
+/// This CPU's room, used within one run of the XDP program.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();

@@ -1,23 +1,34 @@
 //! What the classifier needs to know, from the generation's rules and the tries.
 
+use core::cell::Cell;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use sensor_common::classify::Intent;
+use sensor_common::flow;
 use sensor_common::layout::{
-    EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS,
+    EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, TRACK_FLOWS,
 };
-use sensor_common::{Address, Packet, Slot, World};
+use sensor_common::{Address, Conversation, Packet, Slot, Verdict, World};
 
+use crate::flows::KernelFlows;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
 /// The sensor's view of the world during one generation.
 pub struct Sensor<'a> {
     rules: &'a Rules,
+    undecided: Cell<bool>,
 }
 
 impl<'a> Sensor<'a> {
     #[inline(always)]
     pub fn new(rules: &'a Rules) -> Self {
-        Self { rules }
+        Self { rules, undecided: Cell::new(false) }
+    }
+
+    /// Whether the verdict hangs on a lookup among the flows, which has not been made.
+    #[inline(always)]
+    pub fn is_undecided(&self) -> bool {
+        self.undecided.get()
     }
 
     #[inline(always)]
@@ -82,7 +93,18 @@ impl World for Sensor<'_> {
     }
 
     #[inline(always)]
-    fn solicited(&self, _packet: &Packet, _intent: Intent) -> bool {
-        false
+    fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
+        if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &KernelFlows) {
+            self.undecided.set(true);
+        }
+        Conversation::None
+    }
+}
+
+/// Notes what must be known of a packet when a reply to it departs.
+#[inline(always)]
+pub fn arrived(rules: &Rules, packet: &Packet, verdict: &Verdict) {
+    if rules.flags & TRACK_FLOWS != 0 {
+        flow::arrived(packet, verdict.class, &KernelFlows);
     }
 }

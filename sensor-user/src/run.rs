@@ -360,6 +360,16 @@ fn set_attachments(info: &mut SensorInfo, attachments: impl Iterator<Item = (Str
         attachments.map(|(name, mode)| (name, mode.name().to_owned())).unzip();
 }
 
+/// What is to be said of conversations that could not be kept.
+fn flow_failures(failures: u64) -> Option<String> {
+    (failures > 0).then(|| {
+        format!(
+            "{failures} conversations of this host were not kept, because there were too many; \
+             their answers count as backscatter or accesses"
+        )
+    })
+}
+
 /// What the status page shows besides the counters, as of the last commit.
 #[derive(Default)]
 struct Snapshot(Mutex<Shown>);
@@ -403,6 +413,10 @@ impl Snapshot {
             .iter()
             .filter(|(_, mode)| *mode == Mode::Generic)
             .map(|(name, _)| format!("{name} is observed in generic mode, which costs more per packet"))
+            .chain(exposition.health().untracked().into_iter().map(|name| {
+                format!("it is not known what {name} sends; answers count as backscatter and accesses")
+            }))
+            .chain(flow_failures(exposition.health().flow_failures()))
             .chain(ledger.moved_aside().iter().map(|path| {
                 format!("a corrupt ledger was moved aside to {}; the counters began anew", path.display())
             }))

@@ -14,7 +14,7 @@ use std::process::Command;
 /// The build fails, there is no way to become root, or the program cannot be started. Otherwise this
 /// process is the daemon and its exit status is this command's.
 pub fn run(arguments: &[OsString]) -> Result<()> {
-    let teiten = build()?;
+    let teiten = build(Profile::Release)?;
     let mut daemon = Command::new(&teiten);
     daemon.arg("run").args(arguments);
     if !only_asks(arguments) {
@@ -24,16 +24,32 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     Err(daemon.exec()).with_context(|| format!("start {}", teiten.display()))
 }
 
-/// Builds the daemon as it is installed, and tells where it lies.
+/// What the daemon is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// To be looked at: what it depends on is built already, along with xtask.
+    Development,
+    /// To be installed.
+    Release,
+}
+
+/// Builds the daemon, and tells where it lies.
 ///
 /// # Errors
 ///
 /// The build fails.
-pub fn build() -> Result<PathBuf> {
+pub fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = command::cargo();
-    build.args(["build", "--locked", "--release", "--package", "sensor-user", "--bin", "teiten"]);
+    build.args(["build", "--locked", "--package", "sensor-user", "--bin", "teiten"]);
+    let directory = match profile {
+        Profile::Development => "debug",
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+    };
     command::run(&mut build)?;
-    Ok(target_directory()?.join("release/teiten"))
+    Ok(target_directory()?.join(directory).join("teiten"))
 }
 
 /// Where cargo builds, wherever it was told to.

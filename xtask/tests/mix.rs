@@ -2,7 +2,7 @@
 //! the contract must agree on every packet.
 
 use ipnet::IpNet;
-use sensor_common::classify::{Intent, World, judge};
+use sensor_common::classify::{Conversation, Intent, World, judge};
 use sensor_common::parse::{Address, Link as ParseLink, Packet, parse};
 use sensor_common::{Slot, Tool as CommonTool, Transport as CommonTransport};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ impl World for Sensor<'_> {
     fn serves(&self, slot: Slot) -> bool {
         self.0.services.contains(&port(slot))
     }
-    fn solicited(&self, _: &Packet, _: Intent) -> bool {
-        false
+    fn conversation(&self, _: &Packet, _: Intent) -> Conversation {
+        Conversation::None
     }
 }
 

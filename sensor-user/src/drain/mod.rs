@@ -195,6 +195,15 @@ impl Drain {
         self.exposition.health().set_monitored_addresses(v4, v6);
     }
 
+    /// Keeps up the flows and shows how they are.
+    fn maintain_flows(&mut self) {
+        let status = self.kernel.maintain_flows();
+        let tracking: Vec<_> = self.kernel.tracking().map(|(name, by)| (name, by.name())).collect();
+        let health = self.exposition.health();
+        health.set_flow_tracking(tracking.into_iter());
+        health.set_flows(&status);
+    }
+
     fn attach(&mut self, interface: &Interface, state: &mut State) -> Result<(), DrainError> {
         if self.kernel.is_attached(&interface.name) {
             return Ok(());
@@ -230,6 +239,7 @@ impl Drain {
 
     /// Switches, unless a generation still waits to be committed, and commits.
     fn step(&mut self, state: &mut State) -> Result<(), DrainError> {
+        self.maintain_flows();
         if state.pending.is_some() {
             self.commit(state);
             if state.pending.is_some() {

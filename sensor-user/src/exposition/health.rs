@@ -1,6 +1,7 @@
 //! The sensor's own state: whether it counts, how its drains go, what it observes.
 
 use super::{PortTable, SensorInfo};
+use crate::kernel::FlowStatus;
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
@@ -31,6 +32,11 @@ pub struct Health {
     sensor_info: GaugeVec,
     build_info: GaugeVec,
     port_info: GaugeVec,
+    flow_tracking: GaugeVec,
+    flows: IntGauge,
+    flows_created: IntCounter,
+    flow_failures: IntCounter,
+    flow_replies: IntCounter,
     held: IntGauge,
     render_seconds: Counter,
     http_requests: IntCounterVec,
@@ -104,6 +110,7 @@ impl Health {
         let gauges = |name, help, labels| register(registry, GaugeVec::new(Opts::new(name, help), labels)?);
         let counters =
             |name, help, labels| register(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counter = |name, help| register(registry, IntCounter::new(name, help)?);
         let health = Self {
             registry: registry.clone(),
             changes: AtomicU64::new(0),
@@ -161,6 +168,26 @@ impl Health {
                 "teiten_port_info",
                 "What a port is known for; always 1.",
                 &["transport", "port", "name", "description"],
+            )?,
+            flow_tracking: gauges(
+                "teiten_flow_tracking",
+                "How it is learned what the sensor itself sends, so that answers are told from accesses: \
+                 by tcx, clsact or none; always 1.",
+                &["interface", "method"],
+            )?,
+            flows: gauge("teiten_flows", "Conversations of the sensor itself that are kept.")?,
+            flows_created: counter(
+                "teiten_flows_created_total",
+                "Conversations that the sensor itself started or accepted.",
+            )?,
+            flow_failures: counter(
+                "teiten_flow_failures_total",
+                "Conversations that were not kept because there were too many; their answers count as \
+                 backscatter or accesses.",
+            )?,
+            flow_replies: counter(
+                "teiten_flow_replies_total",
+                "Datagrams that the sensor sent and that start no conversation, since they reply to a stranger.",
             )?,
             held: gauge(
                 "teiten_series_held",
@@ -269,6 +296,47 @@ impl Health {
         self.build_info.reset();
         self.build_info.with_label_values(&[&info.version, &info.revision]).set(1.0);
         self.changed();
+    }
+
+    /// How it is learned what each interface sends (`tcx`, `clsact` or `none`); what was set before
+    /// goes away.
+    pub fn set_flow_tracking<'a>(&self, interfaces: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.flow_tracking.reset();
+        for (interface, method) in interfaces {
+            self.flow_tracking.with_label_values(&[interface, method]).set(1.0);
+        }
+        self.changed();
+    }
+
+    /// What is known of flows; its counters count from when the maps in the kernel were made.
+    pub fn set_flows(&self, status: &FlowStatus) {
+        self.flows.set(status.entries as i64);
+        for (counter, value) in [
+            (&self.flows_created, status.created),
+            (&self.flow_failures, status.failed),
+            (&self.flow_replies, status.replies),
+        ] {
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        self.changed();
+    }
+
+    /// How many conversations of this host could not be kept.
+    pub fn flow_failures(&self) -> u64 {
+        self.flow_failures.get()
+    }
+
+    /// The interfaces of which it is not known what they send.
+    pub fn untracked(&self) -> Vec<String> {
+        let families = self.flow_tracking.collect();
+        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        metrics
+            .filter_map(|metric| {
+                let value = |name: &str| metric.get_label().iter().find(|label| label.name() == name);
+                let is_none = value("method").is_some_and(|label| label.value() == "none");
+                value("interface").filter(|_| is_none).map(|label| label.value().to_owned())
+            })
+            .collect()
     }
 
     /// Explains all ports of `table`; what was set before goes away.

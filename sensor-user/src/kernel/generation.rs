@@ -190,6 +190,18 @@ impl Generation {
         }
     }
 
+    /// Sets bits of the rules' flags while it is current; packets see them from some moment on.
+    pub(super) fn set_flags(&mut self, flags: u32) {
+        for cpu in 0..self.cpus {
+            // SAFETY: the pointer is into the mapping; the program reads the word at once and never
+            // writes it.
+            unsafe {
+                let word = &raw mut (*self.block(cpu)).rules.flags;
+                word.write_volatile(word.read_volatile() | flags);
+            }
+        }
+    }
+
     /// Its blocks, for tests that look into a current one.
     #[cfg(test)]
     pub(super) fn block_pointers(&self) -> Vec<*const Block> {
@@ -198,7 +210,7 @@ impl Generation {
 
     /// The rules it counts by.
     pub(super) fn rules(&self) -> Rules {
-        // SAFETY: nobody writes the rules of a prepared generation.
+        // SAFETY: no program writes the rules.
         unsafe { (*self.block(0)).rules }
     }
 

@@ -7,18 +7,22 @@
 //! PIN_DIR/v1/maps/…          the maps of the object, by name
 //! PIN_DIR/v1/generation-a,b  the two generations: one current, one drained
 //! PIN_DIR/v1/links/NAME      the attachment to interface NAME
+//! PIN_DIR/v1/links/NAME%egress  the attachment to what interface NAME sends
 //! ```
 
+mod flows;
 mod generation;
 pub mod interface;
 mod object;
 mod pins;
 mod rules;
+mod sockets;
 mod sys;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use flows::FlowStatus;
 pub use pins::any as is_pinned;
 pub use rules::Policy;
 pub use sys::monotonic_nanos;
@@ -27,16 +31,18 @@ use crate::aggregate::{AccessV4, AccessV6};
 use crate::config::XdpMode;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
+use flows::FlowTable;
 use generation::Generation;
 use ipnet::{Ipv4Net, Ipv6Net};
 use object::Object;
 use pins::Pins;
-use sensor_common::layout::LAYOUT_VERSION;
+use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use table::Table;
 use tracing::{info, warn};
 
@@ -152,6 +158,28 @@ impl Mode {
     }
 }
 
+/// How it is learned what is sent by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// By a TCX link (Linux 6.6).
+    Tcx,
+    /// By a filter of the clsact qdisc.
+    Clsact,
+    /// Not at all: answers to this host count as if nobody had asked.
+    None,
+}
+
+impl Tracking {
+    /// The word for it in labels and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A generation that was current and no longer is.
 #[derive(Debug)]
 pub struct Drained {
@@ -200,6 +228,7 @@ pub struct Kernel {
     old_table: Option<Table>,
     tries: Tries,
     links: BTreeMap<String, Attachment>,
+    flows: FlowTable,
     ledger: u64,
     /// Number of the generation that was current at the start.
     opened: u64,
@@ -209,6 +238,9 @@ struct Attachment {
     link: OwnedFd,
     index: u32,
     mode: Mode,
+    tracking: Tracking,
+    /// Keeps the attachment also when it could not be pinned.
+    _egress: Option<OwnedFd>,
 }
 
 struct Tries {
@@ -249,6 +281,7 @@ impl Kernel {
             sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?;
         let current = in_place.and_then(|id| generations.iter().position(|generation| generation.id() == id));
         let tries = object.tries()?;
+        let flows = FlowTable::open(&pins, &mut object)?;
         let mut kernel = Self {
             table: Table::new(pins.open_map("SOURCES")?),
             old_table: resized.map(Table::new),
@@ -259,6 +292,7 @@ impl Kernel {
             current: current.unwrap_or(0),
             tries,
             links: BTreeMap::new(),
+            flows,
             ledger,
             opened: 0,
         };
@@ -288,15 +322,73 @@ impl Kernel {
         self.links.iter().map(|(name, link)| (name.as_str(), link.index, link.mode))
     }
 
-    /// Attaches to an interface, or takes over the attachment that is pinned for it.
+    /// How it is learned what the attached interfaces send.
+    pub fn tracking(&self) -> impl Iterator<Item = (&str, Tracking)> {
+        self.links.iter().map(|(name, link)| (name.as_str(), link.tracking))
+    }
+
+    /// Attaches to what `interface` sends, or takes over the attachment that is pinned for it. Without
+    /// it packets are counted all the same.
+    fn track(
+        &mut self,
+        interface: &interface::Interface,
+    ) -> Result<(Tracking, Option<OwnedFd>), KernelError> {
+        let path = self.pins.egress(&interface.name);
+        if let Ok(link) = sys::open_pinned(&path) {
+            let stands = sys::link_info(link.as_fd()).is_ok_and(|info| info.interface == interface.index);
+            if stands && self.object.replace_egress(interface, link.as_fd()).is_ok() {
+                return Ok((Tracking::Tcx, Some(link)));
+            }
+            pins::remove(&path)?;
+        }
+        let no_tcx = match self.object.attach_egress(interface) {
+            Ok(link) => {
+                sys::pin(link.as_fd(), &path)
+                    .map_err(KernelError::map(format!("pin the attachment at {}", path.display())))?;
+                return Ok((Tracking::Tcx, Some(link)));
+            }
+            Err(error) => error,
+        };
+        match self.object.attach_clsact(interface) {
+            Ok(()) => Ok((Tracking::Clsact, None)),
+            Err(no_clsact) => {
+                warn!(
+                    interface = interface.name,
+                    tcx = &no_tcx as &dyn std::error::Error,
+                    clsact = &no_clsact as &dyn std::error::Error,
+                    "cannot see what this host sends; answers to it count as backscatter and accesses"
+                );
+                Ok((Tracking::None, None))
+            }
+        }
+    }
+
+    /// Has packets looked up among the flows, from now on.
+    fn use_flows(&mut self) {
+        self.generations[self.current].set_flags(TRACK_FLOWS);
+        self.flows.maintain(Instant::now());
+    }
+
+    /// Does what is due for the flows: what is over is removed, connections that exist are kept up.
+    pub fn maintain_flows(&mut self) -> FlowStatus {
+        self.flows.maintain(Instant::now());
+        self.flows.status()
+    }
+
+    /// Attaches to an interface, or takes over the attachment that is pinned for it: first to what it
+    /// sends, so that no answer comes to a question that was not seen.
     ///
     /// # Errors
     ///
     /// See [`KernelError`].
     pub fn attach(&mut self, interface: &interface::Interface, wanted: XdpMode) -> Result<Mode, KernelError> {
         let path = self.pins.link(&interface.name);
-        if let Some(attachment) = self.take_over(interface, wanted, &path)? {
-            let mode = attachment.mode;
+        let (tracking, egress) = self.track(interface)?;
+        if tracking != Tracking::None {
+            self.use_flows();
+        }
+        if let Some((link, mode)) = self.take_over(interface, wanted, &path)? {
+            let attachment = Attachment { link, index: interface.index, mode, tracking, _egress: egress };
             self.links.insert(interface.name.clone(), attachment);
             return Ok(mode);
         }
@@ -306,7 +398,8 @@ impl Kernel {
         let (link, mode) = self.object.attach(interface, wanted)?;
         sys::pin(link.as_fd(), &path)
             .map_err(KernelError::map(format!("pin the attachment at {}", path.display())))?;
-        self.links.insert(interface.name.clone(), Attachment { link, index: interface.index, mode });
+        let attachment = Attachment { link, index: interface.index, mode, tracking, _egress: egress };
+        self.links.insert(interface.name.clone(), attachment);
         Ok(mode)
     }
 
@@ -317,7 +410,7 @@ impl Kernel {
         interface: &interface::Interface,
         wanted: XdpMode,
         path: &Path,
-    ) -> Result<Option<Attachment>, KernelError> {
+    ) -> Result<Option<(OwnedFd, Mode)>, KernelError> {
         let link = match sys::open_pinned(path) {
             Ok(link) => link,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -339,7 +432,7 @@ impl Kernel {
             XdpMode::Generic => mode == Mode::Generic,
         };
         if fits && self.object.replace(interface, mode, link.as_fd())? {
-            return Ok(Some(Attachment { link, index: interface.index, mode }));
+            return Ok(Some((link, mode)));
         }
         warn!(
             interface = interface.name,
@@ -364,7 +457,13 @@ impl Kernel {
     /// See [`KernelError`].
     pub fn release(&mut self, name: &str) -> Result<(), KernelError> {
         self.links.remove(name);
-        pins::remove(&self.pins.link(name))
+        pins::remove(&self.pins.link(name))?;
+        let egress = self.pins.egress(name);
+        if egress.exists() {
+            return pins::remove(&egress);
+        }
+        object::detach_clsact(name);
+        Ok(())
     }
 
     /// Ends pinned attachments to interfaces other than `wanted`; returns their names.
@@ -387,7 +486,9 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn detach(mut self) -> Result<(), KernelError> {
-        self.links.clear();
+        for name in self.pins.links()? {
+            self.release(&name)?;
+        }
         self.pins.remove_all()
     }
 
@@ -432,7 +533,10 @@ impl Kernel {
     /// See [`KernelError`]. When the switch itself failed, the current generation is as before;
     /// when reading failed, it can be read again as [`Kernel::left_over`].
     pub fn switch(&mut self, policy: &Policy) -> Result<Drained, KernelError> {
-        let compiled = policy.compile();
+        let mut compiled = policy.compile();
+        if self.tracking().any(|(_, tracking)| tracking != Tracking::None) {
+            compiled.rules.flags |= TRACK_FLOWS;
+        }
         self.tries.hold(&compiled)?;
         let number = self.number() + 1;
         let next = 1 - self.current;

@@ -4,8 +4,9 @@ use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
 use super::{KernelError, Mode, Tries, sys};
 use crate::config::XdpMode;
-use aya::maps::{MapData, RingBuf};
-use aya::programs::{ProgramError, Xdp};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcError, qdisc_add_clsact, qdisc_detach_program};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,6 +64,12 @@ impl Object {
         map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
     }
 
+    pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
+        let map = self.ebpf.take_map("FLOW_COUNTERS");
+        let map = map.ok_or_else(|| KernelError::Load("the object has no map FLOW_COUNTERS".into()))?;
+        map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
+    }
+
     /// The logger behind the object's messages, to be read when its ring is readable.
     pub(super) fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
@@ -86,6 +93,58 @@ impl Object {
         }
         let fd = program.fd().map_err(|error| KernelError::Load(error.into()))?;
         Ok(fd.as_fd())
+    }
+
+    /// The program for what links of this kind send, loaded once.
+    fn egress(&mut self, link: LinkLayer) -> Result<&mut SchedClassifier, KernelError> {
+        let name = egress_of(link);
+        let program = self.ebpf.program_mut(name);
+        let program =
+            program.ok_or_else(|| KernelError::Load(format!("the object has no program {name}").into()))?;
+        let program: &mut SchedClassifier =
+            program.try_into().map_err(|error: ProgramError| KernelError::Load(error.into()))?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| KernelError::Load(error.into()))?;
+        }
+        Ok(program)
+    }
+
+    /// Attaches to what `interface` sends by a TCX link.
+    pub(super) fn attach_egress(&mut self, interface: &Interface) -> Result<OwnedFd, KernelError> {
+        let program = self.egress(interface.link)?.fd().map_err(|error| KernelError::Load(error.into()))?;
+        sys::attach_egress(program.as_fd(), interface.index)
+            .map_err(KernelError::map(format!("attach to what {} sends by TCX", interface.name)))
+    }
+
+    /// Puts this object's program behind an existing TCX link.
+    pub(super) fn replace_egress(
+        &mut self,
+        interface: &Interface,
+        link: BorrowedFd<'_>,
+    ) -> Result<(), KernelError> {
+        let program = self.egress(interface.link)?.fd().map_err(|error| KernelError::Load(error.into()))?;
+        sys::update_link(link, program.as_fd())
+            .map_err(KernelError::map(format!("renew the program for what {} sends", interface.name)))
+    }
+
+    /// Attaches to what `interface` sends by a filter of its clsact qdisc, in place of one that an
+    /// earlier daemon left. It stays when this process ends, as pinned links do.
+    pub(super) fn attach_clsact(&mut self, interface: &Interface) -> Result<(), KernelError> {
+        let failed = |error: ProgramError| KernelError::Map {
+            doing: format!("attach to what {} sends by clsact", interface.name),
+            source: io::Error::other(error),
+        };
+        match qdisc_add_clsact(&interface.name) {
+            Ok(()) | Err(TcError::AlreadyAttached) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        detach_clsact(&interface.name);
+        let program = self.egress(interface.link)?;
+        let options = TcAttachOptions::Netlink(NlOptions::default());
+        let id =
+            program.attach_with_options(&interface.name, TcAttachType::Egress, options).map_err(failed)?;
+        std::mem::forget(program.take_link(id).map_err(failed)?);
+        Ok(())
     }
 
     /// Attaches to `interface`: in the driver with buffers in fragments, without, and then in the
@@ -194,6 +253,28 @@ impl Object {
 
     pub(super) fn load_for_test(&mut self, name: &str) {
         self.program(name).expect("the verifier accepts the program");
+    }
+
+    pub(super) fn egress_for_test(&mut self, link: LinkLayer) -> &SchedClassifier {
+        self.egress(link).expect("the verifier accepts the program")
+    }
+}
+
+/// Removes our filters from the clsact qdisc of this interface. That there are none, or no qdisc, is
+/// the usual case.
+pub(super) fn detach_clsact(interface: &str) {
+    for link in [LinkLayer::Ethernet, LinkLayer::Ip] {
+        if let Err(error) = qdisc_detach_program(interface, TcAttachType::Egress, egress_of(link)) {
+            debug!(interface, %error, "no filter to remove");
+        }
+    }
+}
+
+/// The egress program for a link layer.
+const fn egress_of(link: LinkLayer) -> &'static str {
+    match link {
+        LinkLayer::Ethernet => "teiten_egress_eth",
+        LinkLayer::Ip => "teiten_egress_ip",
     }
 }
 

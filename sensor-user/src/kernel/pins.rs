@@ -2,6 +2,7 @@
 
 use super::{KernelError, sys};
 use sensor_common::layout::LAYOUT_VERSION;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,8 +12,24 @@ use std::path::{Path, PathBuf};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The maps that are pinned, by their names in the object.
-pub(super) const MAPS: [&str; 7] =
-    ["GENERATION", "SOURCES", "OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6", "WAKE"];
+pub(super) const MAPS: [&str; 12] = [
+    "GENERATION",
+    "SOURCES",
+    "OBSERVED_V4",
+    "OBSERVED_V6",
+    "EXCLUDED_V4",
+    "EXCLUDED_V6",
+    "WAKE",
+    "FLOWS",
+    "HALF_OPEN",
+    "ASKED",
+    "HEARD",
+    "FLOW_COUNTERS",
+];
+
+/// Follows the interface in the name of an egress attachment. A `%` of the interface's own is
+/// written otherwise.
+const EGRESS: &str = "%egress";
 
 /// Name of a source table that is set aside.
 const OLD_TABLE: &str = "SOURCES_old";
@@ -83,6 +100,13 @@ impl Pins {
         self.root.join("links").join(interface.replace('%', "%25").replace('.', "%2e"))
     }
 
+    /// Where the attachment to what this interface sends is pinned.
+    pub(super) fn egress(&self, interface: &str) -> PathBuf {
+        let mut path = self.link(interface).into_os_string();
+        path.push(EGRESS);
+        path.into()
+    }
+
     /// The interfaces that have a pinned attachment.
     pub(super) fn links(&self) -> Result<Vec<String>, KernelError> {
         let directory = self.root.join("links");
@@ -91,7 +115,12 @@ impl Pins {
         });
         let names: Vec<String> =
             names.map_err(|source| KernelError::PinDir { path: directory.clone(), source })?;
-        Ok(names.into_iter().map(|name| name.replace("%2e", ".").replace("%25", "%")).collect())
+        let names: BTreeSet<String> = names
+            .iter()
+            .map(|name| name.strip_suffix(EGRESS).unwrap_or(name))
+            .map(|name| name.replace("%2e", ".").replace("%25", "%"))
+            .collect();
+        Ok(names.into_iter().collect())
     }
 
     /// Opens a pinned map.

@@ -18,6 +18,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_XDP: u32 = 37;
+const BPF_TCX_EGRESS: u32 = 47;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// The map may be mapped into memory (Linux 5.5).
 pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -134,6 +135,45 @@ pub(super) fn inner_id(outer: BorrowedFd<'_>) -> io::Result<Option<u32>> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The value of a hash map under `key`. Both must be plain data of the map's sizes.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns, but for ENOENT.
+pub(super) fn lookup<K: Copy, V: Copy + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::default();
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address_of(key),
+        value: std::ptr::from_mut(&mut value) as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value live across the call, and the caller vouches for their sizes.
+    match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts `value` under `key` into a hash map. Both must be plain data of the map's sizes.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: E2BIG when the map is full.
+pub(super) fn insert<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address_of(key),
+        value: address_of(value),
+        flags: 0,
+    };
+    // SAFETY: key and value live across the call, and the caller vouches for their sizes.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
 }
 
 #[repr(C)]
@@ -253,10 +293,24 @@ struct LinkCreateAttributes {
 /// What `bpf(2)` returns: EBUSY or EEXIST when the interface has a program already, EOPNOTSUPP when
 /// the driver has no XDP, ERANGE or EINVAL for its own limits.
 pub(super) fn attach_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    create_link(program, interface, BPF_XDP, flags)
+}
+
+/// Attaches a classifier to what an interface sends, behind those that are attached already, by a TCX
+/// link (Linux 6.6), which ends with its last descriptor and pin.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: EINVAL or EOPNOTSUPP when the kernel has no TCX.
+pub(super) fn attach_egress(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    create_link(program, interface, BPF_TCX_EGRESS, 0)
+}
+
+fn create_link(program: BorrowedFd<'_>, interface: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let mut attributes = LinkCreateAttributes {
         prog_fd: program.as_raw_fd() as u32,
         target_ifindex: interface,
-        attach_type: BPF_XDP,
+        attach_type,
         flags,
     };
     // SAFETY: the attributes hold no pointers.

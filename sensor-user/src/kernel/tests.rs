@@ -2,11 +2,14 @@
 //!
 //! Root is needed; without it each test says that it was skipped.
 
+mod flows;
+
 use super::*;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use interface::LinkLayer;
 use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
-use sensor_common::classify::Intent;
+use sensor_common::classify::{Conversation, Intent};
 use sensor_common::layout::{Block, LOG_V4_RECORDS, LOG_V6_RECORDS};
 use sensor_common::{Address, Link, Packet, Transport, Verdict, World, judge, parse};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -55,8 +58,8 @@ impl World for HostWorld<'_> {
     fn serves(&self, slot: Slot) -> bool {
         self.0.services.contains(&slot)
     }
-    fn solicited(&self, _: &Packet, _: Intent) -> bool {
-        false
+    fn conversation(&self, _: &Packet, _: Intent) -> Conversation {
+        Conversation::None
     }
 }
 
@@ -92,6 +95,15 @@ impl Harness {
         options.repeat = repeat;
         let result = program.test_run(options).expect("run the program");
         assert_eq!(result.return_value, 2, "the verdict is XDP_PASS");
+    }
+
+    /// Runs the egress program on a frame that this host sends.
+    fn send(&mut self, link: LinkLayer, frame: &[u8]) {
+        let program = self.kernel.object.egress_for_test(link);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        let result = program.test_run(options).expect("run the program");
+        assert_eq!(result.return_value as i32, -1, "the next program decides");
     }
 
     fn blocks(&self) -> Vec<*const Block> {

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use sensor_common::classify::Intent;
-use sensor_common::{Address, Packet, Slot, World};
+use sensor_common::{Address, Conversation, Packet, Slot, World};
 
 /// A set of addresses given as prefixes.
 #[derive(Clone, Debug, Default)]
@@ -146,8 +146,12 @@ impl<F: Flows> World for Moment<'_, F> {
     }
 
     #[inline]
-    fn solicited(&self, packet: &Packet, intent: Intent) -> bool {
-        self.flows.solicited(self.at, packet, intent, self.frame)
+    fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
+        if self.flows.solicited(self.at, packet, intent, self.frame) {
+            Conversation::Ours
+        } else {
+            Conversation::None
+        }
     }
 }
 

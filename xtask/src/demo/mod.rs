@@ -72,7 +72,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<()> {
     let teiten = match &args.teiten {
         Some(path) => path.canonicalize().with_context(|| format!("find {}", path.display()))?,
-        None => run::build()?,
+        None => run::build(run::Profile::Development)?,
     };
     if is_root() { play(args, &teiten) } else { again_as_root(args, &teiten) }
 }

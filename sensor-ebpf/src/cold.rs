@@ -1,0 +1,65 @@
+//! Packets whose class hangs on a lookup among the flows.
+//!
+//! The lookup does not fit on the stack besides the parser, so they are put into scratch memory, and
+//! each step has a stack frame of its own. All other packets are done with before.
+
+use aya_ebpf::programs::XdpContext;
+use sensor_common::classify::{conclude, intent};
+use sensor_common::flow::{self, FlowKey};
+use sensor_common::{Conversation, Packet};
+
+use crate::flows::KernelFlows;
+use crate::frame::XdpFrame;
+use crate::maps::{SCRATCH, ScratchRoom};
+use crate::{generation, world};
+
+struct Scratch {
+    packet: Packet,
+    /// Octets.
+    length: u64,
+    key: FlowKey,
+}
+
+const _: () = assert!(size_of::<Scratch>() <= size_of::<ScratchRoom>() && align_of::<Scratch>() <= 8);
+
+#[inline(always)]
+fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0).map(|room| room.cast())
+}
+
+/// Puts a packet of `length` octets aside.
+#[inline(always)]
+pub fn put_aside(packet: &Packet, length: u64) {
+    if let Some(scratch) = scratch() {
+        // SAFETY: the pointer is into this CPU's map value, which has the room.
+        unsafe {
+            (&raw mut (*scratch).packet).write(*packet);
+            (&raw mut (*scratch).length).write(length);
+        }
+    }
+}
+
+/// Asks the maps of flows about the packet that was put aside.
+#[inline(never)]
+pub fn look_up(ctx: &XdpContext) -> Conversation {
+    let Some(scratch) = scratch() else { return Conversation::None };
+    // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
+    // interrupt each other, and any octets make a key.
+    let (packet, key) = unsafe { (&(*scratch).packet, &mut (*scratch).key) };
+    flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows)
+}
+
+/// Counts the packet that was put aside.
+#[inline(never)]
+pub fn count(ctx: &XdpContext, conversation: Conversation) -> u32 {
+    if let Some(scratch) = scratch()
+        && let Some(mut generation) = generation::current()
+    {
+        // SAFETY: as in `look_up`.
+        let (packet, length) = unsafe { (&(*scratch).packet, (*scratch).length) };
+        let verdict = conclude(packet, intent(packet), conversation);
+        world::arrived(generation.rules(), packet, &verdict);
+        generation.count(ctx, &verdict, length);
+    }
+    0
+}

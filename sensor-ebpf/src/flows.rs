@@ -1,0 +1,185 @@
+//! Flows in the kernel's maps.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::programs::TcContext;
+use sensor_common::flow::{
+    ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, REPLY_SECONDS, heard_slot,
+};
+use sensor_common::{Address, Slot};
+
+use crate::maps::{ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD};
+
+/// The maps of flows.
+pub struct KernelFlows;
+
+/// `TCP_ESTABLISHED`, `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2`, `TCP_CLOSE_WAIT`, `TCP_LAST_ACK` and
+/// `TCP_CLOSING` of `linux/net/tcp_states.h`, as bits.
+const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// Whether the socket that sends has a connection. What the kernel sends by itself (a RST, the ACK
+/// that challenges a stranger's segment) comes from sockets that have none.
+#[inline(always)]
+pub fn is_connected(ctx: &TcContext) -> bool {
+    // SAFETY: the context is the one this program was called with.
+    let socket = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the socket was just found to be there, and lives while the packet does.
+    let state = unsafe { (*socket).state };
+    state < u32::BITS && CONNECTED >> state & 1 != 0
+}
+
+#[inline(always)]
+fn count(counter: FlowCounter) {
+    if let Some(value) = FLOW_COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the value is this CPU's, and programs of one kind do not interrupt each other.
+        unsafe { *value += 1 };
+    }
+}
+
+#[inline(always)]
+fn shared() -> Option<*mut Asked> {
+    ASKED.get_ptr_mut(0)
+}
+
+#[inline(always)]
+fn seconds() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    (unsafe { bpf_ktime_get_ns() } / 1_000_000_000) as u32
+}
+
+/// The note for a datagram, and its tag.
+#[inline(always)]
+fn note(remote: &Address, remote_port: u16, local_port: u16) -> Option<(*mut u64, u32)> {
+    let shared = shared()?;
+    // SAFETY: the daemon writes the seed once, before a program is attached.
+    let (index, tag) = heard_slot(unsafe { (*shared).seed }, remote, remote_port, local_port);
+    Some((HEARD.get_ptr_mut(index)?, tag))
+}
+
+impl Flows for KernelFlows {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn any(&self) -> bool {
+        // SAFETY: an aligned word in a map's value.
+        shared().is_some_and(|shared| unsafe { (&raw const (*shared).any).read_volatile() } != 0)
+    }
+
+    #[inline(always)]
+    fn asked(&self, port: Slot) -> bool {
+        let index = port.index() as usize;
+        if index >= ASKED_PORTS {
+            return false;
+        }
+        // SAFETY: `index` was just checked against the array's length.
+        shared().is_some_and(|shared| unsafe { *(&raw const (*shared).ports).cast::<u8>().add(index) } != 0)
+    }
+
+    #[inline(always)]
+    fn ask(&self, port: Slot) {
+        let index = port.index() as usize;
+        if index < ASKED_PORTS
+            && let Some(shared) = shared()
+        {
+            // SAFETY: `index` was just checked against the array's length. All CPUs write the same.
+            unsafe {
+                let asked = (&raw mut (*shared).ports).cast::<u8>().add(index);
+                // A line that is only read stays in all caches.
+                if *asked == 0 {
+                    *asked = 1;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, key: &FlowKey) -> Option<FlowState> {
+        let state = FLOWS.get_ptr(key)?;
+        // SAFETY: the pointer is into a map value; each of its words is written at once.
+        Some(unsafe { *state })
+    }
+
+    #[inline(always)]
+    fn update(&self, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
+        let Some(state) = FLOWS.get_ptr_mut(key) else { return false };
+        // SAFETY: the pointer is into a map value; each of its words is written at once, and of two
+        // CPUs that write, either is right.
+        match next(unsafe { *state }) {
+            Some(next) => {
+                // SAFETY: as above.
+                unsafe {
+                    (&raw mut (*state).phase).write(next.phase);
+                    (&raw mut (*state).sent).write(next.sent);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn create(&self, key: &FlowKey, state: FlowState) {
+        if FLOWS.insert(key, state, 0).is_err() {
+            count(FlowCounter::Failed);
+            return;
+        }
+        count(FlowCounter::Created);
+        if let Some(shared) = shared() {
+            // SAFETY: an aligned word in a map's value; all CPUs write the same.
+            unsafe {
+                if (*shared).any == 0 {
+                    (*shared).any = 1;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn half_open(&self, key: &FlowKey) -> Option<HalfOpen> {
+        let half_open = HALF_OPEN.get_ptr(key)?;
+        // SAFETY: the pointer is into a map value.
+        Some(unsafe { *half_open })
+    }
+
+    #[inline(always)]
+    fn offer(&self, key: &FlowKey, half_open: HalfOpen) {
+        // Fails only while another CPU holds the bucket. The handshake's end is then not known for
+        // one; this host's first segment shows the connection all the same.
+        let _ = HALF_OPEN.insert(key, half_open, 0);
+    }
+
+    #[inline(always)]
+    fn accepted(&self, key: &FlowKey) {
+        // It may have made room already.
+        let _ = HALF_OPEN.remove(key);
+    }
+
+    #[inline(always)]
+    fn hear(&self, remote: &Address, remote_port: u16, local_port: u16) {
+        if let Some((note, tag)) = note(remote, remote_port, local_port) {
+            // SAFETY: an aligned word in a map's value, written at once.
+            unsafe { note.write_volatile(u64::from(tag) << 32 | u64::from(seconds())) };
+        }
+    }
+
+    #[inline(always)]
+    fn heard(&self, remote: &Address, remote_port: u16, local_port: u16) -> bool {
+        let Some((note, tag)) = note(remote, remote_port, local_port) else { return false };
+        // SAFETY: an aligned word in a map's value.
+        let note = unsafe { note.read_volatile() };
+        // A note that was never written is of second 0, with tag 0: as if heard when the machine
+        // started.
+        (note >> 32) as u32 == tag && seconds().saturating_sub(note as u32) < REPLY_SECONDS
+    }
+
+    #[inline(always)]
+    fn replied(&self) {
+        count(FlowCounter::Replies);
+    }
+}
