@@ -21,11 +21,10 @@ use crate::observation::Observation;
 use crate::totals::Totals;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sensor_common::Class;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 /// Fill of a log at which a drain does not wait for its time.
 const FULL_ENOUGH: f64 = 0.25;
@@ -106,11 +105,7 @@ pub fn finish(
 ) -> Result<u64, DrainError> {
     let mut packets = 0;
     let mut take = |drained: Drained, ledger: &mut Ledger| {
-        let foreign = drained.ledger != ledger_identity;
-        let mut observation = observe::observation(drained, Timestamp::now());
-        if foreign {
-            observation.generation = 0;
-        }
+        let observation = observe::observation(drained, Timestamp::now(), ledger_identity);
         match ledger.fold(&observation, locate, &[]) {
             Ok(Folded::AlreadyTaken) => Ok(()),
             Ok(Folded::Taken { .. }) => {
@@ -276,17 +271,7 @@ impl Drain {
 
     fn pending(&self, drained: Drained, at: Timestamp, switched: Instant) -> Pending {
         let table_used = drained.table_used;
-        let foreign = drained.ledger != self.ledger_identity;
-        let mut observation = observe::observation(drained, at);
-        if foreign {
-            // Its number means nothing to this ledger.
-            warn!(
-                generation = observation.generation,
-                accesses = observation.packets[Class::Access as usize],
-                "the pinned counters were begun for another state directory; taking them into this one"
-            );
-            observation.generation = 0;
-        }
+        let observation = observe::observation(drained, at, self.ledger_identity);
         Pending { observation, table_used, switched }
     }
 

@@ -4,11 +4,24 @@ use crate::aggregate::{aggregate_v4, aggregate_v6};
 use crate::kernel::Drained;
 use crate::observation::{Observation, SourceCount, Target};
 use jiff::Timestamp;
+use sensor_common::Class;
 use std::net::Ipv6Addr;
 use std::time::Duration;
+use tracing::warn;
 
-/// The observation that a drained generation is, at the instant `at`.
-pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
+/// The observation that a drained generation is, at the instant `at`, for the ledger of this identity.
+pub(super) fn observation(mut drained: Drained, at: Timestamp, ledger_identity: u64) -> Observation {
+    let generation = if drained.ledger == ledger_identity {
+        drained.number
+    } else {
+        // Its number means nothing to this ledger.
+        warn!(
+            generation = drained.number,
+            accesses = drained.packets[Class::Access as usize],
+            "the pinned counters were begun for another state directory; taking them into this one"
+        );
+        0
+    };
     let mut sources_v4 = aggregate_v4(&mut drained.records_v4);
     let mut sources_v6 = aggregate_v6(&mut drained.records_v6);
     for (src, target, packets) in drained.table {
@@ -26,7 +39,7 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
     let (services, accesses) =
         drained.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
     Observation {
-        generation: drained.number,
+        generation,
         at,
         observed: Duration::from_nanos(drained.nanos),
         packets: drained.packets,

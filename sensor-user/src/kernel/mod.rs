@@ -40,7 +40,7 @@ use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use table::Table;
@@ -616,11 +616,6 @@ impl Kernel {
     /// When the ring was taken before.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         self.object.logger()
-    }
-
-    /// Raw descriptor of the array of maps, for tests that look behind the daemon.
-    pub fn outer_fd(&self) -> i32 {
-        self.outer.as_raw_fd()
     }
 }
 
