@@ -27,6 +27,10 @@ pub(super) const MAPS: [&str; 12] = [
     "FLOW_COUNTERS",
 ];
 
+/// Where the kernel expects a bpffs. As long as none is mounted there, it is a directory of the sysfs,
+/// in which nobody can make another.
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+
 /// Follows the interface in the name of an egress attachment. A `%` of the interface's own is
 /// written otherwise.
 const EGRESS: &str = "%egress";
@@ -59,10 +63,7 @@ impl Pins {
                 KernelError::PinDir { path: root.to_owned(), source }
             }
         };
-        fs::create_dir_all(root).map_err(failed)?;
-        if !is_bpffs(root).map_err(failed)? {
-            mount_bpffs(root).map_err(failed)?;
-        }
+        make_on_bpffs(root).map_err(failed)?;
         let lock = File::open(root).map_err(failed)?;
         // SAFETY: flock takes no pointers.
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
@@ -185,6 +186,20 @@ pub fn any(pin_dir: &Path) -> bool {
     pin_dir.join(format!("v{LAYOUT_VERSION}")).join("maps").join("GENERATION").exists()
 }
 
+/// Makes `root` a directory on a bpffs, mounting one where there is none: at the kernel's own place for
+/// it when `root` lies below that, else at `root`.
+fn make_on_bpffs(root: &Path) -> io::Result<()> {
+    let usual = Path::new(MOUNT_POINT);
+    if root.starts_with(usual) && is_bpffs(usual).is_ok_and(|mounted| !mounted) {
+        mount_bpffs(usual)?;
+    }
+    fs::create_dir_all(root)?;
+    if !is_bpffs(root)? {
+        mount_bpffs(root)?;
+    }
+    Ok(())
+}
+
 fn is_bpffs(path: &Path) -> io::Result<bool> {
     let status = nix::sys::statfs::statfs(path)?;
     #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
@@ -200,4 +215,38 @@ fn mount_bpffs(path: &Path) -> io::Result<()> {
         Some("mode=0700"),
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    use nix::sched::{CloneFlags, unshare};
+
+    /// As under `ip netns exec`, or on a machine whose init mounts no bpffs.
+    #[test]
+    fn the_usual_place_is_mounted_where_only_a_sysfs_is() {
+        let alone = std::thread::spawn(|| {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+                println!("skipped: mounting needs root: {error}");
+                return;
+            }
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
+            umount2("/sys", MntFlags::MNT_DETACH).expect("nothing is at /sys");
+            mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("a bare /sys");
+            assert!(!is_bpffs(Path::new(MOUNT_POINT)).unwrap());
+
+            let root = Path::new("/sys/fs/bpf/some/where");
+            let pins = Pins::open(root).expect("pins below the usual place");
+            assert!(is_bpffs(Path::new(MOUNT_POINT)).unwrap());
+            assert_eq!(pins.links().unwrap(), Vec::<String>::new());
+            // The second time it is there, and is not mounted over.
+            drop(pins);
+            fs::create_dir(root.join("mark")).unwrap();
+            drop(Pins::open(root).expect("pins at the same place"));
+            assert!(root.join("mark").is_dir());
+        });
+        alone.join().expect("the mounts went with the thread");
+    }
 }
