@@ -539,7 +539,7 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
     }
     match class {
         Class::OtherDestination | Class::Excluded | Class::Service | Class::Backscatter | Class::Access => {
-            hear(packet, flows)
+            hear(packet, flows);
         }
         Class::NonIp | Class::Malformed | Class::Fragment | Class::Solicited | Class::Other => {}
     }

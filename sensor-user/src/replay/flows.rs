@@ -161,6 +161,13 @@ impl Conversations {
         self.flows.borrow().len()
     }
 
+    /// The flows that are not over.
+    #[cfg(test)]
+    pub(crate) fn alive(&self) -> impl Iterator<Item = (FlowKey, FlowState)> {
+        self.collect();
+        self.flows.borrow().clone().into_iter()
+    }
+
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

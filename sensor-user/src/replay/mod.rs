@@ -21,6 +21,7 @@ pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
 pub use report::{Report, render};
+pub(crate) use world::Moment;
 pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
@@ -36,7 +37,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use world::Moment;
 
 /// What is wrong with one of the captures.
 #[derive(Debug, thiserror::Error)]

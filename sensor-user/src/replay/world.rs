@@ -101,10 +101,10 @@ impl Rules {
 
 /// The world of one packet. When a capture holds only what the sensor received, nothing is known of
 /// conversations, and each packet is judged on its own.
-pub(super) struct Moment<'a, F: ?Sized> {
-    pub(super) rules: &'a Rules,
+pub(crate) struct Moment<'a, F: ?Sized> {
+    pub(crate) rules: &'a Rules,
     /// The conversations of the sensor's side, and the packet's frame.
-    pub(super) conversations: Option<(&'a Conversations, &'a F)>,
+    pub(crate) conversations: Option<(&'a Conversations, &'a F)>,
 }
 
 impl<F: Frame + ?Sized> World for Moment<'_, F> {
