@@ -176,6 +176,8 @@ struct Both {
     kernel: Harness,
     host: Conversations,
     rules: Rules,
+    /// When the test began, nanoseconds after the machine did.
+    began: u64,
     /// Nanoseconds that were added to the time.
     added: u64,
 }
@@ -191,7 +193,7 @@ impl Both {
         let rules = Rules::new(&policy.observe, &policy.exclude, &services, &[]);
         let mut kernel = Harness::new(policy, 1024)?;
         kernel.kernel.generations[kernel.kernel.current].set_flags(TRACK_FLOWS);
-        Some(Self { kernel, host: Conversations::default(), rules, added: 0 })
+        Some(Self { kernel, host: Conversations::default(), rules, began: monotonic_nanos(), added: 0 })
     }
 
     fn set_time(&self) {
@@ -226,7 +228,7 @@ impl Both {
     /// Lets time go on; `false` when the machine has not run for long enough to have such old flows.
     fn wait(&mut self) -> bool {
         let nanoseconds = STEP * SECOND;
-        if self.added + nanoseconds > monotonic_nanos() {
+        if self.added + nanoseconds > self.began {
             return false;
         }
         self.added += nanoseconds;
