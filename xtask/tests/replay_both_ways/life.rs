@@ -136,7 +136,7 @@ impl Line {
         // Closes with what it was told unread, which makes the kernel reset the connection.
         let resets = listen(&self.internet, 8081);
         std::thread::spawn(move || {
-            resets.incoming().flatten().for_each(|stream| drop(stream.peek(&mut [0])))
+            resets.incoming().flatten().for_each(|stream| drop(stream.peek(&mut [0])));
         });
         // The sensor's own: greets, and closes when it was told something.
         let greets = listen(&self.sensor, 8022);

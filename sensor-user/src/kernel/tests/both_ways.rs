@@ -171,6 +171,9 @@ fn ip_octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// Ends of a flow, protocol, and how far it is.
+type Told = ([u8; 16], [u8; 16], u16, u16, u8, u32);
+
 /// Both sides, told the same.
 struct Both {
     kernel: Harness,
@@ -255,7 +258,7 @@ impl Both {
     }
 
     /// The flows of both sides that are not over, with how far they are.
-    fn alive(&self) -> [BTreeSet<([u8; 16], [u8; 16], u16, u16, u8, u32)>; 2] {
+    fn alive(&self) -> [BTreeSet<Told>; 2] {
         let told = |key: &FlowKey, state: &FlowState| {
             (key.local, key.remote, key.local_port, key.remote_port, key.protocol, state.phase)
         };
