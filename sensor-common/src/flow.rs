@@ -8,7 +8,8 @@
 //!
 //! A stranger can make this host send: an echo reply, an ICMP error, a RST, a SYN+ACK, a UDP server's
 //! reply. The first three make no flow at all, a SYN+ACK only leaves a note ([`HalfOpen`]), and a UDP
-//! datagram to somebody who was just heard from unasked ([`heard_slot`]) is taken for the reply.
+//! datagram to somebody who was heard from unasked ([`heard_set`]) is taken for the reply. Nor does a
+//! connection that is over live on by what the kernel sends back to its remote end.
 //!
 //! The rules are the same for the program in the kernel and on the host; where flows are kept is told
 //! by [`Flows`].
@@ -34,15 +35,20 @@ pub const TCP_ESTABLISHED_TIMEOUT: u64 = (2 * 60 + 4) * 60 * SECOND;
 pub const TCP_CLOSING_TIMEOUT: u64 = 240 * SECOND;
 /// How long an offered connection ([`HalfOpen`]) can be taken up, seconds: RFC 5382, REQ-5, as above.
 pub const HALF_OPEN_SECONDS: u32 = 240;
-/// How long after an unasked datagram one to its sender is taken for the reply, seconds.
-pub const REPLY_SECONDS: u32 = 10;
+/// How long after an unasked datagram one to its sender is taken for the reply, nanoseconds: as long as
+/// this host's own question waits for an answer, so that who spoke first has started it. Slow servers
+/// take more than ten seconds (a resolver that finds no name server, for one).
+pub const REPLY_TIMEOUT: u64 = UDP_TIMEOUT;
 
 /// Flows that are kept at most: 2.6 MiB of keys, 4 to 8 MiB with what the kernel needs.
 pub const MAX_FLOWS: usize = 65_536;
 /// Offered connections that are kept at most; the oldest makes room.
 pub const MAX_HALF_OPEN: usize = 16_384;
-/// Slots for unasked datagrams.
-pub const HEARD_SLOTS: usize = 65_536;
+/// Notes of unasked datagrams.
+pub const HEARD_NOTES: usize = 65_536;
+/// Notes of one set ([`heard_set`]), a cache line's half. Between a request and its reply a flood of
+/// 8,000 other datagrams displaces one note in 600, one of 1,000 one in two million.
+pub const HEARD_WAYS: usize = 4;
 
 /// The two ends of a flow.
 #[repr(C)]
@@ -103,7 +109,7 @@ pub struct HalfOpen {
 /// Ports that this host ever asked from, and what else is one for all flows.
 #[repr(C)]
 pub struct Asked {
-    /// Seed of [`heard_slot`]; 0 until the daemon has set it.
+    /// Seed of [`heard_set`]; 0 until the daemon has set it.
     pub seed: u64,
     /// Not 0 once this host has started anything.
     pub any: u64,
@@ -138,7 +144,7 @@ const _: () = {
     assert!(size_of::<FlowState>() == 16);
     assert!(size_of::<HalfOpen>() == 8);
     assert!(size_of::<Asked>() == 16 + ASKED_PORTS);
-    assert!(HEARD_SLOTS == 1 << 16);
+    assert!(HEARD_NOTES.is_power_of_two() && HEARD_WAYS.is_power_of_two());
 };
 
 impl FlowState {
@@ -331,12 +337,12 @@ impl FlowKey {
     }
 }
 
-/// Where an unasked datagram from `remote` and its port to a local port (host order) is noted: index
-/// below [`HEARD_SLOTS`], and a tag to tell those with the same index apart. This host's address does
-/// not matter, since a datagram to a group is replied to from another one. The seed keeps strangers
-/// from choosing datagrams that displace each other.
+/// Where an unasked datagram from `remote` and its port to a local port (host order) is noted: the first
+/// of [`HEARD_WAYS`] notes below [`HEARD_NOTES`], and a tag to tell those of one set apart. This host's
+/// address does not matter, since a datagram to a group is replied to from another one. The seed keeps
+/// strangers from choosing datagrams that displace each other.
 #[inline(always)]
-pub fn heard_slot(seed: u64, remote: &Address, remote_port: u16, local_port: u16) -> (u32, u32) {
+pub fn heard_set(seed: u64, remote: &Address, remote_port: u16, local_port: u16) -> (u32, u32) {
     let ports = u64::from(local_port) << 16 | u64::from(remote_port);
     let mut hash = seed ^ ports;
     match *remote {
@@ -347,7 +353,57 @@ pub fn heard_slot(seed: u64, remote: &Address, remote_port: u16, local_port: u16
             hash = mix(hash, u64::from_ne_bytes(words[1]));
         }
     }
-    (hash as u32 & (HEARD_SLOTS as u32 - 1), (hash >> 32) as u32)
+    (hash as u32 & (HEARD_NOTES - HEARD_WAYS) as u32, (hash >> 32) as u32)
+}
+
+/// A note: the tag in the upper half, when it was heard in the lower, units of 2^20 ns of
+/// [`Flows::now`], modulo 2^32 (52 days).
+#[inline(always)]
+const fn note(tag: u32, now: u64) -> u64 {
+    (tag as u64) << 32 | (now >> 20) & 0xffff_ffff
+}
+
+#[inline(always)]
+const fn tag_of(note: u64) -> u32 {
+    (note >> 32) as u32
+}
+
+/// Age of a note, units of 2^20 ns.
+#[inline(always)]
+const fn age_of(note: u64, now: u64) -> u32 {
+    ((now >> 20) as u32).wrapping_sub(note as u32)
+}
+
+/// Notes an unasked datagram; the oldest of its set makes room.
+#[inline(always)]
+fn hear<T: Flows>(packet: &Packet, flows: &T) {
+    let (set, tag) = heard_set(flows.seed(), &packet.src, packet.source_port, packet.port);
+    let now = flows.now();
+    let mut place = set;
+    let mut oldest = 0;
+    for at in set..set + HEARD_WAYS as u32 {
+        let note = flows.note(at);
+        // The note of the same tuple is the one to renew, however young.
+        let age = if tag_of(note) == tag { u32::MAX } else { age_of(note, now) };
+        if age >= oldest {
+            oldest = age;
+            place = at;
+        }
+    }
+    flows.set_note(place, note(tag, now));
+}
+
+/// Whether `packet`, which departs, goes to somebody who was heard from unasked.
+#[inline(always)]
+fn is_reply<T: Flows>(packet: &Packet, flows: &T) -> bool {
+    let (set, tag) = heard_set(flows.seed(), &packet.dst, packet.port, packet.source_port);
+    let now = flows.now();
+    let mut is_reply = false;
+    for at in set..set + HEARD_WAYS as u32 {
+        let note = flows.note(at);
+        is_reply |= tag_of(note) == tag && age_of(note, now) <= (REPLY_TIMEOUT >> 20) as u32;
+    }
+    is_reply
 }
 
 /// One round of `SplitMix64` (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
@@ -383,11 +439,13 @@ pub trait Flows {
     fn offer(&self, key: &FlowKey, half_open: HalfOpen);
     /// Forgets an offered connection.
     fn accepted(&self, key: &FlowKey);
-    /// Notes an unasked datagram from `remote` and its port to a local port.
-    fn hear(&self, remote: &Address, remote_port: u16, local_port: u16);
-    /// Whether such a datagram was heard within [`REPLY_SECONDS`].
-    fn heard(&self, remote: &Address, remote_port: u16, local_port: u16) -> bool;
-    /// Counts a datagram that started nothing because of that.
+    /// Seed of [`heard_set`].
+    fn seed(&self) -> u64;
+    /// One of [`HEARD_NOTES`] notes of unasked datagrams; 0 when it was never written.
+    fn note(&self, at: u32) -> u64;
+    /// Writes one of them.
+    fn set_note(&self, at: u32, note: u64);
+    /// Counts a datagram that started nothing, because it replies to a stranger.
     fn replied(&self);
 }
 
@@ -429,12 +487,27 @@ pub fn conversation<F: Frame + ?Sized, T: Flows>(
     }
     let now = flows.now();
     if flows.get(key).is_some_and(|state| state.is_alive(now)) {
+        if matches!(packet.transport, Transport::Tcp) && packet.control & TCP_RST != 0 {
+            close(key, now, flows);
+        }
         Conversation::Ours
     } else if matches!(packet.transport, Transport::Tcp) {
         handshake(packet, key, now, flows)
     } else {
         Conversation::None
     }
+}
+
+/// The other end has reset a connection: this host sends nothing more by which its end could be known,
+/// and strangers who only connect and reset would fill the table with connections of two hours.
+#[inline(always)]
+fn close<T: Flows>(key: &FlowKey, now: u64, flows: &T) {
+    const SOONER: u64 = TCP_ESTABLISHED_TIMEOUT - TCP_CLOSING_TIMEOUT;
+    flows.update(key, |state| {
+        let is_established = state.phase == Phase::Established as u32;
+        let end = FlowState::new(Phase::Closing, now.min(state.sent.saturating_add(SOONER)));
+        is_established.then_some(end)
+    });
 }
 
 /// A segment that has no flow, against the connections that this host offers.
@@ -465,22 +538,18 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
         return;
     }
     match class {
-        Class::OtherDestination | Class::Service | Class::Backscatter | Class::Access => {
-            flows.hear(&packet.src, packet.source_port, packet.port);
+        Class::OtherDestination | Class::Excluded | Class::Service | Class::Backscatter | Class::Access => {
+            hear(packet, flows);
         }
-        Class::NonIp
-        | Class::Malformed
-        | Class::Fragment
-        | Class::Excluded
-        | Class::Solicited
-        | Class::Other => {}
+        Class::NonIp | Class::Malformed | Class::Fragment | Class::Solicited | Class::Other => {}
     }
 }
 
-/// Learns from `packet`, which this host sends. `is_connected` tells whether the kernel has an
-/// established connection behind it, by which connections older than the daemon are known.
+/// Learns from `packet`, which this host sends. `is_connected` tells whether there is a connection
+/// behind it, by which connections older than the daemon are known, and what the kernel sends back to
+/// a stranger is not taken for one.
 #[inline(always)]
-pub fn depart<T: Flows>(packet: &Packet, is_connected: impl FnOnce() -> bool, flows: &T) {
+pub fn depart<T: Flows>(packet: &Packet, is_connected: impl Fn() -> bool, flows: &T) {
     // Whoever answers is not who was asked then.
     if is_group(&packet.dst) {
         return;
@@ -510,9 +579,16 @@ pub fn depart<T: Flows>(packet: &Packet, is_connected: impl FnOnce() -> bool, fl
     };
     let now = flows.now();
     let goes_on = flows.update(&key, |state| {
-        let closing = state.phase == Phase::Closing as u32 && matches!(phase, Phase::Established);
-        let phase = if closing { Phase::Closing } else { phase };
-        state.is_alive(now).then_some(FlowState::new(phase, now))
+        if !state.is_alive(now) {
+            return None;
+        }
+        let is_closing = state.phase == Phase::Closing as u32 && !matches!(phase, Phase::Opening);
+        Some(match is_closing {
+            // A connection that is closed on this side may go on for long on the other.
+            true if is_connected() => FlowState::new(Phase::Closing, now),
+            true => state,
+            false => FlowState::new(phase, now),
+        })
     });
     if goes_on {
         return;
@@ -522,7 +598,7 @@ pub fn depart<T: Flows>(packet: &Packet, is_connected: impl FnOnce() -> bool, fl
             packet.control & TCP_RST == 0 && (matches!(phase, Phase::Opening) || is_connected())
         }
         Transport::Udp => {
-            let replies = flows.heard(&packet.dst, packet.port, packet.source_port);
+            let replies = is_reply(packet, flows);
             if replies {
                 flows.replied();
             }

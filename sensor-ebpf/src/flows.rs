@@ -2,10 +2,8 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
-use sensor_common::flow::{
-    ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, REPLY_SECONDS, heard_slot,
-};
-use sensor_common::{Address, Slot};
+use sensor_common::Slot;
+use sensor_common::flow::{ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen};
 
 use crate::maps::{ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD};
 
@@ -41,21 +39,6 @@ fn count(counter: FlowCounter) {
 #[inline(always)]
 fn shared() -> Option<*mut Asked> {
     ASKED.get_ptr_mut(0)
-}
-
-#[inline(always)]
-fn seconds() -> u32 {
-    // SAFETY: the helper has no preconditions.
-    (unsafe { bpf_ktime_get_ns() } / 1_000_000_000) as u32
-}
-
-/// The note for a datagram, and its tag.
-#[inline(always)]
-fn note(remote: &Address, remote_port: u16, local_port: u16) -> Option<(*mut u64, u32)> {
-    let shared = shared()?;
-    // SAFETY: the daemon writes the seed once, before a program is attached.
-    let (index, tag) = heard_slot(unsafe { (*shared).seed }, remote, remote_port, local_port);
-    Some((HEARD.get_ptr_mut(index)?, tag))
 }
 
 impl Flows for KernelFlows {
@@ -161,21 +144,23 @@ impl Flows for KernelFlows {
     }
 
     #[inline(always)]
-    fn hear(&self, remote: &Address, remote_port: u16, local_port: u16) {
-        if let Some((note, tag)) = note(remote, remote_port, local_port) {
-            // SAFETY: an aligned word in a map's value, written at once.
-            unsafe { note.write_volatile(u64::from(tag) << 32 | u64::from(seconds())) };
-        }
+    fn seed(&self) -> u64 {
+        // SAFETY: the daemon writes the seed once, before a program is attached.
+        shared().map_or(0, |shared| unsafe { (*shared).seed })
     }
 
     #[inline(always)]
-    fn heard(&self, remote: &Address, remote_port: u16, local_port: u16) -> bool {
-        let Some((note, tag)) = note(remote, remote_port, local_port) else { return false };
-        // SAFETY: an aligned word in a map's value.
-        let note = unsafe { note.read_volatile() };
-        // A note that was never written is of second 0, with tag 0: as if heard when the machine
-        // started.
-        (note >> 32) as u32 == tag && seconds().saturating_sub(note as u32) < REPLY_SECONDS
+    fn note(&self, at: u32) -> u64 {
+        // SAFETY: an aligned word in a map's value, which other CPUs write at once.
+        HEARD.get_ptr(at).map_or(0, |note| unsafe { note.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn set_note(&self, at: u32, note: u64) {
+        if let Some(place) = HEARD.get_ptr_mut(at) {
+            // SAFETY: as above; of two CPUs that write, one note is lost, as if displaced.
+            unsafe { place.write_volatile(note) };
+        }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use sensor_common::flow::{
-    Asked, FlowCounter, FlowKey, FlowState, HEARD_SLOTS, HalfOpen, MAX_FLOWS, MAX_HALF_OPEN,
+    Asked, FlowCounter, FlowKey, FlowState, HEARD_NOTES, HalfOpen, MAX_FLOWS, MAX_HALF_OPEN,
 };
 use sensor_common::layout::{Block, SourceKey};
 
@@ -53,9 +53,9 @@ pub static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, MAX_HALF_OPEN> = LruHashMap:
 #[btf_map]
 pub static ASKED: Array<Asked, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Unasked datagrams: tag in the upper half, seconds of `CLOCK_MONOTONIC` in the lower.
+/// Notes of unasked datagrams.
 #[btf_map]
-pub static HEARD: Array<u64, HEARD_SLOTS> = Array::new();
+pub static HEARD: Array<u64, HEARD_NOTES> = Array::new();
 
 /// Counters by [`FlowCounter`].
 #[btf_map]

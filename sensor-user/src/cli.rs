@@ -241,6 +241,11 @@ pub struct ReplayArgs {
     pub state_dir: Option<String>,
     /// Address or prefix of the sensor's side in captures of both directions: what it sends is not
     /// counted, and answers to it are solicited (repeatable)
+    ///
+    /// Several captures, also of one direction each, are then taken together by packet time; within one,
+    /// the order of the file counts. Without --observe, only destinations on the sensor's side count. A TCP
+    /// connection that is older than the capture is known from the first segment that the sensor's side
+    /// sends; a question that is older is not.
     #[arg(long, value_name = "CIDR")]
     pub local: Vec<String>,
     /// Read further settings from this TOML file

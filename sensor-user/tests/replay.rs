@@ -1,13 +1,16 @@
 //! Replays of captures made octet by octet: formats, link types, directions, hours and damage, each
 //! with the counts that follow from what was written.
 
+#[path = "replay/both.rs"]
+mod both;
+
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use sensor_common::{Class, Packet, Slot, Tool, Transport, classify::Intent};
+use sensor_common::{Class, Slot, Tool, Transport};
 use sensor_user::cli::RunArgs;
 use sensor_user::config::{Config, Environment};
 use sensor_user::observation::Observation;
-use sensor_user::replay::{CaptureError, Fault, Flows, Outcome, Replay, run};
+use sensor_user::replay::{CaptureError, Fault, Outcome, Replay, run};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write;
@@ -363,46 +366,6 @@ fn what_the_sensor_sends_is_not_counted() {
     assert_eq!(observations[0].accesses, [(slot(445), 1)]);
 }
 
-/// Knows the connections that the sensor opened.
-#[derive(Default)]
-struct Opened(Vec<(u16, u16)>);
-
-impl Flows for Opened {
-    fn sent(&mut self, _: i64, packet: &Packet, frame: &[u8]) {
-        assert_eq!(frame.len(), 40);
-        self.0.push((packet.port, packet.source_port));
-    }
-
-    fn solicited(&self, at: i64, packet: &Packet, intent: Intent, _: &[u8]) -> bool {
-        assert_eq!(at, i64::from(BEFORE_FOUR) * 1_000_000_000);
-        intent == Intent::Answer && self.0.contains(&(packet.source_port, packet.port))
-    }
-}
-
-#[test]
-fn flows_learn_what_the_sensor_sends_and_say_what_is_solicited() {
-    let config = Config { local: vec!["192.0.2.0/24".parse().unwrap()], ..config() };
-    let records: Vec<Record> = [
-        tcp(SENSOR, STRANGER, (40_000, 80), SYN),
-        tcp(STRANGER, SENSOR, (80, 40_000), SYN_ACK),
-        tcp(STRANGER, SENSOR, (80, 40_001), SYN_ACK),
-    ]
-    .map(|packet| (BEFORE_FOUR, 0, packet))
-    .into();
-    let capture = pcap(Endian::Little, MICROSECONDS, 101, &records);
-    let mut observations = Vec::new();
-    let mut sink = |observation: &Observation| {
-        observations.push(observation.clone());
-        Ok::<(), Infallible>(())
-    };
-    let mut replay = Replay::new(&config, Opened::default());
-    replay.capture(&capture[..], &mut sink).unwrap().unwrap();
-    let outcome = replay.finish(&mut sink).unwrap();
-    assert_eq!((outcome.packets, outcome.outbound), (2, 1));
-    assert_eq!(of_class(&observations[0], Class::Solicited), 1);
-    assert_eq!(of_class(&observations[0], Class::Backscatter), 1);
-}
-
 fn fault(capture: &[u8]) -> (u64, String) {
     let (observations, outcome) = replay(&config(), &[capture]);
     let [CaptureError { fault, path }] = &outcome.errors[..] else { panic!("{:?}", outcome.errors) };
@@ -476,7 +439,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
     let legacy = pcap(Endian::Big, NANOSECONDS, 113, &[(BEFORE_FOUR, 0, syn.clone()), (0, 0, syn)]);
     let config = config();
     let count = |octets: &[u8]| {
-        let mut replay = Replay::new(&config, sensor_user::replay::NoFlows);
+        let mut replay = Replay::new(&config);
         let mut packets = 0;
         let mut sink = |observation: &Observation| {
             packets += observation.packets.iter().sum::<u64>();
@@ -539,7 +502,7 @@ fn a_missing_file_does_not_keep_the_others_from_being_counted() {
 fn the_sink_can_stop_a_replay() {
     let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
-    let mut replay = Replay::new(&config(), sensor_user::replay::NoFlows);
+    let mut replay = Replay::new(&config());
     let mut sink = |_: &Observation| Err("disk full");
     replay.capture(&capture[..], &mut sink).unwrap().unwrap();
     assert_eq!(replay.finish(&mut sink).unwrap_err(), "disk full");

@@ -2,6 +2,7 @@
 //!
 //! Root is needed; without it each test says that it was skipped.
 
+mod both_ways;
 mod flows;
 
 use super::*;

@@ -2,7 +2,7 @@
 //! stream.
 
 use super::link::{LinkType, UnknownLinkType};
-use pcap_parser::traits::PcapNGPacketBlock;
+use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, InterfaceDescriptionBlock, LegacyPcapBlock, PcapBlockOwned, PcapError, PcapHeader};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
@@ -153,74 +153,105 @@ fn decompressed<'a>(mut input: impl Read + Send + 'a) -> io::Result<Box<dyn Read
 /// Gives every packet of a capture to `take`, in the order of the file.
 pub(super) fn read<E>(
     input: impl Read + Send,
-    take: impl FnMut(Captured<'_>) -> Result<(), E>,
+    mut take: impl FnMut(Captured<'_>) -> Result<(), E>,
 ) -> Result<(), Stopped<E>> {
-    let error = Arc::new(Mutex::new(None));
-    let inner = decompressed(input).map_err(Fault::Open)?;
-    let mut read_to = 0;
-    let result = read_all(Steady { inner, error: Arc::clone(&error), ended: false }, take, &mut read_to);
-    // Why the input ended there says more than that it did.
-    match error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(source) if !matches!(result, Err(Stopped::Taker(_))) => {
-            Err(Fault::Read { offset: read_to, source }.into())
+    let mut packets = Packets::open(input)?;
+    while packets.next(&mut take)? {}
+    Ok(())
+}
+
+/// The packets of one capture, in the order of the file.
+pub(super) struct Packets<'a> {
+    reader: Box<dyn PcapReaderIterator + Send + 'a>,
+    /// Why the input ended.
+    error: Arc<Mutex<Option<io::Error>>>,
+    format: Format,
+    /// Of the reader's buffer, octets.
+    capacity: usize,
+}
+
+impl<'a> Packets<'a> {
+    pub(super) fn open(input: impl Read + Send + 'a) -> Result<Self, Fault> {
+        let error = Arc::new(Mutex::new(None));
+        let inner = decompressed(input).map_err(Fault::Open)?;
+        let input = Steady { inner, error: Arc::clone(&error), ended: false };
+        match pcap_parser::create_reader(BUFFER, input) {
+            Ok(reader) => Ok(Self { reader, error, format: Format::Unknown, capacity: BUFFER }),
+            Err(kind) => Err(told(&error, 0).unwrap_or(match kind {
+                PcapError::Eof => Fault::NotACapture { empty: true },
+                PcapError::Incomplete(_) => Fault::Truncated { offset: 0 },
+                _ => Fault::NotACapture { empty: false },
+            })),
         }
-        _ => result,
+    }
+
+    /// Gives the next packet to `take`; `false` when there is none.
+    #[inline]
+    pub(super) fn next<E>(
+        &mut self,
+        take: &mut impl FnMut(Captured<'_>) -> Result<(), E>,
+    ) -> Result<bool, Stopped<E>> {
+        loop {
+            let offset = self.reader.consumed() as u64;
+            match self.reader.next() {
+                Ok((used, block)) => {
+                    let packet = self.format.read(&block, offset)?;
+                    let is_packet = packet.is_some();
+                    if let Some(packet) = packet {
+                        take(packet).map_err(Stopped::Taker)?;
+                    }
+                    drop(block);
+                    self.reader.consume(used);
+                    if is_packet {
+                        return Ok(true);
+                    }
+                }
+                Err(PcapError::Incomplete(_)) => {
+                    // Of the input itself errors are kept, so this one is never seen.
+                    let _ = self.reader.refill();
+                }
+                Err(PcapError::BufferTooSmall) => self.grow(offset)?,
+                Err(PcapError::Eof) => return Ok(self.end(offset, None).map(|()| false)?),
+                Err(PcapError::UnexpectedEof) => {
+                    let cut = !self.reader.data().is_empty();
+                    let fault = cut.then_some(Fault::Truncated { offset });
+                    return Ok(self.end(offset, fault).map(|()| false)?);
+                }
+                Err(_) => {
+                    let what = "it is not the record it should be".to_owned();
+                    let fault = Fault::Damaged { offset, what };
+                    return Ok(self.end(offset, Some(fault)).map(|()| false)?);
+                }
+            }
+        }
+    }
+
+    /// Makes room for a larger record.
+    #[cold]
+    fn grow(&mut self, offset: u64) -> Result<(), Fault> {
+        self.capacity *= 2;
+        let grown = self.capacity <= MAX_BLOCK && self.reader.grow(self.capacity);
+        if grown && self.reader.refill().is_ok() {
+            return Ok(());
+        }
+        Err(Fault::Damaged { offset, what: format!("a record of more than {} MiB", MAX_BLOCK >> 20) })
+    }
+
+    /// The end, at a record that begins at `offset`. Why the input ended there says more than that it
+    /// did.
+    #[cold]
+    fn end(&mut self, offset: u64, fault: Option<Fault>) -> Result<(), Fault> {
+        match told(&self.error, offset).or(fault) {
+            Some(fault) => Err(fault),
+            None => self.format.finish(),
+        }
     }
 }
 
-/// `read_to` is where the record begins that is read next.
-fn read_all<E>(
-    input: impl Read + Send,
-    mut take: impl FnMut(Captured<'_>) -> Result<(), E>,
-    read_to: &mut u64,
-) -> Result<(), Stopped<E>> {
-    let mut reader = match pcap_parser::create_reader(BUFFER, input) {
-        Ok(reader) => reader,
-        Err(PcapError::Eof) => return Err(Fault::NotACapture { empty: true }.into()),
-        Err(PcapError::Incomplete(_)) => return Err(Fault::Truncated { offset: 0 }.into()),
-        Err(_) => return Err(Fault::NotACapture { empty: false }.into()),
-    };
-    let mut format = Format::Unknown;
-    let mut capacity = BUFFER;
-    loop {
-        let offset = reader.consumed() as u64;
-        *read_to = offset;
-        let used = match reader.next() {
-            Ok((used, block)) => {
-                if let Some(packet) = format.read(&block, offset)? {
-                    take(packet).map_err(Stopped::Taker)?;
-                }
-                used
-            }
-            Err(PcapError::Eof) => break,
-            Err(PcapError::UnexpectedEof) => {
-                if reader.data().is_empty() {
-                    break;
-                }
-                return Err(Fault::Truncated { offset }.into());
-            }
-            Err(PcapError::Incomplete(_)) => {
-                // Of the input itself errors are kept, so this one is never seen.
-                let _ = reader.refill();
-                continue;
-            }
-            Err(PcapError::BufferTooSmall) => {
-                capacity *= 2;
-                if capacity > MAX_BLOCK || !reader.grow(capacity) || reader.refill().is_err() {
-                    let what = format!("a record of more than {} MiB", MAX_BLOCK >> 20);
-                    return Err(Fault::Damaged { offset, what }.into());
-                }
-                continue;
-            }
-            Err(_) => {
-                let what = "it is not the record it should be".to_owned();
-                return Err(Fault::Damaged { offset, what }.into());
-            }
-        };
-        reader.consume(used);
-    }
-    format.finish()?;
-    Ok(())
+/// The error of the input, once.
+fn told(error: &Mutex<Option<io::Error>>, offset: u64) -> Option<Fault> {
+    let error = error.lock().unwrap_or_else(PoisonError::into_inner).take();
+    error.map(|source| Fault::Read { offset, source })
 }
 
 /// What the file's headers have said so far.
@@ -322,10 +353,10 @@ impl Format {
         })
     }
 
-    fn finish(self) -> Result<(), Fault> {
+    fn finish(&self) -> Result<(), Fault> {
         let Self::PcapNg(section) = self else { return Ok(()) };
-        match section.left_out.into_iter().max_by_key(|&(_, packets)| packets) {
-            Some((link_type, packets)) => {
+        match section.left_out.iter().max_by_key(|&(_, packets)| packets) {
+            Some((&link_type, &packets)) => {
                 Err(Fault::LinkType { link_type, packets: Count::Packets(packets) })
             }
             None => Ok(()),

@@ -5,7 +5,9 @@
 //! as streams and accumulators are bounded, so memory does not grow with them.
 
 mod accumulator;
+mod both;
 mod capture;
+mod flows;
 mod hours;
 mod link;
 mod report;
@@ -15,23 +17,26 @@ mod world;
 
 pub use accumulator::Accumulator;
 pub use capture::{Count, Fault};
+pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
 pub use report::{Report, render};
-pub use world::{Flows, NoFlows, PrefixSet, Rules};
+pub(crate) use world::Moment;
+pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, LedgerError};
 use anyhow::Context;
+use both::Seen;
 use capture::{Captured, Stopped};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use sensor_common::{Slot, judge};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use world::Moment;
 
 /// What is wrong with one of the captures.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,9 @@ pub struct Outcome {
     pub packets: u64,
     /// Packets that the sensor's side sent, which are not counted.
     pub outbound: u64,
+    /// What was counted about the conversations of the sensor's side; `None` when it cannot be told from
+    /// the other.
+    pub flows: Option<FlowCounts>,
     /// Time of the earliest packet.
     pub first: Option<Timestamp>,
     /// Time of the latest packet.
@@ -60,9 +68,10 @@ pub struct Outcome {
 }
 
 /// Counts captures, packet by packet.
-pub struct Replay<F> {
+pub struct Replay {
     rules: Rules,
-    flows: F,
+    /// Of the sensor's side, when it can be told from the other.
+    conversations: Option<Conversations>,
     hours: Hours,
     packets: u64,
     outbound: u64,
@@ -70,12 +79,13 @@ pub struct Replay<F> {
     span: Option<(i64, i64)>,
 }
 
-impl<F: Flows> Replay<F> {
-    /// Counts by the rules of `config`; `flows` knows the sensor's own conversations.
-    pub fn new(config: &Config, flows: F) -> Self {
+impl Replay {
+    /// Counts by the rules of `config`.
+    pub fn new(config: &Config) -> Self {
+        let rules = Rules::new(&config.observe, &config.exclude_sources, &config.services, &config.local);
         Self {
-            rules: Rules::new(&config.observe, &config.exclude_sources, &config.services, &config.local),
-            flows,
+            conversations: rules.has_local().then(Conversations::default),
+            rules,
             hours: Hours::new(config.timezone.clone()),
             packets: 0,
             outbound: 0,
@@ -95,38 +105,45 @@ impl<F: Flows> Replay<F> {
         sink: &mut Sink<'_, E>,
     ) -> Result<Result<(), Fault>, E> {
         self.hours.begin_capture();
-        match capture::read(input, |packet| self.packet(packet, sink)) {
+        let result = if self.conversations.is_some() {
+            capture::read(input, |packet| self.take(&Seen::new(&packet, &self.rules), sink))
+        } else {
+            capture::read(input, |packet| self.received(&packet, sink))
+        };
+        match result {
             Ok(()) => Ok(Ok(())),
             Err(Stopped::Fault(fault)) => Ok(Err(fault)),
             Err(Stopped::Taker(error)) => Err(error),
         }
     }
 
+    /// Counts a packet of a capture that holds only what the sensor received.
     #[inline]
-    fn packet<E>(&mut self, packet: Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
-        let Captured { at, link, frame, octets } = packet;
+    fn received<E>(&mut self, packet: &Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        self.extend_span(packet.at);
+        let moment = Moment::<[u8]> { rules: &self.rules, conversations: None };
+        let verdict = judge(&packet.link.parse(packet.frame), &moment);
+        self.packets += 1;
+        self.hours.count(packet.at, &verdict, packet.octets, sink)
+    }
+
+    /// Counts a packet of a capture of both directions.
+    fn take<E>(&mut self, packet: &Seen, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        self.extend_span(packet.at);
+        let conversations = self.conversations.as_ref().expect("captures of both directions have them");
+        let Some(verdict) = packet.judge(&self.rules, conversations) else {
+            self.outbound += 1;
+            return Ok(());
+        };
+        self.packets += 1;
+        self.hours.count(packet.at, &verdict, packet.octets, sink)
+    }
+
+    #[inline]
+    fn extend_span(&mut self, at: i64) {
         let (first, last) = self.span.get_or_insert((at, at));
         *first = at.min(*first);
         *last = at.max(*last);
-        let parsed = link.parse(frame);
-        if self.rules.has_local() {
-            match &parsed {
-                Ok(parsed) if self.rules.is_local(&parsed.src) => {
-                    self.outbound += 1;
-                    self.flows.sent(at, parsed, frame);
-                    return Ok(());
-                }
-                // What is broken or a fragment has its sender all the same.
-                Err(_) if link.source(frame).is_some_and(|src| self.rules.is_local(&src)) => {
-                    self.outbound += 1;
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        let verdict = judge(&parsed, &Moment { rules: &self.rules, flows: &self.flows, at, frame });
-        self.packets += 1;
-        self.hours.count(at, &verdict, octets, sink)
     }
 
     /// Hands on what is still open, and tells what the captures held.
@@ -139,6 +156,7 @@ impl<F: Flows> Replay<F> {
         Ok(Outcome {
             packets: self.packets,
             outbound: self.outbound,
+            flows: self.conversations.as_ref().map(Conversations::counts),
             first: self.span.map(|(first, _)| hours::timestamp(first)),
             last: self.span.map(|(_, last)| hours::timestamp(last)),
             errors: Vec::new(),
@@ -146,31 +164,48 @@ impl<F: Flows> Replay<F> {
     }
 }
 
-/// Counts `files` in their order, with a progress bar when standard error is a terminal. A capture
-/// that is damaged or cannot be read does not keep the others from being counted;
-/// [`Outcome::errors`] has what is wrong with it.
+/// Counts `files`, with a progress bar when standard error is a terminal: in their order, or, when they
+/// are of both directions, together by packet time. A capture that is damaged or cannot be read does not
+/// keep the others from being counted; [`Outcome::errors`] has what is wrong with it.
 ///
 /// # Errors
 ///
 /// What the sink says.
 pub fn run<E>(files: &[PathBuf], config: &Config, sink: &mut Sink<'_, E>) -> Result<Outcome, E> {
-    let mut replay = Replay::new(config, NoFlows);
-    let mut errors = Vec::new();
+    let mut replay = Replay::new(config);
     let sizes = files.iter().map(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
     let progress = progress_bar(sizes.sum());
-    for path in files {
+    let faults = if replay.conversations.is_some() {
+        both::captures(&mut replay, files, &progress, sink)?
+    } else {
+        one_by_one(&mut replay, files, &progress, sink)?
+    };
+    progress.finish_and_clear();
+    let outcome = replay.finish(sink)?;
+    let errors = faults.into_iter().map(|(index, fault)| CaptureError { path: files[index].clone(), fault });
+    Ok(Outcome { errors: errors.collect(), ..outcome })
+}
+
+/// Counts `files` in their order; returns what is wrong with those that could not be read to their end,
+/// by index.
+fn one_by_one<E>(
+    replay: &mut Replay,
+    files: &[PathBuf],
+    progress: &ProgressBar,
+    sink: &mut Sink<'_, E>,
+) -> Result<BTreeMap<usize, Fault>, E> {
+    let mut faults = BTreeMap::new();
+    for (index, path) in files.iter().enumerate() {
         progress.set_message(path.display().to_string());
         let result = match open(path) {
             Ok(input) => replay.capture(progress.wrap_read(input), sink)?,
             Err(error) => Err(Fault::Open(error)),
         };
         if let Err(fault) = result {
-            errors.push(CaptureError { path: path.clone(), fault });
+            faults.insert(index, fault);
         }
     }
-    progress.finish_and_clear();
-    let outcome = replay.finish(sink)?;
-    Ok(Outcome { errors, ..outcome })
+    Ok(faults)
 }
 
 /// `teiten replay`: counts `files`, prints what they hold, adds it to the ledger in `state_dir` when

@@ -1,6 +1,6 @@
 //! What captures held, as a table for people and as JSON for programs.
 
-use super::Outcome;
+use super::{FlowCounts, Outcome};
 use crate::config::Config;
 use crate::country::Country;
 use crate::totals::{PortLabel, Tally, Totals};
@@ -30,6 +30,9 @@ pub struct Report {
     pub packets: u64,
     /// Packets that the sensor's side sent (`--local`), in no class.
     pub outbound: u64,
+    /// Conversations of the sensor's side, with `--local` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<FlowCounts>,
     /// Accesses.
     pub accesses: u64,
     /// Cumulative sources.
@@ -170,6 +173,7 @@ impl Report {
             last: outcome.last,
             packets: totals.packets.iter().sum(),
             outbound: outcome.outbound,
+            flows: outcome.flows,
             accesses: sum.accesses,
             sources: sum.sources,
             hosts: totals.hosts,
@@ -320,8 +324,25 @@ pub fn render(report: &Report, config: &Config) -> String {
     if let (Some(first), Some(last)) = (report.first, report.last) {
         let _ = writeln!(out, "  from  {}\n  to    {} ({})", local(first), local(last), report.timezone);
     }
-    if report.outbound > 0 {
-        let _ = writeln!(out, "  and   {} packets that the sensor sent", thousands(report.outbound));
+    if let Some(flows) = &report.flows {
+        let (sent, made) = (thousands(report.outbound), thousands(flows.created));
+        let _ = writeln!(out, "  and   {sent} packets that the sensor sent, in {made} conversations");
+        if flows.failed > 0 {
+            let _ = writeln!(
+                out,
+                "  of which {} more were too many to be known: answers to them count as unsolicited; give \
+                 captures of fewer hosts, or a narrower --local",
+                thousands(flows.failed)
+            );
+        }
+        if flows.forgotten_offers > 0 {
+            let _ = writeln!(
+                out,
+                "  {} connections offered to strangers were too many to be known: were they taken up, their \
+                 first segment counts as other",
+                thousands(flows.forgotten_offers)
+            );
+        }
     }
     let whole = (report.accesses, report.sources);
     let ports = report.ports.iter();

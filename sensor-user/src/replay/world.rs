@@ -1,8 +1,10 @@
 //! What the rules of observation need to know besides the packet, when no kernel tells it.
 
+use super::flows::Conversations;
 use ipnet::IpNet;
 use sensor_common::classify::Intent;
-use sensor_common::{Address, Conversation, Packet, Slot, World};
+use sensor_common::flow::{self, FlowKey};
+use sensor_common::{Address, Conversation, Frame, Packet, Slot, World};
 
 /// A set of addresses given as prefixes.
 #[derive(Clone, Debug, Default)]
@@ -57,30 +59,6 @@ impl PrefixSet {
     }
 }
 
-/// What is known of the sensor's own conversations. A replay tells it everything that the sensor's
-/// side sends, in the order of the capture, and asks it about everything that the sensor receives.
-/// Times are nanoseconds since the epoch.
-pub trait Flows {
-    /// The sensor's side sends `packet`; `frame` is what it was parsed from, for what a parsed packet
-    /// does not hold.
-    fn sent(&mut self, at: i64, packet: &Packet, frame: &[u8]);
-    /// Whether `packet`, which the sensor receives, belongs to something that it started or to a
-    /// connection that it accepted.
-    fn solicited(&self, at: i64, packet: &Packet, intent: Intent, frame: &[u8]) -> bool;
-}
-
-/// Nothing is known: each packet is judged on its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoFlows;
-
-impl Flows for NoFlows {
-    fn sent(&mut self, _: i64, _: &Packet, _: &[u8]) {}
-
-    fn solicited(&self, _: i64, _: &Packet, _: Intent, _: &[u8]) -> bool {
-        false
-    }
-}
-
 /// What the configuration says about packets.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -94,15 +72,15 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// `observe` empty: every destination counts. `local` empty: the capture holds only what the
-    /// sensor received.
+    /// `local` empty: the capture holds only what the sensor received. `observe` empty: every address
+    /// of the sensor's side counts, or every destination at all when that is empty, too.
     pub fn new(observe: &[IpNet], exclude_sources: &[IpNet], services: &[Slot], local: &[IpNet]) -> Self {
         let mut bits = vec![0; Slot::COUNT.div_ceil(64)].into_boxed_slice();
         for slot in services {
             bits[slot.index() as usize / 64] |= 1 << (slot.index() % 64);
         }
         Self {
-            observed: PrefixSet::new(observe),
+            observed: PrefixSet::new(if observe.is_empty() { local } else { observe }),
             excluded: PrefixSet::new(exclude_sources),
             local: PrefixSet::new(local),
             services: bits,
@@ -121,15 +99,15 @@ impl Rules {
     }
 }
 
-/// The world at one moment, of one packet.
-pub(super) struct Moment<'a, F> {
-    pub(super) rules: &'a Rules,
-    pub(super) flows: &'a F,
-    pub(super) at: i64,
-    pub(super) frame: &'a [u8],
+/// The world of one packet. When a capture holds only what the sensor received, nothing is known of
+/// conversations, and each packet is judged on its own.
+pub(crate) struct Moment<'a, F: ?Sized> {
+    pub(crate) rules: &'a Rules,
+    /// The conversations of the sensor's side, and the packet's frame.
+    pub(crate) conversations: Option<(&'a Conversations, &'a F)>,
 }
 
-impl<F: Flows> World for Moment<'_, F> {
+impl<F: Frame + ?Sized> World for Moment<'_, F> {
     #[inline]
     fn observes(&self, dst: &Address) -> bool {
         self.rules.observed.is_empty() || self.rules.observed.contains(dst)
@@ -147,10 +125,11 @@ impl<F: Flows> World for Moment<'_, F> {
 
     #[inline]
     fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
-        if self.flows.solicited(self.at, packet, intent, self.frame) {
-            Conversation::Ours
-        } else {
-            Conversation::None
+        match self.conversations {
+            Some((flows, frame)) if flow::may_be_ours(packet, intent, flows) => {
+                flow::conversation(frame, packet, &mut FlowKey::default(), flows)
+            }
+            _ => Conversation::None,
         }
     }
 }

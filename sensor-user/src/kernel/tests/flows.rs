@@ -145,7 +145,7 @@ impl Harness {
         class
     }
 
-    fn flows(&self) -> Vec<(FlowKey, FlowState)> {
+    pub(super) fn flows(&self) -> Vec<(FlowKey, FlowState)> {
         let mut flows = Vec::new();
         sys::for_each_entry(self.kernel.flows.map(), |key: &FlowKey, state: &FlowState| {
             flows.push((*key, *state));
@@ -155,7 +155,7 @@ impl Harness {
     }
 
     /// As if everything had been sent this long ago, nanoseconds.
-    fn age_flows(&mut self, nanos: u64) {
+    pub(super) fn age_flows(&mut self, nanos: u64) {
         for (key, state) in self.flows() {
             let state = FlowState { sent: state.sent - nanos, ..state };
             sys::insert(self.kernel.flows.map(), &key, &state).unwrap();

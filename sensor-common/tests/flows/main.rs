@@ -1,0 +1,13 @@
+//! Conversations: the keys of flows, from packets written octet by octet, and the rules by which flows
+//! are made, prolonged and ended.
+
+mod keys;
+mod rules;
+mod table;
+
+use sensor_common::{Link, Packet, parse};
+
+/// The packet in these octets, which begin with the IP header.
+fn packet(octets: &[u8]) -> Packet {
+    parse(octets, Link::Ip).expect("a packet")
+}

@@ -1,0 +1,248 @@
+//! How flows begin, go on and end. This host is 198.51.100.7.
+
+use super::packet;
+use super::table::{Host, SECOND};
+use sensor_common::parse::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use sensor_common::{Class, Packet};
+
+const US: [u8; 4] = [198, 51, 100, 7];
+const THEM: [u8; 4] = [192, 0, 2, 53];
+
+fn v4(protocol: u8, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Packet {
+    let mut octets = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0, 0, 0, 64, protocol, 0, 0];
+    octets.extend(src);
+    octets.extend(dst);
+    octets.extend(payload);
+    packet(&octets)
+}
+
+fn udp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16) -> Packet {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    v4(17, src, dst, &[&ports[..], &[0, 8, 0, 0]].concat())
+}
+
+/// Sequence number 1000, acknowledgement number 1001.
+fn tcp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16, flags: u8) -> Packet {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    let rest = [0, 0, 0x03, 0xe8, 0, 0, 0x03, 0xe9, 0x50, flags, 4, 0, 0, 0, 0, 0];
+    v4(6, src, dst, &[&ports[..], &rest].concat())
+}
+
+/// A segment of this host to a web server, and one back.
+fn ours(flags: u8) -> Packet {
+    tcp(US, 50_000, THEM, 443, flags)
+}
+fn theirs(flags: u8) -> Packet {
+    tcp(THEM, 443, US, 50_000, flags)
+}
+/// A segment of a client to this host's port 22, and one back.
+fn client(flags: u8) -> Packet {
+    tcp(THEM, 50_000, US, 22, flags)
+}
+fn server(flags: u8) -> Packet {
+    tcp(US, 22, THEM, 50_000, flags)
+}
+
+const SYN_ACK: u8 = TCP_SYN | TCP_ACK;
+const FIN_ACK: u8 = TCP_FIN | TCP_ACK;
+const RST_ACK: u8 = TCP_RST | TCP_ACK;
+
+/// Asserts that what `answer` answers to is alive for `seconds` after what `host` sent last, and no
+/// nanosecond longer.
+fn lives_for(host: &Host, seconds: u64, answer: &Packet, later: Class) {
+    host.wait(seconds * SECOND);
+    assert_eq!(host.receives(answer), Class::Solicited, "after {seconds} s");
+    host.wait(1);
+    assert_eq!(host.receives(answer), later, "after {seconds} s and a nanosecond");
+}
+
+#[test]
+fn flows_live_as_long_as_the_rfcs_ask() {
+    let host = Host::new();
+    host.sends(&udp(US, 40_000, THEM, 123));
+    lives_for(&host, 120, &udp(THEM, 123, US, 40_000), Class::Access);
+
+    let echo = |kind: u8, src, dst| v4(1, src, dst, &[kind, 0, 0, 0, 0, 7, 0, 1]);
+    let host = Host::new();
+    host.sends(&echo(8, US, THEM));
+    lives_for(&host, 60, &echo(0, THEM, US), Class::Backscatter);
+
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    lives_for(&host, 240, &theirs(SYN_ACK), Class::Backscatter);
+
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends_connected(&ours(TCP_ACK));
+    lives_for(&host, 7_440, &theirs(TCP_ACK), Class::Other);
+
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends_connected(&ours(TCP_ACK));
+    host.sends_connected(&ours(FIN_ACK));
+    lives_for(&host, 240, &theirs(TCP_ACK), Class::Other);
+}
+
+#[test]
+fn a_bare_syn_and_whatever_comes_to_a_silent_host_need_no_lookup() {
+    let host = Host::new();
+    host.receives(&udp(THEM, 53, US, 40_000));
+    host.receives(&theirs(SYN_ACK));
+    host.receives(&theirs(TCP_RST));
+    host.receives(&v4(1, THEM, US, &[0, 0, 0, 0, 0, 7, 0, 1]));
+    host.receives(&v4(1, THEM, US, &[3, 1, 0, 0, 0, 0, 0, 0]));
+    host.sends(&ours(TCP_SYN));
+    host.sends(&udp(US, 40_000, THEM, 123));
+    for flags in [TCP_SYN, 0, TCP_FIN, TCP_FIN | 0x28] {
+        assert_eq!(host.receives(&theirs(flags)), Class::Access, "flags {flags:#x}");
+    }
+    // To ports that were never sent from.
+    host.receives(&tcp(THEM, 443, US, 50_001, SYN_ACK));
+    host.receives(&udp(THEM, 123, US, 40_001));
+    assert_eq!(host.lookups.get(), 0);
+    host.receives(&theirs(SYN_ACK));
+    assert!(host.lookups.get() > 0);
+}
+
+#[test]
+fn who_spoke_first_has_started_it_for_two_minutes() {
+    let (request, reply) = (udp(THEM, 5000, US, 7), udp(US, 7, THEM, 5000));
+    let host = Host::new();
+    assert_eq!(host.receives(&request), Class::Access);
+    // The note counts in units of 2^20 ns, about a millisecond.
+    host.wait(120 * SECOND - (1 << 20));
+    host.sends(&reply);
+    assert_eq!((host.flows(), host.replies.get()), (0, 1));
+    assert_eq!(host.receives(&request), Class::Access, "still the stranger's");
+    host.wait(120 * SECOND + (1 << 20));
+    host.sends(&reply);
+    assert_eq!((host.flows(), host.replies.get()), (1, 1), "nobody has spoken for two minutes");
+    assert_eq!(host.receives(&request), Class::Solicited);
+}
+
+#[test]
+fn the_reply_to_an_excluded_source_starts_nothing() {
+    let host = Host::new();
+    let monitor = [10, 0, 0, 1];
+    assert_eq!(host.receives(&udp(monitor, 5000, US, 161)), Class::Excluded);
+    host.sends(&udp(US, 161, monitor, 5000));
+    assert_eq!(host.flows(), 0);
+}
+
+#[test]
+fn other_peoples_datagrams_between_request_and_reply_do_not_hide_that_it_is_one() {
+    let host = Host::new();
+    let strangers = |number: u16| [203, 0, (number >> 8) as u8, number as u8];
+    for number in 0..200 {
+        host.receives(&udp(strangers(number), 5000, US, 7));
+    }
+    for number in 0..4_000_u16 {
+        let [high, low] = number.to_be_bytes();
+        host.receives(&udp([100, 64, high, low], 6000, US, number));
+        host.wait(1000);
+    }
+    for number in 0..200 {
+        host.sends(&udp(US, 7, strangers(number), 5000));
+    }
+    // With one place for each note, 4,000 of 65,536 would displace 12 of the 200.
+    assert_eq!((host.flows(), host.replies.get()), (0, 200));
+}
+
+#[test]
+fn a_stranger_who_repeats_itself_displaces_nobody() {
+    let host = Host::new();
+    host.receives(&udp(THEM, 5000, US, 7));
+    for last in 0..64 {
+        for _ in 0..1_000 {
+            host.receives(&udp([203, 0, 113, last], 5000, US, 7));
+        }
+    }
+    host.sends(&udp(US, 7, THEM, 5000));
+    assert_eq!(host.flows(), 0);
+}
+
+#[test]
+fn what_the_kernel_sends_back_to_a_stranger_starts_nothing() {
+    let host = Host::new();
+    for flags in [TCP_RST, RST_ACK, TCP_ACK, FIN_ACK, SYN_ACK, SYN_ACK | 0x40] {
+        host.sends(&server(flags));
+    }
+    host.sends(&v4(1, US, THEM, &[0, 0, 0, 0, 0, 7, 0, 1]));
+    host.sends(&v4(1, US, THEM, &[3, 3, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(host.flows(), 0);
+    assert_eq!(host.receives(&client(TCP_SYN)), Class::Access);
+}
+
+#[test]
+fn what_the_kernel_sends_back_does_not_prolong_a_connection_that_is_over() {
+    let host = Host::new();
+    host.sends(&server(SYN_ACK));
+    assert_eq!(host.receives(&client(TCP_ACK)), Class::Solicited);
+    host.sends_connected(&server(FIN_ACK));
+    // Stray segments every 100 seconds, each answered by a RST, and by an ACK without a socket.
+    for (after, class) in [(100, Class::Solicited), (200, Class::Solicited), (300, Class::Other)] {
+        host.wait(100 * SECOND);
+        assert_eq!(host.receives(&client(TCP_ACK | 0x08)), class, "after {after} s");
+        host.sends(&server(TCP_RST));
+        host.sends(&server(TCP_ACK));
+    }
+}
+
+#[test]
+fn a_connection_closed_on_this_side_goes_on_while_its_socket_acknowledges() {
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends_connected(&ours(TCP_ACK));
+    host.sends_connected(&ours(FIN_ACK));
+    for _ in 0..100 {
+        host.wait(200 * SECOND);
+        assert_eq!(host.receives(&theirs(TCP_ACK)), Class::Solicited);
+        host.sends_connected(&ours(TCP_ACK));
+    }
+    host.wait(241 * SECOND);
+    assert_eq!(host.receives(&theirs(TCP_ACK)), Class::Other);
+}
+
+#[test]
+fn a_connection_that_the_other_end_resets_is_over_in_four_minutes() {
+    let host = Host::new();
+    host.sends(&server(SYN_ACK));
+    assert_eq!(host.receives(&client(TCP_ACK)), Class::Solicited);
+    assert_eq!(host.receives(&client(TCP_RST)), Class::Solicited);
+    host.wait(240 * SECOND);
+    assert_eq!(host.receives(&client(TCP_RST)), Class::Solicited, "the same again prolongs nothing");
+    host.wait(1);
+    assert_eq!(host.receives(&client(TCP_RST)), Class::Backscatter);
+
+    // A RST does not make it live longer than without.
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends_connected(&ours(TCP_ACK));
+    host.wait(7_400 * SECOND);
+    assert_eq!(host.receives(&theirs(TCP_RST)), Class::Solicited);
+    host.wait(41 * SECOND);
+    assert_eq!(host.receives(&theirs(TCP_ACK)), Class::Other);
+}
+
+#[test]
+fn a_handshake_is_completed_in_four_minutes_by_the_right_number() {
+    let host = Host::new();
+    host.sends(&server(SYN_ACK));
+    host.wait(241 * SECOND);
+    assert_eq!(host.receives(&client(TCP_ACK)), Class::Other);
+    host.sends(&server(SYN_ACK));
+    host.wait(239 * SECOND);
+    assert_eq!(host.receives(&client(TCP_ACK)), Class::Solicited);
+}
+
+#[test]
+fn a_simultaneous_open_is_one_connection() {
+    // RFC 9293, figure 7. The other end's SYN starts something, as every SYN does.
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    assert_eq!(host.receives(&theirs(TCP_SYN)), Class::Access);
+    host.sends(&ours(SYN_ACK));
+    assert_eq!(host.receives(&theirs(SYN_ACK)), Class::Solicited);
+    assert_eq!(host.receives(&theirs(TCP_ACK)), Class::Solicited);
+    assert_eq!(host.flows(), 1);
+}
