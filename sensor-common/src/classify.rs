@@ -1,6 +1,6 @@
 //! The rules of observation: one class for each packet.
 
-use crate::parse::{Address, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
+use crate::parse::{Address, Octets, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
 use crate::port::{Slot, Transport};
 use crate::tool::Tool;
 
@@ -101,15 +101,24 @@ pub enum Conversation {
 }
 
 /// A packet's class, and what is counted besides it.
+///
+/// Each field has a value whatever the class is, for the same reason as an [`Address`]'s octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The class.
     pub class: Class,
-    /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
-    /// is aimed at and who sent it.
-    pub access: Option<Access>,
-    /// [`Class::Backscatter`]: what answered, by source port (TCP, UDP, SCTP), message type (ICMP).
-    pub backscatter: Option<Slot>,
+    besides: Besides,
+    src: Address,
+    slot: Slot,
+    tool: Option<Tool>,
+}
+
+/// What is counted besides a packet's class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Besides {
+    Nothing,
+    Access,
+    Backscatter,
 }
 
 /// One access.
@@ -126,7 +135,33 @@ pub struct Access {
 impl Verdict {
     #[inline(always)]
     const fn of(class: Class) -> Self {
-        Self { class, access: None, backscatter: None }
+        let (src, slot) = (Address::v4([0; 4]), Slot::new(Transport::Other, 0));
+        Self { class, besides: Besides::Nothing, src, slot, tool: None }
+    }
+
+    /// An access, of [`Class::Access`] or [`Class::Service`].
+    #[inline(always)]
+    pub const fn of_access(class: Class, Access { src, slot, tool }: Access) -> Self {
+        Self { class, besides: Besides::Access, src, slot, tool }
+    }
+
+    /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
+    /// is aimed at and who sent it.
+    #[inline(always)]
+    pub const fn access(&self) -> Option<Access> {
+        match self.besides {
+            Besides::Access => Some(Access { src: self.src, slot: self.slot, tool: self.tool }),
+            Besides::Nothing | Besides::Backscatter => None,
+        }
+    }
+
+    /// [`Class::Backscatter`]: what answered, by source port (TCP, UDP, SCTP), message type (ICMP).
+    #[inline(always)]
+    pub const fn backscatter(&self) -> Option<Slot> {
+        match self.besides {
+            Besides::Backscatter => Some(self.slot),
+            Besides::Nothing | Besides::Access => None,
+        }
     }
 }
 
@@ -187,11 +222,11 @@ pub fn intent(packet: &Packet) -> Intent {
 /// DHCP (RFC 2131: ports 67 and 68) and `DHCPv6` (RFC 9915: 546 and 547), both ends on its ports.
 #[inline(always)]
 pub(crate) const fn is_dhcp(packet: &Packet) -> bool {
-    match packet.dst {
-        Address::V4(_) => {
+    match packet.dst.octets() {
+        Octets::V4(_) => {
             (packet.source_port == 67 || packet.source_port == 68) && (packet.port == 67 || packet.port == 68)
         }
-        Address::V6(_) => {
+        Octets::V6(_) => {
             (packet.source_port == 546 || packet.source_port == 547)
                 && (packet.port == 546 || packet.port == 547)
         }
@@ -202,23 +237,35 @@ pub(crate) const fn is_dhcp(packet: &Packet) -> bool {
 /// 255.255.255.255 (RFC 919).
 #[inline(always)]
 pub(crate) const fn is_group(dst: &Address) -> bool {
-    match dst {
-        Address::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
-        Address::V6(dst) => dst[0] == 0xff,
+    match dst.octets() {
+        Octets::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
+        Octets::V6(dst) => dst[0] == 0xff,
+    }
+}
+
+impl From<Unparsed> for Class {
+    #[inline(always)]
+    fn from(why: Unparsed) -> Self {
+        match why {
+            Unparsed::NotIp => Self::NonIp,
+            Unparsed::Truncated | Unparsed::BadHeader | Unparsed::TooManyExtensions => Self::Malformed,
+            Unparsed::Fragment => Self::Fragment,
+        }
+    }
+}
+
+/// Decides the class of one frame by the contract's order.
+#[inline(always)]
+pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict {
+    match parsed {
+        Ok(packet) => judge_packet(packet, world),
+        Err(why) => Verdict::of(Class::from(*why)),
     }
 }
 
 /// Decides the class of one packet by the contract's order.
 #[inline(always)]
-pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict {
-    let packet = match parsed {
-        Ok(packet) => packet,
-        Err(Unparsed::NotIp) => return Verdict::of(Class::NonIp),
-        Err(Unparsed::Truncated | Unparsed::BadHeader | Unparsed::TooManyExtensions) => {
-            return Verdict::of(Class::Malformed);
-        }
-        Err(Unparsed::Fragment) => return Verdict::of(Class::Fragment),
-    };
+pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
     if is_group(&packet.dst) || !world.observes(&packet.dst) {
         return Verdict::of(Class::OtherDestination);
     }
@@ -228,11 +275,10 @@ pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) ->
     let slot = Slot::new(packet.transport, packet.port);
     let intent = intent(packet);
     if world.serves(slot) {
-        let access = match intent {
-            Intent::Start => Some(Access { src: packet.src, slot, tool: None }),
-            Intent::Answer | Intent::Neither => None,
+        return match intent {
+            Intent::Start => Verdict::of_access(Class::Service, Access { src: packet.src, slot, tool: None }),
+            Intent::Answer | Intent::Neither => Verdict::of(Class::Service),
         };
-        return Verdict { class: Class::Service, access, backscatter: None };
     }
     conclude(packet, intent, world.conversation(packet, intent))
 }
@@ -247,20 +293,18 @@ pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> 
         Conversation::None => {}
     }
     match intent {
-        Intent::Start => Verdict {
-            class: Class::Access,
-            access: Some(Access { src: packet.src, slot, tool: Tool::of(packet) }),
-            backscatter: None,
-        },
+        Intent::Start => {
+            Verdict::of_access(Class::Access, Access { src: packet.src, slot, tool: Tool::of(packet) })
+        }
         Intent::Answer => Verdict {
-            class: Class::Backscatter,
-            access: None,
-            backscatter: Some(match packet.transport {
+            besides: Besides::Backscatter,
+            slot: match packet.transport {
                 Transport::Tcp | Transport::Udp | Transport::Sctp => {
                     Slot::new(packet.transport, packet.source_port)
                 }
                 Transport::Icmp | Transport::Icmpv6 | Transport::Other => slot,
-            }),
+            },
+            ..Verdict::of(Class::Backscatter)
         },
         Intent::Neither => Verdict::of(Class::Other),
     }

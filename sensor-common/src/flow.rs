@@ -15,7 +15,7 @@
 //! by [`Flows`].
 
 use crate::classify::{Class, Conversation, Intent, is_dhcp, is_group};
-use crate::parse::{Address, Frame, MAX_OFFSET, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::parse::{Address, Frame, MAX_OFFSET, Octets, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 
 /// One second, nanoseconds.
@@ -173,15 +173,6 @@ impl FlowState {
     }
 }
 
-/// IPv4 mapped into IPv6.
-#[inline(always)]
-const fn mapped(address: &Address) -> [u8; 16] {
-    match *address {
-        Address::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-        Address::V6(octets) => octets,
-    }
-}
-
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -243,7 +234,7 @@ impl FlowKey {
             Transport::Icmpv6 if is_request(ICMPV6, packet.port) => (ICMPV6, packet.source_port, packet.port),
             Transport::Icmp | Transport::Icmpv6 | Transport::Sctp | Transport::Other => return None,
         };
-        Some(Self::new(protocol, mapped(&packet.src), local_port, mapped(&packet.dst), remote_port))
+        Some(Self::new(protocol, packet.src.mapped(), local_port, packet.dst.mapped(), remote_port))
     }
 
     /// Becomes the key of the flow that a packet to this host belongs to, were there one; `false` when
@@ -262,8 +253,8 @@ impl FlowKey {
             }
             Transport::Sctp | Transport::Other => return false,
         };
-        self.local = mapped(&packet.dst);
-        self.remote = mapped(&packet.src);
+        self.local = packet.dst.mapped();
+        self.remote = packet.src.mapped();
         self.set_ports(protocol, local_port, remote_port);
         true
     }
@@ -288,11 +279,11 @@ impl FlowKey {
     fn quote<F: Frame + ?Sized>(&mut self, frame: &F, packet: &Packet) -> Option<()> {
         // The parser bounds the offset, and the verifier must see that it does.
         let begin = (usize::from(packet.offset) & (2 * MAX_OFFSET - 1)) + 8;
-        self.local = mapped(&packet.dst);
+        self.local = packet.dst.mapped();
         let protocol;
         let at;
-        match packet.dst {
-            Address::V4(dst) => {
+        match packet.dst.octets() {
+            Octets::V4(dst) => {
                 let header: [u8; 20] = frame.load(begin)?;
                 let length = usize::from(header[0] & 0x0f) * 4;
                 let is_later = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
@@ -300,11 +291,11 @@ impl FlowKey {
                 if header[0] >> 4 != 4 || length < 20 || is_later || src != dst {
                     return None;
                 }
-                self.remote = mapped(&Address::V4([header[16], header[17], header[18], header[19]]));
+                self.remote = Address::v4([header[16], header[17], header[18], header[19]]).mapped();
                 protocol = header[9];
                 at = begin + length;
             }
-            Address::V6(dst) => {
+            Octets::V6(dst) => {
                 let header: [u8; 8] = frame.load(begin)?;
                 if header[0] >> 4 != 6 || frame.load::<16>(begin + 8)? != dst {
                     return None;
@@ -345,9 +336,9 @@ impl FlowKey {
 pub fn heard_set(seed: u64, remote: &Address, remote_port: u16, local_port: u16) -> (u32, u32) {
     let ports = u64::from(local_port) << 16 | u64::from(remote_port);
     let mut hash = seed ^ ports;
-    match *remote {
-        Address::V4(octets) => hash = mix(hash, u64::from(u32::from_ne_bytes(octets))),
-        Address::V6(octets) => {
+    match remote.octets() {
+        Octets::V4(octets) => hash = mix(hash, u64::from(u32::from_ne_bytes(octets))),
+        Octets::V6(octets) => {
             let (words, _) = octets.as_chunks::<8>();
             hash = mix(hash, u64::from_ne_bytes(words[0]));
             hash = mix(hash, u64::from_ne_bytes(words[1]));

@@ -19,6 +19,6 @@ pub mod port;
 pub mod tool;
 
 pub use classify::{Class, Conversation, Verdict, World, judge};
-pub use parse::{Address, Frame, Link, Packet, Unparsed, parse};
+pub use parse::{Address, Frame, Link, Octets, Packet, Unparsed, parse};
 pub use port::{Slot, Transport};
 pub use tool::Tool;

@@ -55,13 +55,60 @@ pub enum Link {
     Ip,
 }
 
-/// An IP address, network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
+/// The octets of an IP address, network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Octets {
     /// IPv4.
     V4([u8; 4]),
     /// IPv6.
     V6([u8; 16]),
+}
+
+/// An IP address.
+///
+/// Not an enum like [`Octets`], because all of its octets are always set: on its way through the
+/// program in the kernel an enum leaves those of the other family unwritten, and the verifier follows
+/// paths on which it sees them read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address {
+    is_v6: bool,
+    mapped: [u8; 16],
+}
+
+impl Address {
+    /// An IPv4 address, network byte order.
+    #[inline(always)]
+    pub const fn v4([a, b, c, d]: [u8; 4]) -> Self {
+        Self { is_v6: false, mapped: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+    }
+
+    /// An IPv6 address, network byte order.
+    #[inline(always)]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self { is_v6: true, mapped: octets }
+    }
+
+    /// Family and octets.
+    #[inline(always)]
+    pub const fn octets(&self) -> Octets {
+        let [.., a, b, c, d] = self.mapped;
+        if self.is_v6 { Octets::V6(self.mapped) } else { Octets::V4([a, b, c, d]) }
+    }
+
+    /// The octets of an IPv6 address, with IPv4 mapped into it (RFC 4291, section 2.5.5.2).
+    #[inline(always)]
+    pub const fn mapped(&self) -> [u8; 16] {
+        self.mapped
+    }
+}
+
+impl core::fmt::Debug for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.octets() {
+            Octets::V4(octets) => core::net::Ipv4Addr::from_octets(octets).fmt(f),
+            Octets::V6(octets) => core::net::Ipv6Addr::from_octets(octets).fmt(f),
+        }
+    }
 }
 
 /// Why a frame has no transport and port.
@@ -169,8 +216,8 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         return Err(Unparsed::Fragment);
     }
     let packet = Packet {
-        src: Address::V4([header[12], header[13], header[14], header[15]]),
-        dst: Address::V4([header[16], header[17], header[18], header[19]]),
+        src: Address::v4([header[12], header[13], header[14], header[15]]),
+        dst: Address::v4([header[16], header[17], header[18], header[19]]),
         transport: Transport::Other,
         port: 0,
         source_port: 0,
@@ -241,8 +288,8 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         return Err(Unparsed::Truncated);
     }
     let packet = Packet {
-        src: Address::V6(src),
-        dst: Address::V6(dst),
+        src: Address::v6(src),
+        dst: Address::v6(dst),
         transport: Transport::Other,
         port: 0,
         source_port: 0,

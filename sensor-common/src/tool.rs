@@ -15,7 +15,7 @@
 //!
 //! [ZMap, `module_tcp_synscan.c`]: https://github.com/zmap/zmap
 
-use crate::parse::{Address, Packet, TCP_ACK, TCP_RST, TCP_SYN};
+use crate::parse::{Octets, Packet, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::Transport;
 
 /// The `tool` label's values.
@@ -57,7 +57,7 @@ impl Tool {
         {
             return None;
         }
-        let Address::V4(dst) = packet.dst else {
+        let Octets::V4(dst) = packet.dst.octets() else {
             return Some(Self::Other);
         };
         let dst = u32::from_be_bytes(dst);

@@ -59,7 +59,7 @@ pub fn count(ctx: &XdpContext, conversation: Conversation) -> u32 {
         let (packet, length) = unsafe { (&(*scratch).packet, (*scratch).length) };
         let verdict = conclude(packet, intent(packet), conversation);
         world::arrived(generation.rules(), packet, &verdict);
-        generation.count(ctx, &verdict, length);
+        generation.count(ctx, packet, &verdict, length);
     }
     0
 }

@@ -5,6 +5,7 @@ use aya_ebpf::programs::TcContext;
 use sensor_common::Slot;
 use sensor_common::flow::{ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen};
 
+use crate::bounds::below;
 use crate::maps::{ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD};
 
 /// The maps of flows.
@@ -56,21 +57,17 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn asked(&self, port: Slot) -> bool {
-        let index = port.index() as usize;
-        if index >= ASKED_PORTS {
-            return false;
-        }
-        // SAFETY: `index` was just checked against the array's length.
+        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return false };
+        // SAFETY: `index` is below the array's length.
         shared().is_some_and(|shared| unsafe { *(&raw const (*shared).ports).cast::<u8>().add(index) } != 0)
     }
 
     #[inline(always)]
     fn ask(&self, port: Slot) {
-        let index = port.index() as usize;
-        if index < ASKED_PORTS
+        if let Some(index) = below::<ASKED_PORTS>(port.index() as usize)
             && let Some(shared) = shared()
         {
-            // SAFETY: `index` was just checked against the array's length. All CPUs write the same.
+            // SAFETY: `index` is below the array's length. All CPUs write the same.
             unsafe {
                 let asked = (&raw mut (*shared).ports).cast::<u8>().add(index);
                 // A line that is only read stays in all caches.

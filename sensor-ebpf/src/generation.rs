@@ -10,8 +10,9 @@ use sensor_common::classify::Access;
 use sensor_common::layout::{
     Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
 };
-use sensor_common::{Address, Class, Slot, Verdict};
+use sensor_common::{Address, Class, Octets, Packet, Slot, Tool, Verdict};
 
+use crate::bounds::below;
 use crate::maps::{GENERATION, SOURCES, WAKE};
 
 /// Fill of a log at which the daemon is woken.
@@ -39,11 +40,10 @@ impl Current {
         unsafe { &(*self.block).rules }
     }
 
-    /// Counts one packet of `length` octets.
+    /// Counts one packet of `length` octets by its class alone.
     #[inline(always)]
-    pub fn count(&mut self, ctx: &XdpContext, verdict: &Verdict, length: u64) {
-        let class = verdict.class as usize;
-        if class < Class::COUNT {
+    pub fn count_class(&mut self, class: Class, length: u64) {
+        if let Some(class) = below::<{ Class::COUNT }>(class as usize) {
             // SAFETY: `class` is below the length of both arrays, and this CPU alone writes them.
             unsafe {
                 let counters = &mut (*self.block).counters;
@@ -51,37 +51,42 @@ impl Current {
                 *counters.bytes.as_mut_ptr().add(class) += length;
             }
         }
-        if let Some(access) = &verdict.access {
-            self.access(ctx, access, matches!(verdict.class, Class::Service));
+    }
+
+    /// Counts one packet of `length` octets.
+    #[inline(always)]
+    pub fn count(&mut self, ctx: &XdpContext, packet: &Packet, verdict: &Verdict, length: u64) {
+        self.count_class(verdict.class, length);
+        if let Some(access) = verdict.access() {
+            self.access(ctx, &packet.src, &access, matches!(verdict.class, Class::Service));
         }
-        if let Some(slot) = verdict.backscatter {
-            let index = slot.index() as usize;
-            if index < Slot::COUNT {
-                // SAFETY: `index` is below the array's length.
-                unsafe { *(*self.block).backscatter.as_mut_ptr().add(index) += 1 };
-            }
+        if let Some(slot) = verdict.backscatter()
+            && let Some(index) = below::<{ Slot::COUNT }>(slot.index() as usize)
+        {
+            // SAFETY: `index` is below the array's length.
+            unsafe { *(*self.block).backscatter.as_mut_ptr().add(index) += 1 };
         }
     }
 
     #[inline(always)]
-    fn access(&mut self, ctx: &XdpContext, access: &Access, service: bool) {
-        let index = access.slot.index() as usize;
-        if index < Slot::COUNT {
+    fn access(&mut self, ctx: &XdpContext, src: &Address, access: &Access, service: bool) {
+        if let Some(index) = below::<{ Slot::COUNT }>(access.slot.index() as usize) {
             // SAFETY: `index` is below the array's length.
             unsafe { *(*self.block).ports.as_mut_ptr().add(index) += 1 };
         }
-        if let Some(tool) = access.tool {
-            let tool = tool as usize & 3;
-            // SAFETY: `tool` is below the array's length, four.
+        if let Some(tool) = access.tool
+            && let Some(tool) = below::<{ Tool::COUNT }>(tool as usize)
+        {
+            // SAFETY: `tool` is below the array's length.
             unsafe { *(*self.block).counters.tools.as_mut_ptr().add(tool) += 1 };
         }
         let target = access.slot.index() | if service { SERVICE_BIT } else { 0 };
-        let kept = match access.src {
-            Address::V4(src) => self.log_v4(RecordV4 { src, target }),
-            Address::V6(src) => self.log_v6(RecordV6 { src, target }),
+        let kept = match src.octets() {
+            Octets::V4(src) => self.log_v4(RecordV4 { src, target }),
+            Octets::V6(src) => self.log_v6(RecordV6 { src, target }),
         };
         if !kept {
-            self.tabulate(ctx, &access.src, target, service);
+            self.tabulate(ctx, src, target, service);
         }
     }
 
@@ -126,13 +131,9 @@ impl Current {
     /// Counts in the source table, or, when that cannot take it, as overflow.
     #[inline(always)]
     fn tabulate(&mut self, ctx: &XdpContext, src: &Address, target: u32, service: bool) {
-        let src = match *src {
-            Address::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-            Address::V6(src) => src,
-        };
         // SAFETY: the block is valid.
         let generation = unsafe { (*self.block).generation } as u32;
-        let key = SourceKey { src, target, generation };
+        let key = SourceKey { src: src.mapped(), target, generation };
         // SAFETY: this CPU alone writes its block.
         let counters = unsafe { &mut (*self.block).counters };
         if add(&key) {

@@ -7,9 +7,10 @@
 //! program has two, by link.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
+mod bounds;
 mod cold;
 mod flows;
 mod frame;
@@ -22,7 +23,8 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
-use sensor_common::{Link, flow, judge, parse};
+use sensor_common::classify::judge_packet;
+use sensor_common::{Link, flow, parse};
 use world::Sensor;
 
 /// Links with an Ethernet header.
@@ -78,17 +80,19 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
     if let Some(mut generation) = generation::current() {
         let frame = XdpFrame::<FRAGS>::new(ctx);
-        let parsed = parse(&frame, link);
-        let sensor = Sensor::new(generation.rules());
-        let verdict = judge(&parsed, &sensor);
-        if let Ok(packet) = &parsed {
-            if sensor.is_undecided() {
-                cold::put_aside(packet, frame.length());
-                return false;
+        match parse(&frame, link) {
+            Ok(packet) => {
+                let sensor = Sensor::new(generation.rules());
+                let verdict = judge_packet(&packet, &sensor);
+                if sensor.is_undecided() {
+                    cold::put_aside(&packet, frame.length());
+                    return false;
+                }
+                world::arrived(generation.rules(), &packet, &verdict);
+                generation.count(ctx, &packet, &verdict, frame.length());
             }
-            world::arrived(generation.rules(), packet, &verdict);
+            Err(why) => generation.count_class(why.into(), frame.length()),
         }
-        generation.count(ctx, &verdict, frame.length());
     }
     true
 }

@@ -8,8 +8,9 @@ use sensor_common::flow;
 use sensor_common::layout::{
     EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, TRACK_FLOWS,
 };
-use sensor_common::{Address, Conversation, Packet, Slot, Verdict, World};
+use sensor_common::{Address, Conversation, Octets, Packet, Slot, Verdict, World};
 
+use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
@@ -43,8 +44,8 @@ impl World for Sensor<'_> {
         if self.has(OBSERVE_ALL) {
             return true;
         }
-        match *dst {
-            Address::V4(dst) => {
+        match dst.octets() {
+            Octets::V4(dst) => {
                 let address = u32::from_ne_bytes(dst);
                 for prefix in &self.rules.observed_v4 {
                     if prefix.contains(address) {
@@ -53,7 +54,7 @@ impl World for Sensor<'_> {
                 }
                 self.has(OBSERVE_TRIE) && OBSERVED_V4.get(&Key::new(32, dst)).is_some()
             }
-            Address::V6(dst) => {
+            Octets::V6(dst) => {
                 let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = dst;
                 let address = [
                     u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
@@ -71,9 +72,9 @@ impl World for Sensor<'_> {
 
     #[inline(always)]
     fn excludes(&self, src: &Address) -> bool {
-        match *src {
-            Address::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&Key::new(32, src)).is_some(),
-            Address::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&Key::new(128, src)).is_some(),
+        match src.octets() {
+            Octets::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&Key::new(32, src)).is_some(),
+            Octets::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&Key::new(128, src)).is_some(),
         }
     }
 
@@ -83,11 +84,8 @@ impl World for Sensor<'_> {
             return false;
         }
         let index = slot.index() as usize;
-        let word = index / 64;
-        if word >= SERVICE_WORDS {
-            return false;
-        }
-        // SAFETY: `word` was just checked against the array's length.
+        let Some(word) = below::<SERVICE_WORDS>(index / 64) else { return false };
+        // SAFETY: `word` is below the array's length.
         let bits = unsafe { *self.rules.services.as_ptr().add(word) };
         bits >> (index % 64) & 1 != 0
     }

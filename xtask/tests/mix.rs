@@ -3,7 +3,7 @@
 
 use ipnet::IpNet;
 use sensor_common::classify::{Conversation, Intent, World, judge};
-use sensor_common::parse::{Address, Link as ParseLink, Packet, parse};
+use sensor_common::parse::{Address, Link as ParseLink, Octets, Packet, parse};
 use sensor_common::{Slot, Tool as CommonTool, Transport as CommonTransport};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use xtask::traffic::{Class, Kind, Link, Meaning, Mix, Port, Site, Tagging, Tool,
 struct Sensor<'a>(&'a Site);
 
 fn ip(address: &Address) -> IpAddr {
-    match *address {
-        Address::V4(octets) => octets.into(),
-        Address::V6(octets) => octets.into(),
+    match address.octets() {
+        Octets::V4(octets) => octets.into(),
+        Octets::V6(octets) => octets.into(),
     }
 }
 

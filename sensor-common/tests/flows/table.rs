@@ -1,7 +1,7 @@
 //! Flows in the standard library's maps, with a clock that is set by hand.
 
 use sensor_common::flow::{FlowKey, FlowState, Flows, HEARD_NOTES, HalfOpen};
-use sensor_common::{Packet, Slot, World, classify, flow};
+use sensor_common::{Octets, Packet, Slot, World, classify, flow};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
@@ -67,7 +67,7 @@ impl World for Host {
     }
     fn excludes(&self, src: &Address) -> bool {
         // Its own monitoring.
-        matches!(src, Address::V4([10, ..]))
+        matches!(src.octets(), Octets::V4([10, ..]))
     }
     fn serves(&self, _: Slot) -> bool {
         false

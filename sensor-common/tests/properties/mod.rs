@@ -93,11 +93,11 @@ fn what_it_read_lies_inside_what_the_ip_header_says(frame: &[u8], link: Link, pa
     let ip = ip_offset(frame, link);
     let (end, src, dst) = match frame[ip] >> 4 {
         4 => {
-            let address = |at: usize| Address::V4(frame[ip + at..ip + at + 4].try_into().unwrap());
+            let address = |at: usize| Address::v4(frame[ip + at..ip + at + 4].try_into().unwrap());
             (ip + usize::from(u16_at(frame, ip + 2)), address(12), address(16))
         }
         6 => {
-            let address = |at: usize| Address::V6(frame[ip + at..ip + at + 16].try_into().unwrap());
+            let address = |at: usize| Address::v6(frame[ip + at..ip + at + 16].try_into().unwrap());
             (ip + 40 + usize::from(u16_at(frame, ip + 4)), address(8), address(24))
         }
         version => panic!("version {version} was parsed"),
@@ -177,13 +177,13 @@ fn agrees_with_etherparse(frame: &[u8], link: Link, packet: &Packet) -> Checked 
                 assert_eq!((packet.transport, packet.port), (Transport::Other, 51));
                 return Checked::Alone;
             }
-            assert_eq!(packet.src, Address::V4(ip.header().source()));
-            assert_eq!(packet.dst, Address::V4(ip.header().destination()));
+            assert_eq!(packet.src, Address::v4(ip.header().source()));
+            assert_eq!(packet.dst, Address::v4(ip.header().destination()));
             assert_eq!(packet.identification, ip.header().identification());
         }
         LaxNetSlice::Ipv6(ip) => {
-            assert_eq!(packet.src, Address::V6(ip.header().source()));
-            assert_eq!(packet.dst, Address::V6(ip.header().destination()));
+            assert_eq!(packet.src, Address::v6(ip.header().source()));
+            assert_eq!(packet.dst, Address::v6(ip.header().destination()));
         }
         LaxNetSlice::Arp(_) => panic!("ARP was parsed: {packet:?}"),
     }

@@ -268,8 +268,6 @@ impl Kernel {
     ) -> Result<Self, KernelError> {
         let pins = Pins::open(pin_dir)?;
         let resized = pins.set_aside_table(source_table)?;
-        let mut object = Object::load(&pins, source_table)?;
-        let outer = pins.open_map("GENERATION")?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| KernelError::Map { doing: format!("read {path}"), source })?;
         let open = |name: &str| {
@@ -277,6 +275,8 @@ impl Kernel {
                 .map_err(KernelError::map(format!("open generation {name} under {}", pin_dir.display())))
         };
         let generations = [open("a")?, open("b")?];
+        let outer = pins.open_or_create_outer(generations[0].map())?;
+        let mut object = Object::load(&pins, source_table)?;
         let in_place =
             sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?;
         let current = in_place.and_then(|id| generations.iter().position(|generation| generation.id() == id));

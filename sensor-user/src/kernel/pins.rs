@@ -5,7 +5,7 @@ use sensor_common::layout::LAYOUT_VERSION;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// `f_type` of a bpffs (`BPF_FS_MAGIC` of `linux/magic.h`).
@@ -128,6 +128,22 @@ impl Pins {
     pub(super) fn open_map(&self, name: &str) -> Result<OwnedFd, KernelError> {
         let path = self.map(name);
         sys::open_pinned(&path).map_err(KernelError::map(format!("open {}", path.display())))
+    }
+
+    /// Opens the array that holds the current generation, or makes one for maps like `template`.
+    ///
+    /// It is made here and not from the object, whose template would carry type information: before
+    /// Linux 6.2 a map without it was taken for another kind and refused.
+    pub(super) fn open_or_create_outer(&self, template: BorrowedFd<'_>) -> Result<OwnedFd, KernelError> {
+        let path = self.map("GENERATION");
+        let opened = match sys::open_pinned(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                sys::create_array_of_maps("GENERATION", template)
+                    .and_then(|outer| sys::pin(outer.as_fd(), &path).map(|()| outer))
+            }
+            opened => opened,
+        };
+        opened.map_err(KernelError::map(format!("open {}", path.display())))
     }
 
     /// When the pinned source table has another size than `entries`, sets it aside, so that a new

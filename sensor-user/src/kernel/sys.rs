@@ -20,6 +20,7 @@ const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_XDP: u32 = 37;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// The map may be mapped into memory (Linux 5.5).
 pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The map may differ in its number of entries from the template of an outer map (Linux 5.10).
@@ -64,21 +65,45 @@ struct CreateAttributes {
 /// What `bpf(2)` returns: EPERM without `CAP_BPF`, ENOMEM, E2BIG for values that the kernel takes for
 /// too large.
 pub(super) fn create_mappable_array(name: &str, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
-    let mut map_name = [0; 16];
-    for (to, from) in map_name.iter_mut().take(15).zip(name.bytes()) {
-        *to = from;
-    }
     let mut attributes = CreateAttributes {
         map_type: BPF_MAP_TYPE_ARRAY,
         key_size: 4,
         value_size,
         max_entries: entries,
         map_flags: BPF_F_MMAPABLE | BPF_F_INNER_MAP,
-        map_name,
+        map_name: map_name(name),
         ..CreateAttributes::default()
     };
     // SAFETY: the attributes hold no pointers.
     unsafe { bpf(BPF_MAP_CREATE, &mut attributes) }.map(owned)
+}
+
+/// Creates an array of one map, which takes maps like `template`.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: EPERM without `CAP_BPF`, ENOMEM.
+pub(super) fn create_array_of_maps(name: &str, template: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attributes = CreateAttributes {
+        map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        inner_map_fd: template.as_raw_fd() as u32,
+        map_name: map_name(name),
+        ..CreateAttributes::default()
+    };
+    // SAFETY: the attributes hold no pointers.
+    unsafe { bpf(BPF_MAP_CREATE, &mut attributes) }.map(owned)
+}
+
+/// A name as the kernel takes it: at most 15 octets and a zero.
+fn map_name(name: &str) -> [u8; 16] {
+    let mut octets = [0; 16];
+    for (to, from) in octets.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    octets
 }
 
 #[repr(C)]

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
 use sensor_common::classify::{Conversation, Intent};
 use sensor_common::layout::{Block, LOG_V4_RECORDS, LOG_V6_RECORDS};
-use sensor_common::{Address, Link, Packet, Transport, Verdict, World, judge, parse};
+use sensor_common::{Address, Link, Octets, Packet, Transport, Verdict, World, judge, parse};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A pin directory of the test's own, removed with it.
@@ -43,9 +43,9 @@ impl Drop for PinDir {
 struct HostWorld<'a>(&'a Policy);
 
 fn ip(address: &Address) -> IpAddr {
-    match *address {
-        Address::V4(octets) => Ipv4Addr::from(octets).into(),
-        Address::V6(octets) => Ipv6Addr::from(octets).into(),
+    match address.octets() {
+        Octets::V4(octets) => Ipv4Addr::from(octets).into(),
+        Octets::V6(octets) => Ipv6Addr::from(octets).into(),
     }
 }
 
@@ -139,10 +139,10 @@ fn expected(before: Snapshot, verdict: &Verdict, length: usize) -> Snapshot {
     let mut after = before;
     after.packets[verdict.class as usize] += 1;
     after.bytes[verdict.class as usize] += length as u64;
-    if let Some(access) = verdict.access {
-        match access.src {
-            Address::V4(_) => after.log_v4 += 1,
-            Address::V6(_) => after.log_v6 += 1,
+    if let Some(access) = verdict.access() {
+        match access.src.octets() {
+            Octets::V4(_) => after.log_v4 += 1,
+            Octets::V6(_) => after.log_v6 += 1,
         }
         if let Some(tool) = access.tool {
             after.tools[tool as usize] += 1;

@@ -3,7 +3,7 @@
 use crate::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, Target};
 use jiff::Timestamp;
-use sensor_common::{Address, Class, Slot, Tool, Verdict};
+use sensor_common::{Class, Octets, Slot, Tool, Verdict};
 use std::time::Duration;
 
 /// IPv4 accesses that are held, 8 octets each, before a stretch is handed on in part.
@@ -77,7 +77,7 @@ impl Accumulator {
         let class = verdict.class as usize;
         self.packets[class] += 1;
         self.bytes[class] += u64::from(octets);
-        if let Some(access) = &verdict.access {
+        if let Some(access) = verdict.access() {
             let service = verdict.class == Class::Service;
             if service {
                 self.services.add(access.slot);
@@ -88,12 +88,12 @@ impl Accumulator {
                 self.tools[tool as usize] += 1;
             }
             let target = Target::new(access.slot, service);
-            match access.src {
-                Address::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
-                Address::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),
+            match access.src.octets() {
+                Octets::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
+                Octets::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),
             }
         }
-        if let Some(slot) = verdict.backscatter {
+        if let Some(slot) = verdict.backscatter() {
             self.backscatter.add(slot);
         }
     }

@@ -301,8 +301,8 @@ mod tests {
     /// Of this host's port 22 to the other end's 50000, sequence number 1001.
     fn segment(control: u8) -> Packet {
         Packet {
-            src: Address::V4(US),
-            dst: Address::V4(THEM),
+            src: Address::v4(US),
+            dst: Address::v4(THEM),
             transport: Transport::Tcp,
             port: 50_000,
             source_port: 22,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn question(number: u32) -> Packet {
-        let dst = Address::V4(number.to_be_bytes());
+        let dst = Address::v4(number.to_be_bytes());
         Packet { dst, transport: Transport::Udp, port: 53, source_port: 40_000, control: 0, ..segment(0) }
     }
 

@@ -182,11 +182,8 @@ mod tests {
 
     fn telnet() -> Verdict {
         let slot = Slot::new(Transport::Tcp, 23);
-        Verdict {
-            class: Class::Access,
-            access: Some(Access { src: Address::V4([198, 51, 100, 1]), slot, tool: None }),
-            backscatter: None,
-        }
+        let src = Address::v4([198, 51, 100, 1]);
+        Verdict::of_access(Class::Access, Access { src, slot, tool: None })
     }
 
     /// Counts one packet at each time; what is handed on, as (latest packet, packets, observed

@@ -110,8 +110,8 @@ impl LinkType {
             }
         };
         match packet.first()? >> 4 {
-            4 => Some(Address::V4(packet.get(12..16)?.try_into().ok()?)),
-            6 => Some(Address::V6(packet.get(8..24)?.try_into().ok()?)),
+            4 => Some(Address::v4(packet.get(12..16)?.try_into().ok()?)),
+            6 => Some(Address::v6(packet.get(8..24)?.try_into().ok()?)),
             _ => None,
         }
     }

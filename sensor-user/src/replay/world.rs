@@ -4,7 +4,7 @@ use super::flows::Conversations;
 use ipnet::IpNet;
 use sensor_common::classify::Intent;
 use sensor_common::flow::{self, FlowKey};
-use sensor_common::{Address, Conversation, Frame, Packet, Slot, World};
+use sensor_common::{Address, Conversation, Frame, Octets, Packet, Slot, World};
 
 /// A set of addresses given as prefixes.
 #[derive(Clone, Debug, Default)]
@@ -52,9 +52,9 @@ impl PrefixSet {
     /// Whether `address` is in it.
     #[inline]
     pub fn contains(&self, address: &Address) -> bool {
-        match *address {
-            Address::V4(address) => within(&self.v4, u32::from_be_bytes(address)),
-            Address::V6(address) => within(&self.v6, u128::from_be_bytes(address)),
+        match address.octets() {
+            Octets::V4(address) => within(&self.v4, u32::from_be_bytes(address)),
+            Octets::V6(address) => within(&self.v6, u128::from_be_bytes(address)),
         }
     }
 }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn v4(text: &str) -> Address {
-        Address::V4(text.parse::<std::net::Ipv4Addr>().unwrap().octets())
+        Address::v4(text.parse::<std::net::Ipv4Addr>().unwrap().octets())
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         for outside in ["192.0.1.255", "192.0.3.0", "198.51.100.6", "198.51.100.8", "0.0.0.1"] {
             assert!(!set.contains(&v4(outside)), "{outside}");
         }
-        let v6 = |text: &str| Address::V6(text.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        let v6 = |text: &str| Address::v6(text.parse::<std::net::Ipv6Addr>().unwrap().octets());
         assert!(set.contains(&v6("2001:db8:ffff::")) && !set.contains(&v6("2001:db9::")));
         assert!(PrefixSet::default().is_empty() && !PrefixSet::default().contains(&v4("0.0.0.0")));
         let everything = PrefixSet::new(&["0.0.0.0/0".parse().unwrap()]);
