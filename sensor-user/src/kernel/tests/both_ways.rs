@@ -1,8 +1,8 @@
 //! Random packets both ways, through the programs in the kernel and through the tables that `teiten
 //! replay` keeps: every verdict the same, and the same flows at the end.
 //!
-//! Time goes on by steps that come no nearer than five seconds to any timeout, in the kernel by writing
-//! older times into its maps.
+//! Time goes on by steps that come no nearer than five seconds to any timeout of a question or of a
+//! connection, in the kernel by writing older times into its maps; both sides read the same clock.
 
 use super::*;
 use crate::replay::{Conversations, Moment, Rules};
@@ -196,7 +196,10 @@ impl Both {
         let rules = Rules::new(&policy.observe, &policy.exclude, &services, &[]);
         let mut kernel = Harness::new(policy, 1024)?;
         kernel.kernel.generations[kernel.kernel.current].set_flags(TRACK_FLOWS);
-        Some(Self { kernel, host: Conversations::default(), rules, began: monotonic_nanos(), added: 0 })
+        let host = Conversations::default();
+        // Its clock then begins when the machine did, as the kernel's.
+        host.set_time(0);
+        Some(Self { kernel, host, rules, began: monotonic_nanos(), added: 0 })
     }
 
     fn set_time(&self) {
