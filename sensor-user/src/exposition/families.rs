@@ -105,13 +105,19 @@ const OVERFLOW: Family = Family {
     help: "Accesses counted by port whose source could not be kept, so that they are in no country.",
     labels: &[],
 };
+const SET_OVERFLOW: Family = Family {
+    name: "teiten_source_set_overflow_total",
+    help: "Sources that came when the day's sets of sources were full: their accesses are counted, they \
+           themselves neither as cumulative sources nor as unique hosts.",
+    labels: &[],
+};
 const OBSERVATION_SECONDS: Family = Family {
     name: "teiten_observation_seconds_total",
     help: "Time during which counting was attached.",
     labels: &[],
 };
 
-const ALL: [&Family; 18] = [
+const ALL: [&Family; 19] = [
     &PACKETS,
     &BYTES,
     &ACCESSES,
@@ -129,6 +135,7 @@ const ALL: [&Family; 18] = [
     &BACKSCATTER,
     &TOOLS,
     &OVERFLOW,
+    &SET_OVERFLOW,
     &OBSERVATION_SECONDS,
 ];
 
@@ -146,6 +153,7 @@ pub(super) enum Key {
     Backscatter(PortLabel),
     Tool(Tool),
     Overflow,
+    SetOverflow,
 }
 
 impl Key {
@@ -165,6 +173,7 @@ impl Key {
             Self::Backscatter(port) => (&BACKSCATTER, port_labels(*port).join(",")),
             Self::Tool(tool) => (&TOOLS, tool.name().to_owned()),
             Self::Overflow => (&OVERFLOW, String::new()),
+            Self::SetOverflow => (&SET_OVERFLOW, String::new()),
         };
         SeriesKey { metric: family.name.to_owned(), labels }
     }
@@ -195,6 +204,7 @@ pub(super) fn for_each_key(totals: &Totals, mut visit: impl FnMut(Key)) {
     totals.backscatter.keys().copied().map(Key::Backscatter).for_each(&mut visit);
     Tool::ALL.into_iter().map(Key::Tool).for_each(&mut visit);
     visit(Key::Overflow);
+    visit(Key::SetOverflow);
 }
 
 /// What Prometheus must know of all the families in advance.
@@ -357,6 +367,7 @@ pub(super) fn collect(totals: &Totals, veil: &Veil) -> Vec<MetricFamily> {
     for (family, value) in [
         (&HOSTS, shown(veil, totals.hosts, || Key::Hosts)),
         (&OVERFLOW, shown(veil, totals.overflow, || Key::Overflow)),
+        (&SET_OVERFLOW, shown(veil, totals.set_overflow, || Key::SetOverflow)),
         (&OBSERVATION_SECONDS, totals.observed.as_secs_f64()),
     ] {
         let mut series = Series::new(family, 1);

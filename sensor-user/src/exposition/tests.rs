@@ -126,8 +126,8 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
     exposition.update(one_access());
     assert_eq!(scrape(&exposition, now)[ACCESSES_445], 1.0);
     let due = exposition.due(now);
-    // 10 classes, 4 tools, hosts, overflow, a port and a country.
-    assert_eq!(due.len(), 10 + 4 + 2 + 2);
+    // 10 classes, 4 tools, hosts, two overflows, a port and a country.
+    assert_eq!(due.len(), 10 + 4 + 3 + 2);
     exposition.release(&due);
     assert_eq!(exposition.due(now), []);
 }

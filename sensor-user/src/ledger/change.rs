@@ -7,6 +7,7 @@ use super::state::{Day, Promoted, Settings, State, rest};
 use crate::country::{Country, Locate};
 use crate::observation::{Observation, SourceCount, Target};
 use crate::totals::{PortLabel, Tally};
+use jiff::Timestamp;
 use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,8 @@ use std::collections::{BTreeSet, HashMap};
 pub(super) struct Change {
     /// Day and hour it counts in.
     pub(super) moment: Moment,
+    /// When its observation began.
+    pub(super) began: Timestamp,
     /// What is added to each series, each once.
     pub(super) increments: Vec<(Series, Pair)>,
     /// By port, exact, ascending.
@@ -133,6 +136,7 @@ pub(super) fn compute(
     increments.sort_unstable();
     Change {
         moment,
+        began: observation.at.checked_sub(observation.observed).unwrap_or(Timestamp::MIN),
         increments,
         ports,
         backscatter: observation.backscatter.clone(),

@@ -57,7 +57,7 @@ use crate::totals::{SeriesKey, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;
-use sensor_common::Slot;
+use sensor_common::{Class, Slot};
 use state::State;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -201,6 +201,11 @@ impl Ledger {
         self.state.totals.generation
     }
 
+    /// When the first observation that is in began.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.state.since
+    }
+
     /// Instant of the last observation that is in.
     pub fn last_heartbeat(&self) -> Option<Timestamp> {
         self.state.heartbeat
@@ -270,6 +275,8 @@ impl Ledger {
             overflow: day.sums.overflow,
             set_overflow: day.sums.set_overflow,
             observed: day.sums.observed,
+            hours: day.hours,
+            packets: day.packets,
             ports,
             countries,
         })
@@ -293,6 +300,10 @@ pub struct Today {
     pub set_overflow: u64,
     /// Time during which counting was attached.
     pub observed: Duration,
+    /// Accesses by local hour.
+    pub hours: [u64; 24],
+    /// Packets by [`Class`].
+    pub packets: [u64; Class::COUNT],
     /// Every port, most accesses first.
     pub ports: Vec<(Slot, Tally)>,
     /// Every country, most accesses first.

@@ -9,7 +9,7 @@ use crate::observation::Observation;
 use crate::totals::{PortLabel, SeriesKey, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sensor_common::{Slot, Transport};
+use sensor_common::{Class, Slot, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -72,6 +72,10 @@ pub(super) struct Day {
     pub(super) backscatter: HashMap<Slot, u64>,
     /// By country.
     pub(super) countries: BTreeMap<Country, Tally>,
+    /// Accesses by local hour.
+    pub(super) hours: [u64; 24],
+    /// Packets by [`Class`].
+    pub(super) packets: [u64; Class::COUNT],
     /// Sums of the day.
     pub(super) sums: Sums,
     /// By port, on the calendar day before.
@@ -99,6 +103,8 @@ impl Day {
             ports: HashMap::new(),
             backscatter: HashMap::new(),
             countries: BTreeMap::new(),
+            hours: [0; 24],
+            packets: [0; Class::COUNT],
             sums: Sums::default(),
             ports_before: HashMap::new(),
             backscatter_before: HashMap::new(),
@@ -117,6 +123,8 @@ pub(super) struct State {
     pub(super) generations: BTreeSet<u64>,
     /// How many folds are in; tells whether a commit that failed to report did happen.
     pub(super) commits: u64,
+    /// When the first observation began.
+    pub(super) since: Option<Timestamp>,
     /// Instant of the last observation taken in.
     pub(super) heartbeat: Option<Timestamp>,
     /// The day of the last observation.
@@ -134,6 +142,7 @@ impl State {
             released: BTreeSet::new(),
             generations: BTreeSet::new(),
             commits: 0,
+            since: None,
             heartbeat: None,
             day: Day::empty(Date::MIN),
         }
@@ -185,6 +194,8 @@ impl State {
                     *self.day.countries.entry(*country).or_default() +=
                         Tally { accesses: value[0], sources: value[1] };
                 }
+                Series::Packets(class) => self.day.packets[*class as usize] += value[0],
+                Series::PortHour(_, hour) => self.day.hours[usize::from(*hour)] += value[0],
                 Series::Hosts => self.day.sums.hosts += value[0],
                 Series::Overflow => self.day.sums.overflow += value[0],
                 Series::SetOverflow => self.day.sums.set_overflow += value[0],
@@ -208,6 +219,7 @@ impl State {
             self.totals.generation = self.totals.generation.max(generation);
         }
         self.released.extend(released.iter().cloned());
+        self.since = self.since.or(Some(change.began));
         self.heartbeat = Some(at);
         self.commits += 1;
     }

@@ -13,7 +13,7 @@ use crate::totals::{PortLabel, SeriesKey, Tally};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
-use sensor_common::{Slot, Transport};
+use sensor_common::{Class, Slot, Transport};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub const LEDGER_FILE: &str = "ledger.sqlite";
 /// `TEIT`, so that `file` and we know whose database it is.
 const APPLICATION_ID: i64 = 0x5445_4954;
 /// What leads from version n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// Deltas of a day before they are put together into one.
 const COMPACT_AFTER: u64 = 4096;
 /// Octets of a part of a delta before compression, well below `SQLite`'s bound for one value.
@@ -546,12 +546,14 @@ impl Writer<'_> {
         let timezone = &entry.settings.timezone;
         self.tx
             .prepare_cached(
-                "INSERT INTO state (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                "INSERT INTO state
+                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT DO UPDATE SET sensor = excluded.sensor, timezone = excluded.timezone,
                      generation = excluded.generation, commits = excluded.commits,
                      heartbeat_ns = excluded.heartbeat_ns,
-                     rebuilt_day = coalesce(excluded.rebuilt_day, rebuilt_day), checksum = excluded.checksum",
+                     rebuilt_day = coalesce(excluded.rebuilt_day, rebuilt_day), checksum = excluded.checksum,
+                     since_ns = excluded.since_ns",
             )?
             .execute(params![
                 entry.settings.sensor_name,
@@ -561,6 +563,7 @@ impl Writer<'_> {
                 nanosecond(entry.at),
                 rebuild.then_some(day),
                 self.checksum as i64,
+                nanosecond(entry.state.since.unwrap_or(entry.change.began)),
             ])?;
         Ok(())
     }
@@ -629,7 +632,8 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
         quick_check(&connection, path)?;
     }
     migrate(&mut connection, path)?;
-    let loaded = load(&connection, path)?;
+    let mut loaded = load(&connection, path)?;
+    loaded.state.since = since(&connection).map_err(fail)?;
     Ok((connection, loaded))
 }
 
@@ -789,6 +793,13 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
     Ok(Loaded { state, rows, next_id, checksum: sum, deltas })
 }
 
+/// When the first observation began.
+fn since(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let nanos: Option<Option<i64>> =
+        connection.query_row("SELECT since_ns FROM state", [], |row| row.get(0)).optional()?;
+    Ok(nanos.flatten().and_then(|nanos| Timestamp::from_nanosecond(i128::from(nanos)).ok()))
+}
+
 /// Loads one day, with how many deltas its sets have.
 pub(super) fn load_day(connection: &Connection, path: &Path, date: Date) -> Result<(Day, u64), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "loading a day", error);
@@ -815,6 +826,8 @@ pub(super) fn load_day(connection: &Connection, path: &Path, date: Date) -> Resu
     }
     drop(rows);
     drop(statement);
+    day.hours = day_hours(connection, number).map_err(fail)?;
+    day.packets = day_packets(connection, number).map_err(fail)?;
     day.sums = connection
         .query_row(
             "SELECT hosts, overflow, service_overflow, set_overflow, observed_ns FROM day WHERE day = ?1",
@@ -868,6 +881,29 @@ fn day_ports(connection: &Connection, day: i64) -> rusqlite::Result<HashMap<Slot
         connection.prepare_cached("SELECT slot, accesses, sources FROM day_port WHERE day = ?1")?;
     let rows = statement.query_map([day], |row| Ok((Slot::from_index(row.get(0)?), tally(row, 1)?)))?;
     rows.filter_map(|row| row.map(|(slot, tally)| Some((slot?, tally))).transpose()).collect()
+}
+
+fn day_hours(connection: &Connection, day: i64) -> rusqlite::Result<[u64; 24]> {
+    let mut hours = [0; 24];
+    let mut statement = connection
+        .prepare_cached("SELECT hour, sum(accesses) FROM day_port_hour WHERE day = ?1 GROUP BY hour")?;
+    let rows = statement
+        .query_map([day], |row| Ok((row.get::<_, i64>(0)? as usize, row.get::<_, i64>(1)? as u64)))?;
+    for row in rows {
+        let (hour, accesses) = row?;
+        if let Some(sum) = hours.get_mut(hour) {
+            *sum = accesses;
+        }
+    }
+    Ok(hours)
+}
+
+fn day_packets(connection: &Connection, day: i64) -> rusqlite::Result<[u64; Class::COUNT]> {
+    let mut statement = connection.prepare_cached("SELECT class, packets FROM day_class WHERE day = ?1")?;
+    let rows =
+        statement.query_map([day], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)? as u64)))?;
+    let by_name: HashMap<String, u64> = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(Class::ALL.map(|class| by_name.get(class.name()).copied().unwrap_or(0)))
 }
 
 fn day_backscatter(connection: &Connection, day: i64) -> rusqlite::Result<HashMap<Slot, u64>> {

@@ -117,6 +117,54 @@ fn assert_verified(ledger: &Ledger) {
 // ---- the definitions, by example
 
 #[test]
+fn today_has_its_hours_its_classes_and_when_counting_began() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap();
+    assert_eq!((ledger.since(), ledger.today()), (None, None));
+    let fold = |ledger: &mut Ledger, generation, instant, bursts: &[Burst]| {
+        ledger.fold(&observe(generation, at(instant), bursts), &ByLastOctet, &[]).unwrap();
+    };
+    // 23 h of the 8th, 0 h and 10 h of the 9th; one of the accesses is to a service.
+    fold(&mut ledger, 1, "2010-07-08T14:59:59Z", &[burst("192.0.2.5", SIP, 7)]);
+    fold(&mut ledger, 2, "2010-07-08T15:00:10Z", &[burst("192.0.2.5", SIP, 2), burst("192.0.2.5", SMB, 1)]);
+    fold(&mut ledger, 3, "2010-07-09T01:30:00Z", &[burst("192.0.2.5", SMB, 4), burst("192.0.2.5", SSH, 5)]);
+    let check = |ledger: &Ledger| {
+        let today = ledger.today().unwrap();
+        assert_eq!((today.day, today.accesses), (date(2010, 7, 9), 7));
+        let mut hours = [0; 24];
+        (hours[0], hours[10]) = (3, 4);
+        assert_eq!(today.hours, hours);
+        let class = |class: Class| today.packets[class as usize];
+        assert_eq!((class(Class::Access), class(Class::Service), class(Class::Other)), (7, 5, 0));
+        // The first observation lasted 10.001 s.
+        assert_eq!(ledger.since(), Some(at("2010-07-08T14:59:48.999Z")));
+    };
+    check(&ledger);
+    drop(ledger);
+    // A restart knows the same.
+    check(&Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap());
+}
+
+#[test]
+fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(LEDGER_FILE);
+    let first = at("2010-07-08T14:59:59Z");
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    ledger.fold(&observe(1, first, &[burst("192.0.2.5", SIP, 7)]), &ByLastOctet, &[]).unwrap();
+    drop(ledger);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;").unwrap();
+    drop(connection);
+    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().verify().unwrap().failures, []);
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!(ledger.since(), Some(first));
+    ledger.fold(&observe(2, at("2010-07-09T12:00:00Z"), &[]), &ByLastOctet, &[]).unwrap();
+    assert_eq!(ledger.since(), Some(first));
+    assert_verified(&ledger);
+}
+
+#[test]
 fn a_source_counts_once_for_each_local_day_and_port() {
     let mut ledger = Ledger::in_memory(settings("Asia/Tokyo")).unwrap();
     let mut fold = |generation, instant, bursts: &[Burst]| {

@@ -6,7 +6,7 @@ use super::prune::DAY_TABLES;
 use super::sets::HOSTS;
 use super::store;
 use jiff::civil::Date;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 use sensor_common::layout::SERVICE_BIT;
 use std::fmt;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl fmt::Display for Failure {
 }
 
 /// Numbers of a day that must be equal: what they prove, and both sides.
-const EQUAL: [(&str, &str, &str); 8] = [
+const EQUAL: [(&str, &str, &str); 5] = [
     (
         "accesses by port = packets of class access",
         "SELECT sum(accesses) FROM day_port WHERE day = ?1",
@@ -68,24 +68,6 @@ const EQUAL: [(&str, &str, &str); 8] = [
         "backscatter by port = packets of class backscatter",
         "SELECT sum(packets) FROM day_backscatter WHERE day = ?1",
         "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'backscatter'",
-    ),
-    (
-        "accesses grown by hour = accesses by port",
-        "SELECT sum(hour_series.first) FROM hour JOIN hour_series ON hour_series.hour = hour.start
-         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'port'",
-        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
-    ),
-    (
-        "sources grown by hour = sources by port",
-        "SELECT sum(hour_series.second) FROM hour JOIN hour_series ON hour_series.hour = hour.start
-         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'port'",
-        "SELECT sum(sources) FROM day_port WHERE day = ?1",
-    ),
-    (
-        "packets grown by hour = packets by class",
-        "SELECT sum(hour_series.first) FROM hour JOIN hour_series ON hour_series.hour = hour.start
-         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 AND series.kind = 'packets'",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1",
     ),
 ];
 
@@ -155,6 +137,16 @@ impl Verification {
             self.failures.push(Failure { day, identity: identity.to_owned(), found: found() });
         }
     }
+
+    fn equal<T: PartialEq + fmt::Debug>(
+        &mut self,
+        day: Option<i64>,
+        identity: &str,
+        left: Option<T>,
+        right: Option<T>,
+    ) {
+        self.check(day, identity, left.is_some() && left == right, || found(left, right));
+    }
 }
 
 /// Checks over the whole file.
@@ -165,22 +157,12 @@ fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
         .collect::<Result<_, _>>()?;
     verification.check(None, "the file's structure is sound", structure == ["ok"], || structure.join("; "));
     for (kind, table, first, second) in DAY_TABLES {
-        let counters: (i64, i64) = snapshot.query_row(
-            "SELECT coalesce(sum(first), 0), coalesce(sum(second), 0) FROM series WHERE kind = ?1",
-            [kind],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        let days: (i64, i64) = snapshot.query_row(
-            &format!(
-                "SELECT coalesce(sum({first}), 0) + coalesce((SELECT first FROM carried WHERE kind = ?1), 0),
-                        coalesce(sum({second}), 0) + coalesce((SELECT second FROM carried WHERE kind = ?1), 0)
-                 FROM {table}"
-            ),
-            [kind],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
         let identity = format!("counters of kind {kind} = their days + what is carried");
-        verification.check(None, &identity, counters == days, || format!("{counters:?} against {days:?}"));
+        let counters = pair(snapshot, "SELECT sum(first), sum(second) FROM series WHERE kind = ?1", [kind])?;
+        let days = pair(snapshot, &format!("SELECT sum({first}), sum({second}) FROM {table}"), [])?;
+        let carried = pair(snapshot, "SELECT first, second FROM carried WHERE kind = ?1", [kind])?;
+        let kept = days.zip(carried).map(|(days, carried)| [days[0] + carried[0], days[1] + carried[1]]);
+        verification.equal(None, &identity, counters, kept);
     }
     for (identity, left, right) in [
         (
@@ -199,32 +181,85 @@ fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
             "SELECT sum(second) FROM series WHERE kind = 'country'",
         ),
     ] {
-        let number = |sql| {
-            snapshot.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).map(Option::unwrap_or_default)
-        };
-        let (left, right) = (number(left)?, number(right)?);
-        verification.check(None, identity, left == right, || format!("{left} against {right}"));
+        verification.equal(None, identity, number(snapshot, left, [])?, number(snapshot, right, [])?);
     }
     Ok(())
 }
 
 fn day(snapshot: &Connection, day: i64, verification: &mut Verification) -> rusqlite::Result<()> {
-    let number = |sql| -> rusqlite::Result<i64> {
-        let number = snapshot
-            .prepare_cached(sql)?
-            .query_row(params![day], |row| row.get::<_, Option<i64>>(0))
-            .optional()?;
-        Ok(number.flatten().unwrap_or_default())
-    };
     for (identity, left, right) in EQUAL {
-        let (left, right) = (number(left)?, number(right)?);
-        verification.check(Some(day), identity, left == right, || format!("{left} against {right}"));
+        verification.equal(
+            Some(day),
+            identity,
+            number(snapshot, left, [day])?,
+            number(snapshot, right, [day])?,
+        );
     }
     for (identity, left, right) in AT_MOST {
-        let (left, right) = (number(left)?, number(right)?);
-        verification.check(Some(day), identity, left <= right, || format!("{left} against {right}"));
+        let (left, right) = (number(snapshot, left, [day])?, number(snapshot, right, [day])?);
+        let holds = left.zip(right).is_some_and(|(left, right)| left <= right);
+        verification.check(Some(day), identity, holds, || found(left, right));
+    }
+    for (kind, table, first, second) in DAY_TABLES {
+        let identity = format!("what counters of kind {kind} grew by hour by hour = the day's numbers");
+        let hours = pair(
+            snapshot,
+            "SELECT sum(hour_series.first), sum(hour_series.second)
+             FROM hour JOIN hour_series ON hour_series.hour = hour.start
+             JOIN series ON series.id = hour_series.series WHERE series.kind = ?1 AND hour.day = ?2",
+            (kind, day),
+        )?;
+        let sums = pair(
+            snapshot,
+            &format!("SELECT sum({first}), sum({second}) FROM {table} WHERE day = ?1"),
+            [day],
+        )?;
+        verification.equal(Some(day), &identity, hours, sums);
+        let negative = number(
+            snapshot,
+            &format!("SELECT count(*) FROM {table} WHERE day = ?1 AND ({first} < 0 OR {second} < 0)"),
+            [day],
+        )?;
+        verification.equal(Some(day), &format!("negative numbers of kind {kind} = 0"), negative, Some(0));
     }
     Ok(())
+}
+
+/// The number that a query gives, 0 when it gives none; `None` when it is a sum that does not fit 64
+/// bits, which no count reaches.
+fn number(snapshot: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<i128>> {
+    let row = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
+    fitting(snapshot.prepare_cached(sql)?.query_row(values, row).optional())
+        .map(|number| number.map(|number| i128::from(number.flatten().unwrap_or_default())))
+}
+
+/// As [`number`], with two columns.
+fn pair(
+    snapshot: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Option<[i128; 2]>> {
+    let row = |row: &rusqlite::Row<'_>| Ok([row.get::<_, Option<i64>>(0)?, row.get(1)?]);
+    fitting(snapshot.prepare_cached(sql)?.query_row(values, row).optional()).map(|pair| {
+        pair.map(|pair| pair.unwrap_or_default().map(|number| i128::from(number.unwrap_or_default())))
+    })
+}
+
+/// `None` for a sum that `SQLite` could not make in 64 bits.
+fn fitting<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(rusqlite::Error::SqliteFailure(_, Some(reason))) if reason == "integer overflow" => Ok(None),
+        // An addition that does not fit becomes a floating-point number.
+        Err(rusqlite::Error::InvalidColumnType(_, _, rusqlite::types::Type::Real)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What two sides of an identity are.
+fn found<T: fmt::Debug>(left: Option<T>, right: Option<T>) -> String {
+    let side = |side: Option<T>| side.map_or("more than 64 bits".to_owned(), |value| format!("{value:?}"));
+    format!("{} against {}", side(left), side(right))
 }
 
 /// The source sets that are kept against the day's numbers.
@@ -250,15 +285,15 @@ fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> 
             other => other?,
         };
         let keys = day.sets.keys();
-        let members: u64 =
-            keys.iter().filter(|key| *key & SERVICE_BIT == 0).map(|key| day.sets.len(*key)).sum();
+        let members: u128 =
+            keys.iter().filter(|key| *key & SERVICE_BIT == 0).map(|key| u128::from(day.sets.len(*key))).sum();
         let wrong = day.ports.iter().find(|(slot, tally)| day.sets.len(slot.index()) != tally.sources);
         verification.check(Some(number), "each port's sources = members of its set", wrong.is_none(), || {
             wrong.map_or(String::new(), |(slot, tally)| {
                 format!("{slot}: {} against {}", tally.sources, day.sets.len(slot.index()))
             })
         });
-        let sources: u64 = day.ports.values().map(|tally| tally.sources).sum();
+        let sources: u128 = day.ports.values().map(|tally| u128::from(tally.sources)).sum();
         verification.check(Some(number), "sources = members of all sets", sources == members, || {
             format!("{sources} against {members}")
         });

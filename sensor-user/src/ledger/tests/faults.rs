@@ -64,7 +64,7 @@ fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
     let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     change("PRAGMA user_version = 99");
     let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
-    assert!(matches!(error, LedgerError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, LedgerError::Newer { found: 99, known: 2, .. }), "{error}");
     assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::Newer { .. })));
 
     fs::remove_file(&path).unwrap();
@@ -163,6 +163,57 @@ fn a_damaged_number_of_a_day_is_found_by_verify() {
             .iter()
             .any(|it| it.starts_with("ledger: counters of kind port = their days + what is carried"))
     );
+}
+
+#[test]
+fn numbers_beyond_64_bits_and_below_zero_are_found_by_verify_and_do_not_stop_it() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path());
+    let connection = rusqlite::Connection::open(directory.path().join(LEDGER_FILE)).unwrap();
+    let damage = |sql: &str| assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
+    let failures = || {
+        let verification = Ledger::open_read_only(directory.path()).unwrap().verify().unwrap();
+        verification.failures.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // Two days of 200 years each: more nanoseconds than 64 bits hold.
+    connection
+        .execute_batch("INSERT INTO day SELECT 20260102, 0, 0, 0, 0, observed_ns, first_ns, last_ns FROM day")
+        .unwrap();
+    connection.execute("UPDATE day SET observed_ns = ?1", [200_i64 * 366 * 86_400 * 1_000_000_000]).unwrap();
+    let said = failures();
+    assert!(
+        said.iter().any(|it| it.starts_with("ledger: counters of kind observed") && it.contains("more than 64 bits")),
+        "{said:#?}"
+    );
+    assert!(said.iter().any(|it| it.starts_with("2026-01-02: what counters of kind observed")), "{said:#?}");
+    damage("UPDATE day SET hosts = -1 WHERE day = 20260101");
+    let said = failures();
+    assert!(
+        said.contains(&"2026-01-01: negative numbers of kind hosts = 0: 1 against 0".to_owned()),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn a_number_moved_from_one_day_to_another_is_found_by_verify() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    for day in 0..2 {
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &[burst("192.0.2.5", SMB, 4)])).unwrap();
+    }
+    assert_eq!(ledger.verify().unwrap().failures, []);
+    drop(ledger);
+    let connection = rusqlite::Connection::open(directory.path().join(LEDGER_FILE)).unwrap();
+    // The sum over both days stays as it was.
+    connection
+        .execute_batch(
+            "UPDATE day_tool SET accesses = accesses + 1 WHERE day = (SELECT min(day) FROM day);
+             UPDATE day_tool SET accesses = accesses - 1 WHERE day = (SELECT max(day) FROM day);",
+        )
+        .unwrap();
+    let verification = Ledger::open_read_only(directory.path()).unwrap().verify().unwrap();
+    let identity = "what counters of kind tool grew by hour by hour = the day's numbers";
+    assert_eq!(verification.failures.iter().filter(|failure| failure.identity == identity).count(), 2);
 }
 
 #[test]
