@@ -30,7 +30,7 @@ pub fn detach(config: &Config) -> Result<()> {
         &Policy::default(),
     )?;
     kernel.release_others(&[])?;
-    let packets = drain::finish(&mut kernel, &mut ledger, identity, &geoip)?;
+    let packets = drain::finish(&mut kernel, &mut ledger, identity, &config.timezone, &geoip)?;
     kernel.detach()?;
     info!(packets, "took the last packets into the ledger, detached, removed the pins");
     Ok(())

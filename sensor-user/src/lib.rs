@@ -16,6 +16,7 @@
 pub mod aggregate;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod country;
 pub mod detach;

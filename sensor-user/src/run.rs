@@ -1,7 +1,8 @@
 //! `teiten run`: the daemon, put together.
 
+use crate::clock;
 use crate::config::{Config, ConfigError, Reload};
-use crate::drain::{Command, Drain};
+use crate::drain::{self, Command, Drain, DrainError, Outbox};
 use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
@@ -17,9 +18,8 @@ use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,8 +95,9 @@ async fn daemon(
         let mode = kernel.attach(interface, config.xdp_mode)?;
         info!(interface = interface.name, mode = mode.name(), "observing");
     }
+    kernel.observe();
 
-    let (commands, inbox) = channel();
+    let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
     tokio::spawn(forward_wakes(kernel.wake()?, commands.clone()));
     if let Ok(logger) = kernel.logger() {
         tokio::spawn(forward_messages(logger));
@@ -141,7 +142,7 @@ async fn daemon(
         .name("drain".to_owned())
         .spawn(move || {
             // Nobody waits any more when the receiver is gone.
-            let _ = ended.send(drain.run(&inbox));
+            let _ = ended.send(drain.run(inbox));
         })
         .context("start the drain thread")?;
 
@@ -173,9 +174,9 @@ async fn signals(
     mut config: Config,
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
     log: LogHandle,
-    commands: Sender<Command>,
+    commands: Outbox,
     reconfigured: watch::Sender<Config>,
-    mut drain_ended: oneshot::Receiver<Result<(), crate::drain::DrainError>>,
+    mut drain_ended: oneshot::Receiver<Result<(), DrainError>>,
 ) -> Result<()> {
     let listen = |kind| signal(kind).context("listen to signals");
     let mut terminate = listen(SignalKind::terminate())?;
@@ -206,7 +207,7 @@ fn apply(
     reloaded: Reload,
     config: &mut Config,
     log: &LogHandle,
-    commands: &Sender<Command>,
+    commands: &Outbox,
     reconfigured: &watch::Sender<Config>,
 ) {
     if !reloaded.needs_restart.is_empty() {
@@ -297,7 +298,7 @@ async fn follow_interfaces(
     mut changes: impl Stream<Item = ()> + Unpin + Send,
     names: Vec<String>,
     mut config: watch::Receiver<Config>,
-    commands: Sender<Command>,
+    commands: Outbox,
 ) {
     loop {
         tokio::select! {
@@ -318,6 +319,9 @@ async fn follow_interfaces(
                 error!(error = &error as &dyn std::error::Error, "keeping the addresses that are observed");
             }
         }
+        if commands.send(Command::Gone).is_err() {
+            return;
+        }
         for name in &names {
             // One that is gone may come back.
             if let Ok(interface) = interfaces.named(name).await
@@ -330,7 +334,7 @@ async fn follow_interfaces(
 }
 
 /// Hands on the program's wish to be drained.
-async fn forward_wakes(ring: RingBuf<MapData>, commands: Sender<Command>) {
+async fn forward_wakes(ring: RingBuf<MapData>, commands: Outbox) {
     // SAFETY: the ring owns its descriptor, which stays the same until it is dropped.
     let Ok(mut ring) = (unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }) else { return };
     while let Ok(mut ready) = ring.readable_mut().await {
@@ -406,8 +410,8 @@ impl Snapshot {
             hosts: today.hosts,
             ports: today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally)).collect(),
             countries: today.countries.clone(),
-            hours: [0; 24],
-            packets: None,
+            hours: today.hours,
+            packets: Some(today.packets),
         });
         let notes: Vec<String> = attachments
             .iter()
@@ -430,6 +434,7 @@ impl Snapshot {
             }
             shown.totals = Arc::clone(totals);
             shown.today = today;
+            shown.since = ledger.since();
             shown.notes = notes;
         });
     }
@@ -445,7 +450,7 @@ impl Snapshot {
                 since: shown.since,
                 notes: &shown.notes,
                 now: Timestamp::now(),
-                instant: Instant::now(),
+                instant: clock::now(),
             })
         })
     }

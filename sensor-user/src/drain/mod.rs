@@ -2,14 +2,21 @@
 //!
 //! It runs on a thread of its own, because every step blocks: the switch waits until no program runs
 //! in the old generation, and the ledger's commit waits for the disk. The thread wakes at each
-//! interval, at each boundary of a local hour, and when it is told to.
+//! interval, at each boundary of a local hour, when the wall clock is set, and when it is told to.
+//!
+//! A packet belongs to the hour that the wall clock showed when it was counted. So a clock that is set
+//! ends a generation as a boundary does, and what was counted before counts by the clock of before.
 //!
 //! A generation that could not be committed is kept and tried again; counting goes on in the other
 //! one, whose logs and table hold what comes meanwhile.
 
+mod inbox;
 mod observe;
 mod schedule;
 
+pub use inbox::{Ended, Inbox, Outbox, inbox};
+
+use crate::clock::{self, Jump, Reading};
 use crate::config::XdpMode;
 use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
@@ -19,12 +26,12 @@ use crate::kernel::{Drained, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
 use crate::totals::Totals;
-use jiff::Timestamp;
+use inbox::Event;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 /// Fill of a log at which a drain does not wait for its time.
 const FULL_ENOUGH: f64 = 0.25;
@@ -37,6 +44,9 @@ pub enum DrainError {
     /// The kernel side failed.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The drain cannot wait for what comes.
+    #[error("wait for the next drain")]
+    Wait(#[source] nix::errno::Errno),
     /// The last counts could not be committed; they stay pinned.
     #[error(
         "the last counts could not be committed; they stay pinned in the kernel, and the next start takes them in"
@@ -57,6 +67,8 @@ pub enum Command {
     Interval(Duration),
     /// Attach to this interface, whose attachment may have ended with an earlier one of its name.
     Attach(Interface),
+    /// Interfaces may have gone, and their attachments with them.
+    Gone,
     /// Drain a last time and end.
     Stop {
         /// End the attachments and remove the pins.
@@ -101,11 +113,13 @@ pub fn finish(
     kernel: &mut Kernel,
     ledger: &mut Ledger,
     ledger_identity: u64,
+    timezone: &TimeZone,
     locate: &dyn Locate,
 ) -> Result<u64, DrainError> {
     let mut packets = 0;
     let mut take = |drained: Drained, ledger: &mut Ledger| {
-        let observation = observe::observation(drained, Timestamp::now(), ledger_identity);
+        let at = at_of(&drained, timezone);
+        let observation = observe::observation(drained, at, ledger_identity);
         match ledger.fold(&observation, locate, &[]) {
             Ok(Folded::AlreadyTaken) => Ok(()),
             Ok(Folded::Taken { .. }) => {
@@ -124,6 +138,13 @@ pub fn finish(
     Ok(packets)
 }
 
+/// The instant that a generation of an earlier daemon counts for, as far as the clocks can tell now.
+fn at_of(drained: &Drained, timezone: &TimeZone) -> Timestamp {
+    let now = Reading::take();
+    let wall = |nanos| now.at_nanos(nanos).wall;
+    schedule::attribute(wall(drained.began), wall(drained.began.saturating_add(drained.nanos)), timezone)
+}
+
 /// A generation that is drained and not committed.
 struct Pending {
     observation: Observation,
@@ -140,48 +161,97 @@ impl Drain {
     ///
     /// When the kernel side fails, or the last counts cannot be committed; nothing counted is lost
     /// then, since all of it stays pinned.
-    pub fn run(mut self, commands: &Receiver<Command>) -> Result<(), DrainError> {
-        let mut state = State::new(&self.timezone);
+    pub fn run(mut self, mut inbox: Inbox) -> Result<(), DrainError> {
+        let mut state = State::new(&self.kernel);
         self.take_left_over(&mut state)?;
+        self.tell_taken_over(&state.switched);
         self.step(&mut state)?;
         loop {
-            let wait = if state.pending.is_some() {
-                self.interval.min(RETRY)
-            } else {
-                schedule::wait(Timestamp::now(), state.hour_end, state.switched.elapsed(), self.interval)
+            let event = inbox.wait(|reading| self.rest(&state, reading)).map_err(DrainError::Wait)?;
+            let command = match event {
+                Event::Due => {
+                    self.step(&mut state)?;
+                    continue;
+                }
+                Event::Jump(jump) => {
+                    tell(jump);
+                    self.step(&mut state)?;
+                    continue;
+                }
+                Event::Closed => return self.stop(state, false),
+                Event::Command(command) => command,
             };
-            match commands.recv_timeout(wait) {
-                Err(RecvTimeoutError::Timeout) => self.step(&mut state)?,
-                Ok(Command::Wake) => {
+            match command {
+                Command::Wake => {
                     // What woke us may be in a generation that is drained already.
                     if self.kernel.fill() >= FULL_ENOUGH {
                         self.step(&mut state)?;
                     }
                 }
-                Ok(Command::Policy(policy)) => {
+                Command::Policy(policy) => {
                     if policy != self.policy {
                         self.policy = policy;
                         self.show_monitored();
                         self.step(&mut state)?;
                     }
                 }
-                Ok(Command::Settings(settings)) => {
-                    self.timezone = settings.timezone.clone();
+                Command::Settings(settings) => {
                     self.step(&mut state)?;
+                    self.timezone = settings.timezone.clone();
                     self.ledger.reconfigure(*settings);
                 }
-                Ok(Command::Interval(interval)) => {
+                Command::Interval(interval) => {
                     self.interval = interval;
                     self.exposition.health().set_current_for(interval * 3);
                 }
-                Ok(Command::Attach(interface)) => self.attach(&interface, &mut state)?,
-                Ok(Command::Stop { detach }) => return self.stop(state, detach),
-                Err(RecvTimeoutError::Disconnected) => return self.stop(state, false),
+                Command::Attach(interface) => self.attach(&interface, &mut state)?,
+                Command::Gone => {
+                    if state.attached && !self.is_attached() {
+                        warn!("an interface that is observed has gone; waiting for it to come back");
+                        self.step(&mut state)?;
+                    }
+                }
+                Command::Stop { detach } => return self.stop(state, detach),
             }
             while state.pending.is_none() && self.kernel.fill() >= FULL_ENOUGH {
                 self.step(&mut state)?;
             }
         }
+    }
+
+    /// Says that there are counts of a time without a daemon, and on which day they count.
+    fn tell_taken_over(&self, began: &Reading) {
+        if began.age() < Duration::from_secs(1) {
+            return;
+        }
+        let local = |at: Timestamp| at.to_zoned(self.timezone.clone());
+        let now = Timestamp::now();
+        let at = local(schedule::attribute(began.wall, now, &self.timezone));
+        let since = local(began.wall);
+        info!(since = %since, day = %at.date(), hour = at.hour(), "counting went on without a daemon");
+        if since.date() != local(now).date() {
+            warn!(
+                since = %since,
+                day = %at.date(),
+                "what was counted since then cannot be told apart by day: all of it counts on this one"
+            );
+        }
+    }
+
+    /// How long it is until the next drain is due.
+    fn rest(&self, state: &State, reading: &Reading) -> Duration {
+        if state.pending.is_some() {
+            let tried = reading.steady.saturating_duration_since(state.tried);
+            return self.interval.min(RETRY).saturating_sub(tried);
+        }
+        let since = reading.steady.saturating_duration_since(state.switched.steady);
+        let end = schedule::hour_end(state.switched.wall, &self.timezone);
+        schedule::wait(reading.wall, end, since, self.interval)
+    }
+
+    /// Whether every interface's attachment stands.
+    fn is_attached(&self) -> bool {
+        self.kernel.attachments().all(|(name, _, _)| self.kernel.is_attached(name))
     }
 
     /// Shows how many addresses are observed.
@@ -207,7 +277,12 @@ impl Drain {
         self.step(state)?;
         self.kernel.release(&interface.name)?;
         match self.kernel.attach(interface, self.mode) {
-            Ok(mode) => info!(interface = interface.name, mode = mode.name(), "attached again"),
+            Ok(mode) => {
+                info!(interface = interface.name, mode = mode.name(), "attached again");
+                state.attached = self.is_attached();
+                self.kernel.observe();
+                self.exposition.health().set_attached(state.attached);
+            }
             Err(error) => error!(interface = interface.name, %error, "cannot attach again"),
         }
         Ok(())
@@ -220,7 +295,8 @@ impl Drain {
                 generation = drained.number,
                 "taking in a generation that was drained and maybe not committed"
             );
-            let pending = self.pending(drained, Timestamp::now(), Instant::now());
+            let at = at_of(&drained, &self.timezone);
+            let pending = self.pending(drained, at, clock::now());
             state.pending = Some(pending);
             self.commit(state);
             if state.pending.is_some() {
@@ -241,7 +317,7 @@ impl Drain {
                 return Ok(());
             }
         }
-        let switched = Instant::now();
+        let switched = clock::now();
         let drained = match self.kernel.switch(&self.policy) {
             Ok(drained) => drained,
             Err(error) => {
@@ -254,15 +330,15 @@ impl Drain {
                 }
             }
         };
-        let now = Timestamp::now();
-        let at = schedule::attribute(now, state.hour_end);
-        state.switched = switched;
-        state.hour_end = schedule::hour_end(now, &self.timezone);
+        let now = Reading::take();
+        let began = std::mem::replace(&mut state.switched, now);
+        let ended = if began.jump(&now).is_some() { began.wall_at(now.steady) } else { now.wall };
+        let at = schedule::attribute(began.wall, ended, &self.timezone);
         let mut pending = self.pending(drained, at, switched);
         if !state.attached {
             pending.observation.observed = Duration::ZERO;
         }
-        state.attached = self.kernel.attachments().all(|(name, _, _)| self.kernel.is_attached(name));
+        state.attached = self.is_attached();
         self.exposition.health().set_attached(state.attached);
         state.pending = Some(pending);
         self.commit(state);
@@ -278,6 +354,7 @@ impl Drain {
     /// Folds what is pending; on failure it stays so.
     fn commit(&mut self, state: &mut State) {
         let Some(pending) = state.pending.take() else { return };
+        state.tried = clock::now();
         match self.geoip.reload_if_changed() {
             Ok(true) => {
                 self.exposition.health().set_geoip_build(self.geoip.current().built().as_second() as u64);
@@ -289,7 +366,7 @@ impl Drain {
                 error!(error = &error as &dyn std::error::Error, "keeping the GeoIP database that is loaded");
             }
         }
-        let released = self.exposition.due(Instant::now());
+        let released = self.exposition.due(clock::now());
         match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
             Ok(folded) => {
                 // A value is shown only once the ledger knows that it may be.
@@ -310,9 +387,9 @@ impl Drain {
                 self.exposition.update(totals);
                 self.exposition.release(&released);
                 self.exposition.health().drained(
-                    Instant::now(),
+                    clock::now(),
                     Timestamp::now(),
-                    pending.switched.elapsed(),
+                    clock::now().saturating_duration_since(pending.switched),
                 );
                 if state.failing {
                     info!("the ledger takes counts in again");
@@ -358,10 +435,10 @@ impl Drain {
 /// What the drain remembers between steps.
 struct State {
     pending: Option<Pending>,
-    /// When the current generation became it.
-    switched: Instant,
-    /// End of the local hour that the current generation belongs to.
-    hour_end: Timestamp,
+    /// The clocks when the current generation became it.
+    switched: Reading,
+    /// When a commit was tried last.
+    tried: Instant,
     /// Whether all interfaces were attached since the last switch.
     attached: bool,
     /// Whether the last commit failed.
@@ -369,13 +446,28 @@ struct State {
 }
 
 impl State {
-    fn new(timezone: &TimeZone) -> Self {
+    fn new(kernel: &Kernel) -> Self {
+        let now = Reading::take();
         Self {
             pending: None,
-            switched: Instant::now(),
-            hour_end: schedule::hour_end(Timestamp::now(), timezone),
+            switched: now.at_nanos(kernel.began()),
+            tried: now.steady,
             attached: true,
             failing: false,
         }
+    }
+}
+
+/// Says in the log what became of the wall clock.
+fn tell(jump: Jump) {
+    if !jump.asleep.is_zero() {
+        info!(slept = ?jump.asleep, "the machine was suspended; nothing was seen meanwhile");
+    }
+    if jump.set.abs() >= SignedDuration::from_secs(1) {
+        warn!(
+            by = %format_args!("{:#}", jump.set),
+            now = %Timestamp::now(),
+            "the wall clock was set; what is counted from now on belongs to the new time"
+        );
     }
 }

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 /// This long before a boundary no drain begins, so that the one at the boundary is on time.
 const GUARD: SignedDuration = SignedDuration::from_millis(500);
-/// A switch that comes later than this after a boundary was not delayed: the clock has been set, or
-/// no daemon ran.
-const LATE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The instant at which the local hour, and with it maybe the day, that `now` lies in ends.
 ///
@@ -36,14 +33,16 @@ pub(super) fn wait(now: Timestamp, end: Timestamp, since: Duration, interval: Du
     Duration::try_from(wait).unwrap_or_default()
 }
 
-/// The instant that a generation counts for, when it was switched away from at `now` and belonged
-/// to the hour that ends at `end`.
-pub(super) fn attribute(now: Timestamp, end: Timestamp) -> Timestamp {
-    let late = now.duration_since(end);
-    if late >= SignedDuration::ZERO && late < LATE {
+/// The instant that a generation counts for, which was current from `began` to `ended` by the wall
+/// clock of that time: its end; but the last nanosecond of the hour in which it began when most of it
+/// lies there, as it does when it ends at the boundary.
+pub(super) fn attribute(began: Timestamp, ended: Timestamp, zone: &TimeZone) -> Timestamp {
+    let end = hour_end(began, zone);
+    let (before, behind) = (end.duration_since(began), ended.duration_since(end));
+    if SignedDuration::ZERO <= behind && behind < before {
         end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end)
     } else {
-        now
+        ended
     }
 }
 
@@ -88,17 +87,35 @@ mod tests {
         assert_eq!(wait(near, end, Duration::from_millis(7_300), interval), Duration::from_secs(3));
     }
 
-    #[test]
-    fn what_is_switched_at_the_boundary_belongs_before_it() {
-        let end = at("2026-03-01T11:00:00Z");
-        assert_eq!(attribute(at("2026-03-01T11:00:00.004Z"), end), at("2026-03-01T10:59:59.999999999Z"));
-        assert_eq!(attribute(at("2026-03-01T10:30:00Z"), end), at("2026-03-01T10:30:00Z"));
+    fn attributed(began: &str, ended: &str) -> Timestamp {
+        attribute(at(began), at(ended), &TimeZone::UTC)
     }
 
     #[test]
-    fn after_a_step_of_the_clock_counts_belong_to_the_new_time() {
-        let end = at("2026-03-01T11:00:00Z");
-        assert_eq!(attribute(at("2026-03-01T15:00:00Z"), end), at("2026-03-01T15:00:00Z"));
-        assert_eq!(attribute(at("2026-03-01T08:00:00Z"), end), at("2026-03-01T08:00:00Z"));
+    fn what_ends_at_the_boundary_belongs_before_it() {
+        let last = at("2026-03-01T10:59:59.999999999Z");
+        assert_eq!(attributed("2026-03-01T10:59:50Z", "2026-03-01T11:00:00.004Z"), last);
+        // To the nanosecond.
+        assert_eq!(attributed("2026-03-01T10:59:50Z", "2026-03-01T11:00:00Z"), last);
+        let within = "2026-03-01T10:59:59.9Z";
+        assert_eq!(attributed("2026-03-01T10:59:50Z", within), at(within));
+    }
+
+    #[test]
+    fn what_lies_across_a_boundary_belongs_where_most_of_it_lies() {
+        // A daemon that was restarted, or had to wait for the disk.
+        let last = at("2026-03-01T10:59:59.999999999Z");
+        assert_eq!(attributed("2026-03-01T10:59:20Z", "2026-03-01T11:00:39Z"), last);
+        let later = "2026-03-01T11:00:41Z";
+        assert_eq!(attributed("2026-03-01T10:59:20Z", later), at(later));
+        // A week without a daemon counts on the day on which it ends.
+        let week = "2026-03-08T10:30:00Z";
+        assert_eq!(attributed("2026-03-01T10:30:00Z", week), at(week));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_within_the_generation_leaves_it_at_its_end() {
+        let earlier = "2026-03-01T08:00:00Z";
+        assert_eq!(attributed("2026-03-01T10:59:50Z", earlier), at(earlier));
     }
 }

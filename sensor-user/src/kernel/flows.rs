@@ -4,7 +4,8 @@
 use super::object::Object;
 use super::pins::Pins;
 use super::sys::{self, Mapping};
-use super::{KernelError, monotonic_nanos, sockets};
+use super::{KernelError, sockets};
+use crate::clock::monotonic_nanos;
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{Asked, FlowCounter, FlowKey, FlowState, Phase, TCP_ESTABLISHED_TIMEOUT};
 use sensor_common::{Slot, Transport};

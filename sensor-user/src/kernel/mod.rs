@@ -25,9 +25,9 @@ mod tests;
 pub use flows::FlowStatus;
 pub use pins::any as is_pinned;
 pub use rules::Policy;
-pub use sys::monotonic_nanos;
 
 use crate::aggregate::{AccessV4, AccessV6};
+use crate::clock::{self, monotonic_nanos};
 use crate::config::XdpMode;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
@@ -42,7 +42,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use table::Table;
 use tracing::{info, warn};
 
@@ -187,6 +186,8 @@ pub struct Drained {
     pub number: u64,
     /// Identity of the ledger that numbered it.
     pub ledger: u64,
+    /// When its time began, nanoseconds of [`monotonic_nanos`].
+    pub began: u64,
     /// Time for which it was current, nanoseconds without suspend.
     pub nanos: u64,
     /// Packets by class.
@@ -232,6 +233,9 @@ pub struct Kernel {
     ledger: u64,
     /// Number of the generation that was current at the start.
     opened: u64,
+    /// Whether the attachments made since the last [`Kernel::observe`] had stood before; `None` when
+    /// there are none or when they are new.
+    stood: Option<bool>,
 }
 
 struct Attachment {
@@ -295,6 +299,7 @@ impl Kernel {
             flows,
             ledger,
             opened: 0,
+            stood: None,
         };
         if current.is_none() {
             kernel.begin(last + 1, policy)?;
@@ -366,12 +371,12 @@ impl Kernel {
     /// Has packets looked up among the flows, from now on.
     fn use_flows(&mut self) {
         self.generations[self.current].set_flags(TRACK_FLOWS);
-        self.flows.maintain(Instant::now());
+        self.flows.maintain(clock::now());
     }
 
     /// Does what is due for the flows: what is over is removed, connections that exist are kept up.
     pub fn maintain_flows(&mut self) -> FlowStatus {
-        self.flows.maintain(Instant::now());
+        self.flows.maintain(clock::now());
         self.flows.status()
     }
 
@@ -403,6 +408,15 @@ impl Kernel {
         Ok(mode)
     }
 
+    /// Says that everything to observe is attached. Observation goes on when the attachments were
+    /// pinned and stood all the time, and begins now when they are new or one of them had ended: when
+    /// that was, nobody knows.
+    pub fn observe(&mut self) {
+        if self.stood.take() != Some(true) {
+            self.generations[self.current].set_began(monotonic_nanos());
+        }
+    }
+
     /// The pinned attachment of this interface with our program behind it; `None` when there is
     /// none, or none that fits.
     fn take_over(
@@ -421,11 +435,16 @@ impl Kernel {
         let mode = match interface.xdp {
             Some((mode, _)) if info.interface == interface.index => mode,
             _ => {
-                warn!(interface = interface.name, "the pinned attachment is of an interface that is gone");
+                warn!(
+                    interface = interface.name,
+                    "the pinned attachment is of an interface that is gone; observation begins anew"
+                );
+                self.stood = Some(false);
                 pins::remove(path)?;
                 return Ok(None);
             }
         };
+        self.stood.get_or_insert(true);
         let fits = match wanted {
             XdpMode::Auto => true,
             XdpMode::Native => mode == Mode::Native,
@@ -502,7 +521,7 @@ impl Kernel {
         self.generations[self.current].number()
     }
 
-    /// When the current generation became it, `CLOCK_MONOTONIC`, nanoseconds.
+    /// When the time of the current generation began, nanoseconds of [`monotonic_nanos`].
     pub fn began(&self) -> u64 {
         self.generations[self.current].began()
     }
@@ -563,6 +582,7 @@ impl Kernel {
         Ok(Drained {
             number,
             ledger: generation.ledger(),
+            began: generation.began(),
             nanos: ended.saturating_sub(generation.began()),
             packets: counted.packets,
             bytes: counted.bytes,

@@ -17,6 +17,7 @@ mod routes;
 pub use config::WebConfigError;
 pub(crate) use config::own_certificate;
 
+use crate::clock;
 use crate::exposition::{Closed, Exposition};
 use crate::status::Status;
 use config::Security;
@@ -361,7 +362,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 in_flight.answered(Instant::now());
                 if let Some(routes::Given(given)) = response.extensions().get() {
                     let (exposition, shown) = (Arc::clone(&service.exposition), *given);
-                    in_flight.then(move || exposition.scraped(shown, Instant::now()));
+                    in_flight.then(move || exposition.scraped(shown, clock::now()));
                 }
                 Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked::new(body, in_flight)))
             }

@@ -5,6 +5,7 @@ use super::auth::{Authenticator, Verdict};
 use super::cache::Cache;
 use super::config::{Loaded, Security};
 use super::page;
+use crate::clock;
 use crate::exposition::{Exposition, ExpositionError, Shown, Version};
 use axum::Router;
 use axum::body::Body;
@@ -176,7 +177,7 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
 
 impl Shared {
     fn ready(&self) -> Response<Body> {
-        if self.state.exposition.health().is_ready(Instant::now()) {
+        if self.state.exposition.health().is_ready(clock::now()) {
             text(StatusCode::OK, "teiten is ready\n")
         } else {
             text(
@@ -258,7 +259,7 @@ fn text_format() -> HeaderValue {
 }
 
 fn render(exposition: &Exposition, gzip: bool) -> Result<Metrics, ExpositionError> {
-    let render = exposition.render(Instant::now())?;
+    let render = exposition.render(clock::now())?;
     // Level 1: a tenth of the size for a fraction of the time that the rest of the levels take.
     let gzip = gzip.then(|| {
         let mut encoder = GzEncoder::new(Vec::with_capacity(render.text.len() / 8), Compression::fast());
