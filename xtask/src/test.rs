@@ -10,12 +10,13 @@ mod lanes;
 mod results;
 
 /// Programs that tests drive or ask as judges, and the Debian package of each.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: [(&str, &str); 22] = [
     ("bpftool", "bpftool"),
     ("c++", "g++"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("ethtool", "ethtool"),
+    ("faketime", "faketime"),
     ("git", "git"),
     ("hping3", "hping3"),
     ("ip", "iproute2"),
@@ -30,6 +31,7 @@ const TOOLS: [(&str, &str); 20] = [
     ("traceroute", "traceroute"),
     ("trafgen", "netsniff-ng"),
     ("tshark", "tshark"),
+    ("zic", "libc-bin"),
     ("zmap", "zmap"),
 ];
 

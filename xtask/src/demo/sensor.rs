@@ -197,14 +197,24 @@ impl Lab {
     ///
     /// [`Error::Start`].
     pub fn spawn(&self, teiten: &Path, arguments: &[&str]) -> Result<Daemon, Error> {
+        self.spawn_command(self.teiten_run(teiten, arguments))
+    }
+
+    /// Starts `command`, which is [`Lab::teiten_run`]'s with more of the caller's, and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`].
+    pub fn spawn_command(&self, mut command: Command) -> Result<Daemon, Error> {
         let pins = self.pin_dir();
         std::fs::create_dir_all(&pins).map_err(|source| Error::File { path: pins, source })?;
         let log = self.directory().join("teiten.log");
         let file = File::options().create(true).append(true).open(&log);
         let file = file.map_err(|source| Error::File { path: log.clone(), source })?;
-        let mut command = self.teiten_run(teiten, arguments);
         command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().map_err(|source| Error::Start { program: teiten.to_owned(), source })?;
+        let child = command
+            .spawn()
+            .map_err(|source| Error::Start { program: command.get_program().into(), source })?;
         Ok(Daemon { child, netns: self.sensor.clone(), log })
     }
 }

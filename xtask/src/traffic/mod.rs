@@ -2,7 +2,7 @@
 
 mod expectation;
 mod mix;
-mod packet;
+pub mod packet;
 mod places;
 mod radiation;
 mod send;

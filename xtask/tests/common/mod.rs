@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of it")]
 
+pub(crate) mod book;
+pub(crate) mod wall;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,7 +102,7 @@ fn differences<K: Ord + Clone + std::fmt::Debug>(
         .collect()
 }
 
-fn assert_same<K: Ord + Clone + std::fmt::Debug>(
+pub(crate) fn assert_same<K: Ord + Clone + std::fmt::Debug>(
     metric: &str,
     counted: BTreeMap<K, u64>,
     sent: BTreeMap<K, u64>,
