@@ -26,9 +26,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-/// The explanations of ports, which the dashboards use too.
-const PORTS: &str = include_str!("../../grafana/ports.toml");
-
 /// Several changes of addresses or links that come together are answered once, after this time.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -75,7 +72,7 @@ async fn daemon(
     })?;
     let ledger = Ledger::open(&config.state_dir, settings(&config))?;
 
-    let ports = Arc::new(PortTable::parse(PORTS).context("read the embedded port explanations")?);
+    let ports = Arc::new(PortTable::embedded().context("read the embedded port explanations")?);
     let exposition = Arc::new(Exposition::new(config.series_hold, ledger.released().clone())?);
     exposition.health().set_ports(&ports);
     exposition.health().set_current_for(config.drain_interval * 3);

@@ -72,7 +72,18 @@ struct Row {
     source: String,
 }
 
+/// The explanations that come with this program, which the dashboards use too.
+const EMBEDDED: &str = include_str!("../../../grafana/ports.toml");
+
 impl PortTable {
+    /// The table that comes with this program.
+    ///
+    /// # Errors
+    /// As [`PortTable::parse`]; only a build with a broken table has one.
+    pub fn embedded() -> Result<Self, PortTableError> {
+        Self::parse(EMBEDDED)
+    }
+
     /// Reads `[[port]]` tables with the keys `transport`, `port` (ICMP: the type; `other`: the
     /// protocol number), `name`, `en`, `ja` and `source`.
     ///
@@ -112,6 +123,12 @@ impl PortTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_that_comes_with_the_program_can_be_read() {
+        let table = PortTable::embedded().unwrap();
+        assert_eq!(table.get(Slot::new(Transport::Tcp, 445)).unwrap().name, "microsoft-ds");
+    }
 
     #[test]
     fn entries_are_found_by_port() {

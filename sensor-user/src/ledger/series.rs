@@ -58,6 +58,20 @@ pub(super) const KINDS: [&str; 13] = [
 ];
 
 impl Series {
+    /// The series of a kind whose labels are known beforehand: `/metrics` always has them. None for
+    /// kinds whose labels come with what is counted.
+    pub(super) fn fixed(kind: &str) -> Vec<Self> {
+        match kind {
+            "packets" => Class::ALL.map(Self::Packets).to_vec(),
+            "tool" => Tool::ALL.map(Self::Tool).to_vec(),
+            "hosts" => vec![Self::Hosts],
+            "overflow" => vec![Self::Overflow],
+            "set_overflow" => vec![Self::SetOverflow],
+            "observed" => vec![Self::Observed],
+            _ => Vec::new(),
+        }
+    }
+
     /// The `kind` column.
     pub(super) fn kind(&self) -> &'static str {
         KINDS[match self {
@@ -255,6 +269,15 @@ mod tests {
         for (series, kind, labels) in one_of_each() {
             assert_eq!((series.kind(), series.labels().as_str()), (kind, labels));
             assert_eq!(Series::parse(kind, labels), Some(series));
+        }
+    }
+
+    #[test]
+    fn kinds_without_labels_of_their_own_know_their_series() {
+        let fixed: usize = KINDS.iter().map(|kind| Series::fixed(kind).len()).sum();
+        assert_eq!(fixed, Class::COUNT + Tool::COUNT + 4);
+        for kind in KINDS {
+            assert!(Series::fixed(kind).iter().all(|series| series.kind() == kind));
         }
     }
 

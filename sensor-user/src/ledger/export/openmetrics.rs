@@ -3,8 +3,10 @@
 //! Every series has a sample at the begin of each observed hour and one at its end, where the value
 //! is exactly what the counter had then; between them the last value is repeated often enough that
 //! an instant query always finds a sample within Prometheus' lookback of five minutes. A series
-//! begins with a 0 at the start of the hour in which it was born. Hours that were not observed have
-//! no samples, as with a target that is down.
+//! begins with a 0 at the start of the hour in which it was born; one whose labels are known
+//! beforehand, such as a class of packets, has always been there. Hours that were not observed have no
+//! samples, as with a target that is down. Of what `/metrics` says besides counters there is what
+//! dashboards and rules need to read them: the sensor's zone, and what ports are known for.
 //!
 //! promtool reads the whole input once for every two hours in it, so a long gap is filled fastest day
 //! by day. Where one day ends and the next begins both have the same sample.
@@ -14,13 +16,14 @@ use super::super::moment::day_number;
 use super::super::series::Series;
 use super::Source;
 use super::table;
+use crate::exposition::PortTable;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
 /// Seconds between samples, at most: Prometheus' default lookback.
-const STEP: i64 = 300;
+const STEP: usize = 300;
 
 /// The value of a metric within a series.
 #[derive(Clone, Copy)]
@@ -83,6 +86,7 @@ pub(super) fn write(
         for (metric, kind, part, help) in METRICS {
             family(snapshot, source, &growth, &hours, &sensor, (metric, kind, part, help), &mut out)?;
         }
+        infos(snapshot, source, &hours, &sensor, &mut out)?;
     }
     out.write_all(b"# EOF\n").and_then(|()| out.flush()).map_err(LedgerError::Output)
 }
@@ -165,53 +169,130 @@ fn family(
     (metric, kind, part, help): (&str, &str, Part, &str),
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {
-    let fail = |error| source.fail(error);
-    let mut statement = snapshot
-        .prepare_cached("SELECT id, labels, born, first, second FROM series WHERE kind = ?1 ORDER BY labels")
-        .map_err(fail)?;
-    let mut rows = statement.query([kind]).map_err(fail)?;
     let mut head = Some(format!("# HELP {metric} {help}\n# TYPE {metric} counter\n"));
-    let mut line = String::new();
-    while let Some(row) = rows.next().map_err(fail)? {
-        let labels: String = row.get(1).map_err(fail)?;
-        let Some(series) = Series::parse(kind, &labels) else { continue };
-        let (id, born): (i64, i64) = (row.get(0).map_err(fail)?, row.get(2).map_err(fail)?);
-        let now = row.get::<_, i64>(if matches!(part, Part::Second) { 4 } else { 3 }).map_err(fail)? as u64;
-        let growth = growth.of(id, part).map_err(fail)?;
-        let mut value = now.saturating_sub(growth.values().sum());
+    for counter in counters(snapshot, kind, part).map_err(|error| source.fail(error))? {
+        let growth = growth.of(counter.id, part).map_err(|error| source.fail(error))?;
         if let Some(head) = head.take() {
             out.write_all(head.as_bytes()).map_err(LedgerError::Output)?;
         }
-        let name = format!("{metric}_total{{{}}}", label_set(&series, sensor));
-        let mut last = i64::MIN;
-        let mut sample = |at: i64, value: u64| {
-            if at <= last {
-                return Ok(());
+        let name = format!("{metric}_total{{{}}}", label_set(&counter.series, sensor));
+        samples(&counter, &growth, hours, |at, value| match part {
+            Part::First | Part::Second => writeln!(out, "{name} {value} {at}"),
+            Part::Seconds => {
+                writeln!(out, "{name} {}.{:09} {at}", value / 1_000_000_000, value % 1_000_000_000)
             }
-            last = at;
-            line.clear();
-            let _ = match part {
-                Part::First | Part::Second => writeln!(line, "{name} {value} {at}"),
-                Part::Seconds => {
-                    writeln!(line, "{name} {}.{:09} {at}", value / 1_000_000_000, value % 1_000_000_000)
-                }
-            };
-            out.write_all(line.as_bytes()).map_err(LedgerError::Output)
-        };
-        for hour in hours {
-            let grown = growth.get(&hour.start).copied().unwrap_or(0);
-            if hour.start >= born || grown > 0 {
-                let mut at = hour.start;
-                while at < hour.stop {
-                    sample(at, value)?;
-                    at += STEP;
-                }
-                sample(hour.stop, value + grown)?;
-            }
-            value += grown;
-        }
+        })
+        .map_err(LedgerError::Output)?;
     }
     Ok(())
+}
+
+/// A series as it stands.
+struct Counter {
+    series: Series,
+    /// In the file; one that was never counted is in none.
+    id: i64,
+    /// Begin of the hour in which it was born.
+    born: i64,
+    value: u64,
+}
+
+/// The series of a kind, by their labels. Those with labels that are known beforehand have always
+/// been there.
+fn counters(snapshot: &Connection, kind: &str, part: Part) -> rusqlite::Result<Vec<Counter>> {
+    let mut never = Series::fixed(kind);
+    let is_fixed = !never.is_empty();
+    let mut counters = Vec::new();
+    let mut statement = snapshot.prepare_cached(
+        "SELECT id, labels, born, first, second FROM series WHERE kind = ?1 ORDER BY labels",
+    )?;
+    let mut rows = statement.query([kind])?;
+    while let Some(row) = rows.next()? {
+        let Some(series) = Series::parse(kind, &row.get::<_, String>(1)?) else { continue };
+        never.retain(|other| *other != series);
+        let born = if is_fixed { i64::MIN } else { row.get(2)? };
+        let value = row.get::<_, i64>(if matches!(part, Part::Second) { 4 } else { 3 })? as u64;
+        counters.push(Counter { series, id: row.get(0)?, born, value });
+    }
+    counters.extend(never.into_iter().map(|series| Counter { series, id: 0, born: i64::MIN, value: 0 }));
+    Ok(counters)
+}
+
+/// Calls `write` with the instants and values of a counter's samples, ascending.
+fn samples(
+    counter: &Counter,
+    growth: &HashMap<i64, u64>,
+    hours: &[Hour],
+    mut write: impl FnMut(i64, u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut value = counter.value.saturating_sub(growth.values().sum());
+    let mut last = i64::MIN;
+    let mut sample = |at: i64, value: u64| {
+        if at <= last {
+            return Ok(());
+        }
+        last = at;
+        write(at, value)
+    };
+    for hour in hours {
+        let grown = growth.get(&hour.start).copied().unwrap_or(0);
+        if hour.start >= counter.born || grown > 0 {
+            for at in (hour.start..hour.stop).step_by(STEP) {
+                sample(at, value)?;
+            }
+            sample(hour.stop, value + grown)?;
+        }
+        value += grown;
+    }
+    Ok(())
+}
+
+/// What is always 1: by the sensor's zone the recording rules find its midnights, and by the ports'
+/// names tables explain them.
+fn infos(
+    snapshot: &Connection,
+    source: &Source<'_>,
+    hours: &[Hour],
+    sensor: &str,
+    out: &mut impl Write,
+) -> Result<(), LedgerError> {
+    let timezone: Option<String> = snapshot
+        .query_row("SELECT timezone FROM state", [], |row| row.get(0))
+        .optional()
+        .map_err(|error| source.fail(error))?;
+    let timezone = escaped(timezone.as_deref().unwrap_or_default());
+    let own = format!("job=\"teiten\",sensor=\"{}\"", escaped(sensor));
+    let always = Counter { series: Series::Hosts, id: 0, born: i64::MIN, value: 1 };
+    let mut write = || {
+        writeln!(out, "# HELP teiten_sensor_info The sensor and its observation time zone; always 1.")?;
+        writeln!(out, "# TYPE teiten_sensor_info gauge")?;
+        samples(&always, &HashMap::new(), hours, |at, value| {
+            writeln!(out, "teiten_sensor_info{{{own},timezone=\"{timezone}\"}} {value} {at}")
+        })?;
+        writeln!(out, "# HELP teiten_port_info What a port is known for; always 1.")?;
+        writeln!(out, "# TYPE teiten_port_info gauge")?;
+        let ports = PortTable::embedded().unwrap_or_default();
+        for (slot, entry) in ports.iter() {
+            let labels = format!(
+                "{own},transport=\"{}\",port=\"{}\",name=\"{}\",description=\"{}\"",
+                slot.transport().name(),
+                slot.port(),
+                escaped(&entry.name),
+                escaped(&entry.en)
+            );
+            // Tables look back for hours, so one sample an hour is enough.
+            for hour in hours {
+                writeln!(out, "teiten_port_info{{{labels}}} 1 {}", hour.stop)?;
+            }
+        }
+        Ok(())
+    };
+    write().map_err(LedgerError::Output)
+}
+
+/// A label's value as it stands between quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Label names and values, escaped.
@@ -226,8 +307,7 @@ fn label_set(series: &Series, sensor: &str) -> String {
     }
     let mut text = String::new();
     for (at, (name, value)) in labels.iter().enumerate() {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(text, "{}{name}=\"{value}\"", if at == 0 { "" } else { "," });
+        let _ = write!(text, "{}{name}=\"{}\"", if at == 0 { "" } else { "," }, escaped(value));
     }
     text
 }
