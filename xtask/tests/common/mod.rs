@@ -37,14 +37,6 @@ macro_rules! needs_program {
     };
 }
 
-/// Ends the test with its reason when one of the programs is not installed.
-macro_rules! needs {
-    ($($program:literal),+) => {
-        $($crate::needs_program!($program);)+
-    };
-}
-pub(crate) use needs;
-
 /// The daemon to test: `TEITEN_BIN`, or the one that cargo builds beside these tests.
 pub(crate) fn teiten() -> &'static Path {
     static TEITEN: OnceLock<PathBuf> = OnceLock::new();

@@ -1,7 +1,6 @@
 //! A week on a clock of the test's own: the real ledger and the real exposition, drained every minute
 //! and scraped by two scrapers, in a real Prometheus.
 
-use crate::common::needs;
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -343,7 +342,8 @@ fn differences(
 
 #[test]
 fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scraped() {
-    needs!("prometheus", "promtool");
+    crate::needs_program!("prometheus");
+    crate::needs_program!("promtool");
     // Ten thousand commits wait for the disk each, where there is one.
     let memory = Some(Path::new("/dev/shm")).filter(|path| path.is_dir());
     let directory = memory.map_or_else(tempfile::tempdir, tempfile::tempdir_in).unwrap();
