@@ -286,6 +286,8 @@ pub struct ToolRow {
 pub struct Loss {
     /// Accesses counted by port whose source could not be kept.
     pub source_table_overflow_packets: u64,
+    /// Sources that came when the day's sets of sources were full.
+    pub source_set_overflow: u64,
     /// Drains that had to be tried again.
     pub drain_failures: u64,
     /// From the beginning of the totals to the last drain, the time without counting, seconds;
@@ -484,6 +486,7 @@ impl Status {
             total,
             loss: Loss {
                 source_table_overflow_packets: totals.overflow,
+                source_set_overflow: totals.set_overflow,
                 drain_failures: health.drain_failures(),
                 unobserved_seconds: unobserved,
             },

@@ -331,6 +331,13 @@ impl Page {
             percent(overflow, status.total.accesses),
             thousands(status.total.accesses)
         );
+        if loss.source_set_overflow > 0 {
+            let _ = writeln!(
+                out,
+                "  {} sources not counted as such: the day's sets of sources were full",
+                thousands(loss.source_set_overflow)
+            );
+        }
         if let Some(unobserved) = loss.unobserved_seconds {
             let _ = writeln!(out, "  {} without counting", spoken(unobserved));
         }

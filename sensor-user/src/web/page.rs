@@ -1,6 +1,7 @@
 //! The landing page: today's picture on one screen, without scripts or anything from elsewhere.
 
 use crate::status::{CountryRow, DayStatus, PortRow, Status, percent, spoken, thousands};
+use jiff::tz::TimeZone;
 use std::fmt::{self, Display, Write};
 
 /// Rows of a ranking; the rest is summed up.
@@ -25,7 +26,10 @@ table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th{font-weight:400;color:var(--dim);text-align:left}\
 th,td{padding:.2rem .5rem;border-bottom:1px solid var(--line)}\
 .n{text-align:right;white-space:nowrap}\
-.share{min-width:7rem;background:linear-gradient(var(--bar),var(--bar)) no-repeat 0 50%/calc(var(--share)*1%) 70%}\
+.share{min-width:7rem;background:linear-gradient(var(--bar),var(--bar)) no-repeat 0 50%/calc(var(--share)*.6%) 70%}\
+section{min-width:0;overflow-x:auto}\
+@media(max-width:40rem){th,td{padding:.2rem .25rem}.share{min-width:4.5rem}}\
+.identity{font-size:.9rem;overflow-wrap:anywhere}\
 .hours{display:flex;align-items:flex-end;gap:2px;height:8rem}\
 .hours div{flex:1;display:flex;flex-direction:column;justify-content:flex-end;height:100%;\
 font-size:.7rem;text-align:center;color:var(--dim)}\
@@ -90,6 +94,12 @@ fn write(status: &Status, out: &mut String) -> fmt::Result {
         write!(out, " <span class=\"dim\">· {name} ({mode})</span>")?;
     }
     out.push_str("</p>");
+    if let Some(since) = status.since {
+        let zone = TimeZone::get(&status.timezone).unwrap_or(TimeZone::UTC);
+        let since = since.to_zoned(zone).strftime("%Y-%m-%d %H:%M %Z").to_string();
+        let observed = spoken(status.observed_seconds);
+        write!(out, "<p class=\"dim\">Counting since {}, {observed} observed</p>", Escaped(since))?;
+    }
     for note in &status.notes {
         write!(out, "<p class=\"bad\">{}</p>", Escaped(note))?;
     }
@@ -199,18 +209,26 @@ fn numbers(accesses: u64, sources: u64, whole: u64, out: &mut String) -> fmt::Re
 }
 
 fn classes(status: &Status, out: &mut String) -> fmt::Result {
+    let today = status.today.as_ref().map(|today| &today.classes).filter(|classes| !classes.is_empty());
+    out.push_str("<section><h2>All packets since counting began</h2><table><thead><tr><th>Class</th>");
+    if today.is_some() {
+        out.push_str("<th class=\"n\">Today</th>");
+    }
     out.push_str(
-        "<section><h2>All packets since counting began</h2><table><thead><tr><th>Class</th>\
-         <th class=\"n\">Packets</th><th class=\"n\">Share</th><th class=\"n\">Bytes</th></tr></thead><tbody>",
+        "<th class=\"n\">Packets</th><th class=\"n\">Share</th><th class=\"n\">Bytes</th></tr></thead><tbody>",
     );
     let whole = status.total.classes.iter().map(|row| row.packets).sum();
     for row in &status.total.classes {
         let share = percent(row.packets, whole);
+        write!(out, "<tr><td>{}</td>", Escaped(&row.class))?;
+        if let Some(today) = today {
+            let packets = today.iter().find(|of_day| of_day.class == row.class).map_or(0, |row| row.packets);
+            write!(out, "<td class=\"n\">{}</td>", thousands(packets))?;
+        }
         write!(
             out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n share\" style=\"--share:{share}\">{share} %</td>\
+            "<td class=\"n\">{}</td><td class=\"n share\" style=\"--share:{share}\">{share} %</td>\
              <td class=\"n\">{}</td></tr>",
-            Escaped(&row.class),
             thousands(row.packets),
             thousands(row.bytes)
         )?;
@@ -230,6 +248,13 @@ fn loss(status: &Status, out: &mut String) -> fmt::Result {
         class(overflow == 0),
         thousands(overflow)
     )?;
+    if loss.source_set_overflow > 0 {
+        let sources = thousands(loss.source_set_overflow);
+        write!(
+            out,
+            "<p class=\"bad\">{sources} sources not counted as such: the day's sets of sources were full</p>"
+        )?;
+    }
     if let Some(unobserved) = loss.unobserved_seconds {
         write!(out, "<p>{} without counting</p>", spoken(unobserved))?;
     }
@@ -239,10 +264,11 @@ fn loss(status: &Status, out: &mut String) -> fmt::Result {
         class(loss.drain_failures == 0),
         thousands(loss.drain_failures)
     )?;
+    out.push_str("<h2>Sums that must agree</h2>");
     for identity in &status.identities {
         write!(
             out,
-            "<p class=\"{}\">{}: {}</p>",
+            "<p class=\"identity {}\">{}: {}</p>",
             class(identity.holds),
             if identity.holds { "holds" } else { "fails" },
             Escaped(&identity.identity)
@@ -279,6 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn the_day_has_its_classes_beside_the_totals_and_the_page_says_since_when() {
+        let mut status = status_with(&info(), &[]);
+        // 09:59:50 in Tokyo, and ten minutes less than a day observed.
+        assert!(
+            render(&status).contains("Counting since 2026-11-21 09:59 JST, 23 h 50 min observed"),
+            "{}",
+            render(&status)
+        );
+        let row = "<tr><td>access</td><td class=\"n\">1,000</td><td class=\"n share\"";
+        assert!(render(&status).contains(row), "without classes of the day there is no column for them");
+        status.today.as_mut().unwrap().classes =
+            vec![crate::status::DayClassRow { class: "access".to_owned(), packets: 200 }];
+        let row = "<tr><td>access</td><td class=\"n\">200</td><td class=\"n\">1,000</td>";
+        assert!(render(&status).contains(row), "{}", render(&status));
+    }
+
+    #[test]
     fn what_is_wrong_stands_out() {
         let mut status = status_with(&info(), &[]);
         assert!(render(&status).contains("<span class=\"good\">● up</span>"));
@@ -286,10 +329,13 @@ mod tests {
         assert!(
             render(&status).contains("<p class=\"bad\">200 accesses counted by port without their source")
         );
+        assert!(!render(&status).contains("sets of sources were full"));
+        status.loss.source_set_overflow = 1_200;
+        assert!(render(&status).contains("<p class=\"bad\">1,200 sources not counted as such"));
         status.up = false;
         status.identities[0].holds = false;
         let page = render(&status);
         assert!(page.contains("<span class=\"bad\">● down</span>"), "{page}");
-        assert!(page.contains("<p class=\"bad\">fails: sum(teiten_accesses_total)"), "{page}");
+        assert!(page.contains("<p class=\"identity bad\">fails: sum(teiten_accesses_total)"), "{page}");
     }
 }
