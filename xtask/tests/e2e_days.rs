@@ -143,7 +143,7 @@ fn each_packet_is_on_its_day_and_hour_over_midnights_and_changes_of_the_clocks()
     let lab = Lab::new(1500).unwrap();
     // Built before the clock runs.
     let teiten = teiten();
-    let start = Timestamp::from_second(Timestamp::now().as_second() + 8).unwrap();
+    let start = Timestamp::from_second(Timestamp::now().as_second() + 10).unwrap();
     let later = |seconds| start + SignedDuration::from_secs(seconds);
     // Local time at `start` is midnight.
     let midnight = -(start.as_second() % 86_400);
@@ -308,4 +308,38 @@ fn a_wall_clock_that_is_set_loses_nothing_and_counts_nothing_twice() {
 fn so_does_one_that_takes_the_monotonic_clock_with_it() {
     needs_root!();
     under_a_clock_that_is_set(true);
+}
+
+/// Time of observation that the ledger has, over all days.
+fn observed(lab: &Lab) -> f64 {
+    let days: serde_json::Value = serde_json::from_str(&ledger(lab, &["days", "--json"])).unwrap();
+    days.as_array().unwrap().iter().map(|day| day["observed_seconds"].as_f64().unwrap()).sum()
+}
+
+#[test]
+fn observation_goes_on_while_the_program_counts_and_only_then() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    let teiten = teiten();
+    let timezone = common::calm_timezone();
+    let flags = [&FLAGS[..], &["--timezone", &timezone]].concat();
+    // Begin and end of what is certainly observed, and of what may be.
+    let (mut at_least, mut at_most) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..2 {
+        let before = Instant::now();
+        let daemon = lab.start(teiten, &flags).unwrap();
+        let attached = Instant::now();
+        // Away, while the program counts.
+        assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
+        std::thread::sleep(Duration::from_millis(1_500));
+        let daemon = lab.start(teiten, &flags).unwrap();
+        at_least += attached.elapsed();
+        assert!(daemon.stop(Signal::SIGINT).unwrap().success());
+        at_most += before.elapsed();
+        // Detached: nothing is observed.
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
+    let (observed, least, most) = (observed(&lab), at_least.as_secs_f64(), at_most.as_secs_f64());
+    println!("{observed:.3} s observed, between {least:.3} and {most:.3}");
+    assert!((least..=most).contains(&observed), "{observed} s are not between {least} and {most}");
 }
