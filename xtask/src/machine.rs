@@ -61,7 +61,7 @@ impl Kernel {
             let package = newest(series)?;
             let fresh = tempfile::tempdir_in(cache).context("make a directory for the kernel")?;
             command::run(Command::new("apt-get").args(["download", &package]).current_dir(fresh.path()))?;
-            let archive = only_entry(fresh.path(), |name| name.ends_with(".deb"))?;
+            let archive = only_entry(fresh.path(), |name| name.starts_with("linux-image"))?;
             let unpacked = fresh.path().join("unpacked");
             command::run(Command::new("dpkg").arg("-x").arg(archive).arg(&unpacked))?;
             // Another test may have been faster.
