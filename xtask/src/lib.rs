@@ -8,6 +8,7 @@ pub mod ebpf;
 pub mod geoip;
 pub mod history;
 pub mod lint;
+pub mod machine;
 pub mod netns;
 pub mod origin;
 pub mod report;

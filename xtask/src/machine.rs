@@ -1,0 +1,197 @@
+//! Other Linux kernels: a virtual machine with Debian's kernel of a series, and a few programs in its
+//! initial file system.
+
+use crate::{apt, command};
+use anyhow::{Context as _, Result, bail};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Debian's package of the emulator, and what else is needed here to boot a kernel.
+const PACKAGES: [(&str, &str); 3] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("busybox", "busybox")];
+/// What a test in the machine drives.
+const PROGRAMS: [&str; 4] = ["busybox", "ip", "tc", "ping"];
+/// What cloud kernels have as modules; a module stands behind those it needs.
+const MODULES: [&str; 6] = ["inet_diag", "tcp_diag", "udp_diag", "veth", "sch_ingress", "cls_bpf"];
+
+/// Runs before a test's own script.
+const INIT: &str = r#"#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /busybox
+export PATH=/bin:/busybox
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /run/netns /tmp
+for module in /modules/*.ko; do insmod "$module"; done
+ip link set lo up
+sh -eu /script; echo "exit status $?"
+poweroff -f
+"#;
+
+/// A kernel that was unpacked.
+#[derive(Debug)]
+pub struct Kernel {
+    /// `vmlinuz`.
+    image: PathBuf,
+    modules: PathBuf,
+}
+
+impl Kernel {
+    /// Debian's newest cloud kernel of `series` (`6.1`), downloaded and unpacked below `cache` unless it
+    /// is there already.
+    ///
+    /// # Errors
+    ///
+    /// No Debian for this processor here, or none of its kernels is of that series; the error says which.
+    pub fn of_series(series: &str, cache: &Path) -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") || !apt::is_here() {
+            bail!("other kernels come as Debian's packages, for x86-64");
+        }
+        let missing = PACKAGES.iter().filter(|(program, _)| command::find(program).is_none());
+        let missing: Vec<&str> = missing.map(|&(_, package)| package).collect();
+        apt::install(&missing, "booting other kernels")?;
+
+        let directory = cache.join(series);
+        if !directory.join("boot").is_dir() {
+            let package = newest(series)?;
+            let fresh = tempfile::tempdir_in(cache).context("make a directory for the kernel")?;
+            command::run(Command::new("apt-get").args(["download", &package]).current_dir(fresh.path()))?;
+            let archive = only_entry(fresh.path(), |name| name.starts_with("linux-image"))?;
+            let unpacked = fresh.path().join("unpacked");
+            command::run(Command::new("dpkg").arg("-x").arg(archive).arg(&unpacked))?;
+            // Another test may have been faster.
+            if fs::rename(&unpacked, &directory).is_err() && !directory.join("boot").is_dir() {
+                bail!("cannot move the kernel to {}", directory.display());
+            }
+        }
+        Ok(Self {
+            image: only_entry(&directory.join("boot"), |name| name.starts_with("vmlinuz"))?,
+            modules: only_entry(&directory.join("lib/modules"), |_| true)?,
+        })
+    }
+
+    /// Boots it with `binary` as `/bin/teiten`, runs `script` with `sh -eu` as root, and returns what
+    /// was printed on the console.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot be put together, or has not switched itself off in time; the error holds the
+    /// console.
+    pub fn run(&self, binary: &Path, script: &str, patience: Duration) -> Result<String> {
+        let work = tempfile::tempdir().context("make a directory for the machine")?;
+        let initrd = self.initial_file_system(work.path(), binary, script)?;
+        let console = work.path().join("console");
+        let mut machine = Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg", "-smp", "2", "-m", "2048"])
+            .args(["-nographic", "-no-reboot", "-nic", "none"])
+            .arg("-kernel")
+            .arg(&self.image)
+            .arg("-initrd")
+            .arg(&initrd)
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&console)?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start qemu-system-x86_64")?;
+        let began = Instant::now();
+        let in_time = loop {
+            if machine.try_wait()?.is_some() {
+                break true;
+            }
+            if began.elapsed() > patience {
+                machine.kill()?;
+                machine.wait()?;
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let printed = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
+        if !in_time {
+            bail!("the machine still ran after {patience:?}; its console:\n{printed}");
+        }
+        Ok(printed)
+    }
+
+    fn initial_file_system(&self, work: &Path, binary: &Path, script: &str) -> Result<PathBuf> {
+        let root = work.join("root");
+        for directory in ["bin", "busybox", "modules", "proc", "sys", "dev"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        let stripped = root.join("bin/teiten");
+        command::run(Command::new("strip").arg("-o").arg(&stripped).arg(binary))?;
+        libraries(&stripped, &root)?;
+        for program in PROGRAMS {
+            let path = command::find(program).with_context(|| format!("find {program}"))?;
+            fs::copy(&path, root.join("bin").join(program)).with_context(|| format!("copy {program}"))?;
+            libraries(&path, &root)?;
+        }
+        symlink("/bin/busybox", root.join("bin/sh"))?;
+        for (number, module) in MODULES.iter().enumerate() {
+            self.unpack_module(module, &root.join(format!("modules/{number}.ko")))?;
+        }
+        fs::write(root.join("script"), script)?;
+        fs::write(root.join("init"), INIT)?;
+        fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+
+        let archive = work.join("initrd");
+        let mut pack = Command::new("sh");
+        pack.args(["-ec", "find . | cpio --quiet -o -H newc >\"$0\""]).arg(&archive).current_dir(&root);
+        command::run(&mut pack)?;
+        Ok(archive)
+    }
+
+    /// A module that is built in, or unknown to this kernel, is left out.
+    fn unpack_module(&self, name: &str, to: &Path) -> Result<()> {
+        let mut find = Command::new("find");
+        find.arg(&self.modules).args(["-name", &format!("{name}.ko*")]);
+        let found = command::output(&mut find)?;
+        let Some(path) = found.lines().next() else { return Ok(()) };
+        if Path::new(path).extension() == Some(OsStr::new("xz")) {
+            let mut unpack = Command::new("sh");
+            unpack.args(["-ec", "xz -dc \"$0\" >\"$1\""]).arg(path).arg(to);
+            command::run(&mut unpack)
+        } else {
+            fs::copy(path, to).map(drop).with_context(|| format!("copy {path}"))
+        }
+    }
+}
+
+/// The package of Debian's newest cloud kernel of `series`.
+fn newest(series: &str) -> Result<String> {
+    let pattern = format!(r"^linux-image-{}\.[0-9].*-cloud-amd64$", series.replace('.', r"\."));
+    let found = command::output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let names = found.lines().filter_map(|line| line.split_whitespace().next());
+    // Numbers of equal length in practice; any of the series will do.
+    let newest = names.filter(|name| !name.contains("unsigned")).max_by_key(|name| (name.len(), *name));
+    Ok(newest
+        .with_context(|| format!("find a cloud kernel of series {series} among Debian's packages"))?
+        .into())
+}
+
+/// Copies the libraries that `program` is linked with to the same places below `root`.
+fn libraries(program: &Path, root: &Path) -> Result<()> {
+    let linked = command::output(Command::new("ldd").arg(program))?;
+    for path in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(path.trim_start_matches('/'));
+        if !to.exists() {
+            fs::create_dir_all(to.parent().context("a library lies in a directory")?)?;
+            fs::copy(path, &to).with_context(|| format!("copy {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn only_entry(directory: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().and_then(OsStr::to_str).is_some_and(&is_it))
+        .with_context(|| format!("find what was unpacked in {}", directory.display()))
+}

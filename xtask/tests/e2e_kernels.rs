@@ -1,0 +1,98 @@
+//! The real daemon on the kernels of Debian's releases, in virtual machines: the verifier, the kind of
+//! attachment and the maps are another kernel's.
+
+mod common;
+
+use common::teiten;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use xtask::machine::Kernel;
+use xtask::run::target_directory;
+
+/// A peer in a namespace of its own; conversations of the sensor's, strangers' packets, a killed daemon
+/// with more packets while it is away, and a second one.
+const SCRIPT: &str = r#"
+ip netns add peer
+ip link add eth0 type veth peer name eth0 netns peer
+ip addr add 192.0.2.1/24 dev eth0
+ip addr add 2001:db8::1/64 dev eth0 nodad
+ip link set eth0 up
+peer() { ip netns exec peer "$@"; }
+peer ip addr add 192.0.2.2/24 dev eth0
+peer ip addr add 2001:db8::2/64 dev eth0 nodad
+peer ip link set eth0 up
+metrics() { wget -q -O - http://127.0.0.1:9477/metrics; }
+begin() {
+    teiten run --interface eth0 --state-dir /state --source-table 10000 --series-hold 0s --drain-interval 1s &
+    teiten=$!
+    until wget -q -O /dev/null http://127.0.0.1:9477/-/ready; do kill -0 $teiten; sleep 1; done
+}
+is_counted() { metrics | grep -qx "teiten_packets_total{class=\"access\"} $1"; }
+wait_counted() { for i in $(seq 60); do ! is_counted $1 || return 0; sleep 1; done; metrics; false; }
+begin
+ping -q -c 4 -i 0.2 192.0.2.2
+ping -q -c 4 -i 0.2 2001:db8::2
+for port in 1001 1002 1003; do nc -w 5 192.0.2.2 $port || true; done
+for port in 2001 2002 2003 2004 2005; do peer nc -w 5 192.0.2.1 $port || true; done
+peer ping -q -c 3 -i 0.2 192.0.2.1
+peer ping -q -c 2 -i 0.2 2001:db8::1
+wait_counted 10
+kill -9 $teiten
+for port in 3001 3002; do peer nc -w 5 192.0.2.1 $port || true; done
+begin
+ping -q -c 2 -i 0.2 192.0.2.2
+wait_counted 12
+sleep 2
+metrics | grep -v '^#' | sed 's/^/metric /'
+kill -TERM $teiten
+wait $teiten
+teiten detach --state-dir /state
+echo "pins: $(find /sys/fs/bpf/teiten -type f | wc -l)"
+echo "filters: $(tc filter show dev eth0 egress | wc -l)"
+echo "programs: $(ip link show eth0 | grep -c xdp)"
+"#;
+
+const PATIENCE: Duration = Duration::from_mins(5);
+
+fn counts_on(series: &str, tracking: &str) {
+    let cache = target_directory().unwrap().join("kernels");
+    std::fs::create_dir_all(&cache).unwrap();
+    let kernel = match Kernel::of_series(series, &cache) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            println!("skipped: {error:#}");
+            return;
+        }
+    };
+    let console = kernel.run(teiten(), SCRIPT, PATIENCE).unwrap();
+    let console: Vec<&str> = console.lines().map(str::trim_end).collect();
+    let all = console.join("\n");
+    let metrics: BTreeMap<&str, &str> =
+        console.iter().filter_map(|line| line.strip_prefix("metric ")?.rsplit_once(' ')).collect();
+    let is = |metric: &str, value: &str| assert_eq!(metrics.get(metric), Some(&value), "{metric}\n{all}");
+
+    // Five connections, two more while no daemon ran, three and two echo requests.
+    is(r#"teiten_packets_total{class="access"}"#, "12");
+    // Ten echo replies, and three connections refused.
+    is(r#"teiten_packets_total{class="solicited"}"#, "13");
+    is(r#"teiten_packets_total{class="backscatter"}"#, "0");
+    is(r#"teiten_accesses_total{transport="tcp",port="2003"}"#, "1");
+    is(r#"teiten_accesses_total{transport="tcp",port="3002"}"#, "1");
+    is(&format!(r#"teiten_flow_tracking{{interface="eth0",method="{tracking}"}}"#), "1");
+    is("teiten_up", "1");
+    for left in ["pins: 0", "filters: 0", "programs: 0", "exit status 0"] {
+        assert!(console.contains(&left), "{left}\n{all}");
+    }
+}
+
+/// Debian 12; before TCX.
+#[test]
+fn linux_6_1_counts_and_follows_flows_by_clsact() {
+    counts_on("6.1", "clsact");
+}
+
+/// Debian 13.
+#[test]
+fn linux_6_12_counts_and_follows_flows_by_tcx() {
+    counts_on("6.12", "tcx");
+}
