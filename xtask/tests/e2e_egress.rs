@@ -3,72 +3,17 @@
 
 mod common;
 
+#[path = "common/pair.rs"]
+mod pair;
 #[path = "common/tcx.rs"]
 mod tcx;
 
-use common::{calm_timezone, output, teiten};
+use common::{output, teiten};
 use nix::sys::signal::Signal;
-use std::net::{SocketAddr, UdpSocket};
+use pair::{PATIENCE, PEER, ask, joined, packets, partners, socket, start, wait_class, wait_until};
 use std::time::Duration;
-use xtask::demo::sensor::{ADDRESSES, Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
+use xtask::demo::sensor::{Daemon, INTERFACE, Lab, WIRE};
 use xtask::netns::{Interface, Netns, Tun, join_tuns};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const PEER: &str = "198.18.0.2";
-
-/// A lab whose other end is an ordinary host.
-fn joined() -> Lab {
-    let lab = Lab::without_link(1500).unwrap();
-    let end = |name: &str, mac, addresses: [&str; 2]| {
-        let interface = Interface::new(name).mac(mac);
-        addresses.iter().fold(interface, |interface, net| interface.address(net.parse().unwrap()))
-    };
-    let wire = end(WIRE, INTERNET_MAC, ["198.18.0.2/24", "3fff::2/64"]);
-    lab.internet.join(&wire, &lab.sensor, &end(INTERFACE, SENSOR_MAC, ADDRESSES)).unwrap();
-    lab
-}
-
-fn start(lab: &Lab, flags: &[&str]) -> Daemon {
-    let timezone = calm_timezone();
-    let fixed = ["--series-hold", "0s", "--drain-interval", "500ms", "--timezone", &timezone];
-    lab.start(teiten(), &[&fixed[..], flags].concat()).unwrap()
-}
-
-fn packets(daemon: &Daemon, class: &str) -> u64 {
-    daemon.metrics().unwrap().counter("teiten_packets_total", &[("class", class)]).unwrap_or(0)
-}
-
-/// Waits until `class` has this many packets; it never has more.
-fn wait_class(daemon: &Daemon, class: &str, count: u64) {
-    let since = std::time::Instant::now();
-    while packets(daemon, class) < count {
-        assert!(since.elapsed() < PATIENCE, "{class}: {} of {count}", packets(daemon, class));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(packets(daemon, class), count, "{class}");
-}
-
-/// A socket in `netns`.
-fn socket(netns: &Netns, address: &str) -> UdpSocket {
-    let address: SocketAddr = address.parse().unwrap();
-    let socket = netns.run(|| UdpSocket::bind(address)).unwrap().unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
-
-/// A question of the sensor and its answer; both arrive.
-fn ask(sensor: &UdpSocket, peer: &UdpSocket) {
-    let mut word = [0; 8];
-    sensor.send_to(b"question", peer.local_addr().unwrap()).unwrap();
-    let (_, from) = peer.recv_from(&mut word).unwrap();
-    peer.send_to(b"answer", from).unwrap();
-    sensor.recv_from(&mut word).unwrap();
-}
-
-/// Two partners that talk over UDP.
-fn partners(lab: &Lab) -> [UdpSocket; 2] {
-    [socket(&lab.sensor, "198.18.0.1:40000"), socket(&lab.internet, &format!("{PEER}:123"))]
-}
 
 fn tracking(daemon: &Daemon) -> String {
     let samples = daemon.metrics().unwrap();
@@ -123,11 +68,7 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     assert_eq!(filters(&lab), 1);
     // Somebody removes it: it comes back.
     tc(&lab, "qdisc del dev eth0 clsact");
-    let since = std::time::Instant::now();
-    while filters(&lab) == 0 {
-        assert!(since.elapsed() < PATIENCE, "the filter does not come back:\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the filter", || filters(&lab) == 1);
     assert!(daemon.log().contains("somebody had detached"), "{}", daemon.log());
     let third = socket(&lab.internet, &format!("{PEER}:125"));
     ask(&sensor, &third);
@@ -236,16 +177,14 @@ fn conversations_in_a_vlan_are_solicited() {
 fn a_refused_start_leaves_no_program_on_what_is_sent() {
     needs_root!();
     let (lab, other) = (joined(), Lab::without_link(1500).unwrap());
-    let room = || tcx::fill(&lab.sensor, INTERFACE).len();
-    let empty = room();
     let _first = start(&lab, &["--interface", INTERFACE]);
-    assert_eq!(room(), empty - 1);
+    assert_eq!(tcx::attached(&lab.sensor, INTERFACE), 1);
     let mut second = lab.sensor.command_with(&other.mounts, teiten());
     std::fs::create_dir_all(other.pin_dir()).unwrap();
     second.args(["run", "--interface", INTERFACE, "--web.listen-address", "127.0.0.1:9999"]);
     second.arg("--pin-dir").arg(other.pin_dir()).arg("--state-dir").arg(other.state_dir());
     assert!(!second.output().unwrap().status.success());
-    assert_eq!(room(), empty - 1);
+    assert_eq!(tcx::attached(&lab.sensor, INTERFACE), 1);
 }
 
 #[test]
@@ -258,11 +197,7 @@ fn a_tcx_link_that_somebody_detaches_comes_back() {
     assert_eq!(tracking(&daemon), "tcx");
     let pin = lab.pin_dir().join("v1/links/eth0%egress");
     output(lab.command("bpftool").args(["link", "detach", "pinned"]).arg(&pin));
-    let since = std::time::Instant::now();
-    while !daemon.log().contains("somebody had detached") {
-        assert!(since.elapsed() < PATIENCE, "{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the word about it", || daemon.log().contains("somebody had detached"));
     ask(&sensor, &peer);
     wait_class(&daemon, "solicited", 1);
 }

@@ -24,7 +24,7 @@ use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 /// Fill of a log at which a drain does not wait for its time.
 const FULL_ENOUGH: f64 = 0.25;
@@ -163,6 +163,7 @@ impl Drain {
                         self.policy = policy;
                         self.show_monitored();
                         self.step(&mut state)?;
+                        self.tell_policy(&state);
                     }
                 }
                 Ok(Command::Settings(settings)) => {
@@ -188,6 +189,21 @@ impl Drain {
     pub fn show_monitored(&self) {
         let (v4, v6) = self.policy.monitored_addresses();
         self.exposition.health().set_monitored_addresses(v4, v6);
+    }
+
+    /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
+    fn tell_policy(&self, state: &State) {
+        let Policy { observe, exclude, services } = &self.policy;
+        if state.pending.is_some() {
+            warn!("the changed rules hold as soon as the drained generation can be committed");
+        } else {
+            info!(
+                observed = observe.len(),
+                excluded = exclude.len(),
+                services = services.len(),
+                "counting by the changed rules from now on"
+            );
+        }
     }
 
     /// Keeps up the flows and shows how they are.

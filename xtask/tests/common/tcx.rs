@@ -7,6 +7,7 @@ use xtask::netns::Netns;
 
 /// Commands, a program type and an attach type of `linux/bpf.h`.
 const BPF_PROG_LOAD: c_long = 5;
+const BPF_PROG_QUERY: c_long = 16;
 const BPF_LINK_CREATE: c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_EGRESS: u32 = 47;
@@ -46,6 +47,20 @@ fn attach_one(index: u32) -> io::Result<[OwnedFd; 2]> {
     let program = bpf(BPF_PROG_LOAD, &mut load)?;
     let mut link = [program.as_raw_fd() as u32, index, BPF_TCX_EGRESS, 0];
     Ok([bpf(BPF_LINK_CREATE, &mut link)?, program])
+}
+
+/// How many programs are attached to what `interface` sends.
+pub(crate) fn attached(netns: &Netns, interface: &str) -> u32 {
+    let index = netns.index(interface).unwrap();
+    // Interface, attach type, two words of flags, where to put the programs, room for how many, and
+    // the revision and links that nobody asked for.
+    let mut query = [index, BPF_TCX_EGRESS, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: the attributes are the kernel's for the command, with no pointer in them.
+    let result = netns.run(|| unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, query.as_mut_ptr(), size_of_val(&query))
+    });
+    assert_eq!(result.unwrap(), 0, "{}", io::Error::last_os_error());
+    query[6]
 }
 
 /// Attaches programs that do nothing to what `interface` sends until the kernel takes no more (64 since
