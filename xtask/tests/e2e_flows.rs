@@ -14,7 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xtask::demo::sensor::{INTERFACE, WIRE};
 use xtask::netns::Mounts;
 use xtask::traffic::{Class, Expectation, Meaning, Port, Tool, Transport};
@@ -252,7 +252,7 @@ fn sensor_fails(line: &Line, command: &str) -> String {
 
 fn ask_names(line: &Line) {
     for server in ["198.19.0.2", "3fff:1::2"] {
-        let dig = |rest: &str| sensor(line, &format!("dig @{server} +tries=2 +time=5 {rest}"));
+        let dig = |rest: &str| sensor(line, &format!("dig @{server} +tries=3 +time=5 {rest}"));
         assert!(dig("+short www.example.test A").contains("192.0.2.80"));
         assert!(dig("+short www.example.test AAAA").contains("2001:db8::80"));
         assert!(dig("+tcp +short www.example.test A").contains("192.0.2.80"));
@@ -286,10 +286,10 @@ fn probe(line: &Line) {
         // The answer comes in fragments.
         sensor(line, &format!("ping {family} -n -c 2 -i 0.1 -W 5 -s 4000 {near}"));
         // The router says that there is no way.
-        let said = sensor_fails(line, &format!("ping {family} -n -c 1 -W 2 {nowhere}"));
+        let said = sensor_fails(line, &format!("ping {family} -n -c 1 -W 10 {nowhere}"));
         assert!(said.to_lowercase().contains("unreachable"), "{said}");
         for method in ["", "-I ", "-T -p 80 ", "-T -p 8081 "] {
-            let said = sensor(line, &format!("traceroute {family} -n -q 2 -w 3 -m 4 {method}{near}"));
+            let said = sensor(line, &format!("traceroute {family} -n -q 2 -w 5 -m 4 {method}{near}"));
             assert!(said.lines().last().unwrap_or_default().contains(near), "{method}: {said}");
         }
     }
@@ -353,13 +353,13 @@ fn scan(line: &Line) {
     ];
     let mut running: Vec<_> = scanners.iter().map(|words| (words, command(words).spawn().unwrap())).collect();
     for (words, child) in &mut running {
-        let since = std::time::Instant::now();
-        // masscan waits for as long as nothing comes.
+        let since = Instant::now();
         while child.try_wait().unwrap().is_none() {
-            if since.elapsed() > Duration::from_secs(20) {
-                assert!(words.starts_with("masscan"), "{words} does not end");
+            if words.starts_with("masscan") && since.elapsed() > Duration::from_secs(20) {
+                // It waits for as long as nothing comes.
                 child.kill().unwrap();
             }
+            assert!(since.elapsed() < 3 * PATIENCE, "{words} does not end");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -451,8 +451,8 @@ fn real_conversations_and_scans_at_once() {
     assert_totals(&samples, &expected);
     // All of it happened.
     let minimum =
-        [(Class::Solicited, 5_000), (Class::Access, 3_000), (Class::Service, 40), (Class::Fragment, 8)];
-    for (class, packets) in minimum.into_iter().chain([(Class::Backscatter, 400), (Class::Other, 400)]) {
+        [(Class::Solicited, 4_000), (Class::Access, 3_000), (Class::Service, 40), (Class::Fragment, 8)];
+    for (class, packets) in minimum.into_iter().chain([(Class::Backscatter, 250), (Class::Other, 300)]) {
         assert!(expected.packets(class) >= packets, "{}: {}", class.label(), expected.packets(class));
     }
 }

@@ -65,7 +65,7 @@ impl Line {
             ("ipv4/ip_forward", "1"),
             ("ipv6/conf/all/forwarding", "1"),
             // Every error is sent, however many there are.
-            ("ipv4/icmp_ratelimit", "0"),
+            ("ipv4/icmp_ratemask", "0"),
             ("ipv6/icmp/ratelimit", "0"),
         ] {
             router.sysctl(parameter, value).unwrap();
