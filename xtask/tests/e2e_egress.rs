@@ -10,7 +10,7 @@ mod tcx;
 
 use common::{output, teiten};
 use nix::sys::signal::Signal;
-use pair::{PATIENCE, PEER, ask, joined, packets, partners, socket, start, wait_class, wait_until};
+use pair::{PATIENCE, PEER, ask, joined, packets, partners, rejoin, socket, start, wait_class, wait_until};
 use std::time::Duration;
 use xtask::demo::sensor::{Daemon, INTERFACE, Lab, WIRE};
 use xtask::netns::{Interface, Netns, Tun, join_tuns};
@@ -185,6 +185,30 @@ fn a_refused_start_leaves_no_program_on_what_is_sent() {
     second.arg("--pin-dir").arg(other.pin_dir()).arg("--state-dir").arg(other.state_dir());
     assert!(!second.output().unwrap().status.success());
     assert_eq!(tcx::attached(&lab.sensor, INTERFACE), 1);
+}
+
+/// An interface that goes takes its attachments with it; one of its name is observed again, and what it
+/// sends too.
+#[test]
+fn an_interface_that_comes_back_is_tracked_again() {
+    needs_root!();
+    let lab = joined();
+    let daemon = start(&lab, &["--interface", INTERFACE]);
+    ask_once(&lab, 4000);
+    wait_class(&daemon, "solicited", 1);
+    output(lab.sensor.command("ip").args(["link", "delete", INTERFACE]));
+    rejoin(&lab);
+    wait_until("the interface", || daemon.log().contains("attached again"));
+    ask_once(&lab, 4001);
+    wait_class(&daemon, "solicited", 2);
+    assert_eq!(tracking(&daemon), "tcx");
+    assert_eq!(packets(&daemon, "access"), 0);
+    assert!(!daemon.log().contains("cannot see what this host sends"), "{}", daemon.log());
+}
+
+fn ask_once(lab: &Lab, port: u16) {
+    let ours = socket(&lab.sensor, &format!("198.18.0.1:{port}"));
+    ask(&ours, &socket(&lab.internet, &format!("{PEER}:{port}")));
 }
 
 #[test]

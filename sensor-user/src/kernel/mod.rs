@@ -247,6 +247,11 @@ struct Attachment {
 }
 
 impl Attachment {
+    /// Whether its XDP program is there; it ends with the interface.
+    fn stands(&self) -> bool {
+        sys::link_info(self.link.as_fd()).is_ok_and(|info| info.interface == self.interface.index)
+    }
+
     /// Whether what the interface sends is still seen. Anybody may remove a filter or end a link.
     fn is_tracking(&self) -> bool {
         match self.tracking {
@@ -386,7 +391,8 @@ impl Kernel {
 
     /// Attaches anew where somebody has removed what learns from what is sent.
     fn restore_tracking(&mut self) {
-        let lost = self.links.values().filter(|attachment| !attachment.is_tracking());
+        // An interface that is gone sends nothing.
+        let lost = self.links.values().filter(|attachment| attachment.stands() && !attachment.is_tracking());
         let lost: Vec<_> = lost.map(|attachment| attachment.interface.clone()).collect();
         for interface in lost {
             let (tracking, egress) = match self.track(&interface) {
@@ -524,10 +530,7 @@ impl Kernel {
 
     /// Whether the attachment to `name` still stands; it ends with its interface.
     pub fn is_attached(&self, name: &str) -> bool {
-        self.links.get(name).is_some_and(|attachment| {
-            sys::link_info(attachment.link.as_fd())
-                .is_ok_and(|info| info.interface == attachment.interface.index)
-        })
+        self.links.get(name).is_some_and(Attachment::stands)
     }
 
     /// Ends the attachment to `name`.

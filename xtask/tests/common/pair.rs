@@ -18,6 +18,12 @@ pub(crate) const PEER_V6: &str = "3fff::2";
 /// A lab whose other end is an ordinary host.
 pub(crate) fn joined() -> Lab {
     let lab = Lab::without_link(1500).unwrap();
+    rejoin(&lab);
+    lab
+}
+
+/// Joins the two once more, when an end of their link is gone.
+pub(crate) fn rejoin(lab: &Lab) {
     let end = |name: &str, mac, addresses: [&str; 2]| {
         let interface = Interface::new(name).mac(mac);
         addresses.iter().fold(interface, |interface, net| interface.address(net.parse().unwrap()))
@@ -30,7 +36,6 @@ pub(crate) fn joined() -> Lab {
         lab.sensor.neighbour(INTERFACE, route(there, INTERNET_MAC)).unwrap();
         lab.internet.neighbour(WIRE, route(here, SENSOR_MAC)).unwrap();
     }
-    lab
 }
 
 /// Starts the daemon; it drains twice a second.
