@@ -12,12 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Packets that reach the sensor in one round.
 const ROUND: usize = 500;
 
-/// How many packets reach the sensor in each test; `TEITEN_TEST_PACKETS` changes it.
-fn packets() -> usize {
-    std::env::var("TEITEN_TEST_PACKETS").map_or(40_000, |count| count.parse().unwrap())
-}
-
-fn compare(seed: u64, mode: &str, tagging: Tagging) {
+/// Compares everything after `packets` packets.
+fn compare(seed: u64, packets: usize, mode: &str, tagging: Tagging) {
     let lab = Lab::new(1500).unwrap();
     let site = Site {
         services: vec![Port(Transport::Tcp, 22), Port(Transport::Udp, 5060)],
@@ -53,7 +49,7 @@ fn compare(seed: u64, mode: &str, tagging: Tagging) {
     let mut outward = Sender::as_host(&lab.sensor, INTERFACE, &lab.internet, WIRE).unwrap();
     let mut duplex = Duplex::new(site, seed);
     let mut expected = Expectation::default();
-    for _ in 0..packets() / ROUND {
+    for _ in 0..packets / ROUND {
         let round = duplex.round(ROUND, &mut expected);
         outward.send(&round.sent).unwrap();
         inward.send(&round.received).unwrap();
@@ -72,17 +68,17 @@ fn compare(seed: u64, mode: &str, tagging: Tagging) {
 #[test]
 fn conversations_and_imitations_in_native_mode() {
     needs_root!();
-    compare(1, "native", Tagging::Never);
+    compare(1, 100_000, "native", Tagging::Never);
 }
 
 #[test]
 fn conversations_and_imitations_in_vlans() {
     needs_root!();
-    compare(2, "native", Tagging::Sometimes);
+    compare(2, 30_000, "native", Tagging::Sometimes);
 }
 
 #[test]
 fn conversations_and_imitations_in_generic_mode() {
     needs_root!();
-    compare(3, "generic", Tagging::Never);
+    compare(3, 30_000, "generic", Tagging::Never);
 }
