@@ -10,11 +10,14 @@ mod lanes;
 mod results;
 
 /// Programs that tests drive or ask as judges, and the Debian package of each.
-const TOOLS: [(&str, &str); 22] = [
+const TOOLS: [(&str, &str); 28] = [
     ("bpftool", "bpftool"),
+    ("busybox", "busybox"),
     ("c++", "g++"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("dropbear", "dropbear-bin"),
     ("ethtool", "ethtool"),
     ("faketime", "faketime"),
     ("git", "git"),
@@ -23,10 +26,13 @@ const TOOLS: [(&str, &str); 22] = [
     ("masscan", "masscan"),
     ("nft", "nftables"),
     ("nmap", "nmap"),
+    ("ntpdig", "ntpsec-ntpdig"),
     ("ping", "iputils-ping"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("scapy", "python3-scapy"),
+    ("ssh", "openssh-client"),
+    ("tcpdump", "tcpdump"),
     ("tcpreplay", "tcpreplay"),
     ("traceroute", "traceroute"),
     ("trafgen", "netsniff-ng"),

@@ -140,14 +140,41 @@ fn zmap_is_known() {
     let (lab, daemon) = scanned(&["--observe", "198.18.0.0/24"]);
     let blocklist = lab.directory().join("blocklist");
     std::fs::write(&blocklist, "").unwrap();
-    let mut zmap = lab.internet.command("zmap");
-    zmap.args(["-p", "80", "-i", WIRE, "-G", "02:00:00:00:00:01", "-S", SCANNER, "-r", "1000"]);
-    zmap.args(["-c", "1", "-o", "/dev/null", "-b"]).arg(&blocklist).arg("198.18.0.0/24");
-    output(&mut zmap);
+    let zmap = |arguments: &[&str]| {
+        let mut zmap = lab.internet.command("zmap");
+        zmap.args(["-i", WIRE, "-G", "02:00:00:00:00:01", "-S", SCANNER, "-r", "1000"]).args(arguments);
+        zmap.args(["-c", "1", "-o", "/dev/null", "-b"]).arg(&blocklist).arg("198.18.0.0/24");
+        output(&mut zmap);
+    };
+    zmap(&["-p", "80"]);
+    // Its mark is on these too, but a tool is known by its SYN.
+    zmap(&["-M", "udp", "-p", "1900"]);
+    zmap(&["-M", "icmp_echoscan"]);
     let samples = settled(&daemon);
     // One probe for each address of the prefix.
     assert_eq!(accesses(&samples, "tcp", 80), 256);
+    assert_eq!(accesses(&samples, "icmp", 8), 256);
+    assert_eq!(accesses(&samples, "udp", 1900), 256);
     assert_eq!(tool(&samples, "zmap"), 256);
+    assert_eq!(samples.sum("teiten_tool_accesses_total"), 256);
+}
+
+/// A SYN whose sequence number is the destination, as Mirai sends it.
+#[test]
+fn mirai_is_known() {
+    needs_root!();
+    needs_program!("hping3");
+    let (lab, daemon) = scanned(&[]);
+    // 198.18.0.1, and 198.18.0.2: one off.
+    for (sequence, port) in [("3323068417", "23"), ("3323068418", "2323")] {
+        let mut hping = lab.internet.command("hping3");
+        hping.args(["-q", "-i", "u2000", "-c", "100", "-I", WIRE, "-S", "-M", sequence, "-p", port, SENSOR]);
+        hping.output().unwrap();
+    }
+    let samples = settled(&daemon);
+    assert_eq!((accesses(&samples, "tcp", 23), accesses(&samples, "tcp", 2323)), (100, 100));
+    assert_eq!(tool(&samples, "mirai"), 100);
+    assert_eq!(tool(&samples, "zmap"), 0);
 }
 
 #[test]

@@ -193,6 +193,7 @@ impl Drain {
                         self.policy = policy;
                         self.show_monitored();
                         self.step(&mut state)?;
+                        self.tell_policy(&state);
                     }
                 }
                 Command::Settings(settings) => {
@@ -258,6 +259,21 @@ impl Drain {
     pub fn show_monitored(&self) {
         let (v4, v6) = self.policy.monitored_addresses();
         self.exposition.health().set_monitored_addresses(v4, v6);
+    }
+
+    /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
+    fn tell_policy(&self, state: &State) {
+        let Policy { observe, exclude, services } = &self.policy;
+        if state.pending.is_some() {
+            warn!("the changed rules hold as soon as the drained generation can be committed");
+        } else {
+            info!(
+                observed = observe.len(),
+                excluded = exclude.len(),
+                services = services.len(),
+                "counting by the changed rules from now on"
+            );
+        }
     }
 
     /// Keeps up the flows and shows how they are.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 /// Time between two looks for flows that are over.
-const COLLECT_EVERY: Duration = Duration::from_secs(30);
+const COLLECT_EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks into the socket tables, well below [`TCP_ESTABLISHED_TIMEOUT`], so that a
 /// connection that exists does not time out however idle it is.
 const LEARN_EVERY: Duration = Duration::from_mins(10);
@@ -25,7 +25,7 @@ const LEARN_EVERY: Duration = Duration::from_mins(10);
 /// What is known of flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowStatus {
-    /// Flows that are kept, as of the last look, at most 30 seconds ago.
+    /// Flows that are kept, as of the last look, which is at each drain but not twice in 5 seconds.
     pub entries: u64,
     /// Flows made, since the maps were made.
     pub created: u64,

@@ -8,11 +8,14 @@
 //! PIN_DIR/v1/generation-a,b  the two generations: one current, one drained
 //! PIN_DIR/v1/links/NAME      the attachment to interface NAME
 //! PIN_DIR/v1/links/NAME%egress  the attachment to what interface NAME sends
+//! PIN_DIR/v1/links/NAME%clsact  instead of it, a note that a filter of NAME's clsact is attached
 //! ```
 
+mod clsact;
 mod flows;
 mod generation;
 pub mod interface;
+mod netlink;
 mod object;
 mod pins;
 mod rules;
@@ -43,7 +46,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use table::Table;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Why the kernel side could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -240,11 +243,29 @@ pub struct Kernel {
 
 struct Attachment {
     link: OwnedFd,
-    index: u32,
+    interface: interface::Interface,
     mode: Mode,
     tracking: Tracking,
-    /// Keeps the attachment also when it could not be pinned.
-    _egress: Option<OwnedFd>,
+    /// The TCX link.
+    egress: Option<OwnedFd>,
+}
+
+impl Attachment {
+    /// Whether its XDP program is there; it ends with the interface.
+    fn stands(&self) -> bool {
+        sys::link_info(self.link.as_fd()).is_ok_and(|info| info.interface == self.interface.index)
+    }
+
+    /// Whether what the interface sends is still seen. Anybody may remove a filter or end a link.
+    fn is_tracking(&self) -> bool {
+        match self.tracking {
+            Tracking::Tcx => self.egress.as_ref().is_some_and(|link| {
+                sys::link_info(link.as_fd()).is_ok_and(|info| info.interface == self.interface.index)
+            }),
+            Tracking::Clsact => clsact::is_attached(self.interface.index),
+            Tracking::None => true,
+        }
+    }
 }
 
 struct Tries {
@@ -324,7 +345,7 @@ impl Kernel {
 
     /// The interfaces that are attached, with their index and mode.
     pub fn attachments(&self) -> impl Iterator<Item = (&str, u32, Mode)> {
-        self.links.iter().map(|(name, link)| (name.as_str(), link.index, link.mode))
+        self.links.iter().map(|(name, link)| (name.as_str(), link.interface.index, link.mode))
     }
 
     /// How it is learned what the attached interfaces send.
@@ -350,12 +371,17 @@ impl Kernel {
             Ok(link) => {
                 sys::pin(link.as_fd(), &path)
                     .map_err(KernelError::map(format!("pin the attachment at {}", path.display())))?;
+                self.release_clsact(&interface.name)?;
                 return Ok((Tracking::Tcx, Some(link)));
             }
             Err(error) => error,
         };
         match self.object.attach_clsact(interface) {
-            Ok(()) => Ok((Tracking::Clsact, None)),
+            Ok(is_new) => {
+                debug!(interface = interface.name, tcx = &no_tcx as &dyn std::error::Error, "using clsact");
+                self.pins.note_clsact(&interface.name, is_new)?;
+                Ok((Tracking::Clsact, None))
+            }
             Err(no_clsact) => {
                 warn!(
                     interface = interface.name,
@@ -368,14 +394,55 @@ impl Kernel {
         }
     }
 
+    /// Attaches anew where somebody has removed what learns from what is sent.
+    fn restore_tracking(&mut self) {
+        // An interface that is gone sends nothing.
+        let lost = self.links.values().filter(|attachment| attachment.stands() && !attachment.is_tracking());
+        let lost: Vec<_> = lost.map(|attachment| attachment.interface.clone()).collect();
+        for interface in lost {
+            let (tracking, egress) = match self.track(&interface) {
+                Ok(tracked) => tracked,
+                Err(error) => {
+                    warn!(
+                        interface = interface.name,
+                        error = &error as &dyn std::error::Error,
+                        "cannot see what this host sends"
+                    );
+                    (Tracking::None, None)
+                }
+            };
+            warn!(
+                interface = interface.name,
+                method = tracking.name(),
+                "somebody had detached the program that learns what this host sends"
+            );
+            if let Some(attachment) = self.links.get_mut(&interface.name) {
+                (attachment.tracking, attachment.egress) = (tracking, egress);
+            }
+        }
+    }
+
+    /// Removes a clsact filter of ours, and the clsact when it was made for it.
+    fn release_clsact(&self, name: &str) -> Result<(), KernelError> {
+        let Some(made) = self.pins.noted_clsact(name) else { return Ok(()) };
+        // With the interface went its filters.
+        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+            clsact::detach(index, made)
+                .map_err(KernelError::map(format!("remove the clsact filter of {name}")))?;
+        }
+        self.pins.forget_clsact(name)
+    }
+
     /// Has packets looked up among the flows, from now on.
     fn use_flows(&mut self) {
         self.generations[self.current].set_flags(TRACK_FLOWS);
         self.flows.maintain(clock::now());
     }
 
-    /// Does what is due for the flows: what is over is removed, connections that exist are kept up.
+    /// Does what is due for the flows: what is over is removed, connections that exist are kept up, and
+    /// whoever learns from what is sent is attached.
     pub fn maintain_flows(&mut self) -> FlowStatus {
+        self.restore_tracking();
         self.flows.maintain(clock::now());
         self.flows.status()
     }
@@ -387,15 +454,35 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn attach(&mut self, interface: &interface::Interface, wanted: XdpMode) -> Result<Mode, KernelError> {
-        let path = self.pins.link(&interface.name);
         let (tracking, egress) = self.track(interface)?;
         if tracking != Tracking::None {
             self.use_flows();
         }
-        if let Some((link, mode)) = self.take_over(interface, wanted, &path)? {
-            let attachment = Attachment { link, index: interface.index, mode, tracking, _egress: egress };
-            self.links.insert(interface.name.clone(), attachment);
-            return Ok(mode);
+        match self.attach_xdp(interface, wanted) {
+            Ok((link, mode)) => {
+                let attachment = Attachment { link, interface: interface.clone(), mode, tracking, egress };
+                self.links.insert(interface.name.clone(), attachment);
+                Ok(mode)
+            }
+            Err(error) => {
+                if !self.pins.link(&interface.name).exists() {
+                    // Nobody would look up what is learned. The first error is the one to tell.
+                    let _ = self.release(&interface.name);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The XDP part of [`Kernel::attach`].
+    fn attach_xdp(
+        &mut self,
+        interface: &interface::Interface,
+        wanted: XdpMode,
+    ) -> Result<(OwnedFd, Mode), KernelError> {
+        let path = self.pins.link(&interface.name);
+        if let Some(taken_over) = self.take_over(interface, wanted, &path)? {
+            return Ok(taken_over);
         }
         if let Some((_, program)) = interface.xdp {
             return Err(KernelError::Occupied { interface: interface.name.clone(), program: Some(program) });
@@ -403,9 +490,7 @@ impl Kernel {
         let (link, mode) = self.object.attach(interface, wanted)?;
         sys::pin(link.as_fd(), &path)
             .map_err(KernelError::map(format!("pin the attachment at {}", path.display())))?;
-        let attachment = Attachment { link, index: interface.index, mode, tracking, _egress: egress };
-        self.links.insert(interface.name.clone(), attachment);
-        Ok(mode)
+        Ok((link, mode))
     }
 
     /// Says that everything to observe is attached. Observation goes on when the attachments were
@@ -464,9 +549,7 @@ impl Kernel {
 
     /// Whether the attachment to `name` still stands; it ends with its interface.
     pub fn is_attached(&self, name: &str) -> bool {
-        self.links.get(name).is_some_and(|attachment| {
-            sys::link_info(attachment.link.as_fd()).is_ok_and(|info| info.interface == attachment.index)
-        })
+        self.links.get(name).is_some_and(Attachment::stands)
     }
 
     /// Ends the attachment to `name`.
@@ -477,12 +560,8 @@ impl Kernel {
     pub fn release(&mut self, name: &str) -> Result<(), KernelError> {
         self.links.remove(name);
         pins::remove(&self.pins.link(name))?;
-        let egress = self.pins.egress(name);
-        if egress.exists() {
-            return pins::remove(&egress);
-        }
-        object::detach_clsact(name);
-        Ok(())
+        pins::remove(&self.pins.egress(name))?;
+        self.release_clsact(name)
     }
 
     /// Ends pinned attachments to interfaces other than `wanted`; returns their names.

@@ -2,11 +2,10 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{KernelError, Mode, Tries, sys};
+use super::{KernelError, Mode, Tries, clsact, sys};
 use crate::config::XdpMode;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::tc::{NlOptions, TcAttachOptions, TcError, qdisc_add_clsact, qdisc_detach_program};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -127,24 +126,12 @@ impl Object {
             .map_err(KernelError::map(format!("renew the program for what {} sends", interface.name)))
     }
 
-    /// Attaches to what `interface` sends by a filter of its clsact qdisc, in place of one that an
-    /// earlier daemon left. It stays when this process ends, as pinned links do.
-    pub(super) fn attach_clsact(&mut self, interface: &Interface) -> Result<(), KernelError> {
-        let failed = |error: ProgramError| KernelError::Map {
+    /// Attaches to what `interface` sends by a filter of its clsact; returns whether it had none before.
+    pub(super) fn attach_clsact(&mut self, interface: &Interface) -> Result<bool, KernelError> {
+        clsact::attach(self.egress(interface.link)?, interface).map_err(|error| KernelError::Map {
             doing: format!("attach to what {} sends by clsact", interface.name),
             source: io::Error::other(error),
-        };
-        match qdisc_add_clsact(&interface.name) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
-        detach_clsact(&interface.name);
-        let program = self.egress(interface.link)?;
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        let id =
-            program.attach_with_options(&interface.name, TcAttachType::Egress, options).map_err(failed)?;
-        std::mem::forget(program.take_link(id).map_err(failed)?);
-        Ok(())
+        })
     }
 
     /// Attaches to `interface`: in the driver with buffers in fragments, without, and then in the
@@ -260,15 +247,8 @@ impl Object {
     }
 }
 
-/// Removes our filters from the clsact qdisc of this interface. That there are none, or no qdisc, is
-/// the usual case.
-pub(super) fn detach_clsact(interface: &str) {
-    for link in [LinkLayer::Ethernet, LinkLayer::Ip] {
-        if let Err(error) = qdisc_detach_program(interface, TcAttachType::Egress, egress_of(link)) {
-            debug!(interface, %error, "no filter to remove");
-        }
-    }
-}
+/// Names of the programs that learn what is sent.
+pub(super) const EGRESS_PROGRAMS: [&str; 2] = [egress_of(LinkLayer::Ethernet), egress_of(LinkLayer::Ip)];
 
 /// The egress program for a link layer.
 const fn egress_of(link: LinkLayer) -> &'static str {

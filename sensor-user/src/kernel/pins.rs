@@ -35,6 +35,11 @@ const MOUNT_POINT: &str = "/sys/fs/bpf";
 /// written otherwise.
 const EGRESS: &str = "%egress";
 
+/// The same for a directory that says that a clsact filter is attached, which cannot be pinned itself.
+const CLSACT: &str = "%clsact";
+/// In that directory: the clsact was made for the filter, and goes with it.
+const MADE: &str = "made";
+
 /// Name of a source table that is set aside.
 const OLD_TABLE: &str = "SOURCES_old";
 
@@ -108,6 +113,32 @@ impl Pins {
         path.into()
     }
 
+    fn clsact(&self, interface: &str) -> PathBuf {
+        let mut path = self.link(interface).into_os_string();
+        path.push(CLSACT);
+        path.into()
+    }
+
+    /// Notes that a clsact filter is attached to this interface, and whether the clsact was made for it.
+    pub(super) fn note_clsact(&self, interface: &str, made: bool) -> Result<(), KernelError> {
+        let mut path = self.clsact(interface);
+        if made {
+            path.push(MADE);
+        }
+        fs::create_dir_all(&path).map_err(KernelError::map(format!("make {}", path.display())))
+    }
+
+    /// Whether a clsact filter was attached to this interface; if so, whether clsact was made for it.
+    pub(super) fn noted_clsact(&self, interface: &str) -> Option<bool> {
+        let path = self.clsact(interface);
+        path.is_dir().then(|| path.join(MADE).is_dir())
+    }
+
+    /// Forgets a clsact filter.
+    pub(super) fn forget_clsact(&self, interface: &str) -> Result<(), KernelError> {
+        remove_tree(&self.clsact(interface))
+    }
+
     /// The interfaces that have a pinned attachment.
     pub(super) fn links(&self) -> Result<Vec<String>, KernelError> {
         let directory = self.root.join("links");
@@ -118,7 +149,7 @@ impl Pins {
             names.map_err(|source| KernelError::PinDir { path: directory.clone(), source })?;
         let names: BTreeSet<String> = names
             .iter()
-            .map(|name| name.strip_suffix(EGRESS).unwrap_or(name))
+            .map(|name| name.strip_suffix(EGRESS).or(name.strip_suffix(CLSACT)).unwrap_or(name))
             .map(|name| name.replace("%2e", ".").replace("%25", "%"))
             .collect();
         Ok(names.into_iter().collect())

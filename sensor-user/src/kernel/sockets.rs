@@ -1,19 +1,13 @@
 //! The connections that this host has, by the kernel's socket tables (`sock_diag`).
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use super::netlink;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{Socket, SocketAddr};
 use sensor_common::flow::FlowKey;
 use std::io;
 use std::net::IpAddr;
-
-/// Octets that one read takes; the kernel sends no more at once.
-const BUFFER: usize = 64 * 1024;
 
 /// Connected sockets of one protocol in this network namespace, IPv4 and IPv6, as flows: TCP with a
 /// connection, also one that is ending, or UDP with a fixed peer. Those to this host itself are left
@@ -49,8 +43,6 @@ fn dump(family: u8, protocol: u8) -> io::Result<Vec<SocketId>> {
     } else {
         StateFlags::ESTABLISHED
     };
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = InetRequest {
         family,
         protocol,
@@ -58,38 +50,12 @@ fn dump(family: u8, protocol: u8) -> io::Result<Vec<SocketId>> {
         states,
         socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
     };
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut request = vec![0; message.buffer_len()];
-    message.serialize(&mut request);
-
-    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request, 0)?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let size = socket.recv(&mut &mut buffer[..], 0)?;
-        let mut rest = &buffer[..size];
-        while !rest.is_empty() {
-            let length = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?.length() as usize;
-            match NetlinkMessage::<SockDiagMessage>::deserialize(rest).map(|message| message.payload) {
-                // A dump that fails, as without the kernel's module for the protocol, ends with the
-                // error's number.
-                Ok(NetlinkPayload::Done(done)) if done.code < 0 => {
-                    return Err(io::Error::from_raw_os_error(-done.code));
-                }
-                Ok(NetlinkPayload::Done(_)) => return Ok(sockets),
-                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response))) => {
-                    sockets.push(response.header.socket_id);
-                }
-                // A socket with something that the crate does not know is one of many.
-                _ => {}
-            }
-            // Messages begin at multiples of 4 octets.
-            rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
+    netlink::dump(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), |message| {
+        if let SockDiagMessage::InetResponse(response) = message {
+            sockets.push(response.header.socket_id);
         }
-    }
+    })?;
+    Ok(sockets)
 }
 
 fn key(id: &SocketId, protocol: u8) -> Option<FlowKey> {

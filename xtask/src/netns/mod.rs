@@ -15,7 +15,7 @@ mod tun;
 
 pub use counters::{Counters, InterfaceCounters};
 pub use link::{Interface, Mac, Route};
-pub use tun::Tun;
+pub use tun::{Tun, join_tuns};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};

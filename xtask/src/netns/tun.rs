@@ -2,7 +2,7 @@
 
 use super::{Error, Interface, Netns, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 
 /// A tun device: what is written here, the namespace receives on it.
@@ -39,6 +39,30 @@ impl Tun {
             interface: self.interface.clone(),
             source,
         })
+    }
+}
+
+/// Joins two devices by threads that carry packets between them as long as this process lives: a link
+/// without Ethernet, as by PPP.
+///
+/// # Errors
+///
+/// [`Error::File`] when there are no descriptors left.
+pub fn join_tuns(one: Tun, other: Tun) -> Result<()> {
+    let again = |tun: &Tun| {
+        tun.device.try_clone().map_err(|source| Error::File { path: "/dev/net/tun".to_owned(), source })
+    };
+    for (from, to) in [(again(&one)?, again(&other)?), (other.device, one.device)] {
+        std::thread::spawn(move || carry(from, to));
+    }
+    Ok(())
+}
+
+fn carry(mut from: File, mut to: File) {
+    let mut packet = vec![0; 1 << 16];
+    while let Ok(length) = from.read(&mut packet) {
+        // While the other end is down, packets are lost, as on any line.
+        let _ = to.write_all(&packet[..length]);
     }
 }
 

@@ -1,6 +1,10 @@
 //! A seeded mix of everything that reaches a sensor, and of everything that only a hostile sender
 //! makes: each packet with what it must count as.
 
+mod duplex;
+
+pub use duplex::{Duplex, Round};
+
 use super::expectation::{Class, Expectation, Meaning, Port, Tool, Transport};
 use super::packet::{
     Extension, Fragment, Frames, Ip, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, sctp, udp,
@@ -486,6 +490,16 @@ impl Mix {
     /// A source port of no meaning: neither DNS nor DHCP.
     fn client_port(&mut self) -> u16 {
         self.rng.random_range(1024..=65_535)
+    }
+
+    /// A UDP port of no meaning that is no service.
+    fn client_port_for_udp(&mut self) -> u16 {
+        loop {
+            let port = self.client_port();
+            if !self.site.serves(Transport::Udp, port) {
+                return port;
+            }
+        }
     }
 
     fn payload(&mut self) -> Vec<u8> {

@@ -9,7 +9,7 @@ mod send;
 mod site;
 
 pub use expectation::{Class, Expectation, Meaning, Port, Tool, Transport, Volume};
-pub use mix::{Flaw, Kind, Mix, Sample};
+pub use mix::{Duplex, Flaw, Kind, Mix, Round, Sample};
 pub use packet::{
     Extension, Fragment, Frames, Ip, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, sctp, udp,
 };

@@ -100,9 +100,23 @@ impl Sender {
     ///
     /// [`Error::Socket`] without `CAP_NET_RAW`, [`Error::Netns`] when an interface is missing.
     pub fn new(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> Result<Self> {
+        Self::with(netns, interface, peer_netns, peer, true)
+    }
+
+    /// As [`Sender::new`], past the programs and queueing disciplines that see what `interface` sends, as
+    /// a host's own packets go. Others may send on the link, and then only [`Error::Lost`] is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::new`].
+    pub fn as_host(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> Result<Self> {
+        Self::with(netns, interface, peer_netns, peer, false)
+    }
+
+    fn with(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str, bypass: bool) -> Result<Self> {
         let index = netns.index(interface)?;
         let socket = netns
-            .run(|| packet_socket(index))?
+            .run(|| packet_socket(index, bypass))?
             .map_err(|source| Error::Socket { interface: interface.to_owned(), source })?;
         let mut here = InterfaceCounters::open(netns, interface)?;
         let mut there = InterfaceCounters::open(peer_netns, peer)?;
@@ -227,8 +241,9 @@ impl std::fmt::Debug for Batch {
     }
 }
 
-/// A raw packet socket bound to the interface with this index, past its queueing discipline.
-fn packet_socket(index: u32) -> io::Result<OwnedFd> {
+/// A raw packet socket bound to the interface with this index; with `bypass`, around its queueing
+/// discipline and egress programs.
+fn packet_socket(index: u32, bypass: bool) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed. Protocol 0: it sends only.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -246,7 +261,7 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     for (level, option, value) in [
-        (libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1),
+        (libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, libc::c_int::from(bypass)),
         // Frames in flight keep their memory from the socket's allowance.
         (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 16 << 20),
     ] {
