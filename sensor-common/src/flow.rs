@@ -335,7 +335,8 @@ impl FlowKey {
 #[inline(always)]
 pub fn heard_set(seed: u64, remote: &Address, remote_port: u16, local_port: u16) -> (u32, u32) {
     let ports = u64::from(local_port) << 16 | u64::from(remote_port);
-    let mut hash = seed ^ ports;
+    // A round of its own, since ports and address together would be what their exclusive or is.
+    let mut hash = mix(seed, ports);
     match remote.octets() {
         Octets::V4(octets) => hash = mix(hash, u64::from(u32::from_ne_bytes(octets))),
         Octets::V6(octets) => {

@@ -149,6 +149,17 @@ fn other_peoples_datagrams_between_request_and_reply_do_not_hide_that_it_is_one(
 }
 
 #[test]
+fn no_other_address_with_other_ports_passes_for_the_one_that_is_asked() {
+    // Address and ports differ from the question's in the same bits of 32, so that their exclusive or is
+    // the same.
+    let host = Host::new();
+    assert_eq!(host.receives(&udp([193, 0, 2, 52], 52, US, 40_000 ^ 0x100)), Class::Access);
+    host.sends(&udp(US, 40_000, THEM, 53));
+    assert_eq!((host.flows(), host.replies.get()), (1, 0));
+    assert_eq!(host.receives(&udp(THEM, 53, US, 40_000)), Class::Solicited);
+}
+
+#[test]
 fn a_stranger_who_repeats_itself_displaces_nobody() {
     let host = Host::new();
     host.receives(&udp(THEM, 5000, US, 7));
