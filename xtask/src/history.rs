@@ -5,6 +5,7 @@
 //! plausible model, the same for the same report on every machine.
 
 pub mod prometheus;
+pub mod serve;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -21,11 +22,13 @@ pub const SENSORS: usize = 10;
 pub const UTC_OFFSET: i64 = 32_400;
 
 /// The report whose month ends the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Report {
     /// November 2005: 543,415 accesses, 404 sources per sensor and day.
+    #[value(name = "november-2005")]
     November2005,
     /// July 2010: 116,141 accesses, 50,845 cumulative sources.
+    #[value(name = "july-2010")]
     July2010,
 }
 
@@ -182,30 +185,43 @@ pub fn midnight(day: Date) -> i64 {
 /// Metric and labels, as in the exposition.
 type Series = (&'static str, String);
 
+/// A series as it grows: its value now (of a counter), and what was scraped of it.
+#[derive(Default)]
+struct Growth {
+    now: u64,
+    samples: Vec<(i64, f64)>,
+}
+
 #[derive(Default)]
 struct Counters {
-    now: BTreeMap<Series, u64>,
-    samples: BTreeMap<Series, Vec<(i64, f64)>>,
+    counters: BTreeMap<Series, Growth>,
+    gauges: BTreeMap<Series, Vec<(i64, f64)>>,
 }
 
 impl Counters {
     /// Counts, and lets a new series begin with the 0 of `since`.
     fn add(&mut self, metric: &'static str, labels: String, amount: u64, since: i64) {
-        let series = (metric, labels);
-        if !self.samples.contains_key(&series) {
-            self.samples.insert(series.clone(), vec![(since, 0.0)]);
-        }
-        *self.now.entry(series).or_default() += amount;
+        let growth = self
+            .counters
+            .entry((metric, labels))
+            .or_insert_with(|| Growth { now: 0, samples: vec![(since, 0.0)] });
+        growth.now += amount;
     }
 
     fn snapshot(&mut self, at: i64) {
-        for (series, value) in &self.now {
-            self.samples.get_mut(series).expect("a counted series").push((at, *value as f64));
+        for growth in self.counters.values_mut() {
+            growth.samples.push((at, growth.now as f64));
         }
     }
 
     fn gauge(&mut self, metric: &'static str, labels: String, at: i64, value: f64) {
-        self.samples.entry((metric, labels)).or_default().push((at, value));
+        self.gauges.entry((metric, labels)).or_default().push((at, value));
+    }
+
+    /// Every series with its samples; gauges last.
+    fn series(&self) -> impl Iterator<Item = (&Series, &[(i64, f64)])> {
+        let counters = self.counters.iter().map(|(series, growth)| (series, growth.samples.as_slice()));
+        counters.chain(self.gauges.iter().map(|(series, samples)| (series, samples.as_slice())))
     }
 }
 
@@ -220,7 +236,7 @@ pub fn write_openmetrics(report: Report, out: &mut dyn Write) -> io::Result<()> 
         simulate(report, month, &mut rng, &mut counters);
     }
     tail(report, &mut counters);
-    for ((metric, labels), samples) in &counters.samples {
+    for ((metric, labels), samples) in counters.series() {
         for (at, value) in samples {
             writeln!(out, "{metric}{{{labels}}} {value} {at}")?;
         }
@@ -446,16 +462,18 @@ fn tail(report: Report, counters: &mut Counters) {
             }
         }
     }
-    for ((metric, _), samples) in &mut counters.samples {
-        if matches!(*metric, "teiten_sensor_info") {
-            let extra: Vec<_> = (end - 2 * 86_400 + 300..end)
-                .step_by(300)
-                .filter(|at| (end - at) % 86_400 != 0)
-                .map(|at| (at, 1.0))
-                .collect();
-            samples.extend(extra);
+    for ((metric, _), samples) in &mut counters.gauges {
+        if *metric == "teiten_sensor_info" {
+            samples.extend(
+                (end - 2 * 86_400 + 300..end)
+                    .step_by(300)
+                    .filter(|at| (end - at) % 86_400 != 0)
+                    .map(|at| (at, 1.0)),
+            );
             samples.sort_by_key(|(at, _)| *at);
         }
+    }
+    for ((metric, _), Growth { samples, .. }) in &mut counters.counters {
         if !matches!(
             *metric,
             "teiten_accesses_total" | "teiten_sources_total" | "teiten_observation_seconds_total"

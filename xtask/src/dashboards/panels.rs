@@ -54,7 +54,7 @@ impl Panel {
             "title": title,
             "description": description,
             "datasource": datasource(),
-            "fieldConfig": { "defaults": { "unit": "short", "decimals": 0, "custom": {} }, "overrides": [] },
+            "fieldConfig": { "defaults": { "unit": "locale", "decimals": 0, "custom": {} }, "overrides": [] },
             "options": {},
             "targets": [],
             "transformations": [],
@@ -107,6 +107,13 @@ impl Panel {
         self.defaults(json!({ "unit": unit, "decimals": decimals }))
     }
 
+    /// Seconds, with as many digits as the scale asks for.
+    pub(super) fn seconds(mut self) -> Self {
+        let defaults = self.0["fieldConfig"]["defaults"].as_object_mut().expect("defaults");
+        defaults.remove("decimals");
+        self.defaults(json!({ "unit": "s" }))
+    }
+
     pub(super) fn overrides(mut self, overrides: impl IntoIterator<Item = Value>) -> Self {
         self.0["fieldConfig"]["overrides"].as_array_mut().expect("overrides").extend(overrides);
         self
@@ -138,6 +145,7 @@ impl Panel {
                 "drawStyle": "bars", "barAlignment": 1, "barWidthFactor": 0.8, "lineWidth": 0, "fillOpacity": 90,
                 "stacking": { "mode": "normal", "group": "A" }, "axisSoftMin": 0, "showPoints": "never",
             } }))
+            .defaults(by_its_name())
             .options(json!({
                 "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"], "sortBy": "Total", "sortDesc": true },
                 "tooltip": { "mode": "multi", "sort": "desc", "hideZeros": true },
@@ -148,6 +156,7 @@ impl Panel {
     pub(super) fn pie(title: &str, description: &str, expression: &str) -> Self {
         Self::new("piechart", title, description)
             .query(Run::Instant, &format!("sort_desc({expression})"), "{{name}}")
+            .defaults(by_its_name())
             .options(json!({
                 "pieType": "pie",
                 "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
@@ -169,6 +178,7 @@ impl Panel {
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
             .defaults(json!({ "custom": { "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0 } }))
+            .defaults(by_its_name())
             .options(json!({
                 "orientation": "vertical", "stacking": stacking, "showValue": "never", "groupWidth": 0.8, "barWidth": 0.9,
                 "xTickLabelRotation": 0, "xTickLabelSpacing": 0, "fullHighlight": false,
@@ -185,12 +195,11 @@ impl Panel {
                 "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
                 "wideLayout": true,
             }))
-            .unit("locale", 0)
     }
 
     pub(super) fn lines(title: &str, description: &str) -> Self {
         Self::new("timeseries", title, description)
-            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "axisSoftMin": 0, "showPoints": "auto" } }))
+            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "axisSoftMin": 0, "showPoints": "auto" } }))
             .options(json!({
                 "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
                 "tooltip": { "mode": "multi", "sort": "desc" },
@@ -206,6 +215,11 @@ impl Panel {
     pub(super) fn text(title: &str, description: &str, content: &str) -> Self {
         Self::new("text", title, description).options(json!({ "mode": "markdown", "content": content }))
     }
+}
+
+/// The same colour for the same name in every chart.
+fn by_its_name() -> Value {
+    json!({ "color": { "mode": "palette-classic-by-name" } })
 }
 
 /// A property of the field with that name.
@@ -280,7 +294,8 @@ pub(super) fn label_variable(name: &str, label: &str, query: &str, multi: bool, 
         "datasource": datasource(),
         "query": { "qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery" },
         "refresh": 2,
-        "sort": 3,
+        // Numbers as numbers, names as names.
+        "sort": if name == "port" { 3 } else { 1 },
         "multi": multi,
         "includeAll": multi,
         "current": if multi { json!({ "text": ["All"], "value": ["$__all"] }) } else { json!({ "text": current, "value": current }) },
