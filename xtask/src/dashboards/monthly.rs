@@ -160,7 +160,7 @@ fn overview(l: Language, layout: &mut Layout) {
             ),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -174,7 +174,7 @@ fn overview(l: Language, layout: &mut Layout) {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
 }
 
@@ -304,7 +304,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             24,
             10,
             Panel::daily_bars(title, figure, &by_port_daily(counter, "", other), "{{name}}")
-                .overrides(colors::ports(other))
+                .colored(colors::ports(other))
                 .link(drill, &port_uid, port_link),
         );
     }
@@ -313,7 +313,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
     ] {
         let expression = top(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
-        layout.add(12, 10, Panel::pie(title, figure, &expression).overrides(colors::ports(other)).link(drill, &port_uid, port_link));
+        layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link));
     }
     let drill = l.t("Show this region", "この地域を見る");
     for (counter, daily, daily_figure, share, share_figure) in [
@@ -348,7 +348,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             16,
             10,
             Panel::daily_bars(daily, daily_figure, &by_country_daily(counter, "", other), "{{name}}")
-                .overrides(regions(l))
+                .colored(regions(l))
                 .link(drill, &region_uid, region_link),
         );
         let expression = top(
@@ -362,7 +362,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         layout.add(
             8,
             10,
-            Panel::pie(share, share_figure, &expression).overrides(regions(l)).link(
+            Panel::pie(share, share_figure, &expression).colored(regions(l)).link(
                 drill,
                 &region_uid,
                 region_link,
@@ -417,7 +417,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             10,
             Panel::bars(title, figure, &expression, ("month", "name"), "percent")
                 .transform("sortBy", sorted.clone())
-                .overrides(colors::ports(other)),
+                .colored(colors::ports(other)),
         );
     }
     for (counter, title, figure) in [
@@ -446,7 +446,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             10,
             Panel::bars(title, figure, &expression, ("month", "name"), "percent")
                 .transform("sortBy", sorted.clone())
-                .overrides(regions(l)),
+                .colored(regions(l)),
         );
     }
 }
@@ -488,7 +488,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             10,
             Panel::bars(title, figure, &ranked(&amount, &ports), ("hour", "name"), "normal")
                 .transform("sortBy", sorted.clone())
-                .overrides(colors::ports(other)),
+                .colored(colors::ports(other)),
         );
     }
     let countries = top_countries(COUNTRY_ACCESSES, COUNTRIES);
@@ -515,7 +515,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             "percent",
         )
         .options(json!({ "orientation": "horizontal" }))
-        .overrides(colors::ports(other))
+        .colored(colors::ports(other))
         .overrides([by_name(
             "country\\name",
             &[("mappings", json!([{ "type": "value", "options": super::region::mapping(l) }]))],

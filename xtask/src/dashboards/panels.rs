@@ -119,6 +119,11 @@ impl Panel {
         self
     }
 
+    /// Overrides that give names their colours; a name without one gets the same in every chart.
+    pub(super) fn colored(self, overrides: impl IntoIterator<Item = Value>) -> Self {
+        self.defaults(json!({ "color": { "mode": "palette-classic-by-name" } })).overrides(overrides)
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]
     pub(super) fn transform(mut self, id: &str, options: Value) -> Self {
         self.0["transformations"]
@@ -145,7 +150,6 @@ impl Panel {
                 "drawStyle": "bars", "barAlignment": 1, "barWidthFactor": 0.8, "lineWidth": 0, "fillOpacity": 90,
                 "stacking": { "mode": "normal", "group": "A" }, "axisSoftMin": 0, "showPoints": "never",
             } }))
-            .defaults(by_its_name())
             .options(json!({
                 "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"], "sortBy": "Total", "sortDesc": true },
                 "tooltip": { "mode": "multi", "sort": "desc", "hideZeros": true },
@@ -156,7 +160,6 @@ impl Panel {
     pub(super) fn pie(title: &str, description: &str, expression: &str) -> Self {
         Self::new("piechart", title, description)
             .query(Run::Instant, &format!("sort_desc({expression})"), "{{name}}")
-            .defaults(by_its_name())
             .options(json!({
                 "pieType": "pie",
                 "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
@@ -178,7 +181,6 @@ impl Panel {
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
             .defaults(json!({ "custom": { "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0 } }))
-            .defaults(by_its_name())
             .options(json!({
                 "orientation": "vertical", "stacking": stacking, "showValue": "never", "groupWidth": 0.8, "barWidth": 0.9,
                 "xTickLabelRotation": 0, "xTickLabelSpacing": 0, "fullHighlight": false,
@@ -215,11 +217,6 @@ impl Panel {
     pub(super) fn text(title: &str, description: &str, content: &str) -> Self {
         Self::new("text", title, description).options(json!({ "mode": "markdown", "content": content }))
     }
-}
-
-/// The same colour for the same name in every chart.
-fn by_its_name() -> Value {
-    json!({ "color": { "mode": "palette-classic-by-name" } })
 }
 
 /// A property of the field with that name.

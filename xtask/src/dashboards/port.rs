@@ -121,7 +121,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -163,7 +163,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             "none",
         )
         .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] }))
-        .overrides(colors::ports(other)),
+        .colored(colors::ports(other)),
     );
     layout.add(
         12,
@@ -183,7 +183,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 other,
             ),
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
     layout.row(l.t("Port group $group", "ポートグループ $group"));
@@ -199,7 +199,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -239,7 +239,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &super::monthly::by_port_daily(BACKSCATTER, "", other),
             "{{name}}",
         )
-        .overrides(colors::ports(other)),
+        .colored(colors::ports(other)),
     );
     layout.panels()
 }

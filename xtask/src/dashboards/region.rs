@@ -73,7 +73,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_port_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
-        .overrides(colors::ports(other))
+        .colored(colors::ports(other))
         .link(
             l.t("Show this port", "このポートを見る"),
             &port_uid,
@@ -100,7 +100,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             l.t("Ports with full detail, whole percents.", "詳細を記録するポートの比率（四捨五入）。"),
             &top(&PORT_COUNTRY_ACCESSES.total(PORT, ONE), &rank, PORT, "", &|e| named(e), other),
         )
-        .overrides(colors::ports(other)),
+        .colored(colors::ports(other)),
     );
     layout.add(
         12,

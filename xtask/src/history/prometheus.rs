@@ -211,8 +211,8 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
     Ok(rules)
 }
 
-/// Evaluates rules at the given times in a running Prometheus and writes what they record, in
-/// `OpenMetrics` without its end.
+/// Evaluates rules at the given times in a running Prometheus, writes what they record and says how
+/// many samples that is.
 ///
 /// # Errors
 /// When a rule does not evaluate.
@@ -221,7 +221,8 @@ pub fn evaluate(
     rules: &[&Rule],
     (start, end, step): (i64, i64, i64),
     out: &mut dyn std::io::Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
+    let mut samples = 0;
     for rule in rules {
         for series in server.range(&rule.expr, start, end, step)? {
             let labels: Vec<String> = series["metric"]
@@ -234,19 +235,15 @@ pub fn evaluate(
             for point in series["values"].as_array().context("values")? {
                 let value = point[1].as_str().context("a value")?;
                 writeln!(out, "{}{{{}}} {value} {}", rule.record, labels.join(","), point[0])?;
+                samples += 1;
             }
         }
     }
-    Ok(())
+    Ok(samples)
 }
 
-/// Rules, and the times of their evaluation: first, last, step.
-type Pass<'a> = (Vec<&'a Rule>, (i64, i64, i64));
-
-/// The same rules at several times.
-fn at<'a>(rules: &[&'a Rule], times: &[(i64, i64, i64)]) -> Vec<Pass<'a>> {
-    times.iter().map(|times| (rules.to_vec(), *times)).collect()
-}
+/// Rules, and the times of their evaluation in their order: first, last, step.
+type Pass<'a> = (&'a [&'a Rule], &'a [(i64, i64, i64)]);
 
 /// Fills `directory/data` with the model history of `report` and with everything that the
 /// recording rules would have recorded of it.
@@ -275,29 +272,40 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
     // an hour later for the months; and each hour of the days that have hourly samples.
-    let midnight = (start + 30, end + 30, 86_400);
-    let hourly = (end - 86_400 + 30, end + 30, 3600);
+    let midnight = [(start + 30, end + 30, 86_400)];
+    let hourly = [(end - 86_400 + 30, end + 30, 3600)];
     let months = months.map(|month| (month.end() + 930, month.end() + 930, 1));
     let tokyo: Vec<&Rule> = zones.into_iter().filter(|r| r.expr.contains("Asia/Tokyo")).collect();
     let month: Vec<&Rule> = month.iter().collect();
     let hour: Vec<&Rule> = hour.iter().collect();
-    let passes: [Vec<Pass<'_>>; 5] = [
-        [vec![(tokyo.clone(), midnight), (tokyo.clone(), hourly)], at(&tokyo, &months)].concat(),
-        [vec![(sensors.clone(), midnight), (sensors.clone(), hourly)], at(&sensors, &months)].concat(),
-        vec![(midnights, midnight)],
-        vec![(days, midnight)],
-        [at(&month, &months), vec![(hour, hourly)]].concat(),
+    let passes: [&[Pass<'_>]; 5] = [
+        &[(&tokyo, &midnight), (&tokyo, &months), (&tokyo, &hourly)],
+        &[(&sensors, &midnight), (&sensors, &months), (&sensors, &hourly)],
+        &[(&midnights, &midnight)],
+        &[(&days, &midnight)],
+        &[(&month, &months), (&hour, &hourly)],
     ];
     for pass in passes {
         let server = Server::start(directory, "")?;
-        let mut out = std::io::BufWriter::new(std::fs::File::create(&file)?);
-        for (rules, times) in &pass {
-            evaluate(&server, rules, *times, &mut out)?;
+        // A file for each set of times: within one, promtool drops what is out of order.
+        let mut files = Vec::new();
+        for (index, (rules, times)) in pass.iter().enumerate() {
+            let file = directory.join(format!("pass-{index}.om"));
+            let mut out = std::io::BufWriter::new(std::fs::File::create(&file)?);
+            let mut samples = 0;
+            for times in *times {
+                samples += evaluate(&server, rules, *times, &mut out)?;
+            }
+            writeln!(out, "# EOF")?;
+            out.flush()?;
+            if samples > 0 {
+                files.push(file);
+            }
         }
-        writeln!(out, "# EOF")?;
-        out.flush()?;
         drop(server);
-        create_blocks(&file, &data)?;
+        for file in files {
+            create_blocks(&file, &data)?;
+        }
     }
     Ok(())
 }
