@@ -40,7 +40,8 @@ enum Task {
     /// them and plays a seeded model of Internet background radiation from the other, with source
     /// addresses of many countries, bursts, scans, backscatter and a flood. Shows `teiten status` and
     /// compares every number with what was sent; they must agree to the packet. Where Prometheus is
-    /// installed, it scrapes the sensor. Only the namespaces need root. Leaves nothing behind.
+    /// installed, it scrapes the sensor, evaluates the rules and is given six months of history; where
+    /// Grafana is installed, it shows the dashboards. Only the namespaces need root. Leaves nothing behind.
     Demo(xtask::demo::DemoArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
     ///
@@ -76,7 +77,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Serve the months of one of the seed reports from a Prometheus of one's own
+    /// Serve six months of model history from a Prometheus of one's own
     ///
     /// A model of ten sensors whose totals are the report's, with everything that the recording rules
     /// would have recorded of it. To look at the dashboards with: see grafana/README.md.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use crate::netns::bound_command;
+use crate::netns::child_command;
 
 /// A GET to loopback: status and body.
 ///
@@ -107,7 +107,7 @@ impl Server {
         let data = directory.join("data");
         let file = directory.join("prometheus.yml");
         std::fs::write(&file, config)?;
-        let child = bound_command("prometheus")
+        let child = child_command("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg("--storage.tsdb.retention.time=100y")
@@ -170,7 +170,7 @@ impl Server {
 /// # Errors
 /// When promtool is not installed or refuses the file.
 pub fn create_blocks(openmetrics: &Path, data: &Path) -> anyhow::Result<()> {
-    let output = bound_command("promtool")
+    let output = child_command("promtool")
         // promtool reads the whole file once more for every block: one block is best.
         .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=40000h"])
         .args([openmetrics, data])
