@@ -64,7 +64,7 @@ fn judged(site: &Site, frame: &[u8]) -> Meaning {
     let verdict = judge(&parse(frame, link), &Sensor(site));
     let class = Class::ALL.into_iter().find(|class| class.label() == verdict.class.name());
     let class = class.expect("both name the contract's classes");
-    match (verdict.access, verdict.backscatter) {
+    match (verdict.access(), verdict.backscatter()) {
         (Some(access), None) if class == Class::Service => {
             Meaning::ServiceAccess { src: ip(&access.src), port: port(access.slot) }
         }
