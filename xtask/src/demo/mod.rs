@@ -228,7 +228,7 @@ fn tell(lab: &Lab, pages: SocketAddr, prometheus: Option<&Prometheus>, grafana: 
             println!("Grafana                http://{address}/d/teiten-monthly-en, /d/teiten-monthly-ja");
         }
         None if prometheus.is_some() => {
-            println!("Grafana                not installed; with it, the dashboards are here too")
+            println!("Grafana                not installed; with it, the dashboards are here too");
         }
         None => {}
     }
