@@ -21,6 +21,7 @@ const plugins = {
   table: 'Table',
   text: 'Text',
   timeseries: 'TimeSeries',
+  trend: 'Trend',
 };
 
 // Enumerations are written as their values in JSON, and what is left out takes its default.

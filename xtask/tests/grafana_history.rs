@@ -108,8 +108,13 @@ impl History {
                     query.name,
                     query.interpolate(range, &variables)
                 );
-                // The first run also reads the blocks from disk; the faster of two is the query.
-                let took = took.min(query.run(&self.server, range, &variables).expect("an answer").1);
+                // The first run also reads the blocks from disk; where that took long, the faster of two
+                // is the query.
+                let took = if took < Duration::from_millis(250) {
+                    took
+                } else {
+                    took.min(query.run(&self.server, range, &variables).expect("an answer").1)
+                };
                 if took > slowest.0 {
                     slowest = (took, query.name.clone());
                 }
@@ -142,6 +147,30 @@ impl History {
             assert_eq!(days.len() as i64, (last.end() - last.start()) / 86_400, "{title}");
             assert_eq!(days.first(), Some(&last.start()), "{title}");
         }
+    }
+
+    /// The last of the six months, its accesses and sources, are the headlines' numbers.
+    fn six_months_end_with(&self, accesses: &str, sources: &str) {
+        let title = "Accesses and sources per sensor and day, six months";
+        let label = self.report.months()[5].first.strftime("%Y-%m").to_string();
+        let of_month = |rows: &[Value]| {
+            assert!(rows.len() >= 6, "{rows:?}");
+            let row = rows.iter().find(|row| row["metric"]["month"] == label.as_str()).expect("the month");
+            row["value"][1].as_str().expect("a value").to_owned()
+        };
+        let dashboards = committed().expect("dashboards");
+        let dashboard = dashboards.values().find(|d| d["uid"] == "teiten-monthly-en").expect("the dashboard");
+        let columns: Vec<String> = queries(dashboard)
+            .iter()
+            .filter(|query| query.name.contains(title))
+            .map(|query| {
+                query.run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report))
+            })
+            .map(|answer| of_month(&answer.expect("an answer").0))
+            .collect();
+        let first = self.report.months()[5].first;
+        let number = i32::from(first.year()) * 12 + i32::from(first.month()) - 1;
+        assert_eq!(columns, [accesses, sources, &number.to_string()]);
     }
 
     /// Every share's parts add up to the whole, so that each percentage is a true one.
@@ -199,6 +228,7 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     history.shows("Accesses", "543415");
     history.shows("Accesses per sensor and day", "1811");
     history.shows("Sources per sensor and day", "404");
+    history.six_months_end_with("1811", "404");
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.every_panel_has_data_within_a_second();
@@ -214,6 +244,7 @@ fn july_2010_is_375_accesses_from_164_sources() {
     history.shows("Cumulative sources", "50845");
     history.shows("Accesses per sensor and day", "375");
     history.shows("Sources per sensor and day", "164");
+    history.six_months_end_with("375", "164");
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.every_panel_has_data_within_a_second();

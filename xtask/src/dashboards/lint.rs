@@ -8,39 +8,20 @@ use serde_json::Value;
 
 use crate::history::prometheus::{Server, rules};
 
-/// The metrics that a sensor exposes, and those that Prometheus adds for each target.
-const EXPOSED: &[&str] = &[
-    "teiten_packets_total",
-    "teiten_bytes_total",
-    "teiten_accesses_total",
-    "teiten_sources_total",
-    "teiten_country_accesses_total",
-    "teiten_country_sources_total",
-    "teiten_port_country_accesses_total",
-    "teiten_port_country_sources_total",
-    "teiten_port_hour_accesses_total",
-    "teiten_group_accesses_total",
-    "teiten_group_sources_total",
-    "teiten_service_accesses_total",
-    "teiten_service_sources_total",
-    "teiten_hosts_total",
-    "teiten_backscatter_packets_total",
-    "teiten_tool_accesses_total",
-    "teiten_source_table_overflow_packets_total",
-    "teiten_port_info",
-    "teiten_sensor_info",
-    "teiten_build_info",
-    "teiten_monitored_addresses",
-    "teiten_observation_seconds_total",
-    "teiten_drain_duration_seconds_bucket",
-    "teiten_drain_duration_seconds_sum",
-    "teiten_drain_duration_seconds_count",
-    "teiten_last_drain_timestamp_seconds",
-    "teiten_geoip_build_timestamp_seconds",
-    "teiten_up",
-    "up",
-    "scrape_duration_seconds",
-];
+/// What Prometheus itself adds for each target.
+const ADDED: &[&str] = &["up", "scrape_duration_seconds"];
+
+/// The metrics that a sensor exposes: the names in its golden `/metrics`.
+///
+/// # Errors
+/// When the file cannot be read.
+fn exposed() -> anyhow::Result<BTreeSet<String>> {
+    let golden = super::directory().join("../sensor-user/tests/golden/metrics.txt");
+    let text = std::fs::read_to_string(&golden).with_context(|| golden.display().to_string())?;
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let names = samples.filter_map(|line| line.split(['{', ' ']).next()).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
 
 /// A time range as Grafana has it: epoch milliseconds, both ends included.
 #[derive(Clone, Copy, Debug)]
@@ -167,11 +148,17 @@ pub fn queries(dashboard: &Value) -> Vec<Query> {
 /// # Errors
 /// When a file cannot be read.
 pub fn lint() -> anyhow::Result<Vec<String>> {
-    let mut known: BTreeSet<String> = EXPOSED.iter().map(|m| (*m).to_owned()).collect();
+    let mut known = exposed()?;
+    known.extend(ADDED.iter().map(|metric| (*metric).to_owned()));
     for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
         known.extend(rules(&entry?.path())?.into_iter().map(|r| r.record));
     }
     let mut findings = Vec::new();
+    for (file, text) in rule_files()? {
+        for name in metrics(&text).into_iter().filter(|name| !known.contains(*name)) {
+            findings.push(format!("{file}: nobody exposes or records {name}"));
+        }
+    }
     let mut uids = BTreeSet::new();
     for (file, dashboard) in committed()? {
         let mut find = |what: String| findings.push(format!("{file}: {what}"));
@@ -231,6 +218,18 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
+/// Every rule file with its name, comments left out.
+fn rule_files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path)?;
+        let rules: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        files.push((path.display().to_string(), rules.join("\n")));
+    }
+    Ok(files)
+}
+
 /// Names in front of `{`, which every selector of the dashboards has, or of `[`.
 fn metrics(expr: &str) -> Vec<&str> {
     let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
@@ -238,7 +237,7 @@ fn metrics(expr: &str) -> Vec<&str> {
         .filter_map(|(at, _)| {
             let head = &expr[..at];
             let start = head.rfind(|c| !name(c)).map_or(0, |i| i + 1);
-            Some(&head[start..]).filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()))
+            Some(&head[start..]).filter(|n| n.starts_with(|c: char| c.is_ascii_lowercase()))
         })
         .collect()
 }

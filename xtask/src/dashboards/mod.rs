@@ -1,5 +1,6 @@
 //! Generates what `grafana/` holds: the dashboards in two languages and the recording rules.
 
+mod colors;
 pub mod lint;
 mod monthly;
 mod panels;
@@ -58,11 +59,37 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
         rules::files()?.into_iter().map(|(name, text)| (format!("prometheus/{name}"), text)).collect();
     for l in Language::ALL {
         for (name, dashboard) in dashboards(l) {
-            let text = serde_json::to_string_pretty(&dashboard)? + "\n";
-            files.push((format!("dashboards/teiten-{name}.{}.json", l.code()), text));
+            let mut text = String::new();
+            write_json(&dashboard, 0, &mut text);
+            files.push((format!("dashboards/teiten-{name}.{}.json", l.code()), text + "\n"));
         }
     }
     Ok(files)
+}
+
+/// JSON with a line for whatever fits on one.
+fn write_json(value: &Value, indent: usize, out: &mut String) {
+    let line = value.to_string();
+    if line.len() <= 120 {
+        out.push_str(&line);
+        return;
+    }
+    let elements: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(key, v)| (format!("{}: ", json!(key)), v)).collect(),
+        Value::Array(list) => list.iter().map(|v| (String::new(), v)).collect(),
+        _ => return out.push_str(&line),
+    };
+    let (open, close) = if value.is_object() { ('{', '}') } else { ('[', ']') };
+    out.push(open);
+    for (index, (key, element)) in elements.into_iter().enumerate() {
+        out.push_str(if index == 0 { "\n" } else { ",\n" });
+        out.extend(std::iter::repeat_n(' ', indent + 1));
+        out.push_str(&key);
+        write_json(element, indent + 1, out);
+    }
+    out.push('\n');
+    out.extend(std::iter::repeat_n(' ', indent));
+    out.push(close);
 }
 
 fn dashboards(l: Language) -> [(&'static str, Value); 4] {

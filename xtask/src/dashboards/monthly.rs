@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::colors;
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
     self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
     PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named, top,
-    top_countries, top_ports,
+    top_countries, top_ports, top_sorted,
 };
 
 /// Ports and regions that are drawn by name; the others are one series.
@@ -108,29 +109,8 @@ fn overview(l: Language, layout: &mut Layout) {
         .unit("locale", 1),
     );
 
-    let (accesses_name, sources_name) = (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"));
-    layout.add(
-        12,
-        9,
-        Panel::bars(
-            l.t(
-                "Accesses and sources per sensor and day, six months",
-                "1観測点・1日あたりの平均アクセス数と発信元数（6か月）",
-            ),
-            l.t(
-                "The month of the range and the five before it; figure 1 of 2005-11, 1-1 of 2010-07.",
-                "表示中の月とその前の5か月。2005年11月の図1、2010年7月の図1-1に相当する。",
-            ),
-            &format!(
-                "sort({} or {})",
-                queries::per_sensor_day_six_months(ACCESSES, accesses_name),
-                queries::per_sensor_day_six_months(SOURCES, sources_name)
-            ),
-            ("month", "name"),
-            "none",
-        )
-        .transform("sortBy", json!({ "sort": [{ "field": "month\\name", "desc": false }] })),
-    );
+    layout.add(12, 9, accesses_and_sources_by_month(l));
+    let (this, last) = (l.t("this month", "今月"), l.t("last month", "先月"));
     let top = top_ports(PORT_ACCESSES, 15);
     let period = |expression: &str, name: &str| {
         format!(r#"label_replace({expression} and on ({PORT}) {top}, "period", "{name}", "", "")"#)
@@ -148,13 +128,19 @@ fn overview(l: Language, layout: &mut Layout) {
                 "期間内の上位ポートと、その前月の値。2010年7月の図1-2に相当する。",
             ),
             &named(&format!(
-                "sort_desc({} or {})",
-                period(&PORT_ACCESSES.total(PORT, ""), l.t("this month", "今月")),
-                period(&PORT_ACCESSES.last_month(PORT), l.t("last month", "先月"))
+                "{} or {}",
+                period(&PORT_ACCESSES.total(PORT, ""), this),
+                period(&PORT_ACCESSES.last_month(PORT), last)
             )),
             ("name", "period"),
             "none",
         )
+        .transform("sortBy", json!({ "sort": [{ "field": this, "desc": true }] }))
+        .transform("organize", json!({ "excludeByName": {}, "indexByName": { "name\\period": 0, last: 1, this: 2 }, "renameByName": {} }))
+        .overrides([
+            by_name(last, &[("color", json!({ "mode": "fixed", "fixedColor": "#aec7e8" }))]),
+            by_name(this, &[("color", json!({ "mode": "fixed", "fixedColor": "#1f77b4" }))]),
+        ])
         .options(json!({ "xTickLabelRotation": -45 })),
     );
 
@@ -174,7 +160,7 @@ fn overview(l: Language, layout: &mut Layout) {
             ),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -188,15 +174,90 @@ fn overview(l: Language, layout: &mut Layout) {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
 }
 
-/// Names of regions instead of their codes.
+/// Bars and a line over the months. Their axis is a number with a name for each month, since a time
+/// series would be cut to the one month that is chosen.
+fn accesses_and_sources_by_month(l: Language) -> Panel {
+    let (accesses, sources, month) =
+        (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"), l.t("Month", "月"));
+    let names: serde_json::Map<_, _> = (MONTHS.0 * 12..(MONTHS.1 + 1) * 12)
+        .enumerate()
+        .map(|(index, number)| {
+            let text = format!("{}-{:02}", number / 12, number % 12 + 1);
+            (number.to_string(), json!({ "text": text, "index": index }))
+        })
+        .collect();
+    let nameless = json!({ "type": "range", "options": { "from": null, "to": null, "result": { "text": " ", "index": names.len() } } });
+    Panel::new(
+        "trend",
+        l.t(
+            "Accesses and sources per sensor and day, six months",
+            "1観測点・1日あたりの平均アクセス数と発信元数（6か月）",
+        ),
+        l.t(
+            "The month of the range and the five before it; figure 1 of 2005-11, 1-1 of 2010-07.",
+            "表示中の月とその前の5か月。2005年11月の図1、2010年7月の図1-1に相当する。",
+        ),
+    )
+    .query(Run::Table, &queries::per_sensor_day_six_months(ACCESSES), "")
+    .query(Run::Table, &queries::per_sensor_day_six_months(SOURCES), "")
+    .query(Run::Table, &queries::month_numbers(), "")
+    .transform("merge", json!({}))
+    .transform("sortBy", json!({ "sort": [{ "field": "Value #C", "desc": false }] }))
+    .transform(
+        "organize",
+        json!({
+            "excludeByName": { "Time": true, "month": true },
+            "indexByName": { "Value #C": 0, "Value #A": 1, "Value #B": 2 },
+            "renameByName": { "Value #A": accesses, "Value #B": sources, "Value #C": month },
+        }),
+    )
+    .defaults(json!({ "custom": { "axisSoftMin": 0, "lineWidth": 2, "fillOpacity": 0, "showPoints": "always", "pointSize": 8 } }))
+    .options(json!({
+        "xField": month,
+        "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
+        "tooltip": { "mode": "multi", "sort": "none" },
+    }))
+    .overrides(bars_and_line(accesses, sources, 0))
+    .overrides([by_name(month, &[("mappings", json!([{ "type": "value", "options": names }, nameless]))])])
+}
+
+/// Years whose months the axis can name.
+const MONTHS: (i32, i32) = (2005, 2040);
+
+/// The field `bars` as bars, the field `line` as a line over them.
+pub(super) fn bars_and_line(bars: &str, line: &str, alignment: i8) -> [Value; 2] {
+    let color = |hex: &str| ("color", json!({ "mode": "fixed", "fixedColor": hex }));
+    [
+        by_name(
+            bars,
+            &[
+                color("#1f77b4"),
+                ("custom.drawStyle", json!("bars")),
+                ("custom.barAlignment", json!(alignment)),
+                ("custom.barWidthFactor", json!(0.8)),
+                ("custom.fillOpacity", json!(80)),
+                ("custom.lineWidth", json!(0)),
+                ("custom.showPoints", json!("never")),
+            ],
+        ),
+        by_name(line, &[color("#d62728")]),
+    ]
+}
+
+/// Names of regions instead of their codes, each in its colour.
 pub(super) fn regions(l: Language) -> Vec<Value> {
     super::regions::NAMES
         .iter()
-        .map(|(code, en, ja)| by_name(code, &[("displayName", json!(l.t(en, ja)))]))
+        .map(|(code, en, ja)| {
+            let mut properties = vec![("displayName", json!(l.t(en, ja)))];
+            properties.extend(colors::region(code).map(|color| ("color", color)));
+            by_name(code, &properties)
+        })
+        .chain([colors::other(l.t("other", "その他"))])
         .collect()
 }
 
@@ -243,6 +304,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             24,
             10,
             Panel::daily_bars(title, figure, &by_port_daily(counter, "", other), "{{name}}")
+                .colored(colors::ports(other))
                 .link(drill, &port_uid, port_link),
         );
     }
@@ -251,7 +313,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
     ] {
         let expression = top(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
-        layout.add(12, 10, Panel::pie(title, figure, &expression).link(drill, &port_uid, port_link));
+        layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link));
     }
     let drill = l.t("Show this region", "この地域を見る");
     for (counter, daily, daily_figure, share, share_figure) in [
@@ -286,7 +348,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             16,
             10,
             Panel::daily_bars(daily, daily_figure, &by_country_daily(counter, "", other), "{{name}}")
-                .overrides(regions(l))
+                .colored(regions(l))
                 .link(drill, &region_uid, region_link),
         );
         let expression = top(
@@ -300,7 +362,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         layout.add(
             8,
             10,
-            Panel::pie(share, share_figure, &expression).overrides(regions(l)).link(
+            Panel::pie(share, share_figure, &expression).colored(regions(l)).link(
                 drill,
                 &region_uid,
                 region_link,
@@ -349,12 +411,13 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             "topk({PORTS}, {} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))",
             counter.six_months_sum(PORT)
         );
-        let expression = top(&months, &rank, PORT, "month", &|e| named(e), other);
+        let expression = top_sorted(&months, &rank, PORT, "month", &|e| named(e), other);
         layout.add(
             12,
             10,
-            Panel::bars(title, figure, &format!("sort_desc({expression})"), ("month", "name"), "percent")
-                .transform("sortBy", sorted.clone()),
+            Panel::bars(title, figure, &expression, ("month", "name"), "percent")
+                .transform("sortBy", sorted.clone())
+                .colored(colors::ports(other)),
         );
     }
     for (counter, title, figure) in [
@@ -377,13 +440,13 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
     ] {
         let months = counter.six_months("country");
         let rank = format!("topk({COUNTRIES}, {})", counter.six_months_sum("country"));
-        let expression = top(&months, &rank, "country", "month", &country, other);
+        let expression = top_sorted(&months, &rank, "country", "month", &country, other);
         layout.add(
             12,
             10,
-            Panel::bars(title, figure, &format!("sort_desc({expression})"), ("month", "name"), "percent")
+            Panel::bars(title, figure, &expression, ("month", "name"), "percent")
                 .transform("sortBy", sorted.clone())
-                .overrides(regions(l)),
+                .colored(regions(l)),
         );
     }
 }
@@ -424,7 +487,8 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             12,
             10,
             Panel::bars(title, figure, &ranked(&amount, &ports), ("hour", "name"), "normal")
-                .transform("sortBy", sorted.clone()),
+                .transform("sortBy", sorted.clone())
+                .colored(colors::ports(other)),
         );
     }
     let countries = top_countries(COUNTRY_ACCESSES, COUNTRIES);
@@ -446,11 +510,12 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
                 "What each of the busiest regions sends to; figure 4.2.3 of 2005-11.",
                 "上位の発信元地域ごとの宛先の内訳。2005年11月の図4.2.3に相当する。",
             ),
-            &format!(r#"sort_desc({} or label_replace({rest}, "name", "{other}", "", ""))"#, named(&detail)),
+            &format!(r#"sort_desc({}) or label_replace({rest}, "name", "{other}", "", "")"#, named(&detail)),
             ("country", "name"),
             "percent",
         )
         .options(json!({ "orientation": "horizontal" }))
+        .colored(colors::ports(other))
         .overrides([by_name(
             "country\\name",
             &[("mappings", json!([{ "type": "value", "options": super::region::mapping(l) }]))],
@@ -460,7 +525,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
 
 fn explanations(l: Language, layout: &mut Layout) {
     layout.row(l.t("5. What the busy ports are known for", "5. 補足説明"));
-    layout.add(24, 12, explanation_table(l, &top_ports(PORT_ACCESSES, 15)));
+    layout.add(24, 17, explanation_table(l, &top_ports(PORT_ACCESSES, 15)));
 }
 
 /// The ports of `rank` with their amounts and what they are known for.

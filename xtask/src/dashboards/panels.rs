@@ -54,7 +54,7 @@ impl Panel {
             "title": title,
             "description": description,
             "datasource": datasource(),
-            "fieldConfig": { "defaults": { "unit": "short", "decimals": 0, "custom": {} }, "overrides": [] },
+            "fieldConfig": { "defaults": { "unit": "locale", "decimals": 0, "custom": {} }, "overrides": [] },
             "options": {},
             "targets": [],
             "transformations": [],
@@ -107,9 +107,21 @@ impl Panel {
         self.defaults(json!({ "unit": unit, "decimals": decimals }))
     }
 
+    /// Seconds, with as many digits as the scale asks for.
+    pub(super) fn seconds(mut self) -> Self {
+        let defaults = self.0["fieldConfig"]["defaults"].as_object_mut().expect("defaults");
+        defaults.remove("decimals");
+        self.defaults(json!({ "unit": "s" }))
+    }
+
     pub(super) fn overrides(mut self, overrides: impl IntoIterator<Item = Value>) -> Self {
         self.0["fieldConfig"]["overrides"].as_array_mut().expect("overrides").extend(overrides);
         self
+    }
+
+    /// Overrides that give names their colours; a name without one gets the same in every chart.
+    pub(super) fn colored(self, overrides: impl IntoIterator<Item = Value>) -> Self {
+        self.defaults(json!({ "color": { "mode": "palette-classic-by-name" } })).overrides(overrides)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]
@@ -185,12 +197,11 @@ impl Panel {
                 "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
                 "wideLayout": true,
             }))
-            .unit("locale", 0)
     }
 
     pub(super) fn lines(title: &str, description: &str) -> Self {
         Self::new("timeseries", title, description)
-            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "axisSoftMin": 0, "showPoints": "auto" } }))
+            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "axisSoftMin": 0, "showPoints": "auto" } }))
             .options(json!({
                 "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
                 "tooltip": { "mode": "multi", "sort": "desc" },
@@ -280,7 +291,8 @@ pub(super) fn label_variable(name: &str, label: &str, query: &str, multi: bool, 
         "datasource": datasource(),
         "query": { "qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery" },
         "refresh": 2,
-        "sort": 3,
+        // Numbers as numbers, names as names.
+        "sort": if name == "port" { 3 } else { 1 },
         "multi": multi,
         "includeAll": multi,
         "current": if multi { json!({ "text": ["All"], "value": ["$__all"] }) } else { json!({ "text": current, "value": current }) },

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::monthly::{by_country_daily, explanation_table, regions};
+use super::colors;
+use super::monthly::{bars_and_line, by_country_daily, explanation_table, regions};
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT_ACCESSES, PORT_COUNTRY_ACCESSES, PORT_COUNTRY_SOURCES,
-    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, top,
+    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, named, top,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -37,20 +38,20 @@ pub(super) fn variables(l: Language) -> Vec<Value> {
     ]
 }
 
-/// Accesses as bars, sources as a line over them.
-fn accesses_and_sources(l: Language, title: &str, description: &str, accesses: &str, sources: &str) -> Panel {
+/// Accesses as bars, sources as a line over them; the line keeps to the bar of its day.
+pub(super) fn accesses_and_sources(
+    l: Language,
+    title: &str,
+    description: &str,
+    accesses: &str,
+    sources: &str,
+) -> Panel {
     let (a, s) = (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"));
-    Panel::lines(title, description).query(Run::Daily, accesses, a).query(Run::Daily, sources, s).overrides([
-        by_name(
-            a,
-            &[
-                ("custom.drawStyle", json!("bars")),
-                ("custom.barAlignment", json!(1)),
-                ("custom.fillOpacity", json!(70)),
-                ("custom.lineWidth", json!(0)),
-            ],
-        ),
-    ])
+    Panel::lines(title, description)
+        .query(Run::Daily, accesses, a)
+        .query(Run::Daily, sources, s)
+        .defaults(json!({ "custom": { "lineInterpolation": "stepAfter" } }))
+        .overrides(bars_and_line(a, s, 1))
 }
 
 pub(super) fn panels(l: Language) -> Vec<Value> {
@@ -120,7 +121,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -157,14 +158,12 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::bars(
             l.t("By hour of day", "時間帯別アクセス数"),
             l.t("Local hours of the sensors.", "観測点の現地時刻による。"),
-            &format!(
-                r#"label_replace(sort_desc({}), "name", "$1", "port", "(.*)")"#,
-                PORT_HOUR_ACCESSES.total("port, hour", ONE)
-            ),
+            &named(&PORT_HOUR_ACCESSES.total("transport, port, hour", ONE)),
             ("hour", "name"),
             "none",
         )
-        .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] })),
+        .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] }))
+        .colored(colors::ports(other)),
     );
     layout.add(
         12,
@@ -184,7 +183,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 other,
             ),
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
     layout.row(l.t("Port group $group", "ポートグループ $group"));
@@ -200,7 +199,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
             "{{name}}",
         )
-        .overrides(regions(l)),
+        .colored(regions(l)),
     );
     layout.add(
         12,
@@ -225,7 +224,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ),
             &TOOLS.daily("tool", ""),
             "{{tool}}",
-        ),
+        )
+        .overrides([by_name("other", &[("displayName", json!(other))]), colors::other(other)]),
     );
     layout.add(
         12,
@@ -238,7 +238,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ),
             &super::monthly::by_port_daily(BACKSCATTER, "", other),
             "{{name}}",
-        ),
+        )
+        .colored(colors::ports(other)),
     );
     layout.panels()
 }

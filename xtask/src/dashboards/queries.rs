@@ -67,6 +67,11 @@ impl Counter {
         format!("sum by ({by}) ({day}{today})")
     }
 
+    /// The amount of each finished day, at the day's first instant.
+    pub(super) fn finished_daily(self, by: &str, matchers: &str) -> String {
+        Self { today: false, ..self }.daily(by, matchers)
+    }
+
     /// The amount of the finished days of the range; in the first day of an installation, of
     /// what there is of it.
     pub(super) fn total(self, by: &str, matchers: &str) -> String {
@@ -143,7 +148,7 @@ pub(super) fn per_sensor_day(counter: Counter) -> String {
 }
 
 /// Per sensor and day for six months, rounded half up.
-pub(super) fn per_sensor_day_six_months(counter: Counter, label: &str) -> String {
+pub(super) fn per_sensor_day_six_months(counter: Counter) -> String {
     let days = Counter { record: "sensor:teiten_days", today: false };
     let days = format!(
         "({} or {} * on () group_left (month) {})",
@@ -151,9 +156,20 @@ pub(super) fn per_sensor_day_six_months(counter: Counter, label: &str) -> String
         sensor_days(),
         this_month()
     );
+    format!("floor({} / on (month) {days} + 0.5)", counter.six_months(""))
+}
+
+/// The six months as numbers, January of year 0 being 0, and half a month of room on each side.
+pub(super) fn month_numbers() -> String {
+    let numbers = Counter { record: "sensor:teiten_month_number", today: false };
+    let inside = "vector(${__from:date:seconds} + 172800)";
+    let months = format!(
+        "(max by (month) ({}) or {} * scalar(year({inside}) * 12 + month({inside}) - 1))",
+        numbers.months_before("month", "125d").replacen("sum by", "max by", 1),
+        this_month()
+    );
     format!(
-        r#"label_replace(floor({} / on (month) {days} + 0.5), "name", "{label}", "", "")"#,
-        counter.six_months("")
+        r#"{months} or label_replace(min({months}) - 0.5, "month", "before", "", "") or label_replace(max({months}) + 0.5, "month", "after", "", "")"#
     )
 }
 
@@ -175,11 +191,32 @@ pub(super) fn top(
     name: &dyn Fn(&str) -> String,
     other: &str,
 ) -> String {
-    let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
     format!(
-        r#"{} or label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#,
-        name(&format!("({expression} and on ({by}) {rank})"))
+        "{} or {}",
+        name(&format!("({expression} and on ({by}) {rank})")),
+        others(expression, rank, by, rest, other)
     )
+}
+
+/// As [`top`], the largest first and the others last.
+pub(super) fn top_sorted(
+    expression: &str,
+    rank: &str,
+    by: &str,
+    rest: &str,
+    name: &dyn Fn(&str) -> String,
+    other: &str,
+) -> String {
+    format!(
+        "sort_desc({}) or {}",
+        name(&format!("({expression} and on ({by}) {rank})")),
+        others(expression, rank, by, rest, other)
+    )
+}
+
+fn others(expression: &str, rank: &str, by: &str, rest: &str, other: &str) -> String {
+    let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
+    format!(r#"label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#)
 }
 
 /// As [`top`] for ports, for an `expression` that is too dear to be evaluated twice: every port

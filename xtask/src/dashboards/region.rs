@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::colors;
 use super::monthly::by_port_daily;
 use super::panels::{Language, Layout, Panel, Run, label_variable};
+use super::port::accesses_and_sources;
 use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, named, top};
 
 const ONE: &str = r#"country="$country""#;
@@ -23,7 +25,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     let mut layout = Layout::new();
     let accesses = COUNTRY_ACCESSES.total("", ONE);
     let sources = COUNTRY_SOURCES.total("", ONE);
-    layout.row("$country");
+    layout.row(l.t("Region $country", "地域 $country"));
     layout.add(
         8,
         4,
@@ -71,6 +73,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_port_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
+        .colored(colors::ports(other))
         .link(
             l.t("Show this port", "このポートを見る"),
             &port_uid,
@@ -80,12 +83,13 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.add(
         12,
         9,
-        Panel::lines(
+        accesses_and_sources(
+            l,
             l.t("Accesses and sources, daily", "アクセス数と発信元数の変化"),
             l.t("This region's accesses and cumulative sources.", "この地域からのアクセス数と延べ発信元数。"),
-        )
-        .query(Run::Daily, &COUNTRY_ACCESSES.daily("", ONE), l.t("Accesses", "アクセス数"))
-        .query(Run::Daily, &COUNTRY_SOURCES.daily("", ONE), l.t("Sources", "発信元数")),
+            &COUNTRY_ACCESSES.daily("", ONE),
+            &COUNTRY_SOURCES.daily("", ONE),
+        ),
     );
     let rank = format!("topk(10, {})", PORT_COUNTRY_ACCESSES.total(PORT, ONE));
     layout.add(
@@ -95,7 +99,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"),
             l.t("Ports with full detail, whole percents.", "詳細を記録するポートの比率（四捨五入）。"),
             &top(&PORT_COUNTRY_ACCESSES.total(PORT, ONE), &rank, PORT, "", &|e| named(e), other),
-        ),
+        )
+        .colored(colors::ports(other)),
     );
     layout.add(
         12,

@@ -238,16 +238,14 @@ fn today() -> anyhow::Result<String> {
 /// `now - then`, where a counter that went down has started again, and one that is not yet
 /// known starts at 0 if its sensor was known then or is younger than a day. Whoever connects
 /// Prometheus to an older sensor must not see its whole past as one day.
+///
+/// Where `then` is known its sensor is too, so that one condition on the sensor serves both.
 fn difference(now: &str, then: &str, sensor_then: &str) -> String {
     format!(
-        "            ({now} - {then} >= 0)
-            or ({now} and {then} > {now})
-            or (
-              ({now} unless {then})
-              and on (sensor) (
-                {sensor_then}
-                or max by (sensor) (last_over_time(teiten_observation_seconds_total{{job=\"teiten\"}}[15m])) < 90000
-              )
+        "            {now} - ({then} <= {now} or {now} * 0)
+            and on (sensor) (
+              {sensor_then}
+              or max by (sensor) (last_over_time(teiten_observation_seconds_total{{job=\"teiten\"}}[15m])) < 90000
             )"
     )
 }
@@ -256,19 +254,13 @@ fn months() -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-month\n    interval: 10m\n    rules:\n");
     let local = "time() + sensor:teiten_utc_offset:seconds";
     let last = format!("{local} - 172800");
-    let mut rule = |record: &str, function: &str, day: &str| -> std::fmt::Result {
-        write!(out, "      - record: {record}\n        expr: >-\n          (\n")?;
-        for (index, length) in [28, 29, 30, 31].into_iter().enumerate() {
-            let or = if index == 0 { "" } else { "or " };
-            let window = (length - 1) * 24 + 12;
-            writeln!(
-                out,
-                "            {or}({function}({day}[{window}h]) and on (sensor) days_in_month({last}) == {length})"
-            )?;
-        }
+    let mut rule = |record: &str, value: &str| -> std::fmt::Result {
         write!(
             out,
-            "          )
+            "      - record: {record}
+        expr: >-
+          (
+{value}          )
           * on (sensor) group_left (month) label_replace(
             count_values by (sensor) (\"month\", year({last}) * 100 + month({last})),
             \"month\", \"$1-$2\", \"month\", \"(....)(..)\"
@@ -278,9 +270,22 @@ fn months() -> anyhow::Result<String> {
 "
         )
     };
-    rule("sensor:teiten_days:month", "count_over_time", "sensor:teiten_accesses:day")?;
+    // The days of a month that has 28 to 31 of them.
+    let over_month = |function: &str, day: &str| {
+        let lengths = [28, 29, 30, 31].map(|length| {
+            let window = (length - 1) * 24 + 12;
+            format!("({function}({day}[{window}h]) and on (sensor) days_in_month({last}) == {length})")
+        });
+        format!("            {}\n", lengths.join("\n            or "))
+    };
+    rule("sensor:teiten_days:month", &over_month("count_over_time", "sensor:teiten_accesses:day"))?;
+    // For an axis of months: January of year 0 is 0.
+    rule(
+        "sensor:teiten_month_number:month",
+        &format!("            year({last}) * 12 + month({last}) - 1\n"),
+    )?;
     for family in FAMILIES.iter().filter(|f| f.month) {
-        rule(&family.record("month"), "sum_over_time", &family.record("day"))?;
+        rule(&family.record("month"), &over_month("sum_over_time", &family.record("day")))?;
     }
     Ok(out)
 }

@@ -29,11 +29,12 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         } }] }))
         .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] }, "tooltip": { "mode": "single", "sort": "none" } })));
-    layout.add(24, 8, Panel::table(l.t("Versions and settings", "バージョンと設定"), l.t("What runs on each sensor.", "各観測点の構成。"))
+    layout.add(24, 12, Panel::table(l.t("Versions and settings", "バージョンと設定"), l.t("What runs on each sensor.", "各観測点の構成。"))
         .query(Run::Table, &format!("max by (sensor, version, revision) ({})", raw("teiten_build_info")), "")
         .query(Run::Table, &format!("max by (sensor, timezone, interface, xdp_mode) ({})", raw("teiten_sensor_info")), "")
         .query(Run::Table, &format!("sum by (sensor) ({})", raw("teiten_monitored_addresses")), "")
         .transform("merge", json!({}))
+        .transform("sortBy", json!({ "sort": [{ "field": "sensor", "desc": false }] }))
         .transform("organize", json!({
             "excludeByName": { "Time": true, "Value #A": true, "Value #B": true },
             "indexByName": { "sensor": 0, "version": 1, "revision": 2, "interface": 3, "xdp_mode": 4, "timezone": 5, "Value #C": 6 },
@@ -43,16 +44,16 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.add(
         12,
         8,
-        Panel::daily_bars(
-            l.t("Observed time, daily", "観測時間（日別）"),
+        Panel::lines(
+            l.t("Observed share of each day", "各日の観測率"),
             l.t(
-                "Time during which counting was attached; a full day is 24 hours for each sensor.",
-                "計数していた時間。完全な1日は観測点ごとに24時間。",
+                "Time during which counting was attached, of 24 hours; finished days only.",
+                "24時間のうち計数していた時間の割合。終了した日のみ。",
             ),
-            &OBSERVED.daily("sensor", ""),
-            "{{sensor}}",
         )
-        .unit("s", 0),
+        .query(Run::Daily, &format!("{} / 86400", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")
+        .defaults(json!({ "custom": { "lineInterpolation": "stepAfter", "axisSoftMax": 1 } }))
+        .unit("percentunit", 0),
     );
     layout.add(
         12,
@@ -90,6 +91,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "別の数値である。発信元はポートごと、ホストは1日に1回数える。",
             ),
         )
+        .defaults(json!({ "custom": { "lineInterpolation": "stepAfter" } }))
         .query(Run::Daily, &SOURCES.daily("", ""), l.t("Cumulative sources", "延べ発信元数"))
         .query(Run::Daily, &HOSTS.daily("", ""), l.t("Unique hosts", "ユニークホスト数")),
     );
@@ -135,7 +137,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ),
             "{{sensor}}",
         )
-        .unit("s", 3),
+        .seconds(),
     );
     layout.add(
         12,
@@ -149,10 +151,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")),
             "{{sensor}}",
         )
-        .unit("s", 0),
+        .seconds(),
     );
     layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
-        .query(Run::Instant, &format!("time() - max by (sensor) ({})", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
+        .query(Run::Instant, &format!("sort_desc(time() - max by (sensor) ({}))", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
         .defaults(json!({ "min": 0, "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 7_776_000, "color": "orange" }] } }))
         .options(json!({ "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto", "showUnfilled": true, "sizing": "auto",
             "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 300,
@@ -166,7 +168,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             l.t("How long Prometheus waits for each sensor.", "Prometheusによる各観測点の収集にかかる時間。"),
         )
         .query(Run::Range, &format!("max by (sensor) ({})", raw("scrape_duration_seconds")), "{{sensor}}")
-        .unit("s", 3),
+        .seconds(),
     );
     layout.panels()
 }

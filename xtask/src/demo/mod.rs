@@ -7,11 +7,16 @@
 
 mod comparison;
 mod forward;
+mod grafana;
+mod history;
+mod ports;
 mod prometheus;
 pub mod scrape;
 pub mod sensor;
 
 use self::comparison::Comparison;
+use self::grafana::Grafana;
+use self::history::Making;
 use self::prometheus::Prometheus;
 use self::sensor::{Daemon, INTERFACE, Lab, WEB};
 use crate::netns::is_root;
@@ -119,14 +124,30 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
             "2s",
             "--series-hold",
             "10s",
+            // The day of the dashboards, and of the model history.
+            "--timezone",
+            "Asia/Tokyo",
         ],
     )?;
     let pages = forward::forward(args.port, &lab.sensor, WEB).context("listen on this host")?;
-    let prometheus = match command::find("prometheus") {
-        Some(program) => Some(Prometheus::start(&program, lab.directory(), pages, SENSOR)?),
+    if args.port != 0 && pages.port() != args.port {
+        println!("port {} is taken; the sensor's pages take {}", args.port, pages.port());
+    }
+    // Whoever wants any free port for the pages wants it for the others too.
+    let expected = |port| if args.port == 0 { 0 } else { port };
+    let mut prometheus = match command::find("prometheus") {
+        Some(program) => Some(Prometheus::start(&program, lab.directory(), pages, SENSOR, expected(9090))?),
         None => None,
     };
-    tell(&lab, pages, prometheus.as_ref());
+    let grafana = match &prometheus {
+        Some(prometheus) => Grafana::start(lab.directory(), prometheus.address, expected(3000))?,
+        None => None,
+    };
+    let _history = match &prometheus {
+        Some(prometheus) if command::find("promtool").is_some() => Some(Making::start(&prometheus.data)?),
+        _ => None,
+    };
+    tell(&lab, pages, prometheus.as_ref(), grafana.as_ref());
 
     let day_before = daemon.status()?["today"]["date"].clone();
     let plan = Plan { seed: args.seed, ticks: args.seconds * 10, per_tick: (args.rate / 10).max(1) };
@@ -143,7 +164,8 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
     println!("{}", table(&lab, teiten)?);
     println!("{comparison}");
     println!("{}", countries(&radiation, &status));
-    if let Some(prometheus) = &prometheus {
+    if let Some(prometheus) = &mut prometheus {
+        prometheus.wait_ready()?;
         let counted = prometheus.query("sum(teiten_accesses_total)")?;
         println!(
             "Prometheus so far: sum(teiten_accesses_total) = {counted} (a new series stays at 0 for 10 s, so \
@@ -184,13 +206,31 @@ fn compare(daemon: &Daemon, sent: &Expectation, day_before: &Value) -> Result<(V
 }
 
 /// Where to look while it runs.
-fn tell(lab: &Lab, pages: SocketAddr, prometheus: Option<&Prometheus>) {
+fn tell(lab: &Lab, pages: SocketAddr, prometheus: Option<&Prometheus>, grafana: Option<&Grafana>) {
     println!("the sensor's page      http://{pages}/");
     println!("its metrics            http://{pages}/metrics");
     println!("its status as JSON     http://{pages}/api/v1/status");
     match prometheus {
-        Some(prometheus) => println!("Prometheus             http://{}/", prometheus.address),
+        Some(Prometheus { address, .. }) => {
+            println!("Prometheus             http://{address}/alerts");
+            println!(
+                "  accesses by port     http://{address}/graph?g0.expr=topk(10%2Cteiten_accesses_total)&g0.tab=0&g0.range_input=15m"
+            );
+            println!(
+                "  six months           http://{address}/graph?g0.expr=sum(last_over_time(sensor%3Ateiten_accesses%3Aday%5B1d%5D))&g0.tab=0&g0.range_input=26w"
+            );
+            println!("                       (a model of four sensors; it appears a minute or two from now)");
+        }
         None => println!("Prometheus             not installed; with it, the demo scrapes too"),
+    }
+    match grafana {
+        Some(Grafana { address, .. }) => {
+            println!("Grafana                http://{address}/d/teiten-monthly-en, /d/teiten-monthly-ja");
+        }
+        None if prometheus.is_some() => {
+            println!("Grafana                not installed; with it, the dashboards are here too");
+        }
+        None => {}
     }
     println!("the sensor's network   nsenter --net={}\n", lab.sensor.path());
 }

@@ -1,11 +1,11 @@
 //! A Prometheus that scrapes the demo's sensor, where one is installed.
 
-use super::scrape;
-use crate::netns;
+use super::{ports, scrape};
+use crate::{dashboards, netns};
 use anyhow::{Context as _, Result};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,24 +15,34 @@ pub(super) struct Prometheus {
     child: Child,
     /// Where it listens.
     pub(super) address: SocketAddr,
+    /// Its data directory.
+    pub(super) data: PathBuf,
 }
 
 impl Prometheus {
-    /// Starts `program` with its files in `directory`, scraping the sensor at `target`.
-    pub(super) fn start(program: &Path, directory: &Path, target: SocketAddr, sensor: &str) -> Result<Self> {
+    /// Starts `program` with its files in `directory`, scraping the sensor at `target` and evaluating
+    /// the committed rules, on `port` or a free one; does not wait for it.
+    pub(super) fn start(
+        program: &Path,
+        directory: &Path,
+        target: SocketAddr,
+        sensor: &str,
+        port: u16,
+    ) -> Result<Self> {
         let directory = directory.join("prometheus");
         fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
         let config = directory.join("prometheus.yml");
         fs::write(&config, configuration(target, sensor))
             .with_context(|| format!("write {}", config.display()))?;
         let log = fs::File::create(directory.join("log")).context("make Prometheus' log")?;
-        // Freed again for Prometheus to take.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|free| free.local_addr())
-            .context("find a port")?;
+        copy_rules(&directory.join("rules"))?;
+        let data = directory.join("data");
+        fs::create_dir(&data).with_context(|| format!("make {}", data.display()))?;
+        let address = ports::near(port, "Prometheus")?;
         let child = netns::bound_command(program)
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg("--storage.tsdb.retention.time=400d")
             .arg(format!("--web.listen-address={address}"))
             .current_dir(&directory)
             .stdin(Stdio::null())
@@ -40,12 +50,11 @@ impl Prometheus {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let mut prometheus = Self { child, address };
-        prometheus.wait_ready()?;
-        Ok(prometheus)
+        Ok(Self { child, address, data })
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
+    /// Waits until it answers, which may be after the traffic has begun.
+    pub(super) fn wait_ready(&mut self) -> Result<()> {
         let since = Instant::now();
         while !scrape::get_here(self.address, "/-/ready").is_ok_and(|answer| answer.status == 200) {
             if let Some(status) = self.child.try_wait()? {
@@ -90,10 +99,25 @@ impl Drop for Prometheus {
     }
 }
 
+/// The committed rules, evaluated so often that a demo of minutes shows what they record.
+fn copy_rules(directory: &Path) -> Result<()> {
+    fs::create_dir(directory).with_context(|| format!("make {}", directory.display()))?;
+    for entry in fs::read_dir(dashboards::directory().join("prometheus/rules")).context("find the rules")? {
+        let entry = entry?;
+        let mut text =
+            fs::read_to_string(entry.path()).with_context(|| format!("read {}", entry.path().display()))?;
+        for interval in ["1m", "5m", "10m"] {
+            text = text.replace(&format!("\n    interval: {interval}\n"), "\n    interval: 15s\n");
+        }
+        fs::write(directory.join(entry.file_name()), text).context("copy the rules")?;
+    }
+    Ok(())
+}
+
 /// As the contract says: job `teiten`, and the sensor's name as a label of the target.
 fn configuration(target: SocketAddr, sensor: &str) -> String {
     format!(
-        "global:\n  scrape_interval: 5s\nscrape_configs:\n  - job_name: teiten\n    static_configs:\n      \
+        "global:\n  scrape_interval: 5s\nrule_files: [rules/*.yml]\nscrape_configs:\n  - job_name: teiten\n    static_configs:\n      \
          - targets: ['{target}']\n        labels:\n          sensor: {sensor}\n"
     )
 }
@@ -109,6 +133,7 @@ mod tests {
             "\
 global:
   scrape_interval: 5s
+rule_files: [rules/*.yml]
 scrape_configs:
   - job_name: teiten
     static_configs:

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+
+use crate::netns::child_command;
 
 /// A GET to loopback: status and body.
 ///
@@ -94,11 +96,18 @@ impl Server {
     /// # Errors
     /// When it is not installed or does not become ready.
     pub fn start(directory: &Path, config: &str) -> anyhow::Result<Self> {
-        let port = free_port()?;
+        Self::start_on(free_port()?, directory, config)
+    }
+
+    /// [`Self::start`] on a port of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; and when the port is taken.
+    pub fn start_on(port: u16, directory: &Path, config: &str) -> anyhow::Result<Self> {
         let data = directory.join("data");
         let file = directory.join("prometheus.yml");
         std::fs::write(&file, config)?;
-        let child = Command::new("prometheus")
+        let child = child_command("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg("--storage.tsdb.retention.time=100y")
@@ -109,9 +118,13 @@ impl Server {
             .stderr(std::fs::File::create(directory.join("prometheus.log"))?)
             .spawn()
             .context("start prometheus")?;
-        let server = Self { child, port, data };
+        let mut server = Self { child, port, data };
         let deadline = Instant::now() + Duration::from_mins(1);
         while get(port, "/-/ready").map_or(true, |(status, _)| status != 200) {
+            if let Some(status) = server.child.try_wait()? {
+                let log = std::fs::read_to_string(directory.join("prometheus.log")).unwrap_or_default();
+                bail!("prometheus on port {port} ended with {status}: {}", log.trim());
+            }
             ensure!(
                 Instant::now() < deadline,
                 "prometheus did not become ready; see {}/prometheus.log",
@@ -157,9 +170,9 @@ impl Server {
 /// # Errors
 /// When promtool is not installed or refuses the file.
 pub fn create_blocks(openmetrics: &Path, data: &Path) -> anyhow::Result<()> {
-    let output = Command::new("promtool")
-        // Two-hour blocks would read the file once for every two hours of months.
-        .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=2000h"])
+    let output = child_command("promtool")
+        // promtool reads the whole file once more for every block: one block is best.
+        .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=40000h"])
         .args([openmetrics, data])
         .output()
         .context("start promtool")?;
@@ -198,7 +211,8 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
     Ok(rules)
 }
 
-/// Evaluates rules at the given times in a running Prometheus and writes what they record.
+/// Evaluates rules at the given times in a running Prometheus, writes what they record and says how
+/// many samples that is.
 ///
 /// # Errors
 /// When a rule does not evaluate.
@@ -225,7 +239,6 @@ pub fn evaluate(
             }
         }
     }
-    writeln!(out, "# EOF")?;
     Ok(samples)
 }
 
@@ -244,14 +257,14 @@ pub fn record_days(directory: &Path, timezone: &str, (start, end): (i64, i64)) -
     let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
         day.iter().partition(|rule| rule.record.ends_with(":midnight"));
     let own: Vec<&Rule> = zones.into_iter().filter(|rule| rule.expr.contains(timezone)).collect();
-    let hourly = (start + 30, end + 30, 3600);
+    let hourly = [(start + 30, end + 30, 3600)];
     let passes: [&[Pass<'_>]; 4] =
-        [&[(&own, hourly)], &[(&sensors, hourly)], &[(&midnights, hourly)], &[(&days, hourly)]];
+        [&[(&own, &hourly)], &[(&sensors, &hourly)], &[(&midnights, &hourly)], &[(&days, &hourly)]];
     run_passes(directory, &passes)
 }
 
-/// Rules, and the times of their evaluation: first, last, step.
-type Pass<'a> = (&'a [&'a Rule], (i64, i64, i64));
+/// Rules, and the times of their evaluation in their order: first, last, step.
+type Pass<'a> = (&'a [&'a Rule], &'a [(i64, i64, i64)]);
 
 /// Fills `directory/data` with the model history of `report` and with everything that the
 /// recording rules would have recorded of it.
@@ -280,16 +293,18 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
     // an hour later for the months; and each hour of the days that have hourly samples.
-    let midnight = (start + 30, end + 30, 86_400);
-    let quarter = (start + 930, end + 930, 86_400);
-    let hourly = (end - 86_400 + 30, end + 30, 3600);
+    let midnight = [(start + 30, end + 30, 86_400)];
+    let hourly = [(end - 86_400 + 30, end + 30, 3600)];
+    let months = months.map(|month| (month.end() + 930, month.end() + 930, 1));
     let tokyo: Vec<&Rule> = zones.into_iter().filter(|r| r.expr.contains("Asia/Tokyo")).collect();
+    let month: Vec<&Rule> = month.iter().collect();
+    let hour: Vec<&Rule> = hour.iter().collect();
     let passes: [&[Pass<'_>]; 5] = [
-        &[(&tokyo, midnight), (&tokyo, quarter), (&tokyo, hourly)],
-        &[(&sensors, midnight), (&sensors, quarter), (&sensors, hourly)],
-        &[(&midnights, midnight)],
-        &[(&days, midnight)],
-        &[(&month.iter().collect::<Vec<_>>(), quarter), (&hour.iter().collect::<Vec<_>>(), hourly)],
+        &[(&tokyo, &midnight), (&tokyo, &months), (&tokyo, &hourly)],
+        &[(&sensors, &midnight), (&sensors, &months), (&sensors, &hourly)],
+        &[(&midnights, &midnight)],
+        &[(&days, &midnight)],
+        &[(&month, &months), (&hour, &hourly)],
     ];
     run_passes(directory, &passes)
 }
@@ -299,11 +314,16 @@ fn run_passes(directory: &Path, passes: &[&[Pass<'_>]]) -> anyhow::Result<()> {
     let data = directory.join("data");
     for pass in passes {
         let server = Server::start(directory, "")?;
+        // A file for each set of times: within one, promtool drops what is out of order.
         let mut files = Vec::new();
         for (index, (rules, times)) in pass.iter().enumerate() {
             let file = directory.join(format!("pass-{index}.om"));
             let mut out = std::io::BufWriter::new(std::fs::File::create(&file)?);
-            let samples = evaluate(&server, rules, *times, &mut out)?;
+            let mut samples = 0;
+            for times in *times {
+                samples += evaluate(&server, rules, *times, &mut out)?;
+            }
+            writeln!(out, "# EOF")?;
             out.flush()?;
             if samples > 0 {
                 files.push(file);

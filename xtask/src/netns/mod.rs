@@ -203,8 +203,14 @@ impl Mounts {
 /// A command that the kernel kills when the calling thread ends, and that Ctrl-C on the terminal does
 /// not reach: whoever started it ends it.
 pub fn bound_command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = child_command(program);
     command.process_group(0);
+    command
+}
+
+/// As [`bound_command`], but in the group of processes of the one who starts it.
+pub fn child_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec the closure makes system calls only: no allocation, no lock.
     unsafe {
