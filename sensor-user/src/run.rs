@@ -57,11 +57,6 @@ async fn daemon(
     log: LogHandle,
 ) -> Result<()> {
     // What can fail is tried before anything is attached.
-    let server = Server::bind(&WebConfig {
-        listen: config.listen.iter().map(ToString::to_string).collect(),
-        config_file: config.web_config.clone(),
-        ..WebConfig::default()
-    })?;
     let geoip = geoip::Watcher::open(config.geoip.clone())?;
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
     let observed = observed_interfaces(&interfaces, &config).await?;
@@ -71,6 +66,12 @@ async fn daemon(
         format!("create state directory {}; give another --state-dir", config.state_dir.display())
     })?;
     let ledger = Ledger::open(&config.state_dir, settings(&config))?;
+    // After the ledger, whose lock tells which process is there already.
+    let server = Server::bind(&WebConfig {
+        listen: config.listen.iter().map(ToString::to_string).collect(),
+        config_file: config.web_config.clone(),
+        ..WebConfig::default()
+    })?;
 
     let ports = Arc::new(PortTable::embedded().context("read the embedded port explanations")?);
     let exposition = Arc::new(Exposition::new(config.series_hold, ledger.released().clone())?);

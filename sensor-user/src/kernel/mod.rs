@@ -58,12 +58,12 @@ pub enum KernelError {
         source: io::Error,
     },
     /// Another daemon holds the pin directory.
-    #[error(
-        "pin directory {path} is in use by another teiten; stop that one, or name another with `--pin-dir`"
-    )]
+    #[error("pin directory {path} is in use by {holder}; stop that daemon, or give another --pin-dir")]
     PinDirInUse {
         /// The directory.
         path: PathBuf,
+        /// The process that holds it, as far as the kernel tells.
+        holder: String,
     },
     /// Maps of another layout are pinned.
     #[error(

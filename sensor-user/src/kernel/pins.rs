@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// `f_type` of a bpffs (`BPF_FS_MAGIC` of `linux/magic.h`).
@@ -67,7 +68,8 @@ impl Pins {
         let lock = File::open(root).map_err(failed)?;
         // SAFETY: flock takes no pointers.
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            return Err(KernelError::PinDirInUse { path: root.to_owned() });
+            let holder = holder(&lock).map_or("another process".to_owned(), |pid| format!("process {pid}"));
+            return Err(KernelError::PinDirInUse { path: root.to_owned(), holder });
         }
         let ours = format!("v{LAYOUT_VERSION}");
         for entry in fs::read_dir(root).map_err(failed)? {
@@ -200,6 +202,21 @@ fn remove_tree(path: &Path) -> Result<(), KernelError> {
 /// Whether anything of this layout is pinned under `pin_dir`.
 pub fn any(pin_dir: &Path) -> bool {
     pin_dir.join(format!("v{LAYOUT_VERSION}")).join("maps").join("GENERATION").exists()
+}
+
+/// The process that has locked this file. A file on a bpffs has no room for its number.
+fn holder(file: &File) -> Option<u32> {
+    let status = file.metadata().ok()?;
+    let (major, minor) = (nix::sys::stat::major(status.dev()), nix::sys::stat::minor(status.dev()));
+    let id = format!("{major:02x}:{minor:02x}:{}", status.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 1234 00:2d:2 0 EOF`; 0 for one of another PID namespace.
+    let fields = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let pid = fields.into_iter().find_map(|fields| match fields[..] {
+        [_, "FLOCK", _, "WRITE", pid, file, ..] if file == id => pid.parse().ok(),
+        _ => None,
+    });
+    pid.filter(|pid| *pid != 0)
 }
 
 /// Makes `root` a directory on a bpffs, mounting one where there is none: at the kernel's own place for
