@@ -49,7 +49,5 @@ fn code(object: &[u8]) -> Vec<(usize, usize)> {
 
 fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     // The object is aligned for its reader.
-    (0..=haystack.len().checked_sub(needle.len())?)
-        .step_by(4)
-        .find(|at| haystack[*at..].starts_with(needle))
+    (0..=haystack.len().checked_sub(needle.len())?).step_by(4).find(|at| haystack[*at..].starts_with(needle))
 }
