@@ -452,6 +452,57 @@ fn pins_of_another_layout_are_refused_by_name() {
     assert!(matches!(refused, Some(KernelError::OtherLayout { found, .. }) if found == "v999"));
 }
 
+#[test]
+fn the_version_of_the_layout_changes_with_it() {
+    use sensor_common::layout::{Counters, RecordV4, RecordV6, Rules, SourceKey};
+    use sensor_common::{Slot, Tool};
+    use std::mem::offset_of;
+    let layout = format!(
+        "block {} version {} generation {} ledger {} began {} v4 {} v6 {} counters {} rules {} ports {} \
+         backscatter {} log v4 {} log v6 {}; counters {} bytes {} tools {} overflow {} service {} table {}; \
+         rules {} services {}; records {} {}; key {} {} {}; slots {}; classes {}; tools {}",
+        size_of::<Block>(),
+        offset_of!(Block, version),
+        offset_of!(Block, generation),
+        offset_of!(Block, ledger),
+        offset_of!(Block, began),
+        offset_of!(Block, log_v4_len),
+        offset_of!(Block, log_v6_len),
+        offset_of!(Block, counters),
+        offset_of!(Block, rules),
+        offset_of!(Block, ports),
+        offset_of!(Block, backscatter),
+        offset_of!(Block, log_v4),
+        offset_of!(Block, log_v6),
+        size_of::<Counters>(),
+        offset_of!(Counters, bytes),
+        offset_of!(Counters, tools),
+        offset_of!(Counters, overflow),
+        offset_of!(Counters, service_overflow),
+        offset_of!(Counters, table_packets),
+        size_of::<Rules>(),
+        offset_of!(Rules, services),
+        size_of::<RecordV4>(),
+        size_of::<RecordV6>(),
+        size_of::<SourceKey>(),
+        offset_of!(SourceKey, target),
+        offset_of!(SourceKey, generation),
+        Slot::COUNT,
+        Class::ALL.map(Class::name).join(" "),
+        Tool::ALL.map(Tool::name).join(" "),
+    );
+    let known = "block 8691712 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 272 \
+         ports 25016 backscatter 1604024 log v4 3183032 log v6 7377336; counters 224 bytes 80 tools 160 \
+         overflow 192 service 200 table 208; rules 24744 services 168; records 8 20; key 24 16 20; slots 197376; \
+         classes non_ip malformed fragment other_destination excluded service solicited backscatter access other; \
+         tools other zmap masscan mirai";
+    assert_eq!(
+        (LAYOUT_VERSION, layout.as_str()),
+        (1, known),
+        "pins of the layout before would be misread: raise LAYOUT_VERSION, then change this"
+    );
+}
+
 /// Keeps this thread, and so its test runs, on the CPU it is on.
 fn pin_to_one_cpu() {
     let mut set = nix::sched::CpuSet::new();
