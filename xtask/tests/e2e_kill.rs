@@ -20,10 +20,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const BUSY: &str = "100ms";
 /// Kills at random moments. Ledger and kernel are the same at every size of this number.
 const KILLS: usize = 20;
-/// Kills at system calls of the drain.
-const CALLS: usize = 16;
-/// Begins and ends of system calls that two drains have at least.
-const STEPS: usize = 160;
+/// Stops behind a switch at which to kill: begins and ends of system calls, those apart that write
+/// into the write-ahead log, up to where the drained generation has been emptied.
+const STOPS: std::ops::Range<usize> = 0..34;
+/// Of these stops, every how manieth is tried.
+const STRIDE: usize = 2;
 
 fn run(lab: &Lab, program: &Path, interval: &str, more: &[&str]) -> Daemon {
     let timezone = calm_timezone();
@@ -45,6 +46,9 @@ fn wait_end(daemon: &mut Daemon) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// The command of `bpf(2)` that switches generations.
+const BPF_MAP_UPDATE_ELEM: u64 = 2;
 
 /// Compares the counters and the ledger with what was sent.
 fn assert_exact(lab: &Lab, daemon: &Daemon, expected: &xtask::traffic::Expectation) {
@@ -82,13 +86,22 @@ fn kills_between_any_two_system_calls_of_a_drain_lose_and_double_nothing() {
     let lab = Lab::new(1500).unwrap();
     let mut daemon = start(&lab, teiten(), BUSY, &[]);
     let stream = Stream::start(&lab, 21);
-    for kill in 0..CALLS {
+    for (kill, stop) in STOPS.step_by(STRIDE).enumerate() {
         let mut drain = Tracee::attach(daemon.id(), "drain", PATIENCE);
-        let mut call = None;
-        for _ in 0..=(kill * STEPS / CALLS) {
-            call = drain.step();
+        let since = Instant::now();
+        while !drain.step().is_some_and(|call| call.is(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM)) {
+            assert!(since.elapsed() < PATIENCE, "it does not switch generations\n{}", daemon.log());
         }
-        if call.is_none() {
+        let mut left = stop;
+        while left > 0 {
+            let writes = drain.step().is_some_and(|call| call.number == libc::SYS_pwrite64 as u64);
+            if writes {
+                drain.step();
+            } else {
+                left -= 1;
+            }
+        }
+        if kill % 4 == 3 {
             // Between two calls it reads and clears memory that it shares with the kernel.
             drain.let_go();
         }

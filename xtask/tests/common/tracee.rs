@@ -9,6 +9,20 @@ use std::time::{Duration, Instant};
 /// The thread, stopped whenever nobody leads it on. Only the thread that attached may lead it.
 pub(crate) struct Tracee(Pid);
 
+/// A system call that begins.
+pub(crate) struct Call {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Its first argument.
+    argument: u64,
+}
+
+impl Call {
+    pub(crate) fn is(&self, number: libc::c_long, argument: u64) -> bool {
+        self.number == number as u64 && self.argument == argument
+    }
+}
+
 impl Tracee {
     /// Stops the thread called `name` of a process, waiting until there is one.
     pub(crate) fn attach(process: u32, name: &str, patience: Duration) -> Self {
@@ -26,9 +40,9 @@ impl Tracee {
         Self(thread)
     }
 
-    /// Lets it go on to the begin or the end of its next system call; returns the number of the call
-    /// at its begin, `None` at its end.
-    pub(crate) fn step(&mut self) -> Option<u64> {
+    /// Lets it go on to the begin or the end of its next system call; returns the call at its begin,
+    /// `None` at its end.
+    pub(crate) fn step(&mut self) -> Option<Call> {
         loop {
             ptrace::syscall(self.0, None).unwrap();
             match waitpid(self.0, Some(WaitPidFlag::__WALL)).unwrap() {
@@ -39,7 +53,8 @@ impl Tracee {
         }
         let info = ptrace::syscall_info(self.0).unwrap();
         // SAFETY: `op` tells which member of the union the kernel has written.
-        (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry.nr })
+        let entry = (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry });
+        entry.map(|entry| Call { number: entry.nr, argument: entry.args[0] })
     }
 
     /// Lets it go on for as long as it takes to do something.
