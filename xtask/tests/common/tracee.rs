@@ -52,9 +52,12 @@ impl Tracee {
             }
         }
         let info = ptrace::syscall_info(self.0).unwrap();
-        // SAFETY: `op` tells which member of the union the kernel has written.
-        let entry = (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe { info.u.entry });
-        entry.map(|entry| Call { number: entry.nr, argument: entry.args[0] })
+        if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            return None;
+        }
+        // SAFETY: `op` tells that the kernel has written this member of the union.
+        let entry = unsafe { info.u.entry };
+        Some(Call { number: entry.nr, argument: entry.args[0] })
     }
 
     /// Lets it go on for as long as it takes to do something.
