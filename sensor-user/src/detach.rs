@@ -21,16 +21,10 @@ pub fn detach(config: &Config) -> Result<()> {
     let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
-    let identity = run::identity(&config.state_dir);
-    let mut kernel = Kernel::open(
-        &config.pin_dir,
-        config.source_table,
-        identity,
-        ledger.last_generation(),
-        &Policy::default(),
-    )?;
+    let mut kernel =
+        Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &Policy::default())?;
     kernel.release_others(&[])?;
-    let packets = drain::finish(&mut kernel, &mut ledger, identity, &config.timezone, &geoip)?;
+    let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)?;
     kernel.detach()?;
     info!(packets, "took the last packets into the ledger, detached, removed the pins");
     Ok(())

@@ -17,13 +17,12 @@ use aya::maps::{MapData, RingBuf};
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
 
 /// Several changes of addresses or links that come together are answered once, after this time.
@@ -57,20 +56,22 @@ async fn daemon(
     log: LogHandle,
 ) -> Result<()> {
     // What can fail is tried before anything is attached.
+    let geoip = geoip::Watcher::open(config.geoip.clone())?;
+    let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
+    let observed = observed_interfaces(&interfaces, &config).await?;
+    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
+    let indexes: Vec<u32> = observed.iter().map(|interface| interface.index).collect();
+    let policy = policy(&interfaces, &config, &indexes).await?;
+    ledger::make_state_dir(&config.state_dir).with_context(|| {
+        format!("create state directory {}; give another --state-dir", config.state_dir.display())
+    })?;
+    let ledger = Ledger::open(&config.state_dir, settings(&config))?;
+    // After the ledger, whose lock tells which process is there already.
     let server = Server::bind(&WebConfig {
         listen: config.listen.iter().map(ToString::to_string).collect(),
         config_file: config.web_config.clone(),
         ..WebConfig::default()
     })?;
-    let geoip = geoip::Watcher::open(config.geoip.clone())?;
-    let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
-    let observed = observed_interfaces(&interfaces, &config).await?;
-    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
-    let policy = policy(&interfaces, &config, &names).await?;
-    std::fs::create_dir_all(&config.state_dir).with_context(|| {
-        format!("create state directory {}; give another --state-dir", config.state_dir.display())
-    })?;
-    let ledger = Ledger::open(&config.state_dir, settings(&config))?;
 
     let ports = Arc::new(PortTable::embedded().context("read the embedded port explanations")?);
     let exposition = Arc::new(Exposition::new(config.series_hold, ledger.released().clone())?);
@@ -78,13 +79,7 @@ async fn daemon(
     exposition.health().set_current_for(config.drain_interval * 3);
     exposition.health().set_geoip_build(geoip.current().built().as_second() as u64);
 
-    let mut kernel = Kernel::open(
-        &config.pin_dir,
-        config.source_table,
-        identity(&config.state_dir),
-        ledger.last_generation(),
-        &policy,
-    )?;
+    let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
     for name in kernel.release_others(&names)? {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
@@ -112,6 +107,7 @@ async fn daemon(
     exposition.health().set_sensor(&info);
     snapshot.set_info(info);
 
+    let detached = Arc::new(Notify::new());
     let drain = Drain {
         kernel,
         ledger,
@@ -121,7 +117,8 @@ async fn daemon(
         timezone: config.timezone.clone(),
         interval: config.drain_interval,
         mode: config.xdp_mode,
-        ledger_identity: identity(&config.state_dir),
+        interfaces: names.clone(),
+        detached: Arc::clone(&detached),
         committed: {
             let (snapshot, exposition) = (Arc::clone(&snapshot), Arc::clone(&exposition));
             Box::new(move |ledger, totals, attachments| {
@@ -157,7 +154,9 @@ async fn daemon(
     }));
 
     let (reconfigured, config_changes) = watch::channel(config.clone());
-    tokio::spawn(follow_interfaces(interfaces, changes, names, config_changes, commands.clone()));
+    let followed = names.into_iter().zip(indexes).map(|(name, index)| Followed::new(name, index));
+    let followed = Follower { interfaces, followed: followed.collect(), commands: commands.clone() };
+    tokio::spawn(followed.follow(changes, config_changes, detached));
     let result = signals(config, reload, log, commands, reconfigured, drain_ended).await;
     drop(shutdown);
     if let Ok(Err(error)) = web.await {
@@ -246,13 +245,9 @@ async fn observed_interfaces(
 }
 
 /// What counts, by the configuration and the addresses that the interfaces have now.
-async fn policy(
-    interfaces: &Interfaces,
-    config: &Config,
-    names: &[String],
-) -> Result<Policy, InterfaceError> {
+async fn policy(interfaces: &Interfaces, config: &Config, indexes: &[u32]) -> Result<Policy, InterfaceError> {
     let observe: Vec<IpNet> =
-        if config.observe.is_empty() { interfaces.addresses(names).await? } else { config.observe.clone() };
+        if config.observe.is_empty() { interfaces.addresses(indexes).await? } else { config.observe.clone() };
     Ok(Policy {
         observe,
         exclude: config.exclude_sources.clone(),
@@ -277,56 +272,94 @@ pub(crate) fn settings(config: &Config) -> ledger::Settings {
     }
 }
 
-/// Tells the ledgers of different state directories apart in pinned generations (FNV-1a, 64 bits,
-/// over the path).
-pub(crate) fn identity(state_dir: &Path) -> u64 {
-    use std::os::unix::ffi::OsStrExt;
-    let path = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    path.as_os_str()
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// Follows addresses, links and the configuration: makes the new policy, and attaches anew to an
 /// interface that has come back.
-async fn follow_interfaces(
+struct Follower {
     interfaces: Interfaces,
-    mut changes: impl Stream<Item = ()> + Unpin + Send,
-    names: Vec<String>,
-    mut config: watch::Receiver<Config>,
+    followed: Vec<Followed>,
     commands: Outbox,
-) {
-    loop {
-        tokio::select! {
-            change = changes.next() => if change.is_none() { return },
-            change = config.changed() => if change.is_err() { return },
-        }
-        tokio::time::sleep(SETTLE).await;
-        // What has come meanwhile is answered with it.
-        while futures::future::poll_immediate(changes.next()).await.flatten().is_some() {}
-        let current = config.borrow_and_update().clone();
-        match policy(&interfaces, &current, &names).await {
-            Ok(policy) => {
-                if commands.send(Command::Policy(policy)).is_err() {
-                    return;
-                }
+}
+
+/// An interface that is observed.
+struct Followed {
+    /// As it is configured.
+    name: String,
+    /// As the kernel knows it, and calls it.
+    index: u32,
+    called: String,
+}
+
+impl Followed {
+    fn new(name: String, index: u32) -> Self {
+        Self { called: name.clone(), name, index }
+    }
+
+    /// The interface as it is now: still the same, though it may be called otherwise; or another that
+    /// has the name. `None` when there is neither.
+    async fn find(&mut self, interfaces: &Interfaces) -> Option<Interface> {
+        let found = match interfaces.with_index(self.index).await {
+            Ok(Some(found)) => found,
+            // One that is gone may come back.
+            Ok(None) => interfaces.named(&self.name).await.ok()?,
+            Err(error) => {
+                error!(interface = self.name, error = &error as &dyn std::error::Error, "cannot look for it");
+                return None;
             }
+        };
+        self.index = found.index;
+        if found.name != self.called {
+            if found.name != self.name {
+                warn!(
+                    interface = self.name,
+                    now = found.name,
+                    "the interface was renamed and is observed all the same; a restart will look for the name it is \
+                     configured by"
+                );
+            }
+            self.called.clone_from(&found.name);
+        }
+        Some(Interface { name: self.name.clone(), ..found })
+    }
+}
+
+impl Follower {
+    async fn follow(
+        mut self,
+        mut changes: impl Stream<Item = ()> + Unpin + Send,
+        mut config: watch::Receiver<Config>,
+        detached: Arc<Notify>,
+    ) {
+        loop {
+            tokio::select! {
+                change = changes.next() => if change.is_none() { return },
+                change = config.changed() => if change.is_err() { return },
+                () = detached.notified() => {}
+            }
+            tokio::time::sleep(SETTLE).await;
+            // What has come meanwhile is answered with it.
+            while futures::future::poll_immediate(changes.next()).await.flatten().is_some() {}
+            let config = config.borrow_and_update().clone();
+            if self.look(&config).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Tells the drain what there is now; `None` when it has ended.
+    async fn look(&mut self, config: &Config) -> Option<()> {
+        let mut present = Vec::new();
+        for followed in &mut self.followed {
+            present.extend(followed.find(&self.interfaces).await);
+        }
+        let indexes: Vec<u32> = present.iter().map(|interface| interface.index).collect();
+        match policy(&self.interfaces, config, &indexes).await {
+            Ok(policy) => self.commands.send(Command::Policy(policy)).ok()?,
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "keeping the addresses that are observed");
             }
         }
-        if commands.send(Command::Gone).is_err() {
-            return;
-        }
-        for name in &names {
-            // One that is gone may come back.
-            if let Ok(interface) = interfaces.named(name).await
-                && commands.send(Command::Attach(interface)).is_err()
-            {
-                return;
-            }
-        }
+        self.commands.send(Command::Gone).ok()?;
+        present.into_iter().try_for_each(|interface| self.commands.send(Command::Attach(interface)).ok())
     }
 }
 

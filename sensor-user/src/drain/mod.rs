@@ -29,13 +29,15 @@ use crate::totals::Totals;
 use inbox::Event;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tracing::{debug, error, info, warn};
 
 /// Fill of a log at which a drain does not wait for its time.
 const FULL_ENOUGH: f64 = 0.25;
-/// A generation that could not be committed is tried again after this long at the latest.
+/// A drain that failed is tried again after this long at the latest.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Why the drain ended other than by being told to.
@@ -98,8 +100,10 @@ pub struct Drain {
     pub interval: Duration,
     /// How to attach.
     pub mode: XdpMode,
-    /// Identity of the ledger, as pinned generations carry it.
-    pub ledger_identity: u64,
+    /// The interfaces to observe.
+    pub interfaces: Vec<String>,
+    /// Asks for the interfaces to be looked at, since one is not attached.
+    pub detached: Arc<Notify>,
     /// Told after each commit.
     pub committed: Committed,
 }
@@ -112,14 +116,13 @@ pub struct Drain {
 pub fn finish(
     kernel: &mut Kernel,
     ledger: &mut Ledger,
-    ledger_identity: u64,
     timezone: &TimeZone,
     locate: &dyn Locate,
 ) -> Result<u64, DrainError> {
     let mut packets = 0;
     let mut take = |drained: Drained, ledger: &mut Ledger| {
         let at = at_of(&drained, timezone);
-        let observation = observe::observation(drained, at, ledger_identity);
+        let observation = observe::observation(drained, at);
         match ledger.fold(&observation, locate, &[]) {
             Ok(Folded::AlreadyTaken) => Ok(()),
             Ok(Folded::Taken { .. }) => {
@@ -154,6 +157,13 @@ struct Pending {
     switched: Instant,
 }
 
+impl Pending {
+    fn new(drained: Drained, at: Timestamp, switched: Instant) -> Self {
+        let table_used = drained.table_used;
+        Self { observation: observe::observation(drained, at), table_used, switched }
+    }
+}
+
 impl Drain {
     /// Takes in what an earlier daemon left, then drains until told to stop.
     ///
@@ -163,19 +173,23 @@ impl Drain {
     /// then, since all of it stays pinned.
     pub fn run(mut self, mut inbox: Inbox) -> Result<(), DrainError> {
         let mut state = State::new(&self.kernel);
+        self.compare_with_pins();
         self.take_left_over(&mut state)?;
         self.tell_taken_over(&state.switched);
-        self.step(&mut state)?;
+        self.step(&mut state);
         loop {
             let event = inbox.wait(|reading| self.rest(&state, reading)).map_err(DrainError::Wait)?;
             let command = match event {
                 Event::Due => {
-                    self.step(&mut state)?;
+                    self.step(&mut state);
+                    if !self.is_attached() {
+                        self.detached.notify_one();
+                    }
                     continue;
                 }
                 Event::Jump(jump) => {
                     tell(jump);
-                    self.step(&mut state)?;
+                    self.step(&mut state);
                     continue;
                 }
                 Event::Closed => return self.stop(state, false),
@@ -185,19 +199,19 @@ impl Drain {
                 Command::Wake => {
                     // What woke us may be in a generation that is drained already.
                     if self.kernel.fill() >= FULL_ENOUGH {
-                        self.step(&mut state)?;
+                        self.step(&mut state);
                     }
                 }
                 Command::Policy(policy) => {
                     if policy != self.policy {
                         self.policy = policy;
                         self.show_monitored();
-                        self.step(&mut state)?;
+                        self.step(&mut state);
                         self.tell_policy(&state);
                     }
                 }
                 Command::Settings(settings) => {
-                    self.step(&mut state)?;
+                    self.step(&mut state);
                     self.timezone = settings.timezone.clone();
                     self.ledger.reconfigure(*settings);
                 }
@@ -205,17 +219,17 @@ impl Drain {
                     self.interval = interval;
                     self.exposition.health().set_current_for(interval * 3);
                 }
-                Command::Attach(interface) => self.attach(&interface, &mut state)?,
+                Command::Attach(interface) => self.attach(&interface, &mut state),
                 Command::Gone => {
                     if state.attached && !self.is_attached() {
                         warn!("an interface that is observed has gone; waiting for it to come back");
-                        self.step(&mut state)?;
+                        self.step(&mut state);
                     }
                 }
                 Command::Stop { detach } => return self.stop(state, detach),
             }
-            while state.pending.is_none() && self.kernel.fill() >= FULL_ENOUGH {
-                self.step(&mut state)?;
+            while !state.failing && self.kernel.fill() >= FULL_ENOUGH {
+                self.step(&mut state);
             }
         }
     }
@@ -241,7 +255,7 @@ impl Drain {
 
     /// How long it is until the next drain is due.
     fn rest(&self, state: &State, reading: &Reading) -> Duration {
-        if state.pending.is_some() {
+        if state.failing {
             let tried = reading.steady.saturating_duration_since(state.tried);
             return self.interval.min(RETRY).saturating_sub(tried);
         }
@@ -252,7 +266,7 @@ impl Drain {
 
     /// Whether every interface's attachment stands.
     fn is_attached(&self) -> bool {
-        self.kernel.attachments().all(|(name, _, _)| self.kernel.is_attached(name))
+        self.interfaces.iter().all(|name| self.kernel.is_attached(name))
     }
 
     /// Shows how many addresses are observed.
@@ -264,8 +278,8 @@ impl Drain {
     /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
     fn tell_policy(&self, state: &State) {
         let Policy { observe, exclude, services } = &self.policy;
-        if state.pending.is_some() {
-            warn!("the changed rules hold as soon as the drained generation can be committed");
+        if state.pending.is_some() || state.failing {
+            warn!("the changed rules hold as soon as generations can be switched and committed again");
         } else {
             info!(
                 observed = observe.len(),
@@ -285,23 +299,51 @@ impl Drain {
         health.set_flows(&status);
     }
 
-    fn attach(&mut self, interface: &Interface, state: &mut State) -> Result<(), DrainError> {
+    fn attach(&mut self, interface: &Interface, state: &mut State) {
         if self.kernel.is_attached(&interface.name) {
-            return Ok(());
+            return;
         }
-        // What was counted until now was counted while attached.
-        self.step(state)?;
-        self.kernel.release(&interface.name)?;
-        match self.kernel.attach(interface, self.mode) {
-            Ok(mode) => {
-                info!(interface = interface.name, mode = mode.name(), "attached again");
-                state.attached = self.is_attached();
-                self.kernel.observe();
-                self.exposition.health().set_attached(state.attached);
+        // What has been counted so far lies before a gap.
+        state.attached = false;
+        self.step(state);
+        let attached =
+            self.kernel.release(&interface.name).and_then(|()| self.kernel.attach(interface, self.mode));
+        match attached {
+            Ok(mode) => info!(interface = interface.name, mode = mode.name(), "attached again"),
+            Err(error) => {
+                // It is tried again with every drain, and told once.
+                let told = error.to_string();
+                if state.refused.get(&interface.name) != Some(&told) {
+                    error!(
+                        interface = interface.name,
+                        error = &error as &dyn std::error::Error,
+                        "cannot attach again"
+                    );
+                    state.refused.insert(interface.name.clone(), told);
+                }
+                return;
             }
-            Err(error) => error!(interface = interface.name, %error, "cannot attach again"),
         }
-        Ok(())
+        state.refused.remove(&interface.name);
+        // What the current generation counts from now on is observed, be it begun just now or, when the
+        // step failed, in the midst of the gap.
+        self.kernel.observe();
+        state.attached = self.is_attached();
+        self.exposition.health().set_attached(state.attached);
+    }
+
+    /// Tells when the ledger lacks what an earlier daemon had committed: it was put in place from a
+    /// copy, or commits at the end of its write-ahead log were lost with the file system.
+    fn compare_with_pins(&self) {
+        let last = self.ledger.last_generation();
+        if let Some(committed) = self.kernel.committed().filter(|committed| *committed > last) {
+            error!(
+                ledger_ends_at = last,
+                committed,
+                "the ledger lacks drains that had been committed: is it a copy, or is its write-ahead log damaged? \
+                 Counting goes on; what was in them is missing from its days and counters"
+            );
+        }
     }
 
     /// A generation that a daemon was killed over.
@@ -312,10 +354,10 @@ impl Drain {
                 "taking in a generation that was drained and maybe not committed"
             );
             let at = at_of(&drained, &self.timezone);
-            let pending = self.pending(drained, at, clock::now());
+            let pending = Pending::new(drained, at, clock::now());
             state.pending = Some(pending);
-            self.commit(state);
-            if state.pending.is_some() {
+            if let Err(error) = self.commit(state) {
+                self.report(state, &error);
                 return Ok(());
             }
         }
@@ -324,53 +366,64 @@ impl Drain {
         Ok(())
     }
 
-    /// Switches, unless a generation still waits to be committed, and commits.
-    fn step(&mut self, state: &mut State) -> Result<(), DrainError> {
-        self.maintain_flows();
-        if state.pending.is_some() {
-            self.commit(state);
-            if state.pending.is_some() {
-                return Ok(());
-            }
+    /// Does what is due, and tells when it cannot be done; it is tried again then.
+    fn step(&mut self, state: &mut State) {
+        if let Err(error) = self.try_step(state) {
+            self.report(state, &error);
         }
+    }
+
+    fn report(&self, state: &mut State, error: &DrainError) {
+        state.failing = true;
+        self.exposition.health().drain_failed();
+        match error {
+            DrainError::Uncommitted(error) => error!(
+                error = error as &dyn std::error::Error,
+                "cannot commit; counting goes on in the kernel, and this is tried again"
+            ),
+            error @ (DrainError::Kernel(_) | DrainError::Wait(_)) => error!(
+                error = error as &dyn std::error::Error,
+                "cannot switch generations; counting goes on, and this is tried again"
+            ),
+        }
+    }
+
+    /// Commits what waits for it, switches, and commits that.
+    fn try_step(&mut self, state: &mut State) -> Result<(), DrainError> {
+        state.tried = clock::now();
+        self.maintain_flows();
+        match self.kernel.keep_pinned() {
+            Ok(false) => {}
+            Ok(true) => warn!("pins were removed while running; pinned again"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "pins were removed while running; what is counted after this daemon ends will be lost"
+            ),
+        }
+        let attached = self.is_attached();
+        self.exposition.health().set_attached(attached);
+        // When in between an attachment ended is not known.
+        state.attached &= attached;
+        self.commit(state)?;
         let switched = clock::now();
-        let drained = match self.kernel.switch(&self.policy) {
-            Ok(drained) => drained,
-            Err(error) => {
-                error!(error = &error as &dyn std::error::Error, "cannot switch generations");
-                self.exposition.health().drain_failed();
-                // It may have been read badly after the switch itself went well.
-                match self.kernel.left_over()? {
-                    Some(drained) => drained,
-                    None => return Ok(()),
-                }
-            }
-        };
+        self.kernel.number_for(self.ledger.numbering());
+        let drained = self.kernel.switch(&self.policy)?;
         let now = Reading::take();
         let began = std::mem::replace(&mut state.switched, now);
         let ended = if began.jump(&now).is_some() { began.wall_at(now.steady) } else { now.wall };
         let at = schedule::attribute(began.wall, ended, &self.timezone);
-        let mut pending = self.pending(drained, at, switched);
+        let mut pending = Pending::new(drained, at, switched);
         if !state.attached {
             pending.observation.observed = Duration::ZERO;
         }
-        state.attached = self.is_attached();
-        self.exposition.health().set_attached(state.attached);
+        state.attached = attached;
         state.pending = Some(pending);
-        self.commit(state);
-        Ok(())
+        self.commit(state)
     }
 
-    fn pending(&self, drained: Drained, at: Timestamp, switched: Instant) -> Pending {
-        let table_used = drained.table_used;
-        let observation = observe::observation(drained, at, self.ledger_identity);
-        Pending { observation, table_used, switched }
-    }
-
-    /// Folds what is pending; on failure it stays so.
-    fn commit(&mut self, state: &mut State) {
-        let Some(pending) = state.pending.take() else { return };
-        state.tried = clock::now();
+    /// Folds what is pending, if anything is; on failure it stays so.
+    fn commit(&mut self, state: &mut State) -> Result<(), DrainError> {
+        let Some(pending) = state.pending.take() else { return Ok(()) };
         match self.geoip.reload_if_changed() {
             Ok(true) => {
                 self.exposition.health().set_geoip_build(self.geoip.current().built().as_second() as u64);
@@ -411,15 +464,11 @@ impl Drain {
                     info!("the ledger takes counts in again");
                     state.failing = false;
                 }
+                Ok(())
             }
             Err(error) => {
-                self.exposition.health().drain_failed();
-                error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot commit; counting goes on in the kernel, and this is tried again"
-                );
-                state.failing = true;
                 state.pending = Some(pending);
+                Err(DrainError::Uncommitted(error))
             }
         }
     }
@@ -430,13 +479,12 @@ impl Drain {
             for name in names {
                 self.kernel.release(&name)?;
             }
+            // Until now they were attached, which is what the last drain has to know.
+            self.interfaces.clear();
         }
-        self.step(&mut state)?;
-        if let Some(pending) = state.pending.take() {
-            let error = self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &[]).err();
-            if let Some(error) = error {
-                return Err(DrainError::Uncommitted(error));
-            }
+        // A ledger that had to be opened anew takes counts in the second time.
+        if self.try_step(&mut state).is_err() {
+            self.try_step(&mut state)?;
         }
         if detach {
             self.kernel.detach()?;
@@ -455,9 +503,11 @@ struct State {
     switched: Reading,
     /// When a commit was tried last.
     tried: Instant,
-    /// Whether all interfaces were attached since the last switch.
+    /// Whether all interfaces have been attached since the last switch.
     attached: bool,
-    /// Whether the last commit failed.
+    /// Why interfaces could not be attached again, by name.
+    refused: HashMap<String, String>,
+    /// Whether the last drain failed; what it had drained is pending.
     failing: bool,
 }
 
@@ -469,6 +519,7 @@ impl State {
             switched: now.at_nanos(kernel.began()),
             tried: now.steady,
             attached: true,
+            refused: HashMap::new(),
             failing: false,
         }
     }

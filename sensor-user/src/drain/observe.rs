@@ -4,24 +4,13 @@ use crate::aggregate::{aggregate_v4, aggregate_v6};
 use crate::kernel::Drained;
 use crate::observation::{Observation, SourceCount, Target};
 use jiff::Timestamp;
-use sensor_common::Class;
+use sensor_common::Slot;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 use tracing::warn;
 
-/// The observation that a drained generation is, at the instant `at`, for the ledger of this identity.
-pub(super) fn observation(mut drained: Drained, at: Timestamp, ledger_identity: u64) -> Observation {
-    let generation = if drained.ledger == ledger_identity {
-        drained.number
-    } else {
-        // Its number means nothing to this ledger.
-        warn!(
-            generation = drained.number,
-            accesses = drained.packets[Class::Access as usize],
-            "the pinned counters were begun for another state directory; taking them into this one"
-        );
-        0
-    };
+/// The observation that a drained generation is, at the instant `at`.
+pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
     let mut sources_v4 = aggregate_v4(&mut drained.records_v4);
     let mut sources_v6 = aggregate_v6(&mut drained.records_v6);
     for (src, target, packets) in drained.table {
@@ -36,10 +25,22 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp, ledger_identity: 
         merge(&mut sources_v4);
         merge(&mut sources_v6);
     }
-    let (services, accesses) =
+    let (services, accesses): (Vec<_>, Vec<_>) =
         drained.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
+    // As the identities want it, also should something of the source table be gone.
+    let overflow = sourceless(&accesses, &sources_v4, &sources_v6, false);
+    let service_overflow = sourceless(&services, &sources_v4, &sources_v6, true);
+    if overflow != drained.overflow || service_overflow != drained.service_overflow {
+        warn!(
+            generation = drained.number,
+            sourceless = overflow + service_overflow,
+            counted = drained.overflow + drained.service_overflow,
+            "sources are missing from the pinned tables"
+        );
+    }
     Observation {
-        generation,
+        generation: drained.number,
+        ledger: drained.ledger,
         at,
         observed: Duration::from_nanos(drained.nanos),
         packets: drained.packets,
@@ -48,11 +49,25 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp, ledger_identity: 
         services,
         backscatter: drained.backscatter,
         tools: drained.tools,
-        overflow: drained.overflow,
-        service_overflow: drained.service_overflow,
+        overflow,
+        service_overflow,
         sources_v4,
         sources_v6,
     }
+}
+
+/// Packets to `ports` that are with no source.
+fn sourceless(
+    ports: &[(Slot, u64)],
+    v4: &[SourceCount<u32>],
+    v6: &[SourceCount<u128>],
+    services: bool,
+) -> u64 {
+    fn sourced<A>(counts: &[SourceCount<A>], services: bool) -> u64 {
+        counts.iter().filter(|it| it.target.is_service() == services).map(|it| it.packets).sum()
+    }
+    let packets: u64 = ports.iter().map(|(_, packets)| packets).sum();
+    packets.saturating_sub(sourced(v4, services) + sourced(v6, services))
 }
 
 /// Sorts by source and target and makes one of equal ones.
@@ -70,7 +85,7 @@ fn merge<A: Copy + Ord>(counts: &mut Vec<SourceCount<A>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sensor_common::{Slot, Transport};
+    use sensor_common::Transport;
 
     fn count(src: u32, port: u16, packets: u64) -> SourceCount<u32> {
         SourceCount { src, target: Target::new(Slot::new(Transport::Tcp, port), false), packets }

@@ -100,29 +100,17 @@ impl Interfaces {
             let present = links.iter().map(|link| name_of(link).to_owned()).collect();
             return Err(InterfaceError::NotFound { name: name.to_owned(), present });
         };
-        let link_layer = match link.header.link_layer_type {
-            LinkLayerType::Ether | LinkLayerType::Eether | LinkLayerType::Loopback => LinkLayer::Ethernet,
-            LinkLayerType::None
-            | LinkLayerType::Ppp
-            | LinkLayerType::Rawip
-            | LinkLayerType::Tunnel
-            | LinkLayerType::Tunnel6
-            | LinkLayerType::Sit
-            | LinkLayerType::Ipgre
-            | LinkLayerType::Ip6gre => LinkLayer::Ip,
-            other => {
-                return Err(InterfaceError::LinkType {
-                    name: name.to_owned(),
-                    link_type: format!("{other:?}"),
-                });
-            }
-        };
-        Ok(Interface {
-            name: name.to_owned(),
-            index: link.header.index,
-            link: link_layer,
-            xdp: attached(link),
-        })
+        describe(link)
+    }
+
+    /// The interface of this index, whatever its name is now; `None` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// See [`InterfaceError`].
+    pub async fn with_index(&self, index: u32) -> Result<Option<Interface>, InterfaceError> {
+        let links = self.links().await?;
+        links.iter().find(|link| link.header.index == index).map(describe).transpose()
     }
 
     async fn links(&self) -> Result<Vec<LinkMessage>, InterfaceError> {
@@ -168,23 +156,17 @@ impl Interfaces {
         Err(InterfaceError::NoDefaultRoute)
     }
 
-    /// The unicast addresses of these interfaces, each as a prefix of full length. Interfaces that
-    /// are gone have none.
+    /// The unicast addresses of the interfaces with these indexes, each as a prefix of full length.
+    /// Interfaces that are gone have none.
     ///
     /// # Errors
     ///
     /// See [`InterfaceError`].
-    pub async fn addresses(&self, names: &[String]) -> Result<Vec<IpNet>, InterfaceError> {
-        let links = self.links().await?;
-        let wanted: BTreeSet<u32> = links
-            .iter()
-            .filter(|link| names.iter().any(|name| name == name_of(link)))
-            .map(|link| link.header.index)
-            .collect();
+    pub async fn addresses(&self, indexes: &[u32]) -> Result<Vec<IpNet>, InterfaceError> {
         let messages: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(netlink)?;
         let mut addresses = BTreeSet::new();
         for message in messages {
-            if !wanted.contains(&message.header.index) {
+            if !indexes.contains(&message.header.index) {
                 continue;
             }
             let mut own = None;
@@ -212,6 +194,33 @@ impl Unicast for IpAddr {
         let broadcast = matches!(self, Self::V4(address) if address.is_broadcast());
         !self.is_multicast() && !self.is_unspecified() && !broadcast
     }
+}
+
+/// What a link message says of an interface.
+fn describe(link: &LinkMessage) -> Result<Interface, InterfaceError> {
+    let link_layer = match link.header.link_layer_type {
+        LinkLayerType::Ether | LinkLayerType::Eether | LinkLayerType::Loopback => LinkLayer::Ethernet,
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre
+        | LinkLayerType::Ip6gre => LinkLayer::Ip,
+        other => {
+            return Err(InterfaceError::LinkType {
+                name: name_of(link).to_owned(),
+                link_type: format!("{other:?}"),
+            });
+        }
+    };
+    Ok(Interface {
+        name: name_of(link).to_owned(),
+        index: link.header.index,
+        link: link_layer,
+        xdp: attached(link),
+    })
 }
 
 fn name_of(link: &LinkMessage) -> &str {

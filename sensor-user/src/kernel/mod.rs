@@ -43,7 +43,7 @@ use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use table::Table;
 use tracing::{debug, info, warn};
@@ -61,12 +61,12 @@ pub enum KernelError {
         source: io::Error,
     },
     /// Another daemon holds the pin directory.
-    #[error(
-        "pin directory {path} is in use by another teiten; stop that one, or name another with `--pin-dir`"
-    )]
+    #[error("pin directory {path} is in use by {holder}; stop that daemon, or give another --pin-dir")]
     PinDirInUse {
         /// The directory.
         path: PathBuf,
+        /// The process that holds it, as far as the kernel tells.
+        holder: String,
     },
     /// Maps of another layout are pinned.
     #[error(
@@ -225,6 +225,8 @@ pub struct Kernel {
     pins: Pins,
     object: Object,
     outer: OwnedFd,
+    /// The pinned maps, by name.
+    maps: Vec<(&'static str, OwnedFd)>,
     generations: [Generation; 2],
     current: usize,
     table: Table,
@@ -233,12 +235,24 @@ pub struct Kernel {
     tries: Tries,
     links: BTreeMap<String, Attachment>,
     flows: FlowTable,
-    ledger: u64,
+    /// The ledger that generations are numbered for, and the last one in it.
+    numbering: Numbering,
     /// Number of the generation that was current at the start.
     opened: u64,
     /// Whether the attachments made since the last [`Kernel::observe`] had stood before; `None` when
     /// there are none or when they are new.
     stood: Option<bool>,
+    /// Whether entries of drained generations may be left in the source table.
+    stale_entries: bool,
+}
+
+/// How generations are numbered: ascending, and above everything that the ledger has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// Identity of the ledger that will take the counts in.
+    pub ledger: u64,
+    /// The last generation in it; 0 when there is none.
+    pub last: u64,
 }
 
 struct Attachment {
@@ -278,8 +292,8 @@ struct Tries {
 impl Kernel {
     /// Loads the programs and opens or creates the maps under `pin_dir`. Attaches nothing.
     ///
-    /// `ledger` is the identity of the ledger that will take the counts in, `last` the last
-    /// generation in it, and `policy` what a first generation counts by.
+    /// `numbering` is that of the ledger that will take the counts in, `policy` what a first
+    /// generation counts by.
     ///
     /// # Errors
     ///
@@ -287,14 +301,20 @@ impl Kernel {
     pub fn open(
         pin_dir: &Path,
         source_table: u32,
-        ledger: u64,
-        last: u64,
+        numbering: Numbering,
         policy: &Policy,
     ) -> Result<Self, KernelError> {
         let pins = Pins::open(pin_dir)?;
         let resized = pins.set_aside_table(source_table)?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| KernelError::Map { doing: format!("read {path}"), source })?;
+        // When nothing is pinned there, nothing counts yet.
+        if let Ok(outer) = pins.open_map("GENERATION")
+            && let Some(id) =
+                sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?
+        {
+            pins.restore_generation(id)?;
+        }
         let open = |name: &str| {
             Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus)
                 .map_err(KernelError::map(format!("open generation {name} under {}", pin_dir.display())))
@@ -304,10 +324,26 @@ impl Kernel {
         let mut object = Object::load(&pins, source_table)?;
         let in_place =
             sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?;
-        let current = in_place.and_then(|id| generations.iter().position(|generation| generation.id() == id));
+        let mut current =
+            in_place.and_then(|id| generations.iter().position(|generation| generation.id() == id));
+        if current.is_none()
+            && let Some(last) = (0..2).max_by_key(|at| generations[*at].number())
+            && generations[last].number() != 0
+        {
+            // The map that said which is current is gone; programs may still count into this one.
+            warn!(
+                generation = generations[last].number(),
+                "taking the last pinned generation for the current one"
+            );
+            sys::set_inner(outer.as_fd(), generations[last].map())
+                .map_err(KernelError::map("put the last generation in place"))?;
+            current = Some(last);
+        }
         let tries = object.tries()?;
         let flows = FlowTable::open(&pins, &mut object)?;
+        let maps = pins::MAPS.iter().map(|name| Ok((*name, pins.open_map(name)?)));
         let mut kernel = Self {
+            maps: maps.collect::<Result<_, KernelError>>()?,
             table: Table::new(pins.open_map("SOURCES")?),
             old_table: resized.map(Table::new),
             pins,
@@ -318,12 +354,14 @@ impl Kernel {
             tries,
             links: BTreeMap::new(),
             flows,
-            ledger,
+            numbering,
             opened: 0,
             stood: None,
+            // A daemon that was killed may have left some.
+            stale_entries: true,
         };
         if current.is_none() {
-            kernel.begin(last + 1, policy)?;
+            kernel.begin(numbering.last + 1, policy)?;
         } else {
             info!(generation = kernel.number(), "taking over pinned counters");
         }
@@ -337,7 +375,7 @@ impl Kernel {
         self.tries.hold(&compiled)?;
         let first = &mut self.generations[self.current];
         first.clear();
-        first.prepare(number, self.ledger, &compiled.rules);
+        first.prepare(number, self.numbering.ledger, &compiled.rules);
         first.set_began(monotonic_nanos());
         sys::set_inner(self.outer.as_fd(), first.map())
             .map_err(KernelError::map("put the first generation in place"))
@@ -600,6 +638,13 @@ impl Kernel {
         self.generations[self.current].number()
     }
 
+    /// The last generation that an earlier daemon must have committed, when that was for this ledger.
+    pub fn committed(&self) -> Option<u64> {
+        let ours = self.generations[self.current].ledger() == self.numbering.ledger;
+        let left_over = u64::from(self.is_left_over());
+        ours.then(|| self.number().saturating_sub(1 + left_over))
+    }
+
     /// When the time of the current generation began, nanoseconds of [`monotonic_nanos`].
     pub fn began(&self) -> u64 {
         self.generations[self.current].began()
@@ -612,34 +657,44 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn left_over(&self) -> Result<Option<Drained>, KernelError> {
-        let spare = &self.generations[1 - self.current];
-        let number = spare.number();
-        // One with a higher number was prepared and never became current.
-        if number == 0 || spare.version() != LAYOUT_VERSION || number >= self.number() {
+        if !self.is_left_over() {
             return Ok(None);
         }
-        self.read(spare, self.began()).map(Some)
+        self.read(&self.generations[1 - self.current], self.began()).map(Some)
     }
 
-    /// Switches to the next generation, which counts by `policy`, and reads the last one.
-    ///
-    /// The last one stays as it is until [`Kernel::recycle`]; there must have been one since the
-    /// switch before.
+    fn is_left_over(&self) -> bool {
+        let spare = &self.generations[1 - self.current];
+        // One with a higher number was prepared and never became current.
+        spare.number() != 0 && spare.version() == LAYOUT_VERSION && spare.number() < self.number()
+    }
+
+    /// Numbers generations for this ledger from the next one on.
+    pub fn number_for(&mut self, numbering: Numbering) {
+        self.numbering = numbering;
+    }
+
+    /// Switches to the next generation, which counts by `policy`, and reads the last one. That stays
+    /// as it is until [`Kernel::recycle`]; without one since, it is read again and nothing switched.
     ///
     /// # Errors
     ///
     /// See [`KernelError`]. When the switch itself failed, the current generation is as before;
-    /// when reading failed, it can be read again as [`Kernel::left_over`].
+    /// when reading failed, the next call reads it again.
     pub fn switch(&mut self, policy: &Policy) -> Result<Drained, KernelError> {
+        if let Some(drained) = self.left_over()? {
+            return Ok(drained);
+        }
         let mut compiled = policy.compile();
         if self.tracking().any(|(_, tracking)| tracking != Tracking::None) {
             compiled.rules.flags |= TRACK_FLOWS;
         }
         self.tries.hold(&compiled)?;
-        let number = self.number() + 1;
+        let Numbering { ledger, last } = self.numbering;
+        let number = self.number().max(last) + 1;
         let next = 1 - self.current;
         let spare = &mut self.generations[next];
-        spare.prepare(number, self.ledger, &compiled.rules);
+        spare.prepare(number, ledger, &compiled.rules);
         let now = monotonic_nanos();
         spare.set_began(now);
         sys::set_inner(self.outer.as_fd(), spare.map())
@@ -683,20 +738,52 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// See [`KernelError`].
+    /// See [`KernelError`]. Entries that could not be deleted take room in the source table until the
+    /// next call; they are of a generation that nobody will read again.
     pub fn recycle(&mut self, used_table: bool) -> Result<(), KernelError> {
+        self.generations[1 - self.current].clear();
         let current = self.number() as u32;
-        if used_table {
+        self.stale_entries |= used_table;
+        if self.stale_entries {
             self.table
                 .retain(|generation| generation == current)
                 .map_err(KernelError::map("empty the source table"))?;
+            self.stale_entries = false;
         }
         // The generation that was current at the start may have entries in both tables.
         if self.number() > self.opened && self.old_table.take().is_some() {
             self.pins.drop_old_table()?;
         }
-        self.generations[1 - self.current].clear();
         Ok(())
+    }
+
+    /// Pins again what somebody has removed while this daemon had it open, so that counting still goes
+    /// on without it; tells whether anything was missing.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn keep_pinned(&mut self) -> Result<bool, KernelError> {
+        let mut pinned: Vec<(PathBuf, BorrowedFd<'_>)> =
+            self.maps.iter().map(|(name, map)| (self.pins.map(name), map.as_fd())).collect();
+        for (name, generation) in ["a", "b"].iter().zip(&self.generations) {
+            pinned.push((self.pins.generation(name), generation.map()));
+        }
+        for (name, attachment) in &self.links {
+            pinned.push((self.pins.link(name), attachment.link.as_fd()));
+            if let Some(egress) = attachment.egress.as_ref() {
+                pinned.push((self.pins.egress(name), egress.as_fd()));
+            }
+        }
+        pinned.retain(|(path, _)| !path.exists());
+        if pinned.is_empty() {
+            return Ok(false);
+        }
+        self.pins.prepare()?;
+        for (path, object) in &pinned {
+            sys::pin(*object, path).map_err(KernelError::map(format!("pin {} again", path.display())))?;
+        }
+        Ok(true)
     }
 
     /// The ring through which the program wakes the daemon.

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// `f_type` of a bpffs (`BPF_FS_MAGIC` of `linux/magic.h`).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -48,7 +50,7 @@ const OLD_TABLE: &str = "SOURCES_old";
 pub(super) struct Pins {
     root: PathBuf,
     /// Holds the lock until it is closed.
-    _lock: File,
+    lock: File,
 }
 
 impl Pins {
@@ -58,22 +60,8 @@ impl Pins {
     ///
     /// [`KernelError::PinDir`], [`KernelError::PinDirInUse`], [`KernelError::OtherLayout`].
     pub(super) fn open(root: &Path) -> Result<Self, KernelError> {
-        let failed = |source: io::Error| {
-            if source.kind() == io::ErrorKind::PermissionDenied {
-                KernelError::NotPermitted {
-                    doing: format!("prepare pin directory {}", root.display()),
-                    source,
-                }
-            } else {
-                KernelError::PinDir { path: root.to_owned(), source }
-            }
-        };
-        make_on_bpffs(root).map_err(failed)?;
-        let lock = File::open(root).map_err(failed)?;
-        // SAFETY: flock takes no pointers.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            return Err(KernelError::PinDirInUse { path: root.to_owned() });
-        }
+        let failed = |source| failed(root, source);
+        let lock = lock(root)?;
         let ours = format!("v{LAYOUT_VERSION}");
         for entry in fs::read_dir(root).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
@@ -83,11 +71,43 @@ impl Pins {
                 return Err(KernelError::OtherLayout { path: root.to_owned(), found: name });
             }
         }
-        let pins = Self { root: root.join(ours), _lock: lock };
-        for directory in ["maps", "links"] {
-            fs::create_dir_all(pins.root.join(directory)).map_err(failed)?;
-        }
+        let pins = Self { root: root.join(ours), lock };
+        pins.make_directories()?;
         Ok(pins)
+    }
+
+    fn make_directories(&self) -> Result<(), KernelError> {
+        ["maps", "links"].into_iter().try_for_each(|directory| {
+            let path = self.root.join(directory);
+            fs::create_dir_all(&path).map_err(|source| failed(&path, source))
+        })
+    }
+
+    /// Makes the directories anew that somebody has removed, and locks what is there now.
+    pub(super) fn prepare(&mut self) -> Result<(), KernelError> {
+        let root = self.root.parent().expect("a directory of its own in the pin directory");
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.lock.metadata().as_ref().map(identity).ok();
+        if held != fs::metadata(root).as_ref().map(identity).ok() {
+            self.lock = lock(root)?;
+        }
+        self.make_directories()
+    }
+
+    /// Pins the map of this id as a generation again when no generation is: it is the one that counts,
+    /// and its pin was removed.
+    pub(super) fn restore_generation(&self, id: u32) -> Result<(), KernelError> {
+        let paths = ["a", "b"].map(|name| self.generation(name));
+        for path in &paths {
+            let is_it = |map: &OwnedFd| sys::map_info(map.as_fd()).is_ok_and(|info| info.id == id);
+            if sys::open_pinned(path).is_ok_and(|map| is_it(&map)) {
+                return Ok(());
+            }
+        }
+        let Some(path) = paths.iter().find(|path| !path.exists()) else { return Ok(()) };
+        let map = sys::map_by_id(id).map_err(KernelError::map("open the generation that counts"))?;
+        warn!(path = %path.display(), "the generation that counts was not pinned any more; pinned again");
+        sys::pin(map.as_fd(), path).map_err(KernelError::map(format!("pin {} again", path.display())))
     }
 
     /// Where the map of this name is pinned.
@@ -231,6 +251,42 @@ fn remove_tree(path: &Path) -> Result<(), KernelError> {
 /// Whether anything of this layout is pinned under `pin_dir`.
 pub fn any(pin_dir: &Path) -> bool {
     pin_dir.join(format!("v{LAYOUT_VERSION}")).join("maps").join("GENERATION").exists()
+}
+
+/// Makes `root` a directory on a bpffs and locks it.
+fn lock(root: &Path) -> Result<File, KernelError> {
+    let failed = |source| failed(root, source);
+    make_on_bpffs(root).map_err(failed)?;
+    let lock = File::open(root).map_err(failed)?;
+    // SAFETY: flock takes no pointers.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let holder = holder(&lock).map_or("another process".to_owned(), |pid| format!("process {pid}"));
+        return Err(KernelError::PinDirInUse { path: root.to_owned(), holder });
+    }
+    Ok(lock)
+}
+
+fn failed(path: &Path, source: io::Error) -> KernelError {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        KernelError::NotPermitted { doing: format!("prepare pin directory {}", path.display()), source }
+    } else {
+        KernelError::PinDir { path: path.to_owned(), source }
+    }
+}
+
+/// The process that has locked this file. A file on a bpffs has no room for its number.
+fn holder(file: &File) -> Option<u32> {
+    let status = file.metadata().ok()?;
+    let (major, minor) = (nix::sys::stat::major(status.dev()), nix::sys::stat::minor(status.dev()));
+    let id = format!("{major:02x}:{minor:02x}:{}", status.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 1234 00:2d:2 0 EOF`; 0 for one of another PID namespace.
+    let fields = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let pid = fields.into_iter().find_map(|fields| match fields[..] {
+        [_, "FLOCK", _, "WRITE", pid, file, ..] if file == id => pid.parse().ok(),
+        _ => None,
+    });
+    pid.filter(|pid| *pid != 0)
 }
 
 /// Makes `root` a directory on a bpffs, mounting one where there is none: at the kernel's own place for

@@ -10,6 +10,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_MAP_GET_FD_BY_ID: libc::c_int = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
@@ -259,6 +260,25 @@ fn object_info<const WORDS: usize>(object: BorrowedFd<'_>) -> io::Result<[u32; W
     // SAFETY: the kernel writes at most `info_len` octets to `info`, which lives across the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok(info)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct IdAttributes {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// Opens the map of this id.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: EPERM without `CAP_SYS_ADMIN`, ENOENT when there is none.
+pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = IdAttributes { id, ..IdAttributes::default() };
+    // SAFETY: the attributes hold no pointers.
+    unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attributes) }.map(owned)
 }
 
 /// What the kernel tells of a map (the first words of `struct bpf_map_info`).

@@ -42,6 +42,9 @@ impl Drop for PinDir {
 /// A policy, asked on the host.
 struct HostWorld<'a>(&'a Policy);
 
+/// Of a ledger that is empty.
+const NUMBERING: Numbering = Numbering { ledger: 1, last: 0 };
+
 fn ip(address: &Address) -> IpAddr {
     match address.octets() {
         Octets::V4(octets) => Ipv4Addr::from(octets).into(),
@@ -83,7 +86,8 @@ struct Snapshot {
 impl Harness {
     fn new(policy: Policy, source_table: u32) -> Option<Self> {
         let pins = PinDir::new()?;
-        let kernel = Kernel::open(pins.path(), source_table, 1, 0, &policy).expect("open the kernel side");
+        let kernel =
+            Kernel::open(pins.path(), source_table, NUMBERING, &policy).expect("open the kernel side");
         Some(Self { kernel, policy, pins })
     }
 
@@ -380,13 +384,40 @@ fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_nex
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
 
-    let mut kernel = Kernel::open(pins.path(), 16, 1, 0, &policy).expect("open again");
+    let mut kernel = Kernel::open(pins.path(), 16, NUMBERING, &policy).expect("open again");
     let left = kernel.left_over().expect("read").expect("generation 1 is still there");
     assert_eq!((left.number, left.packets[Class::Access as usize]), (1, 3));
     kernel.recycle(true).expect("recycle");
     assert!(kernel.left_over().expect("read").is_none());
     let second = kernel.switch(&policy).expect("switch");
     assert_eq!((second.number, second.packets[Class::Access as usize]), (2, 4));
+}
+
+#[test]
+fn a_generation_that_was_not_recycled_is_read_again_and_not_counted_into() {
+    let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
+    let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
+    harness.run("teiten_eth", &syn(), 3);
+    let accesses = |drained: Drained| (drained.number, drained.packets[Class::Access as usize]);
+    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (1, 3));
+    harness.run("teiten_eth", &syn(), 4);
+    assert_eq!(accesses(harness.kernel.switch(&policy).expect("read again")), (1, 3));
+    harness.kernel.recycle(false).expect("recycle");
+    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (2, 4));
+    harness.kernel.recycle(false).expect("recycle");
+    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (3, 0));
+}
+
+#[test]
+fn numbers_go_on_above_those_of_a_ledger_that_has_more() {
+    let Some(mut harness) = Harness::new(Policy::default(), 16) else { return };
+    harness.kernel.number_for(Numbering { ledger: 2, last: 500 });
+    let first = harness.kernel.switch(&Policy::default()).expect("switch");
+    assert_eq!((first.number, first.ledger), (1, NUMBERING.ledger));
+    harness.kernel.recycle(false).expect("recycle");
+    let second = harness.kernel.switch(&Policy::default()).expect("switch");
+    assert_eq!((second.number, second.ledger), (501, 2));
+    assert_eq!(harness.kernel.committed(), Some(500), "501 may still have to be taken in");
 }
 
 #[test]
@@ -397,7 +428,7 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
     harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
-    let mut kernel = Kernel::open(pins.path(), 32, 1, 0, &policy).expect("open with another size");
+    let mut kernel = Kernel::open(pins.path(), 32, NUMBERING, &policy).expect("open with another size");
     let drained = kernel.switch(&policy).expect("switch");
     let packets: u64 = drained.table.iter().map(|(_, _, packets)| packets).sum();
     assert_eq!((packets, drained.overflow), (5, 0));
@@ -408,17 +439,68 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
 #[test]
 fn a_second_daemon_is_refused_the_pin_directory() {
     let Some(harness) = Harness::new(Policy::default(), 16) else { return };
-    let refused = Kernel::open(harness.pins.path(), 16, 1, 0, &Policy::default()).err();
+    let refused = Kernel::open(harness.pins.path(), 16, NUMBERING, &Policy::default()).err();
     assert!(matches!(refused, Some(KernelError::PinDirInUse { .. })), "{refused:?}");
 }
 
 #[test]
 fn pins_of_another_layout_are_refused_by_name() {
     let Some(pins) = PinDir::new() else { return };
-    drop(Kernel::open(pins.path(), 16, 1, 0, &Policy::default()).expect("open"));
+    drop(Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).expect("open"));
     std::fs::create_dir(pins.path().join("v999")).expect("a directory on the bpffs");
-    let refused = Kernel::open(pins.path(), 16, 1, 0, &Policy::default()).err();
+    let refused = Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).err();
     assert!(matches!(refused, Some(KernelError::OtherLayout { found, .. }) if found == "v999"));
+}
+
+#[test]
+fn the_version_of_the_layout_changes_with_it() {
+    use sensor_common::layout::{Counters, RecordV4, RecordV6, Rules, SourceKey};
+    use sensor_common::{Slot, Tool};
+    use std::mem::offset_of;
+    let layout = format!(
+        "block {} version {} generation {} ledger {} began {} v4 {} v6 {} counters {} rules {} ports {} \
+         backscatter {} log v4 {} log v6 {}; counters {} bytes {} tools {} overflow {} service {} table {}; \
+         rules {} services {}; records {} {}; key {} {} {}; slots {}; classes {}; tools {}",
+        size_of::<Block>(),
+        offset_of!(Block, version),
+        offset_of!(Block, generation),
+        offset_of!(Block, ledger),
+        offset_of!(Block, began),
+        offset_of!(Block, log_v4_len),
+        offset_of!(Block, log_v6_len),
+        offset_of!(Block, counters),
+        offset_of!(Block, rules),
+        offset_of!(Block, ports),
+        offset_of!(Block, backscatter),
+        offset_of!(Block, log_v4),
+        offset_of!(Block, log_v6),
+        size_of::<Counters>(),
+        offset_of!(Counters, bytes),
+        offset_of!(Counters, tools),
+        offset_of!(Counters, overflow),
+        offset_of!(Counters, service_overflow),
+        offset_of!(Counters, table_packets),
+        size_of::<Rules>(),
+        offset_of!(Rules, services),
+        size_of::<RecordV4>(),
+        size_of::<RecordV6>(),
+        size_of::<SourceKey>(),
+        offset_of!(SourceKey, target),
+        offset_of!(SourceKey, generation),
+        Slot::COUNT,
+        Class::ALL.map(Class::name).join(" "),
+        Tool::ALL.map(Tool::name).join(" "),
+    );
+    let known = "block 8691712 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 272 \
+         ports 25016 backscatter 1604024 log v4 3183032 log v6 7377336; counters 224 bytes 80 tools 160 \
+         overflow 192 service 200 table 208; rules 24744 services 168; records 8 20; key 24 16 20; slots 197376; \
+         classes non_ip malformed fragment other_destination excluded service solicited backscatter access other; \
+         tools other zmap masscan mirai";
+    assert_eq!(
+        (LAYOUT_VERSION, layout.as_str()),
+        (1, known),
+        "pins of the layout before would be misread: raise LAYOUT_VERSION, then change this"
+    );
 }
 
 /// Keeps this thread, and so its test runs, on the CPU it is on.

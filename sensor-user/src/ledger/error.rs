@@ -18,6 +18,16 @@ pub enum LedgerError {
         #[source]
         source: io::Error,
     },
+    /// The file system of the state directory is no longer mounted.
+    #[error(
+        "state directory {}: its file system is no longer mounted; mount it again, or restart teiten to begin \
+         a new ledger here",
+        path.display()
+    )]
+    Unmounted {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another daemon works in this state directory.
     #[error(
         "state directory {}: in use by {holder}; stop that daemon, or give another --state-dir",
@@ -33,6 +43,15 @@ pub enum LedgerError {
     #[error("lock {}: cannot be taken; the state directory must be writable", path.display())]
     Lock {
         /// The lock file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A new ledger cannot be made.
+    #[error("ledger {}: cannot be created; the state directory must be writable and have space", path.display())]
+    Create {
+        /// The file.
         path: PathBuf,
         /// What the system says.
         #[source]

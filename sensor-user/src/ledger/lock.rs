@@ -2,14 +2,30 @@
 
 use super::error::LedgerError;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file in the state directory. It holds the process number of its holder and
 /// stays when the daemon ends; what counts is the kernel's lock on it.
 pub const LOCK_FILE: &str = "teiten.lock";
+
+/// Makes a state directory that is not there yet, for its owner and group alone: the ledger holds the
+/// addresses of strangers, which are personal data in many countries.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn make_state_dir(state_dir: &Path) -> io::Result<()> {
+    if state_dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = state_dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o750).create(state_dir)
+}
 
 /// An exclusive lock on a state directory, held until it is dropped.
 #[derive(Debug)]

@@ -39,26 +39,28 @@ mod sets;
 mod state;
 mod store;
 mod verify;
+mod wal;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::LedgerError;
 pub use export::Format;
-pub use lock::LOCK_FILE;
+pub use lock::{LOCK_FILE, make_state_dir};
 pub use reader::{DaySummary, Reader};
 pub use state::{PortGroup, Settings};
 pub use store::LEDGER_FILE;
 pub use verify::{Failure, Verification};
 
 use crate::country::{Country, Locate};
+use crate::kernel::Numbering;
 use crate::observation::Observation;
 use crate::totals::{SeriesKey, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;
 use sensor_common::{Class, Slot};
-use state::State;
+use state::{Generation, State};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -142,12 +144,13 @@ impl Ledger {
         locate: &dyn Locate,
         released: &[SeriesKey],
     ) -> Result<Folded, LedgerError> {
-        let generation = observation.generation;
-        if self.state.has_taken(generation) {
+        if self.state.has_taken(Generation::of(observation, self.state.identity)) {
             return Ok(Folded::AlreadyTaken);
         }
         self.store.ensure(&mut self.state)?;
         self.state.seed(&self.settings);
+        // It may be another ledger that is in place now.
+        let generation = Generation::of(observation, self.state.identity);
         if self.state.has_taken(generation) {
             return Ok(Folded::AlreadyTaken);
         }
@@ -177,7 +180,7 @@ impl Ledger {
         let committed = begin.elapsed();
         self.state.apply(loaded, &change, generation, observation.at, released);
         tracing::debug!(
-            generation,
+            generation = observation.generation,
             compute = ?computed,
             commit = ?committed.checked_sub(computed).unwrap(),
             apply = ?begin.elapsed().checked_sub(committed).unwrap(),
@@ -204,6 +207,12 @@ impl Ledger {
     /// When the first observation that is in began.
     pub fn since(&self) -> Option<Timestamp> {
         self.state.since
+    }
+
+    /// How generations are to be numbered for this ledger. It changes with every fold, and altogether
+    /// when another ledger is put in place.
+    pub fn numbering(&self) -> Numbering {
+        Numbering { ledger: self.state.identity, last: self.last_generation() }
     }
 
     /// Instant of the last observation that is in.

@@ -49,7 +49,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the ledger of a state directory; the directory is not locked.
+    /// Opens the ledger of a state directory, or the ledger that is this file, such as one that was
+    /// moved aside; nothing is locked.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl Reader {
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         std::fs::metadata(state_dir)
             .map_err(|source| LedgerError::StateDir { path: state_dir.to_owned(), source })?;
-        let path = state_dir.join(LEDGER_FILE);
+        let path = if state_dir.is_file() { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
         if !path.exists() {
             return Err(LedgerError::Missing { path });
         }

@@ -115,12 +115,16 @@ impl Day {
 /// Everything in memory that a fold changes.
 #[derive(Debug)]
 pub(super) struct State {
+    /// Tells generations numbered for this ledger from others; never 0.
+    pub(super) identity: u64,
     /// The counters.
     pub(super) totals: Totals,
     /// Series whose value may be shown.
     pub(super) released: BTreeSet<SeriesKey>,
     /// The last generations taken in, [`GENERATIONS`] at most.
     pub(super) generations: BTreeSet<u64>,
+    /// Generations taken in that another ledger had numbered: its identity, the number.
+    pub(super) foreign: BTreeSet<(u64, u64)>,
     /// How many folds are in; tells whether a commit that failed to report did happen.
     pub(super) commits: u64,
     /// When the first observation began.
@@ -131,6 +135,42 @@ pub(super) struct State {
     pub(super) day: Day,
 }
 
+/// What an observation is known by, so that it counts once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// A number of this ledger's; 0 is of no kernel and never taken yet.
+    Own(u64),
+    /// A number that another ledger gave.
+    Foreign {
+        /// That ledger's identity.
+        ledger: u64,
+        /// The number.
+        number: u64,
+    },
+}
+
+impl Generation {
+    /// The number that a ledger of this identity knows the observation by.
+    pub(super) fn of(observation: &Observation, identity: u64) -> Self {
+        let Observation { ledger, generation: number, .. } = *observation;
+        if ledger == 0 || ledger == identity { Self::Own(number) } else { Self::Foreign { ledger, number } }
+    }
+
+    /// Of this ledger's own; 0 for others.
+    pub(super) fn own(self) -> u64 {
+        match self {
+            Self::Own(number) => number,
+            Self::Foreign { .. } => 0,
+        }
+    }
+}
+
+/// By the standard library's random keys, which come from the system.
+fn random_identity() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one("ledger") | 1
+}
+
 /// Generation numbers that are remembered one by one; lower ones count as taken.
 pub(super) const GENERATIONS: usize = 256;
 
@@ -138,9 +178,11 @@ impl State {
     /// Nothing counted yet.
     pub(super) fn empty() -> Self {
         Self {
+            identity: random_identity(),
             totals: Totals::default(),
             released: BTreeSet::new(),
             generations: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             commits: 0,
             since: None,
             heartbeat: None,
@@ -150,7 +192,11 @@ impl State {
 
     /// Whether this generation is already in. Numbers ascend, but one that ran out of turn (left
     /// pinned by a daemon that was killed) may still come after a higher one.
-    pub(super) fn has_taken(&self, generation: u64) -> bool {
+    pub(super) fn has_taken(&self, generation: Generation) -> bool {
+        let generation = match generation {
+            Generation::Foreign { ledger, number } => return self.foreign.contains(&(ledger, number)),
+            Generation::Own(number) => number,
+        };
         generation != 0
             && (self.generations.contains(&generation)
                 || (self.generations.len() >= GENERATIONS
@@ -180,7 +226,7 @@ impl State {
         &mut self,
         loaded: Option<Day>,
         change: &Change,
-        generation: u64,
+        generation: Generation,
         at: Timestamp,
         released: &[SeriesKey],
     ) {
@@ -211,12 +257,18 @@ impl State {
             *self.day.backscatter.entry(*slot).or_default() += packets;
         }
         self.day.sets.apply(&change.delta);
-        if generation != 0 {
-            self.generations.insert(generation);
-            while self.generations.len() > GENERATIONS {
-                self.generations.pop_first();
+        match generation {
+            Generation::Own(0) => {}
+            Generation::Own(number) => {
+                self.generations.insert(number);
+                while self.generations.len() > GENERATIONS {
+                    self.generations.pop_first();
+                }
+                self.totals.generation = self.totals.generation.max(number);
             }
-            self.totals.generation = self.totals.generation.max(generation);
+            Generation::Foreign { ledger, number } => {
+                self.foreign.insert((ledger, number));
+            }
         }
         self.released.extend(released.iter().cloned());
         self.since = self.since.or(Some(change.began));

@@ -7,7 +7,8 @@ use super::moment::{day_number, day_of_number};
 use super::prune;
 use super::series::{KINDS, Pair, Series};
 use super::sets::{self, DaySets, Delta};
-use super::state::{Day, GENERATIONS, Settings, State, Sums};
+use super::state::{Day, GENERATIONS, Generation, Settings, State, Sums};
+use super::wal;
 use crate::country::Country;
 use crate::totals::{PortLabel, SeriesKey, Tally};
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ use jiff::civil::Date;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use sensor_common::{Class, Slot, Transport};
 use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +27,8 @@ pub const LEDGER_FILE: &str = "ledger.sqlite";
 /// `TEIT`, so that `file` and we know whose database it is.
 const APPLICATION_ID: i64 = 0x5445_4954;
 /// What leads from version n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 /// Deltas of a day before they are put together into one.
 const COMPACT_AFTER: u64 = 4096;
 /// Octets of a part of a delta before compression, well below `SQLite`'s bound for one value.
@@ -68,7 +72,13 @@ pub(super) struct Store {
 #[derive(Debug)]
 enum Place {
     Memory,
-    Directory { path: PathBuf, lock: Option<StateLock>, file: Option<(u64, u64)> },
+    Directory {
+        path: PathBuf,
+        lock: Option<StateLock>,
+        file: Option<(u64, u64)>,
+        /// Whether a file system of its own was mounted there.
+        mounted: bool,
+    },
 }
 
 /// What a commit takes in.
@@ -79,7 +89,7 @@ pub(super) struct Entry<'a> {
     pub(super) switched: bool,
     pub(super) settings: &'a Settings,
     pub(super) change: &'a Change,
-    pub(super) generation: u64,
+    pub(super) generation: Generation,
     pub(super) at: Timestamp,
     pub(super) released: &'a [SeriesKey],
 }
@@ -107,7 +117,8 @@ impl Store {
         let mut moved_aside = Vec::new();
         let (connection, loaded) = open_or_replace(&path, true, &mut moved_aside)?;
         let file = identity(&path);
-        let place = Place::Directory { path: state_dir.to_owned(), lock: Some(lock), file };
+        let mounted = is_mount_point(state_dir);
+        let place = Place::Directory { path: state_dir.to_owned(), lock: Some(lock), file, mounted };
         Ok(Self::with(connection, place, loaded, moved_aside))
     }
 
@@ -167,7 +178,7 @@ impl Store {
     /// `state` stands, or `state` is written into a new one by the next commit.
     pub(super) fn ensure(&mut self, state: &mut State) -> Result<(), LedgerError> {
         let ledger = self.path();
-        let Place::Directory { path, lock, file } = &mut self.place else { return Ok(()) };
+        let Place::Directory { path, lock, file, mounted } = &mut self.place else { return Ok(()) };
         let vanished =
             file.is_none() || identity(&ledger) != *file || lock.as_ref().is_none_or(|it| !it.is_in_place());
         if !vanished && !self.faulty && self.connection.is_some() {
@@ -183,6 +194,10 @@ impl Store {
         }
         *file = None;
         std::fs::metadata(&*path).map_err(|source| LedgerError::StateDir { path: path.clone(), source })?;
+        // A ledger begun below the mount point would be hidden when the file system comes back.
+        if *mounted && !is_mount_point(path) {
+            return Err(LedgerError::Unmounted { path: path.clone() });
+        }
         if lock.as_ref().is_none_or(|lock| !lock.is_in_place()) {
             *lock = None;
             *lock = Some(StateLock::take(path)?);
@@ -384,6 +399,9 @@ impl Writer<'_> {
                 .prepare_cached("INSERT OR IGNORE INTO generation (number) VALUES (?1)")?
                 .execute([*number as i64])?;
         }
+        for (ledger, number) in &entry.state.foreign {
+            self.foreign(*ledger, *number)?;
+        }
         Ok(())
     }
 
@@ -532,39 +550,52 @@ impl Writer<'_> {
     }
 
     fn state(&self, entry: &Entry<'_>, day: i64, rebuild: bool) -> rusqlite::Result<()> {
-        if entry.generation != 0 {
-            self.tx
-                .prepare_cached("INSERT INTO generation (number) VALUES (?1)")?
-                .execute([entry.generation as i64])?;
-            self.tx
-                .prepare_cached(
-                    "DELETE FROM generation WHERE number NOT IN
-                     (SELECT number FROM generation ORDER BY number DESC LIMIT ?1)",
-                )?
-                .execute([GENERATIONS as i64])?;
+        match entry.generation {
+            Generation::Own(0) => {}
+            Generation::Own(number) => {
+                self.tx
+                    .prepare_cached("INSERT INTO generation (number) VALUES (?1)")?
+                    .execute([number as i64])?;
+                self.tx
+                    .prepare_cached(
+                        "DELETE FROM generation WHERE number NOT IN
+                         (SELECT number FROM generation ORDER BY number DESC LIMIT ?1)",
+                    )?
+                    .execute([GENERATIONS as i64])?;
+            }
+            Generation::Foreign { ledger, number } => self.foreign(ledger, number)?,
         }
         let timezone = &entry.settings.timezone;
         self.tx
             .prepare_cached(
                 "INSERT INTO state
-                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns, identity)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT DO UPDATE SET sensor = excluded.sensor, timezone = excluded.timezone,
                      generation = excluded.generation, commits = excluded.commits,
                      heartbeat_ns = excluded.heartbeat_ns,
                      rebuilt_day = coalesce(excluded.rebuilt_day, rebuilt_day), checksum = excluded.checksum,
-                     since_ns = excluded.since_ns",
+                     since_ns = excluded.since_ns, identity = excluded.identity",
             )?
             .execute(params![
                 entry.settings.sensor_name,
                 timezone.iana_name().unwrap_or_default(),
-                entry.state.totals.generation.max(entry.generation) as i64,
+                entry.state.totals.generation.max(entry.generation.own()) as i64,
                 entry.state.commits as i64 + 1,
                 nanosecond(entry.at),
                 rebuild.then_some(day),
                 self.checksum as i64,
                 nanosecond(entry.state.since.unwrap_or(entry.change.began)),
+                entry.state.identity as i64,
             ])?;
+        Ok(())
+    }
+
+    /// Notes that a generation is in that another ledger had numbered.
+    fn foreign(&self, ledger: u64, number: u64) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT INTO foreign_generation (ledger, number) VALUES (?1, ?2)")?
+            .execute([ledger as i64, number as i64])?;
         Ok(())
     }
 }
@@ -624,26 +655,100 @@ fn open_or_replace(
 
 fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "opening", error);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let corrupt = |reason: &str| LedgerError::Corrupt { path: path.to_owned(), reason: reason.to_owned() };
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => begin(path)?,
+        Ok(metadata) if metadata.len() == 0 => return Err(corrupt("the file is empty")),
+        _ => {}
+    }
+    let damaged = check && is_log_damaged(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&connection).map_err(fail)?;
     if check {
         quick_check(&connection, path)?;
     }
+    if version(&connection, path)? == 0 {
+        return Err(corrupt("it has no tables"));
+    }
     migrate(&mut connection, path)?;
     let mut loaded = load(&connection, path)?;
     loaded.state.since = since(&connection).map_err(fail)?;
+    if damaged {
+        // Or what is behind the damage would be found again.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)?;
+    }
     Ok((connection, loaded))
+}
+
+/// Begins a ledger. It is made whole beside its place first, so that a file in its place always was
+/// one, and for its owner and group alone; `SQLite` gives the write-ahead log the same mode.
+fn begin(path: &Path) -> Result<(), LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "creating", error);
+    let failed = |source| LedgerError::Create { path: path.to_owned(), source };
+    let new = suffixed(path, ".new");
+    for tail in ["", "-journal"] {
+        match std::fs::remove_file(suffixed(&new, tail)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new).map_err(failed)?;
+    let mut connection =
+        Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fail)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
+    migrate(&mut connection, path)?;
+    connection.close().map_err(|(_, error)| fail(error))?;
+    // A log without its ledger must not be taken for the new one's.
+    let log = suffixed(path, "-wal");
+    if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        let aside = free_name(path, "-wal");
+        std::fs::rename(&log, &aside).map_err(failed)?;
+        tracing::error!(moved_to = %aside.display(), "there was a write-ahead log without its ledger: moved aside");
+    }
+    std::fs::rename(&new, path).map_err(failed)?;
+    let directory = path.parent().map_or_else(|| File::open("."), File::open);
+    directory.and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// Looks for damage in the write-ahead log; keeps a copy of one that has some, since `SQLite` will
+/// overwrite it.
+fn is_log_damaged(path: &Path) -> bool {
+    let log = suffixed(path, "-wal");
+    let damage = match wal::inspect(&log) {
+        Ok(None) => return false,
+        Ok(Some(damage)) => damage,
+        Err(error) => {
+            // What it is, SQLite will say.
+            tracing::warn!(log = %log.display(), %error, "cannot inspect the write-ahead log");
+            return false;
+        }
+    };
+    let aside = free_name(path, "-wal");
+    match std::fs::copy(&log, &aside) {
+        Ok(_) => tracing::error!(
+            log = %log.display(), copied_to = %aside.display(), ?damage,
+            "the write-ahead log is damaged: the ledger goes on without what is behind the damage"
+        ),
+        Err(error) => tracing::error!(
+            log = %log.display(), ?damage, not_copied = %error,
+            "the write-ahead log is damaged: the ledger goes on without what is behind the damage"
+        ),
+    }
+    true
+}
+
+/// Whether another file system begins at `path` than its parent is on.
+fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|it| it.dev());
+    path.canonicalize().is_ok_and(|path| {
+        path.parent().is_some_and(|parent| device(&path).is_some() && device(&path) != device(parent))
+    })
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
-    if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? == 0 {
-        // Only before the first table.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Each commit survives a loss of power.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -661,13 +766,7 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), LedgerError> 
 /// Renames the file with its write-ahead log; returns the new name.
 fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, LedgerError> {
     let stuck = |source| LedgerError::Stuck { path: path.to_owned(), reason: reason.to_owned(), source };
-    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut aside = suffixed(path, &format!(".corrupt-{stamp}"));
-    let mut nth = 1;
-    while aside.exists() {
-        aside = suffixed(path, &format!(".corrupt-{stamp}-{nth}"));
-        nth += 1;
-    }
+    let aside = free_name(path, "");
     std::fs::rename(path, &aside).map_err(stuck)?;
     for tail in ["-wal", "-shm"] {
         let from = suffixed(path, tail);
@@ -676,6 +775,14 @@ fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, LedgerError> {
         }
     }
     Ok(aside)
+}
+
+/// A name for what is moved aside, or a copy of it, that is not in use.
+fn free_name(path: &Path, tail: &str) -> PathBuf {
+    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let names = std::iter::once(format!(".corrupt-{stamp}{tail}"))
+        .chain((1..).map(|nth| format!(".corrupt-{stamp}-{nth}{tail}")));
+    names.map(|name| suffixed(path, &name)).find(|name| !name.exists()).expect("the numbers do not end")
 }
 
 fn suffixed(path: &Path, tail: &str) -> PathBuf {
@@ -730,14 +837,19 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
     let corrupt = |reason: String| LedgerError::Corrupt { path: path.to_owned(), reason };
     let mut state = State::empty();
     let stored = connection
-        .query_row("SELECT generation, commits, heartbeat_ns, checksum FROM state WHERE id = 1", [], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, Option<i64>>(2)?,
-                row.get::<_, i64>(3)?,
-            ))
-        })
+        .query_row(
+            "SELECT generation, commits, heartbeat_ns, checksum, identity FROM state WHERE id = 1",
+            [],
+            |row| {
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, Option<i64>>(2)?,
+                    row.get::<_, i64>(3)?,
+                    row.get::<_, i64>(4)?,
+                ))
+            },
+        )
         .optional()
         .map_err(fail)?;
     let mut rows = HashMap::new();
@@ -767,13 +879,24 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
         return Err(corrupt(format!("checksum of the counters is {sum}, not {expected}")));
     }
     let mut deltas = 0;
-    if let Some((generation, commits, heartbeat, _)) = stored {
+    if let Some((generation, commits, heartbeat, _, identity)) = stored {
+        // 0 of a ledger from before version 3.
+        if identity != 0 {
+            state.identity = identity as u64;
+        }
         state.totals.generation = generation as u64;
         state.commits = commits as u64;
         state.heartbeat = heartbeat.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
         let mut statement = connection.prepare("SELECT number FROM generation").map_err(fail)?;
         for number in statement.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
             state.generations.insert(number.map_err(fail)? as u64);
+        }
+        let mut statement =
+            connection.prepare("SELECT ledger, number FROM foreign_generation").map_err(fail)?;
+        let foreign = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+        for pair in foreign.map_err(fail)? {
+            let (ledger, number) = pair.map_err(fail)?;
+            state.foreign.insert((ledger as u64, number as u64));
         }
         let mut statement = connection.prepare("SELECT metric, labels FROM released").map_err(fail)?;
         let keys = statement

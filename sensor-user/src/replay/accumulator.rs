@@ -112,6 +112,7 @@ impl Accumulator {
     /// What was counted since the last time, of no kernel's generation.
     pub fn take(&mut self, at: Timestamp, observed: Duration) -> Observation {
         Observation {
+            ledger: 0,
             generation: 0,
             at,
             observed,

@@ -227,7 +227,7 @@ pub fn command(
     let mut printed = Ledger::in_memory(everything)?;
     let mut kept = match state_dir {
         Some(directory) => {
-            std::fs::create_dir_all(directory)
+            ledger::make_state_dir(directory)
                 .with_context(|| format!("cannot make the state directory `{}`", directory.display()))?;
             Some(Ledger::open(directory, settings)?)
         }

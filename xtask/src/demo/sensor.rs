@@ -105,17 +105,36 @@ impl Lab {
     /// [`Error::Netns`] without root, [`Error::File`] without room for temporary files.
     pub fn new(mtu: u32) -> Result<Self, Error> {
         let lab = Self::without_link(mtu)?;
-        let wire = Interface::new(WIRE).mac(INTERNET_MAC).mtu(mtu).silent();
-        let mut eth0 = Interface::new(INTERFACE).mac(SENSOR_MAC).mtu(mtu);
+        lab.link()?;
+        Ok(lab)
+    }
+
+    /// Joins the namespaces: when they are not yet, or when the link was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netns`].
+    pub fn link(&self) -> Result<(), Error> {
+        let wire = Interface::new(WIRE).mac(INTERNET_MAC).mtu(self.mtu).silent();
+        let mut eth0 = Interface::new(INTERFACE).mac(SENSOR_MAC).mtu(self.mtu);
         for address in ADDRESSES {
             eth0 = eth0.address(address.parse().expect("a prefix"));
         }
-        lab.internet.join(&wire, &lab.sensor, &eth0)?;
+        self.internet.join(&wire, &self.sensor, &eth0)?;
+        self.route(INTERFACE)
+    }
+
+    /// Makes the sensor's default routes lead over `interface`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netns`].
+    pub fn route(&self, interface: &str) -> Result<(), Error> {
         for gateway in GATEWAYS {
             let route = Route { gateway: gateway.parse().expect("an address"), mac: INTERNET_MAC };
-            lab.sensor.default_route(INTERFACE, route)?;
+            self.sensor.default_route(interface, route)?;
         }
-        Ok(lab)
+        Ok(())
     }
 
     /// A lab whose namespaces are not joined.

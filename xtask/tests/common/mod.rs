@@ -4,6 +4,10 @@
 #![allow(dead_code, reason = "every test program uses its own part of it")]
 
 pub(crate) mod book;
+pub(crate) mod build;
+pub(crate) mod ledger;
+pub(crate) mod stream;
+pub(crate) mod tracee;
 pub(crate) mod wall;
 
 use std::collections::BTreeMap;

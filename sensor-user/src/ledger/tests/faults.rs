@@ -84,7 +84,8 @@ type Damage = fn(&mut Vec<u8>);
 
 #[test]
 fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
-    let damages: [(&str, Damage); 5] = [
+    let damages: [(&str, Damage); 6] = [
+        ("emptied", Vec::clear),
         ("header", |file| file[3] ^= 0x20),
         ("cut short", |file| file.truncate(file.len() / 2)),
         ("nothing of it", |file| file.fill(0x55)),
@@ -281,6 +282,77 @@ fn a_commit_that_happened_without_being_reported_is_not_repeated() {
     ledger.store.doubt();
     assert_eq!(fold(&mut ledger, &observation).unwrap(), Folded::AlreadyTaken);
     assert_eq!(own(&ledger, SMB), tally(3, 1));
+}
+
+#[test]
+fn a_generation_that_another_ledger_numbered_counts_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.5", SMB, 1)];
+    fold(&mut ledger, &noon(500, 0, &bursts)).unwrap();
+    let foreign = Observation { ledger: ledger.numbering().ledger ^ 6, ..noon(30, 0, &bursts) };
+    let own = Observation { ledger: ledger.numbering().ledger, ..noon(501, 0, &bursts) };
+    for observation in [&foreign, &own] {
+        assert_ne!(fold(&mut ledger, observation).unwrap(), Folded::AlreadyTaken);
+        assert_eq!(fold(&mut ledger, observation).unwrap(), Folded::AlreadyTaken);
+    }
+    assert_eq!(ledger.numbering().last, 501, "the foreign number is none of this ledger's");
+    let numbering = ledger.numbering();
+    drop(ledger);
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!(ledger.numbering(), numbering);
+    for observation in [&foreign, &own] {
+        assert_eq!(fold(&mut ledger, observation).unwrap(), Folded::AlreadyTaken);
+    }
+    assert_eq!(super::own(&ledger, SMB), tally(3, 1));
+    assert_verified(&ledger);
+}
+
+#[test]
+fn a_ledger_that_was_only_half_begun_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("ledger.sqlite.new"), "half").unwrap();
+    fs::write(directory.path().join("ledger.sqlite-wal"), "of a ledger that was deleted").unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!(ledger.moved_aside(), [] as [PathBuf; 0]);
+    fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    assert_verified(&ledger);
+    let names =
+        fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+    let kept: Vec<String> = names.filter(|name| name.contains(".corrupt-")).collect();
+    assert!(matches!(&kept[..], [name] if name.ends_with("-wal")), "{kept:?}");
+}
+
+#[test]
+fn five_hundred_days_take_no_more_room_than_four_hundred() {
+    const KEPT: u32 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), Settings { keep_days: KEPT, ..settings("UTC") }).unwrap();
+    // A busy home line: 300 sources on 300 ports, some the same every day, some of the day alone.
+    let bursts = |day: u32| -> Vec<Burst> {
+        (0..300)
+            .map(|nth| {
+                let port = if nth < 200 { nth } else { 1_000 + day * 100 % 60_000 + nth };
+                let source = format!("198.51.{}.{}", (day + nth) % 250, nth % 250);
+                burst(&source, Slot::new(Transport::Udp, port as u16), 3)
+            })
+            .collect()
+    };
+    let room = || {
+        let files = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().metadata().unwrap().len());
+        files.sum::<u64>()
+    };
+    let mut at_first = 0;
+    for day in 0..500 {
+        fold(&mut ledger, &noon(u64::from(day) + 1, day, &bursts(day))).unwrap();
+        if day == KEPT {
+            at_first = room();
+        }
+    }
+    assert_eq!(ledger.days().unwrap().len(), KEPT as usize);
+    assert_eq!(ledger.totals().ports.values().map(|tally| tally.accesses).sum::<u64>(), 500 * 300 * 3);
+    assert_verified(&ledger);
+    assert!(room() <= at_first + at_first / 20, "{at_first} octets, then {}", room());
 }
 
 #[test]
