@@ -153,7 +153,7 @@ fn no_other_address_with_other_ports_passes_for_the_one_that_is_asked() {
     // Address and ports differ from the question's in the same bits of 32, so that their exclusive or is
     // the same.
     let host = Host::new();
-    assert_eq!(host.receives(&udp([193, 0, 2, 52], 52, US, 40_000 ^ 0x100)), Class::Access);
+    assert_eq!(host.receives(&udp([193, 0, 2, 52], 52, US, 40_256)), Class::Access);
     host.sends(&udp(US, 40_000, THEM, 53));
     assert_eq!((host.flows(), host.replies.get()), (1, 0));
     assert_eq!(host.receives(&udp(THEM, 53, US, 40_000)), Class::Solicited);

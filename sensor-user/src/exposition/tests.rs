@@ -536,32 +536,16 @@ fn full_cardinality() -> Totals {
     totals
 }
 
-/// The bound is generous, for shared machines and builds without optimisation; the figure is
-/// printed: `cargo test --release -p sensor-user --lib full_cardinality -- --nocapture`.
 #[test]
-fn a_scrape_at_full_cardinality_is_quick_held_or_released() {
-    for (name, hold) in [("released", Duration::ZERO), ("held", HOLD)] {
+fn a_scrape_at_full_cardinality_has_every_series_held_or_released() {
+    for hold in [Duration::ZERO, HOLD] {
         let exposition = Exposition::new(hold, BTreeSet::new()).unwrap();
         let totals = Arc::new(full_cardinality());
-        let begun = Instant::now();
         exposition.update(Arc::clone(&totals));
-        let first_update = begun.elapsed();
-        let begun = Instant::now();
         exposition.update(totals);
-        let update = begun.elapsed();
-        let mut times: Vec<_> = (0..9)
-            .map(|_| {
-                let begun = Instant::now();
-                let render = exposition.render(begun).unwrap();
-                let took = begun.elapsed();
-                // 10 classes and 530 ports, countries, … in families of two, 720 hours.
-                let series = samples(&render.text).len();
-                assert!(series > 2 * (10 + 500 + 250 + 7_500) + 720, "{series} series");
-                took
-            })
-            .collect();
-        times.sort_unstable();
-        println!("{name}: render {:?}, first update {first_update:?}, update {update:?}", times[4]);
-        assert!(times[4] < Duration::from_millis(500), "{name}: {times:?}");
+        let render = exposition.render(Instant::now()).unwrap();
+        // 10 classes and 530 ports, countries, … in families of two, 720 hours.
+        let series = samples(&render.text).len();
+        assert!(series > 2 * (10 + 500 + 250 + 7_500) + 720, "{series} series");
     }
 }
