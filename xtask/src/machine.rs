@@ -86,8 +86,10 @@ impl Kernel {
         let work = tempfile::tempdir().context("make a directory for the machine")?;
         let initrd = self.initial_file_system(work.path(), binary, script)?;
         let console = work.path().join("console");
+        // One processor: the emulator now and then runs into the breakpoint by which the kernel keeps a
+        // second one away from code that it is patching.
         let mut machine = Command::new("qemu-system-x86_64")
-            .args(["-accel", "tcg", "-smp", "2", "-m", "2048"])
+            .args(["-accel", "tcg", "-smp", "1", "-m", "2048"])
             .args(["-nographic", "-no-reboot", "-nic", "none"])
             .arg("-kernel")
             .arg(&self.image)

@@ -3,10 +3,11 @@
 use super::error::LedgerError;
 use super::export::{self, Format};
 use super::moment::day_of_number;
-use super::store::{LEDGER_FILE, version};
+use super::store::{LEDGER_FILE, VERSION, migrate, version};
 use super::verify::{self, Verification};
 use jiff::Timestamp;
 use jiff::civil::Date;
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -64,9 +65,11 @@ impl Reader {
             return Err(LedgerError::Missing { path });
         }
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
-        if version(&connection, &path)? == 0 {
-            return Err(LedgerError::Missing { path });
-        }
+        let connection = match version(&connection, &path)? {
+            0 => return Err(LedgerError::Missing { path }),
+            version if version < VERSION => migrated(&connection, &path)?,
+            _ => connection,
+        };
         Ok(Self { connection, path })
     }
 
@@ -101,6 +104,17 @@ impl Reader {
     pub fn verify(&self) -> Result<Verification, LedgerError> {
         verify::verify(&self.connection, &self.path)
     }
+}
+
+/// A copy in memory of an older release's ledger, with this release's schema.
+fn migrated(old: &Connection, path: &Path) -> Result<Connection, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "copying an older release's ledger", error);
+    let mut copy = Connection::open_in_memory().map_err(fail)?;
+    Backup::new(old, &mut copy)
+        .and_then(|backup| backup.run_to_completion(i32::MAX, Duration::ZERO, None))
+        .map_err(fail)?;
+    migrate(&mut copy, path)?;
+    Ok(copy)
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {

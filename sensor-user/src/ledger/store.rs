@@ -29,6 +29,8 @@ const APPLICATION_ID: i64 = 0x5445_4954;
 /// What leads from version n to n + 1.
 const MIGRATIONS: &[&str] =
     &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+/// The schema's version in this release.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Deltas of a day before they are put together into one.
 const COMPACT_AFTER: u64 = 4096;
 /// Octets of a part of a delta before compression, well below `SQLite`'s bound for one value.
@@ -807,7 +809,7 @@ pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, Ledge
             LedgerError::Foreign { path: path.to_owned() }
         });
     }
-    let known = MIGRATIONS.len() as i64;
+    let known = VERSION;
     if version > known {
         return Err(LedgerError::Newer { path: path.to_owned(), found: version, known });
     }
@@ -815,7 +817,7 @@ pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, Ledge
 }
 
 /// Brings the schema to this release's version.
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> {
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "migrating", error);
     let version = version(connection, path)?;
     let steps = MIGRATIONS.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
@@ -827,7 +829,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
         tx.execute_batch(step).map_err(fail)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
-    tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64).map_err(fail)?;
+    tx.pragma_update(None, "user_version", VERSION).map_err(fail)?;
     tx.commit().map_err(fail)
 }
 

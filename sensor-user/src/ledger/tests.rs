@@ -154,7 +154,12 @@ fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     ledger.fold(&observe(1, first, &[burst("192.0.2.5", SIP, 7)]), &ByLastOctet, &[]).unwrap();
     drop(ledger);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
+             ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;",
+        )
+        .unwrap();
     drop(connection);
     assert_eq!(Ledger::open_read_only(directory.path()).unwrap().verify().unwrap().failures, []);
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
