@@ -16,7 +16,19 @@ const PACKAGES: [(&str, &str); 3] =
 /// What a test in the machine drives.
 const PROGRAMS: [&str; 4] = ["busybox", "ip", "tc", "ping"];
 /// What cloud kernels have as modules; a module stands behind those it needs.
-const MODULES: [&str; 6] = ["inet_diag", "tcp_diag", "udp_diag", "veth", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 11] = [
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "veth",
+    "sch_ingress",
+    "cls_bpf",
+    "llc",
+    "stp",
+    "mrp",
+    "garp",
+    "8021q",
+];
 
 /// Runs before a test's own script.
 const INIT: &str = r#"#!/bin/busybox sh
@@ -135,7 +147,7 @@ impl Kernel {
         }
         symlink("/bin/busybox", root.join("bin/sh"))?;
         for (number, module) in MODULES.iter().enumerate() {
-            self.unpack_module(module, &root.join(format!("modules/{number}.ko")))?;
+            self.unpack_module(module, &root.join(format!("modules/{number:02}.ko")))?;
         }
         fs::write(root.join("script"), script)?;
         fs::write(root.join("init"), INIT)?;

@@ -154,24 +154,6 @@ fn conversations_over_a_link_without_ethernet_are_solicited() {
     assert_eq!(packets(&daemon, "access") + packets(&daemon, "backscatter"), 0);
 }
 
-/// The tagged link is seen whole, tags and all, or by its own interface.
-#[test]
-fn conversations_in_a_vlan_are_solicited() {
-    needs_root!();
-    for (seen, mode) in [(INTERFACE, "native"), (INTERFACE, "generic"), ("eth0.42", "generic")] {
-        let lab = joined();
-        let inner = |name: &str, address: &str| Interface::new(name).address(address.parse().unwrap());
-        if let Err(error) = lab.sensor.vlan(INTERFACE, 42, &inner("eth0.42", "198.19.42.1/24")) {
-            println!("skipped: this kernel makes no VLAN interfaces ({error})");
-            return;
-        }
-        lab.internet.vlan(WIRE, 42, &inner("wire.42", "198.19.42.2/24")).unwrap();
-        let daemon = start(&lab, &["--interface", seen, "--xdp-mode", mode, "--observe", "198.19.42.1/32"]);
-        wait_class(&daemon, "solicited", converse(&lab, "198.19.42.1", "198.19.42.2"));
-        assert_eq!(packets(&daemon, "access") + packets(&daemon, "backscatter"), 0, "{seen}, {mode}");
-    }
-}
-
 /// Who does not get the interface leaves nothing on it.
 #[test]
 fn a_refused_start_leaves_no_program_on_what_is_sent() {
