@@ -13,6 +13,7 @@
 mod inbox;
 mod observe;
 mod schedule;
+mod stages;
 
 pub use inbox::{Ended, Inbox, Outbox, inbox};
 
@@ -29,6 +30,7 @@ use crate::totals::Totals;
 use inbox::Event;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use stages::Stages;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -152,6 +154,7 @@ struct Pending {
     table_used: bool,
     /// When it was switched away from.
     switched: Instant,
+    stages: Stages,
 }
 
 impl Drain {
@@ -363,13 +366,15 @@ impl Drain {
 
     fn pending(&self, drained: Drained, at: Timestamp, switched: Instant) -> Pending {
         let table_used = drained.table_used;
+        let mut stages = Stages::switched(switched);
         let observation = observe::observation(drained, at, self.ledger_identity);
-        Pending { observation, table_used, switched }
+        stages.aggregated();
+        Pending { observation, table_used, switched, stages }
     }
 
     /// Folds what is pending; on failure it stays so.
     fn commit(&mut self, state: &mut State) {
-        let Some(pending) = state.pending.take() else { return };
+        let Some(mut pending) = state.pending.take() else { return };
         state.tried = clock::now();
         match self.geoip.reload_if_changed() {
             Ok(true) => {
@@ -383,8 +388,11 @@ impl Drain {
             }
         }
         let released = self.exposition.due(clock::now());
+        let begin = clock::now();
         match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
             Ok(folded) => {
+                pending.stages.folded(begin);
+                let in_ledger = clock::now();
                 // A value is shown only once the ledger knows that it may be.
                 let released = match folded {
                     Folded::Taken { .. } => released,
@@ -407,6 +415,8 @@ impl Drain {
                     Timestamp::now(),
                     clock::now().saturating_duration_since(pending.switched),
                 );
+                let pairs = pending.observation.sources_v4.len() + pending.observation.sources_v6.len();
+                pending.stages.log(pending.observation.generation, pairs, pending.table_used, in_ledger);
                 if state.failing {
                     info!("the ledger takes counts in again");
                     state.failing = false;
