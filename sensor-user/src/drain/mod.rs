@@ -39,6 +39,8 @@ use tracing::{debug, error, info, warn};
 const FULL_ENOUGH: f64 = 0.25;
 /// A generation that could not be committed is tried again after this long at the latest.
 const RETRY: Duration = Duration::from_secs(5);
+/// Pairs of source and target that take so much memory that it is worth giving back.
+const MANY: usize = 1 << 16;
 
 /// Why the drain ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -380,6 +382,7 @@ impl Drain {
             Ok(true) => {
                 self.exposition.health().set_geoip_build(self.geoip.current().built().as_second() as u64);
                 info!(built = %self.geoip.current().built(), "reloaded the GeoIP database");
+                state.swollen = true;
             }
             Ok(false) => {}
             Err(error) => {
@@ -420,6 +423,13 @@ impl Drain {
                 if state.failing {
                     info!("the ledger takes counts in again");
                     state.failing = false;
+                }
+                drop(pending);
+                // In a flood the next generation needs it again.
+                if pairs >= MANY {
+                    state.swollen = true;
+                } else if std::mem::take(&mut state.swollen) {
+                    crate::memory::give_back();
                 }
             }
             Err(error) => {
@@ -469,6 +479,8 @@ struct State {
     attached: bool,
     /// Whether the last commit failed.
     failing: bool,
+    /// Whether there may be memory to give back.
+    swollen: bool,
 }
 
 impl State {
@@ -480,6 +492,8 @@ impl State {
             tried: now.steady,
             attached: true,
             failing: false,
+            // The country database and the ledger were just read.
+            swollen: true,
         }
     }
 }
