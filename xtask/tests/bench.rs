@@ -31,6 +31,7 @@ fn every_part_measures_counts_to_the_packet_and_shows_its_tables() {
         json: Some(json.clone()),
         teiten: Some(teiten().to_owned()),
         programs: Some(ebpf::build_bench(&toolchain).unwrap()),
+        object: None,
         other: None,
         tiny: true,
     };

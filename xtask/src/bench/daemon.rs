@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A daemon that is not ready or does not drain for so long is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Times between looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(2);
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const XDP_TX: u32 = 3;
 const PORTS: u32 = 1024;
 /// Pairs are in the ledger after this long at the latest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Stages, as the daemon's log names them.
 const STAGES: [&str; 4] = ["switch_us", "aggregate_us", "fold_us", "show_us"];
 

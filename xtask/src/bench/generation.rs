@@ -152,6 +152,7 @@ impl Generations {
 }
 
 /// What the daemon makes of one observed address of each family, with conversations tracked.
+#[expect(clippy::large_stack_arrays, reason = "24 KiB, on threads with megabytes")]
 pub(super) fn rules(v4: [u8; 4], v6: [u8; 16]) -> Rules {
     let mut rules = Rules {
         flags: TRACK_FLOWS,

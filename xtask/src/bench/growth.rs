@@ -105,8 +105,8 @@ fn days(context: &Context, results: &mut Results) -> Result<()> {
         fill.args(["replay", "--json", "--timezone", "UTC", "--state-dir"]).arg(lab.state_dir()).arg(&path);
         command::output(&mut fill)?;
         std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-        let file = lab.state_dir().join("ledger.sqlite");
-        let size = std::fs::metadata(&file).with_context(|| format!("read {}", file.display()))?.len();
+        let path = lab.state_dir().join("ledger.sqlite");
+        let size = std::fs::metadata(&path).with_context(|| format!("read {}", path.display()))?.len();
         let mut row = vec![u64::from(days).into(), Rounds::of(Unit::Octets, [size as f64]).into()];
         let (daemon, started) = super::daemon::start(&lab, context, &[])?;
         let memory = process::memory(daemon.id(), "VmRSS")?;

@@ -56,6 +56,9 @@ pub struct BenchArgs {
     /// Use this object of the benchmark's own programs instead of building it
     #[arg(long, value_name = "FILE", hide = true)]
     pub programs: Option<PathBuf>,
+    /// Use this object instead of the one that is installed, in the kernel's part
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub object: Option<PathBuf>,
     /// Use this object of the older revision
     #[arg(long, value_name = "FILE", hide = true)]
     pub other: Option<PathBuf>,
@@ -255,7 +258,7 @@ fn again(
     let mut bench = Command::new(program);
     bench.arg("bench");
     bench.args(
-        args.parts.iter().filter_map(|part| part.to_possible_value()).map(|part| part.get_name().to_owned()),
+        args.parts.iter().filter_map(ValueEnum::to_possible_value).map(|part| part.get_name().to_owned()),
     );
     bench.arg("--rounds").arg(args.rounds.to_string());
     for (flag, set) in [("--quick", args.quick), ("--tiny", args.tiny)] {
@@ -272,6 +275,7 @@ fn again(
         ("--teiten", Some(teiten)),
         ("--programs", Some(programs)),
         ("--other", other),
+        ("--object", args.object.as_deref()),
     ] {
         if let Some(path) = path {
             bench.arg(flag).arg(path);
@@ -295,7 +299,7 @@ fn measure(args: &BenchArgs, teiten: PathBuf, programs: PathBuf, other: Option<&
         scale,
         rounds,
         teiten,
-        object: command::root().join(origin::OBJECT),
+        object: args.object.clone().unwrap_or_else(|| command::root().join(origin::OBJECT)),
         bench_object: programs,
         other_object: other.map(std::fs::read).transpose().context("read the other revision's object")?,
         other_name: args.against.clone(),

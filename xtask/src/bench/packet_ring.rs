@@ -178,8 +178,9 @@ fn read(ring: &Ring, counted: &AtomicU64, stop: &AtomicBool) {
         let block = unsafe { ring.start.add(at * BLOCK) };
         // `struct tpacket_block_desc`: version, offset of the private area, status, number of packets,
         // offset of the first.
-        // SAFETY: blocks begin at pages; the kernel writes the status, hence volatile.
+        #[expect(clippy::cast_ptr_alignment, reason = "blocks begin at pages")]
         let words = block.cast::<u32>();
+        // SAFETY: within the block; the kernel writes the status, hence volatile.
         if unsafe { words.add(2).read_volatile() } & TP_STATUS_USER == 0 {
             let mut waiting = libc::pollfd { fd: ring.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one descriptor, which lives across the call.
@@ -188,8 +189,7 @@ fn read(ring: &Ring, counted: &AtomicU64, stop: &AtomicBool) {
         }
         std::sync::atomic::fence(Ordering::Acquire);
         // SAFETY: the block is this side's until its status is given back.
-        let packets = unsafe { words.add(3).read() };
-        let first = unsafe { words.add(4).read() } as usize;
+        let (packets, first) = unsafe { (words.add(3).read(), words.add(4).read() as usize) };
         // SAFETY: as above; the frames lie within the block.
         let octets = unsafe { std::slice::from_raw_parts(block, BLOCK) };
         counted.fetch_add(count(octets, first, packets, &mut counts), Ordering::Release);

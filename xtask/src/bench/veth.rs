@@ -25,7 +25,7 @@ const XDP_TX: u32 = 3;
 /// Ports that packets go to, as in the kernel's part.
 const PORTS: u32 = 1024;
 /// What was sent is through, and what was received counted, after this long at the latest.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Maps that the daemon pins and its program counts into.
 const PINNED: [&str; 12] = [
     "GENERATION",
@@ -292,7 +292,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     };
     let user_cpu = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) - 1;
     let alone = |lab: &Lab, name: &str| Ok((Kind::Nobody, vec![attach_xdp(lab, context, name)?]));
-    let mut contenders = vec![
+    let mut contenders = [
         Contender::new("empty XDP program, drop (floor)", |lab| alone(lab, "empty_drop"), frames)?,
         Contender::new(
             "Teiten, drop verdict",
