@@ -17,6 +17,7 @@ use aya_ebpf::programs::XdpContext;
 use feed::{FIRST_PORT, Feed, SCATTER, address};
 use frame::XdpFrame;
 use sensor_common::layout::RecordV6;
+use sensor_common::parse::Octets;
 use sensor_common::{Address, Link, Packet, Slot, Unparsed};
 
 /// No header of these packets begins later.
@@ -112,9 +113,9 @@ fn parsed(ctx: &XdpContext) -> Result<Packet, Unparsed> {
 #[xdp]
 pub fn parse(ctx: XdpContext) -> u32 {
     let Ok(packet) = parsed(&ctx) else { return xdp_action::XDP_ABORTED };
-    let address = |address: Address| match address {
-        Address::V4(octets) => u32::from_ne_bytes(octets),
-        Address::V6([a, b, c, d, .., e, f, g, h]) => {
+    let address = |address: Address| match address.octets() {
+        Octets::V4(octets) => u32::from_ne_bytes(octets),
+        Octets::V6([a, b, c, d, .., e, f, g, h]) => {
             u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h])
         }
     };
@@ -136,9 +137,9 @@ pub fn parse(ctx: XdpContext) -> u32 {
 pub fn hash(ctx: XdpContext) -> u32 {
     let Ok(packet) = parsed(&ctx) else { return xdp_action::XDP_ABORTED };
     let target = Slot::new(packet.transport, packet.port).index();
-    let kept = match packet.src {
-        Address::V4(src) => count(&HASH_V4, &[u32::from_ne_bytes(src), target]),
-        Address::V6(src) => count(&HASH_V6, &RecordV6 { src, target }),
+    let kept = match packet.src.octets() {
+        Octets::V4(src) => count(&HASH_V4, &[u32::from_ne_bytes(src), target]),
+        Octets::V6(src) => count(&HASH_V6, &RecordV6 { src, target }),
     };
     if kept { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
 }

@@ -6,14 +6,19 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use sensor_common::layout::{
     Block, INLINE_PREFIXES, LAYOUT_VERSION, PrefixV4, PrefixV6, Rules, SERVICE_WORDS, TRACK_FLOWS,
 };
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// Of `linux/bpf.h`.
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
-const BPF_F_INNER_MAP: u32 = 1 << 12;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+const BPF_OBJ_PIN: libc::c_int = 6;
 
 /// The octets of a [`Block`].
 #[repr(transparent)]
@@ -25,37 +30,54 @@ unsafe impl Pod for Octets {}
 
 /// The first members of `union bpf_attr` for [`BPF_MAP_CREATE`].
 #[repr(C)]
-struct Attributes {
+#[derive(Default)]
+struct Create {
     map_type: u32,
     key_size: u32,
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
+    inner_map_fd: u32,
 }
 
-/// An array of blocks that can be mapped and put into an array of maps; aya gives out no descriptor of
-/// those that it creates.
-fn create(blocks: u32) -> std::io::Result<OwnedFd> {
-    let attributes = Attributes {
-        map_type: BPF_MAP_TYPE_ARRAY,
-        key_size: 4,
-        value_size: size_of::<Block>() as u32,
-        max_entries: blocks,
-        map_flags: BPF_F_MMAPABLE | BPF_F_INNER_MAP,
-    };
-    // SAFETY: the attributes are a prefix of what the command reads, and hold no pointers.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attributes, size_of::<Attributes>())
-    };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
+/// Those for [`BPF_OBJ_PIN`].
+#[repr(C)]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Calls `bpf(2)`.
+///
+/// # Safety
+///
+/// `attributes` must be a prefix of what the command reads, and every pointer in it valid.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_long> {
+    // SAFETY: the caller vouches for the attributes; the size is that of the memory passed.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A map; aya gives out no descriptor of those that it creates.
+fn create(attributes: &Create) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes hold no pointers.
+    let fd = unsafe { bpf(BPF_MAP_CREATE, attributes) }?;
     // SAFETY: the kernel has just opened it for this process, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+fn pin(map: &OwnedFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd: map.as_raw_fd() as u32, file_flags: 0 };
+    // SAFETY: the path is a C string that lives across the call.
+    unsafe { bpf(BPF_OBJ_PIN, &attributes) }.map(drop)
+}
+
 /// One generation.
 struct Generation {
+    fd: OwnedFd,
     map: Array<MapData, Octets>,
     blocks: NonNull<Block>,
     cpus: usize,
@@ -71,7 +93,15 @@ pub(super) struct Generations {
 impl Generation {
     fn new() -> Result<Self> {
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("read {path}: {error}"))?;
-        let fd = create(cpus as u32).context("create a generation")?;
+        let fd = create(&Create {
+            map_type: BPF_MAP_TYPE_ARRAY,
+            key_size: 4,
+            value_size: size_of::<Block>() as u32,
+            max_entries: cpus as u32,
+            map_flags: BPF_F_MMAPABLE,
+            ..Create::default()
+        })
+        .context("create a generation")?;
         // SAFETY: a fresh shared mapping at an address of the kernel's choice touches no other memory.
         let start = unsafe {
             libc::mmap(
@@ -84,11 +114,11 @@ impl Generation {
             )
         };
         if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error()).context("map a generation");
+            return Err(io::Error::last_os_error()).context("map a generation");
         }
         let blocks = NonNull::new(start.cast()).context("map a generation")?;
-        let map = Map::Array(MapData::from_fd(fd)?).try_into()?;
-        Ok(Self { map, blocks, cpus })
+        let map = Map::Array(MapData::from_fd(fd.try_clone()?)?).try_into()?;
+        Ok(Self { fd, map, blocks, cpus })
     }
 
     fn each(&self) -> impl Iterator<Item = *mut Block> {
@@ -121,10 +151,22 @@ impl Drop for Generation {
 }
 
 impl Generations {
-    /// For the object whose map `GENERATION` is `outer`.
-    pub(super) fn new(outer: Map, rules: &Rules) -> Result<Self> {
-        let outer = outer.try_into().context("find the map GENERATION")?;
-        let mut generations = Self { outer, both: [Generation::new()?, Generation::new()?], current: 0 };
+    /// Pins the map that is to be an object's `GENERATION` at `path` on a bpffs, made for generations
+    /// like these as the daemon makes it.
+    pub(super) fn new(path: &Path, rules: &Rules) -> Result<Self> {
+        let both = [Generation::new()?, Generation::new()?];
+        let outer = create(&Create {
+            map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            inner_map_fd: both[0].fd.as_raw_fd() as u32,
+            ..Create::default()
+        })
+        .context("create the map GENERATION")?;
+        pin(&outer, path).with_context(|| format!("pin the map GENERATION at {}", path.display()))?;
+        let outer = Map::ArrayOfMaps(MapData::from_fd(outer)?).try_into()?;
+        let mut generations = Self { outer, both, current: 0 };
         generations.next(rules)?;
         Ok(generations)
     }

@@ -11,13 +11,16 @@ use super::figures::{Bound, Results, Rounds, Table, Unit};
 use super::frames::{self, LOCAL_V4, LOCAL_V6};
 use super::generation::{Generations, rules};
 use super::programs::{Feed, Programs, SCATTER, address, loaded, stay_on, thread_time};
+use crate::netns::Mounts;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
+use nix::mount::{MsFlags, mount};
 use sensor_common::Class;
 use sensor_common::layout::{EXCLUDE_V4, LOG_V4_RECORDS, LOG_V6_RECORDS, OBSERVE_TRIE, Rules};
+use std::path::Path;
 
 /// `XDP_PASS`.
 const PASS: u32 = 2;
@@ -59,14 +62,17 @@ struct Sensor {
 }
 
 impl Sensor {
-    fn load(object: &[u8], rules: &Rules) -> Result<Self> {
+    /// Loads `object` with its generations, which are pinned below `pins`.
+    fn load(object: &[u8], pins: &Path, rules: &Rules) -> Result<Self> {
+        let path = pins.join("GENERATION");
+        let generations = Generations::new(&path, rules)?;
         let mut loader = EbpfLoader::new();
+        loader.map_pin_path("GENERATION", &path);
         for name in ["OBSERVED_V4", "EXCLUDED_V4"] {
             loader.map_max_entries(name, 1 << 20);
         }
-        let mut ebpf = loader.load(object).context("load Teiten's object")?;
-        let outer = ebpf.take_map("GENERATION").context("find the map GENERATION")?;
-        let generations = Generations::new(outer, rules)?;
+        let ebpf = loader.load(object).context("load Teiten's object")?;
+        std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         Ok(Self { ebpf, generations })
     }
 
@@ -102,7 +108,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(context: &Context, keys: [u32; 2], rules: &Rules) -> Result<Self> {
+    fn new(context: &Context, pins: &Path, keys: [u32; 2], rules: &Rules) -> Result<Self> {
         let mut programs = Programs::load(&context.bench_object, keys)?;
         for (place, name) in CONTENDERS.iter().enumerate().take(3) {
             programs.enter_own(place as u32, name)?;
@@ -111,7 +117,7 @@ impl Ring {
         objects.extend(context.other_object.clone());
         let mut sensors = Vec::new();
         for (nth, object) in objects.iter().enumerate() {
-            let mut sensor = Sensor::load(object, rules)?;
+            let mut sensor = Sensor::load(object, pins, rules)?;
             programs.enter(TEITEN + nth as u32, loaded(&mut sensor.ebpf, "teiten_eth")?)?;
             sensors.push(sensor);
         }
@@ -189,22 +195,20 @@ fn case(name: &'static str, made: frames::Made, pool: u32, class: Class, rules: 
 
 /// Measures.
 pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
-    // A thread of its own, since it stays on its CPU.
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                stay_on(0)?;
-                pools(context, results)?;
-                kinds(context, results)?;
-                prefixes(context, results)
-            })
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let directory = tempfile::tempdir().context("make a temporary directory")?;
+    let pins = directory.path();
+    // A thread of its own, since it stays on its CPU; and nobody else sees its bpffs.
+    Mounts::new()?.run(|| {
+        stay_on(0)?;
+        mount(Some("bpf"), pins, Some("bpf"), MsFlags::empty(), None::<&str>).context("mount a bpffs")?;
+        pools(context, pins, results)?;
+        kinds(context, pins, results)?;
+        prefixes(context, pins, results)
+    })?
 }
 
 /// SYNs, by how many sources they come from.
-fn pools(context: &Context, results: &mut Results) -> Result<()> {
+fn pools(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
     let rules = rules(LOCAL_V4, LOCAL_V6);
     let mut table = Table::new(
         "Kernel: a TCP SYN, by number of sources",
@@ -231,7 +235,7 @@ fn pools(context: &Context, results: &mut Results) -> Result<()> {
     for is_v6 in [false, true] {
         for &pool in context.scale.pools {
             let keys = if is_v6 { [1, pool] } else { [pool, 1] };
-            let mut ring = Ring::new(context, keys, &rules)?;
+            let mut ring = Ring::new(context, pins, keys, &rules)?;
             let (name, made) =
                 if is_v6 { ("IPv6 SYN", frames::syn_v6()) } else { ("IPv4 SYN", frames::syn_v4()) };
             let case = case(name, made, pool, Class::Access, &rules);
@@ -271,7 +275,7 @@ fn pools(context: &Context, results: &mut Results) -> Result<()> {
 }
 
 /// Every kind of packet that takes another way through the program.
-fn kinds(context: &Context, results: &mut Results) -> Result<()> {
+fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
     let pool = context.scale.pool();
     let plain = rules(LOCAL_V4, LOCAL_V6);
     let mut untracked = plain;
@@ -307,7 +311,7 @@ fn kinds(context: &Context, results: &mut Results) -> Result<()> {
         ),
         &columns,
     );
-    let mut ring = Ring::new(context, [1, 1], &plain)?;
+    let mut ring = Ring::new(context, pins, [1, 1], &plain)?;
     ring.contenders.retain(|&contender| contender != HASH);
     for case in &cases {
         if case.class == Class::Solicited {
@@ -369,14 +373,14 @@ fn ask(ring: &mut Ring) -> Result<()> {
 }
 
 /// SYNs, by how many prefixes are observed.
-fn prefixes(context: &Context, results: &mut Results) -> Result<()> {
+fn prefixes(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
     let plain = rules(LOCAL_V4, LOCAL_V6);
     let mut table = Table::new(
         "Growth: a SYN, by number of observed prefixes",
         "Up to four prefixes of each family are compared one by one; more are looked up in a trie.",
         &["prefixes", "Teiten", "Teiten, less empty"],
     );
-    let mut ring = Ring::new(context, [1, 1], &plain)?;
+    let mut ring = Ring::new(context, pins, [1, 1], &plain)?;
     ring.contenders = vec![EMPTY, TEITEN];
     let mut inserted = 0;
     for prefixes in [1_u32, 4, 5, 100, 10_000] {
