@@ -27,6 +27,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod ledger_command;
 pub mod logging;
+pub mod memory;
 pub mod observation;
 pub mod replay;
 pub mod run;

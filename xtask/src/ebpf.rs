@@ -20,8 +20,20 @@ use std::process::Command;
 const TARGET: &str = "bpfel-unknown-none";
 /// Where cargo builds it, from the project's root.
 const TARGET_DIRECTORY: &str = "sensor-ebpf/target";
-/// The program's name in `sensor-ebpf/Cargo.toml`.
-const BINARY: &str = "teiten";
+
+/// A crate of programs for the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Programs {
+    /// Its directory, from the project's root.
+    directory: &'static str,
+    /// The binary's name in its `Cargo.toml`.
+    binary: &'static str,
+}
+
+/// Teiten's.
+const PRODUCT: Programs = Programs { directory: "sensor-ebpf", binary: "teiten" };
+/// What `cargo xtask bench` measures it beside.
+const BENCH: Programs = Programs { directory: "xtask/bench-ebpf", binary: "bench" };
 
 /// Stands between cargo and rustc. cargo names symbols after the place of a crate that lies outside
 /// the workspace, as sensor-common does here; with one name for all places, a checkout elsewhere
@@ -122,8 +134,31 @@ fn judge(committed: &Origin, fresh: &Origin) -> Outcome {
 ///
 /// cargo fails, or what it built is no ELF file.
 pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
+    let path = compile(toolchain, PRODUCT)?;
+    let object = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let origin = Origin {
+        sources: origin::hash_sources(command::root()).context("read the sources of the BPF object")?,
+        object: origin::hash_object(&object),
+        rustc: toolchain.compiler.version.clone(),
+        llvm: toolchain.compiler.llvm.clone(),
+        linker: toolchain.linker_version.clone(),
+    };
+    Ok(Fresh { path, origin, size: object.len() as u64 })
+}
+
+/// Builds the programs that the benchmark compares Teiten's with, by the same tools; tells where their
+/// object lies.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_bench(toolchain: &Toolchain) -> Result<PathBuf> {
+    compile(toolchain, BENCH)
+}
+
+fn compile(toolchain: &Toolchain, programs: Programs) -> Result<PathBuf> {
     let root = command::root();
-    let manifest = root.join("sensor-ebpf/Cargo.toml");
+    let manifest = root.join(programs.directory).join("Cargo.toml");
     let cargo = |verb: &str| {
         let mut cargo = Command::new(&toolchain.compiler.cargo);
         command::without_cargo_environment(&mut cargo);
@@ -139,7 +174,7 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
     command::run(cargo("fetch").env("RUSTC", &toolchain.compiler.rustc).env("RUSTC_BOOTSTRAP", "1"))?;
     let mut build = cargo("build");
     build
-        .args(["--release", "--target", TARGET, "-Z", "build-std=core", "--bin", BINARY])
+        .args(["--release", "--target", TARGET, "-Z", "build-std=core", "--bin", programs.binary])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTC_WRAPPER", &wrapper)
@@ -150,19 +185,12 @@ pub fn build(toolchain: &Toolchain) -> Result<Fresh> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?);
     command::run(&mut build).context("build the BPF object")?;
 
-    let binary = target.join(TARGET).join("release").join(BINARY);
+    let binary = target.join(TARGET).join("release").join(programs.binary);
     let object = fs::read(&binary).with_context(|| format!("read {}", binary.display()))?;
     let object = without_debug_information(&object).with_context(|| format!("strip {}", binary.display()))?;
-    let path = target.join("teiten.bpf.o");
+    let path = target.join(format!("{}.bpf.o", programs.binary));
     fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
-    let origin = Origin {
-        sources: origin::hash_sources(root).context("read the sources of the BPF object")?,
-        object: origin::hash_object(&object),
-        rustc: toolchain.compiler.version.clone(),
-        llvm: toolchain.compiler.llvm.clone(),
-        linker: toolchain.linker_version.clone(),
-    };
-    Ok(Fresh { path, origin, size: object.len() as u64 })
+    Ok(path)
 }
 
 /// Writes [`WRAPPER`] into `directory`, cargo's for this target. What was built without it goes: cargo

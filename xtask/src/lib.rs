@@ -1,6 +1,7 @@
 //! Builds, tests, demonstrates and measures Teiten: the library behind `cargo xtask`.
 
 pub mod apt;
+pub mod bench;
 pub mod command;
 pub mod dashboards;
 pub mod demo;

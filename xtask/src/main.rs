@@ -43,6 +43,13 @@ enum Task {
     /// installed, it scrapes the sensor, evaluates the rules and is given six months of history; where
     /// Grafana is installed, it shows the dashboards. Only the namespaces need root. Leaves nothing behind.
     Demo(xtask::demo::DemoArgs),
+    /// Measure what Teiten costs, beside what people use today
+    ///
+    /// The kernel program by test runs, the whole path over a virtual cable, what it costs others on
+    /// the line, the drain, the scrape, the replay: medians of several rounds in which the contenders
+    /// alternate, with their ratios. About twelve minutes; name parts to measure only those. Run it on
+    /// a machine that has nothing else to do. BENCHMARKS.md keeps one such run.
+    Bench(xtask::bench::BenchArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
     ///
     /// Attaching a program to an interface needs root; when you are not, only the daemon runs
@@ -105,6 +112,7 @@ fn run(task: Task) -> Result<()> {
             xtask::test::run(xtask::test::Options { install: !no_install, fuzz_seconds })
         }
         Task::Demo(arguments) => xtask::demo::run(&arguments),
+        Task::Bench(arguments) => xtask::bench::run(&arguments),
         Task::Run { arguments } => xtask::run::run(&arguments),
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),

@@ -12,7 +12,7 @@ use common::{output, teiten};
 use nix::sys::signal::Signal;
 use pair::{PATIENCE, PEER, ask, joined, packets, partners, rejoin, socket, start, wait_class, wait_until};
 use std::time::Duration;
-use xtask::demo::sensor::{Daemon, INTERFACE, Lab, WIRE};
+use xtask::demo::sensor::{Daemon, INTERFACE, Lab};
 use xtask::netns::{Interface, Netns, Tun, join_tuns};
 
 fn tracking(daemon: &Daemon) -> String {

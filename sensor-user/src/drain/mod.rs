@@ -13,6 +13,7 @@
 mod inbox;
 mod observe;
 mod schedule;
+mod stages;
 
 pub use inbox::{Ended, Inbox, Outbox, inbox};
 
@@ -29,6 +30,7 @@ use crate::totals::Totals;
 use inbox::Event;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use stages::Stages;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ use tracing::{debug, error, info, warn};
 const FULL_ENOUGH: f64 = 0.25;
 /// A drain that failed is tried again after this long at the latest.
 const RETRY: Duration = Duration::from_secs(5);
+/// Pairs of source and target that take so much memory that it is worth giving back.
+const MANY: usize = 1 << 16;
 
 /// Why the drain ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -155,12 +159,16 @@ struct Pending {
     table_used: bool,
     /// When it was switched away from.
     switched: Instant,
+    stages: Stages,
 }
 
 impl Pending {
     fn new(drained: Drained, at: Timestamp, switched: Instant) -> Self {
         let table_used = drained.table_used;
-        Self { observation: observe::observation(drained, at), table_used, switched }
+        let mut stages = Stages::switched(switched);
+        let observation = observe::observation(drained, at);
+        stages.aggregated();
+        Self { observation, table_used, switched, stages }
     }
 }
 
@@ -423,11 +431,12 @@ impl Drain {
 
     /// Folds what is pending, if anything is; on failure it stays so.
     fn commit(&mut self, state: &mut State) -> Result<(), DrainError> {
-        let Some(pending) = state.pending.take() else { return Ok(()) };
+        let Some(mut pending) = state.pending.take() else { return Ok(()) };
         match self.geoip.reload_if_changed() {
             Ok(true) => {
                 self.exposition.health().set_geoip_build(self.geoip.current().built().as_second() as u64);
                 info!(built = %self.geoip.current().built(), "reloaded the GeoIP database");
+                state.swollen = true;
             }
             Ok(false) => {}
             Err(error) => {
@@ -436,8 +445,11 @@ impl Drain {
             }
         }
         let released = self.exposition.due(clock::now());
+        let begin = clock::now();
         match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
             Ok(folded) => {
+                pending.stages.folded(begin);
+                let in_ledger = clock::now();
                 // A value is shown only once the ledger knows that it may be.
                 let released = match folded {
                     Folded::Taken { .. } => released,
@@ -460,9 +472,18 @@ impl Drain {
                     Timestamp::now(),
                     clock::now().saturating_duration_since(pending.switched),
                 );
+                let pairs = pending.observation.sources_v4.len() + pending.observation.sources_v6.len();
+                pending.stages.log(pending.observation.generation, pairs, pending.table_used, in_ledger);
                 if state.failing {
                     info!("the ledger takes counts in again");
                     state.failing = false;
+                }
+                drop(pending);
+                // In a flood the next generation needs it again.
+                if pairs >= MANY {
+                    state.swollen = true;
+                } else if std::mem::take(&mut state.swollen) {
+                    crate::memory::give_back();
                 }
                 Ok(())
             }
@@ -509,6 +530,8 @@ struct State {
     refused: HashMap<String, String>,
     /// Whether the last drain failed; what it had drained is pending.
     failing: bool,
+    /// Whether there may be memory to give back.
+    swollen: bool,
 }
 
 impl State {
@@ -521,6 +544,8 @@ impl State {
             attached: true,
             refused: HashMap::new(),
             failing: false,
+            // The country database and the ledger were just read.
+            swollen: true,
         }
     }
 }

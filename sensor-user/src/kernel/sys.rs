@@ -24,8 +24,6 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// The map may be mapped into memory (Linux 5.5).
 pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
-/// The map may differ in its number of entries from the template of an outer map (Linux 5.10).
-pub(super) const BPF_F_INNER_MAP: u32 = 1 << 12;
 
 /// Calls `bpf(2)`.
 ///
@@ -71,7 +69,9 @@ pub(super) fn create_mappable_array(name: &str, value_size: u32, entries: u32) -
         key_size: 4,
         value_size,
         max_entries: entries,
-        map_flags: BPF_F_MMAPABLE | BPF_F_INNER_MAP,
+        // Not BPF_F_INNER_MAP, with which programs find values by a call instead of inline. The outer map's
+        // template is one of these, so they need not differ from it.
+        map_flags: BPF_F_MMAPABLE,
         map_name: map_name(name),
         ..CreateAttributes::default()
     };

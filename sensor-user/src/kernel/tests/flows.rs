@@ -120,16 +120,6 @@ impl Harness {
         Some(harness)
     }
 
-    /// Runs `program` on a frame `repeat` times; the time of one run.
-    fn run_timed(&mut self, program: &str, frame: &[u8], repeat: u32) -> std::time::Duration {
-        self.kernel.object.load_for_test(program);
-        let program: &Xdp = self.kernel.object.ebpf().program(program).unwrap().try_into().unwrap();
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.repeat = repeat;
-        program.test_run(options).expect("run the program").duration
-    }
-
     fn sends(&mut self, frame: &[u8]) {
         self.send(LinkLayer::Ethernet, frame);
     }
@@ -514,24 +504,4 @@ fn without_tracking_nothing_is_looked_up() {
     let Some(mut host) = Harness::new(policy, 16) else { return };
     host.sends(&udp(ends.here(40_000), ends.there(123)));
     assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_000))), Class::Access);
-}
-
-/// Prints what a bare SYN costs, without and with flows; for a person who compares.
-#[test]
-#[ignore = "prints times, which depend on the machine"]
-fn cost_of_a_bare_syn() {
-    let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
-    for flags in [0, TRACK_FLOWS] {
-        let Some(mut host) = Harness::new(policy.clone(), 16) else { return };
-        pin_to_one_cpu();
-        host.kernel.generations[host.kernel.current].set_flags(flags);
-        let mut best = std::time::Duration::MAX;
-        for _ in 0..9 {
-            best = best.min(host.run_timed("teiten_eth", &syn(), 400_000));
-            let _ = host.kernel.switch(&policy).expect("switch");
-            host.kernel.recycle(true).expect("recycle");
-            host.kernel.generations[host.kernel.current].set_flags(flags);
-        }
-        eprintln!("flags {flags:#x}: {} ns", best.as_nanos());
-    }
 }

@@ -1,0 +1,39 @@
+//! How packets are made different from each other; shared with `cargo xtask bench`, which writes it.
+
+/// What one CPU makes of the packets that it runs through `feed` or `send`.
+///
+/// The n-th packet has the source number `n` or, scattered, a number that jumps through the pool; the
+/// source address is made of it so that neighbours in the pool are far from each other, and the low
+/// bits are the port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Feed {
+    /// Packets so far.
+    pub count: u32,
+    /// How many different sources.
+    pub pool: u32,
+    /// Where four octets of the source address stand, octets from the frame's start; 0: they stay.
+    pub source_at: u32,
+    /// Where the destination port stands; 0: it stays.
+    pub port_at: u32,
+    /// Ports, a power of two.
+    pub ports: u32,
+    /// Not 0: jump through the pool instead of going through it in order.
+    pub scattered: u32,
+    /// Which of the programs `feed` hands its packet to.
+    pub contender: u32,
+    /// What `send` does with its packet, an XDP action.
+    pub verdict: u32,
+}
+
+/// The first of the ports.
+pub const FIRST_PORT: u32 = 1024;
+/// Makes neighbours in the pool distant (Knuth, The Art of Computer Programming, volume 3, 6.4).
+pub const SCATTER: u32 = 2_654_435_761;
+
+/// The source address of this number, network byte order; another for each below 2^31, and never that
+/// of a group.
+#[inline(always)]
+pub const fn address(number: u32) -> [u8; 4] {
+    (0x0100_0000 + (number.wrapping_mul(SCATTER) & 0x7fff_ffff)).to_be_bytes()
+}
