@@ -60,7 +60,7 @@ echo "programs: $(ip link show eth0 | grep -c xdp)"
 "#;
 
 /// One VLAN, seen by its own interface and, tagged, by the one below it.
-const TAGGED: &str = r#"
+const TAGGED: &str = r"
 here_and_there link add link eth0 name eth0.42 type vlan id 42
 ip addr add 192.0.2.1/24 dev eth0.42
 peer ip addr add 192.0.2.2/24 dev eth0.42
@@ -71,7 +71,7 @@ nc -w 5 192.0.2.2 1001 || true
 for port in 2001 2002; do peer nc -w 5 192.0.2.1 $port || true; done
 wait_counted access 4
 end
-"#;
+";
 
 const PATIENCE: Duration = Duration::from_mins(5);
 
