@@ -5,6 +5,7 @@
 //! as streams and accumulators are bounded, so memory does not grow with them.
 
 mod accumulator;
+mod beside;
 mod both;
 mod capture;
 mod flows;
@@ -26,7 +27,7 @@ pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::ledger::{self, Ledger, LedgerError};
+use crate::ledger::{self, Ledger};
 use anyhow::Context;
 use both::Seen;
 use capture::{Captured, Stopped};
@@ -233,12 +234,8 @@ pub fn command(
         }
         None => None,
     };
-    let outcome = run(files, config, &mut |observation| {
-        for ledger in kept.iter_mut().chain([&mut printed]) {
-            ledger.fold(observation, &geoip, &[])?;
-        }
-        Ok::<(), LedgerError>(())
-    })?;
+    let mut ledgers: Vec<&mut Ledger> = kept.iter_mut().chain([&mut printed]).collect();
+    let outcome = beside::fold(&mut ledgers, &geoip, |sink| run(files, config, sink))?;
     let report = Report::new(files, config, &outcome, printed.totals());
     let mut out = io::stdout().lock();
     if json {

@@ -14,6 +14,8 @@ pub struct Feed {
     pub pool: u32,
     /// Where four octets of the source address stand, octets from the frame's start; 0: they stay.
     pub source_at: u32,
+    /// Where the checksum of the IPv4 header stands, which is kept right; 0: it is not.
+    pub checksum_at: u32,
     /// Where the destination port stands; 0: it stays.
     pub port_at: u32,
     /// Ports, a power of two.
@@ -32,8 +34,10 @@ pub const FIRST_PORT: u32 = 1024;
 pub const SCATTER: u32 = 2_654_435_761;
 
 /// The source address of this number, network byte order; another for each below 2^31, and never that
-/// of a group.
+/// of a group or of this host's loopback.
 #[inline(always)]
 pub const fn address(number: u32) -> [u8; 4] {
-    (0x0100_0000 + (number.wrapping_mul(SCATTER) & 0x7fff_ffff)).to_be_bytes()
+    let address = 0x0100_0000 + (number.wrapping_mul(SCATTER) & 0x7fff_ffff);
+    // The last of them begins with 128, so that with 129 there is room.
+    if address >> 24 == 127 { (address + 0x0200_0000).to_be_bytes() } else { address.to_be_bytes() }
 }

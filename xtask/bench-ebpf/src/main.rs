@@ -54,10 +54,36 @@ fn vary(ctx: &XdpContext) -> Option<Feed> {
     if feed.scattered == 0 && feed.count >= feed.pool {
         feed.count = 0;
     }
+    if feed.checksum_at != 0 {
+        let before = u32::from_be_bytes(read(ctx, feed.source_at)?);
+        let checksum = u16::from_be_bytes(read(ctx, feed.checksum_at)?);
+        let checksum = changed(checksum, before, u32::from_be_bytes(address(number)));
+        write(ctx, feed.checksum_at, checksum.to_be_bytes())?;
+    }
     write(ctx, feed.source_at, address(number))?;
     let port = FIRST_PORT + (number & (feed.ports - 1));
     write(ctx, feed.port_at, (port as u16).to_be_bytes())?;
     Some(*feed)
+}
+
+/// A header's checksum when a word of it changes (RFC 1624, section 3).
+#[inline(always)]
+fn changed(checksum: u16, before: u32, after: u32) -> u16 {
+    let mut sum = u64::from(!checksum) + u64::from(!before) + u64::from(after);
+    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+#[inline(always)]
+fn read<const N: usize>(ctx: &XdpContext, at: u32) -> Option<[u8; N]> {
+    let start = ctx.data() + (at as usize & FURTHEST);
+    if start + N > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the octets lie between `data` and `data_end`; an array of u8 has no alignment.
+    Some(unsafe { *(start as *const [u8; N]) })
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! The daemon at rest and when it is asked: start-up, idle, memory, scrapes.
 
 use super::figures::{Bound, Results, Rounds, Table, Unit};
-use super::{Context, process, replay};
+use super::replay::{self, Capture, DAY};
+use super::{Context, process};
 use crate::command;
 use crate::demo::sensor::{Daemon, INTERFACE, Lab, WEB};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// A daemon that is not ready or does not drain for so long is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// More ports than have series of their own.
+const FULL_PORTS: u32 = 640;
 /// Times between looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -20,7 +23,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// until it was ready.
 pub(super) fn start(lab: &Lab, context: &Context, more: &[&str]) -> Result<(Daemon, Duration)> {
     let begin = Instant::now();
-    let arguments = ["--interface", INTERFACE, "--timezone", "UTC"];
+    let timezone = super::calm_timezone();
+    let arguments = ["--interface", INTERFACE, "--timezone", &timezone];
     let mut daemon = lab.spawn(&context.teiten, &[&arguments[..], more].concat())?;
     while !daemon.get("/-/ready").is_ok_and(|answer| answer.status == 200) {
         if let Some(status) = daemon.ended()? {
@@ -32,14 +36,29 @@ pub(super) fn start(lab: &Lab, context: &Context, more: &[&str]) -> Result<(Daem
     Ok((daemon, begin.elapsed()))
 }
 
-/// Puts a day of `packets` packets of `sources` sources into the lab's ledger.
-fn fill(lab: &Lab, context: &Context, packets: u32, sources: u32) -> Result<()> {
+/// Half a day, which is how far the day has gone where it is about noon, but for a rest.
+const MORNING: u64 = 11 * 3600;
+
+/// Puts packets into the lab's ledger.
+fn fill(lab: &Lab, context: &Context, capture: Capture) -> Result<()> {
     let path = lab.directory().join("day.pcap");
-    replay::capture(&path, packets, sources, 1)?;
+    replay::write(&path, capture)?;
     let mut replay = Command::new(&context.teiten);
-    replay.args(["replay", "--json", "--timezone", "UTC", "--state-dir"]).arg(lab.state_dir()).arg(&path);
-    command::output(&mut replay)?;
+    replay.args(["replay", "--json", "--timezone", &super::calm_timezone(), "--state-dir"]);
+    command::output(replay.arg(lab.state_dir()).arg(&path))?;
     std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
+}
+
+/// The morning of this day, with as many packets as sources.
+fn morning(sources: u32) -> Capture {
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    Capture { begin: now - MORNING, seconds: MORNING, ..Capture::of_a_day(sources, sources) }
+}
+
+/// The day that ends now, over so few ports that each has sources of all countries.
+fn full(sources: u32) -> Capture {
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    Capture { ports: FULL_PORTS, begin: now - DAY, seconds: DAY, ..Capture::of_a_day(sources, sources) }
 }
 
 /// Octets of the body of `/metrics`, as it comes.
@@ -86,16 +105,16 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     let mut table = Table::new(
         "Daemon: start-up, rest, memory",
         "Default settings. Start-up is from the start of the process to `/-/ready`, with a first drain \
-         committed. At rest no packet comes, for a drain interval each round. The day with sources is in the \
-         ledger already.",
-        &["day before", "start-up", "CPU at rest", "memory at rest", "ledger"],
+         committed. At rest no packet comes, for a drain interval each round. The day's sources came before, \
+         and are in the ledger.",
+        &["sources of the day", "start-up", "CPU at rest", "memory at rest", "ledger"],
     );
     for &sources in context.scale.days {
         let [mut started, mut cpu, mut memory] =
             [Unit::Milliseconds, Unit::PercentOfCore, Unit::Octets].map(Rounds::new);
         let lab = Lab::new(1500)?;
         if sources > 0 {
-            fill(&lab, context, sources, sources)?;
+            fill(&lab, context, morning(sources))?;
         }
         for _ in 0..context.rounds {
             let (daemon, took) = start(&lab, context, &[])?;
@@ -117,8 +136,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
             results.target("daemon at rest: memory", Bound::AtMost(64.0 * 1_048_576.0), memory.clone());
         }
         let ledger = Rounds::of(Unit::Octets, [size(&lab.state_dir().join("ledger.sqlite")) as f64]);
-        let name = if sources == 0 { "none".to_owned() } else { format!("{sources} sources") };
-        table.row([name.into(), started.into(), cpu.into(), memory.into(), ledger.into()]);
+        table.row([u64::from(sources).into(), started.into(), cpu.into(), memory.into(), ledger.into()]);
     }
     results.tables.push(table);
 
@@ -131,7 +149,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     for (packets, is_full) in [(0, false), (context.scale.full, true)] {
         let lab = Lab::new(1500)?;
         if packets > 0 {
-            fill(&lab, context, packets, packets)?;
+            fill(&lab, context, full(packets))?;
         }
         let (daemon, _) = start(&lab, context, &["--drain-interval", "1s", "--series-hold", "0s"])?;
         let body = daemon.get("/metrics")?.body;

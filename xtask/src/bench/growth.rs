@@ -4,7 +4,8 @@
 use super::drain::Drains;
 use super::figures::{Results, Rounds, Table, Unit};
 use super::programs::Programs;
-use super::{Context, process, replay};
+use super::replay::{self, Capture, DAY};
+use super::{Context, process};
 use crate::command;
 use crate::demo::sensor::Lab;
 use anyhow::{Context as _, Result};
@@ -58,7 +59,7 @@ fn ports(context: &Context, programs: &mut Programs, results: &mut Results) -> R
         &format!("One generation of {pairs} new pairs into an empty day, and what it writes to storage."),
         &["ports", "CPU", "memory after", "written"],
     );
-    for ports in [1, 32, 1024, 32_768] {
+    for &ports in context.scale.spread {
         let [mut cpu, mut memory, mut written] =
             [Unit::Milliseconds, Unit::Octets, Unit::Octets].map(Rounds::new);
         for _ in 0..context.rounds.min(3) {
@@ -100,7 +101,8 @@ fn days(context: &Context, results: &mut Results) -> Result<()> {
     for &days in context.scale.ledgers {
         let lab = Lab::new(1500)?;
         let path = lab.directory().join("days.pcap");
-        replay::capture(&path, daily * days, daily, days)?;
+        let whole = Capture::of_a_day(daily * days, daily);
+        replay::write(&path, Capture { seconds: u64::from(days) * DAY, ..whole })?;
         let mut fill = Command::new(&context.teiten);
         fill.args(["replay", "--json", "--timezone", "UTC", "--state-dir"]).arg(lab.state_dir()).arg(&path);
         command::output(&mut fill)?;

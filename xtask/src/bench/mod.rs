@@ -112,6 +112,8 @@ struct Scale {
     /// Pairs of each generation of a day that grows, and how many of them there are.
     grown: u32,
     generations: u32,
+    /// Numbers of ports that pairs go to.
+    spread: &'static [u32],
     /// Accesses of a day, and the days of ledgers.
     daily: u32,
     ledgers: &'static [u32],
@@ -127,10 +129,11 @@ impl Scale {
         talk: Duration::from_millis(1500),
         days: &[0, 100_000, 1_000_000],
         rest: Duration::from_secs(10),
-        full: 1_000_000,
-        captures: &[(300_000, 30_000), (5_000_000, 1_000_000)],
+        full: 3_000_000,
+        captures: &[(1_000_000, 100_000), (10_000_000, 1_000_000)],
         grown: 1_000_000,
         generations: 6,
+        spread: &[1, 32, 1024, 32_768],
         daily: 20_000,
         ledgers: &[1, 10, 100],
     };
@@ -143,28 +146,30 @@ impl Scale {
         talk: Duration::from_millis(700),
         days: &[0, 1_000_000],
         rest: Duration::from_secs(10),
-        full: 1_000_000,
-        captures: &[(100_000, 10_000), (5_000_000, 1_000_000)],
+        full: 3_000_000,
+        captures: &[(500_000, 50_000), (10_000_000, 1_000_000)],
         grown: 1_000_000,
         generations: 3,
+        spread: &[1, 1024, 32_768],
         daily: 10_000,
         ledgers: &[1, 30],
     };
     const TINY: Self = Self {
         test_runs: 20_000,
-        pools: &[1, 1000],
+        pools: &[1000],
         frames: 20_000,
         drains: &[1000],
         stream: 20_000,
         talk: Duration::from_millis(50),
-        days: &[0, 1000],
+        days: &[1000],
         rest: Duration::from_millis(200),
         full: 2000,
         captures: &[(2000, 500)],
         grown: 2000,
         generations: 2,
+        spread: &[1024],
         daily: 100,
-        ledgers: &[1, 2],
+        ledgers: &[2],
     };
 
     /// The number of sources where it is not what is measured.

@@ -14,16 +14,36 @@ use std::time::Instant;
 /// Every tenth packet of these is a datagram with a payload; the others are SYNs.
 const PAYLOAD: usize = 400;
 /// Ports that packets go to.
-const PORTS: u32 = 1024;
+pub(super) const PORTS: u32 = 1024;
 /// 2010-07-09 00:00 UTC.
 const BEGIN: u64 = 1_278_633_600;
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 
 /// What counts by source and port with tcpdump, as people do.
 const TCPDUMP: &str = "tcpdump -nn -q -r \"$1\" 2>/dev/null | awk '{ counts[$3, $5]++ } END { for (pair in counts) n++; print n }'";
 
-/// Writes a capture of `days` days with `packets` packets of `sources` sources; tells its octets.
-pub(super) fn capture(path: &Path, packets: u32, sources: u32, days: u32) -> Result<u64> {
+/// What a capture holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capture {
+    pub(super) packets: u32,
+    pub(super) sources: u32,
+    /// Ports that packets go to; each source goes to one.
+    pub(super) ports: u32,
+    /// Time of the first packet, seconds since the epoch, and how long it goes on.
+    pub(super) begin: u64,
+    pub(super) seconds: u64,
+}
+
+impl Capture {
+    /// A day of 2010.
+    pub(super) const fn of_a_day(packets: u32, sources: u32) -> Self {
+        Self { packets, sources, ports: PORTS, begin: BEGIN, seconds: DAY }
+    }
+}
+
+/// Writes a capture; tells its octets.
+pub(super) fn write(path: &Path, capture: Capture) -> Result<u64> {
+    let Capture { packets, sources, ports, begin, seconds } = capture;
     let written = || format!("write {}", path.display());
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path).with_context(written)?);
     // The file header of libpcap: magic, version 2.4, zone, accuracy, snap length, Ethernet.
@@ -43,10 +63,10 @@ pub(super) fn capture(path: &Path, packets: u32, sources: u32, days: u32) -> Res
         let source = number % sources;
         made.frame[made.source_at as usize..][..4].copy_from_slice(&address(source));
         made.frame[made.port_at as usize..][..2]
-            .copy_from_slice(&((FIRST_PORT + source % PORTS) as u16).to_be_bytes());
+            .copy_from_slice(&((FIRST_PORT + source % ports) as u16).to_be_bytes());
         let length = made.frame.len() as u32;
-        let micros = u64::from(number) * DAY * u64::from(days) * 1_000_000 / u64::from(packets);
-        let record = [(BEGIN + micros / 1_000_000) as u32, (micros % 1_000_000) as u32, length, length];
+        let micros = u64::from(number) * seconds * 1_000_000 / u64::from(packets);
+        let record = [(begin + micros / 1_000_000) as u32, (micros % 1_000_000) as u32, length, length];
         out.write_all(&record.map(u32::to_ne_bytes).concat()).with_context(written)?;
         out.write_all(&made.frame).with_context(written)?;
         octets += 16 + u64::from(length);
@@ -110,7 +130,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     );
     for (nth, &(packets, sources)) in context.scale.captures.iter().enumerate() {
         let path = directory.path().join(format!("{packets}.pcap"));
-        let octets = capture(&path, packets, sources, 1)?;
+        let octets = write(&path, Capture::of_a_day(packets, sources))?;
         // The others take long: they are asked about the first file only.
         let compare = nth == 0;
         let [mut own, mut tshark, mut tcpdump] = [Unit::Seconds; 3].map(Rounds::new);
