@@ -171,6 +171,8 @@ impl Server {
 /// When promtool is not installed or refuses the file.
 pub fn create_blocks(openmetrics: &Path, data: &Path) -> anyhow::Result<()> {
     let output = child_command("promtool")
+        // Its temporary files go with the caller's, also when it is killed.
+        .env("TMPDIR", openmetrics.parent().context("a file has a directory")?)
         // promtool reads the whole file once more for every block: one block is best.
         .args(["tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=40000h"])
         .args([openmetrics, data])
