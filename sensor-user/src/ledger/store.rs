@@ -3,7 +3,7 @@
 use super::change::Change;
 use super::error::LedgerError;
 use super::lock::{StateLock, identity};
-use super::moment::{day_number, day_of_number};
+use super::moment::{day_number, day_of_number, epoch_seconds};
 use super::prune;
 use super::series::{KINDS, Pair, Series};
 use super::sets::{self, DaySets, Delta};
@@ -325,7 +325,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, entry: &Entry<'_>, rebuild: bool) -> Result<(), WriteError> {
         let day = day_number(entry.change.moment.day);
-        let born = entry.change.moment.start;
+        let born = self.hour(entry, day)?;
         if rebuild {
             self.rebuild(entry, born)?;
         }
@@ -407,11 +407,35 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn day(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+    /// Where the hour of this fold begins; it is noted when it is new.
+    ///
+    /// Hours are told apart by their begin. An hour that is noted as another one, because the sensor's
+    /// zone was changed within it, ends where the new zone was first used.
+    fn hour(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<i64> {
         let moment = entry.change.moment;
+        let mut noted =
+            self.tx.prepare_cached("SELECT start, day, hour FROM hour WHERE start >= ?1 AND start < ?2")?;
+        let noted: Vec<(i64, i64, i64)> = noted
+            .query_map([moment.start, moment.stop], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let ours = noted.iter().find(|(_, of, hour)| (*of, *hour) == (day, i64::from(moment.hour)));
+        if let Some((start, ..)) = ours {
+            return Ok(*start);
+        }
+        let is_free = |start: &i64| noted.iter().all(|(taken, ..)| taken != start);
+        let changed = epoch_seconds(entry.change.began).clamp(moment.start, moment.stop - 1);
+        let start = std::iter::once(moment.start)
+            .chain(changed..moment.stop)
+            .chain(moment.start..changed)
+            .find(is_free)
+            .unwrap_or(moment.start);
         self.tx
-            .prepare_cached("INSERT OR IGNORE INTO hour (start, stop, day, hour) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![moment.start, moment.stop, day, moment.hour])?;
+            .prepare_cached("INSERT INTO hour (start, stop, day, hour) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![start, moment.stop, day, moment.hour])?;
+        Ok(start)
+    }
+
+    fn day(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached(
                 "INSERT INTO day (day, hosts, overflow, service_overflow, set_overflow, observed_ns, first_ns, last_ns)
