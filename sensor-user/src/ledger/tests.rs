@@ -193,7 +193,9 @@ fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
+            "ALTER TABLE day DROP COLUMN seal; ALTER TABLE set_day DROP COLUMN seal;
+             ALTER TABLE state DROP COLUMN seal; ALTER TABLE state DROP COLUMN names;
+             DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
              ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;",
         )
         .unwrap();
