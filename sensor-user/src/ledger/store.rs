@@ -780,6 +780,7 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
     let corrupt = |reason: &str| LedgerError::Corrupt { path: path.to_owned(), reason: reason.to_owned() };
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => begin(path)?,
+        Ok(metadata) if !metadata.is_file() => return Err(LedgerError::NotAFile { path: path.to_owned() }),
         Ok(metadata) if metadata.len() == 0 => return Err(corrupt("the file is empty")),
         _ => {}
     }

@@ -57,7 +57,7 @@ fn a_missing_directory_is_an_error_and_is_not_made() {
 }
 
 #[test]
-fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
+fn what_is_of_a_newer_release_or_another_program_or_no_file_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(Ledger::open(directory.path(), settings("UTC")).unwrap());
     let path = directory.path().join(LEDGER_FILE);
@@ -72,6 +72,12 @@ fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
     let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
     assert!(matches!(error, LedgerError::Foreign { .. }), "{error}");
     change("INSERT INTO recipes VALUES ('soba')");
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
+    assert!(matches!(error, LedgerError::NotAFile { .. }), "{error}");
+    assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::NotAFile { .. })));
 }
 
 /// A ledger with one day in it, closed.
