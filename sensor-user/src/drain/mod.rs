@@ -140,6 +140,10 @@ pub fn finish(
         take(drained, ledger)?;
     }
     kernel.recycle(true)?;
+    for drained in kernel.earlier()? {
+        take(drained, ledger)?;
+    }
+    kernel.forget_earlier()?;
     let drained = kernel.switch(&Policy::default())?;
     take(drained, ledger)?;
     Ok(packets)
@@ -374,6 +378,19 @@ impl Drain {
         Ok(())
     }
 
+    /// What a release with an earlier layout has left; its pins go once all of it is in the ledger.
+    fn take_earlier(&mut self, state: &mut State) -> Result<(), DrainError> {
+        if !self.kernel.has_earlier() {
+            return Ok(());
+        }
+        for drained in self.kernel.earlier()? {
+            let at = at_of(&drained, &self.timezone);
+            state.pending = Some(Pending::new(drained, at, clock::now()));
+            self.commit(state)?;
+        }
+        Ok(self.kernel.forget_earlier()?)
+    }
+
     /// Does what is due, and tells when it cannot be done; it is tried again then.
     fn step(&mut self, state: &mut State) {
         if let Err(error) = self.try_step(state) {
@@ -413,6 +430,7 @@ impl Drain {
         // When in between an attachment ended is not known.
         state.attached &= attached;
         self.commit(state)?;
+        self.take_earlier(state)?;
         let switched = clock::now();
         self.kernel.number_for(self.ledger.numbering());
         let drained = self.kernel.switch(&self.policy)?;

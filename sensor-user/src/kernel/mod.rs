@@ -10,8 +10,14 @@
 //! PIN_DIR/v1/links/NAME%egress  the attachment to what interface NAME sends
 //! PIN_DIR/v1/links/NAME%clsact  instead of it, a note that a filter of NAME's clsact is attached
 //! ```
+//!
+//! What a release with an earlier layout has left under `v…` is taken over: its attachments get this
+//! release's programs, which count into maps of their own, and then its generations are read by the
+//! rules of their version ([`Kernel::earlier`]); conversations are learned anew. A layout that is not
+//! known is left alone.
 
 mod clsact;
+mod earlier;
 mod flows;
 mod generation;
 pub mod interface;
@@ -34,8 +40,9 @@ use crate::clock::{self, monotonic_nanos};
 use crate::config::XdpMode;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
+use earlier::{Earlier, Shape};
 use flows::FlowTable;
-use generation::Generation;
+use generation::{Counted, Generation};
 use ipnet::{Ipv4Net, Ipv6Net};
 use object::Object;
 use pins::Pins;
@@ -45,7 +52,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use table::Table;
+use table::{Entry, Table};
 use tracing::{debug, info, warn};
 
 /// Why the kernel side could not do what it was asked to.
@@ -68,10 +75,11 @@ pub enum KernelError {
         /// The process that holds it, as far as the kernel tells.
         holder: String,
     },
-    /// Maps of another layout are pinned.
+    /// Maps of a layout that is not known are pinned.
     #[error(
         "{path} holds counts of another teiten's layout ({found}, this one's is v{LAYOUT_VERSION}); \
-         run that version's `teiten detach` first, which takes them into the ledger"
+         run the release that pinned them or a newer one, or its `teiten detach` first, which takes them into \
+         the ledger"
     )]
     OtherLayout {
         /// The pin directory.
@@ -220,6 +228,37 @@ pub struct Drained {
     pub table_used: bool,
 }
 
+impl Drained {
+    /// From its number and that of its ledger, when it began and how long it was current, what it
+    /// counted, and its entries in the source table.
+    fn new(
+        (number, ledger): (u64, u64),
+        (began, nanos): (u64, u64),
+        counted: Counted,
+        services: BTreeSet<Slot>,
+        table: Vec<Entry>,
+    ) -> Self {
+        Self {
+            number,
+            ledger,
+            began,
+            nanos,
+            packets: counted.packets,
+            bytes: counted.bytes,
+            tools: counted.tools,
+            overflow: counted.overflow,
+            service_overflow: counted.service_overflow,
+            ports: counted.ports,
+            services,
+            backscatter: counted.backscatter,
+            records_v4: counted.records_v4,
+            records_v6: counted.records_v6,
+            table: table.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
+            table_used: counted.table_packets > 0,
+        }
+    }
+}
+
 /// The loaded programs, the maps and the attachments.
 pub struct Kernel {
     pins: Pins,
@@ -304,7 +343,21 @@ impl Kernel {
         numbering: Numbering,
         policy: &Policy,
     ) -> Result<Self, KernelError> {
-        let pins = Pins::open(pin_dir)?;
+        Self::open_knowing(earlier::SHAPES, pin_dir, source_table, numbering, policy)
+    }
+
+    /// [`Kernel::open`], with the layouts that are known.
+    fn open_knowing(
+        shapes: &[Shape],
+        pin_dir: &Path,
+        source_table: u32,
+        mut numbering: Numbering,
+        policy: &Policy,
+    ) -> Result<Self, KernelError> {
+        let pins = Pins::open(pin_dir, shapes)?;
+        for earlier in &pins.earlier {
+            numbering.last = numbering.last.max(earlier.last_number()?);
+        }
         let resized = pins.set_aside_table(source_table)?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| KernelError::Map { doing: format!("read {path}"), source })?;
@@ -366,6 +419,8 @@ impl Kernel {
             info!(generation = kernel.number(), "taking over pinned counters");
         }
         kernel.opened = kernel.number();
+        // Last, when all that was to be read could be.
+        kernel.pins.take_links()?;
         Ok(kernel)
     }
 
@@ -640,6 +695,9 @@ impl Kernel {
 
     /// The last generation that an earlier daemon must have committed, when that was for this ledger.
     pub fn committed(&self) -> Option<u64> {
+        if self.has_earlier() {
+            return None;
+        }
         let ours = self.generations[self.current].ledger() == self.numbering.ledger;
         let left_over = u64::from(self.is_left_over());
         ours.then(|| self.number().saturating_sub(1 + left_over))
@@ -713,24 +771,48 @@ impl Kernel {
                 table.read(number, &mut entries).map_err(KernelError::map("read the source table"))?;
             }
         }
-        Ok(Drained {
-            number,
-            ledger: generation.ledger(),
-            began: generation.began(),
-            nanos: ended.saturating_sub(generation.began()),
-            packets: counted.packets,
-            bytes: counted.bytes,
-            tools: counted.tools,
-            overflow: counted.overflow,
-            service_overflow: counted.service_overflow,
-            ports: counted.ports,
-            services: rules::services(&generation.rules()),
-            backscatter: counted.backscatter,
-            records_v4: counted.records_v4,
-            records_v6: counted.records_v6,
-            table_used: counted.table_packets > 0,
-            table: entries.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
-        })
+        let began = generation.began();
+        Ok(Drained::new(
+            (number, generation.ledger()),
+            (began, ended.saturating_sub(began)),
+            counted,
+            rules::services(&generation.rules()),
+            entries,
+        ))
+    }
+
+    /// Whether an earlier layout's pins are still to be taken in.
+    pub fn has_earlier(&self) -> bool {
+        !self.pins.earlier.is_empty()
+    }
+
+    /// What is pinned of earlier layouts, oldest first; some of it may be in the ledger already. Every
+    /// attachment must have been taken over or released before.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn earlier(&self) -> Result<Vec<Drained>, KernelError> {
+        let mut drained = Vec::new();
+        for earlier in &self.pins.earlier {
+            let of_version = earlier.read(self.began())?;
+            info!(
+                layout = earlier.version(),
+                generations = of_version.len(),
+                "taking over an earlier layout's counts"
+            );
+            drained.extend(of_version);
+        }
+        Ok(drained)
+    }
+
+    /// Removes the pins of earlier layouts, which the ledger has taken in.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn forget_earlier(&mut self) -> Result<(), KernelError> {
+        self.pins.earlier.drain(..).try_for_each(Earlier::remove)
     }
 
     /// Empties what is not current, after the ledger has taken it in. `used_table` says whether the

@@ -1,5 +1,6 @@
 //! The pin directory: what of the kernel side outlives the daemon, and where.
 
+use super::earlier::{Earlier, Shape};
 use super::{KernelError, sys};
 use sensor_common::layout::LAYOUT_VERSION;
 use std::collections::BTreeSet;
@@ -51,29 +52,52 @@ pub(super) struct Pins {
     root: PathBuf,
     /// Holds the lock until it is closed.
     lock: File,
+    /// Of which versions before this one there are pins too.
+    pub(super) earlier: Vec<Earlier>,
 }
 
 impl Pins {
-    /// Makes `root` a directory on a bpffs, mounting one there when it is not, and locks it.
+    /// Makes `root` a directory on a bpffs, mounting one there when it is not, and locks it. What is
+    /// pinned there of other layouts must be among `known`.
     ///
     /// # Errors
     ///
     /// [`KernelError::PinDir`], [`KernelError::PinDirInUse`], [`KernelError::OtherLayout`].
-    pub(super) fn open(root: &Path) -> Result<Self, KernelError> {
-        let failed = |source| failed(root, source);
+    pub(super) fn open(root: &Path, known: &[Shape]) -> Result<Self, KernelError> {
         let lock = lock(root)?;
-        let ours = format!("v{LAYOUT_VERSION}");
-        for entry in fs::read_dir(root).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            let is_layout =
-                name.strip_prefix('v').is_some_and(|version| version.parse::<u64>().is_ok()) && name != ours;
-            if is_layout {
-                return Err(KernelError::OtherLayout { path: root.to_owned(), found: name });
+        let mut earlier = Vec::new();
+        for version in versions(root).map_err(|source| failed(root, source))? {
+            if version != LAYOUT_VERSION {
+                let found = Earlier::find(root, version, known).ok_or_else(|| KernelError::OtherLayout {
+                    path: root.to_owned(),
+                    found: format!("v{version}"),
+                })?;
+                earlier.push(found);
             }
         }
-        let pins = Self { root: root.join(ours), lock };
+        let pins = Self { root: root.join(format!("v{LAYOUT_VERSION}")), lock, earlier };
         pins.make_directories()?;
         Ok(pins)
+    }
+
+    /// Takes the attachments that are pinned for earlier layouts: they stand as they did, and the
+    /// program behind them can be replaced as if it were one of this layout.
+    pub(super) fn take_links(&self) -> Result<(), KernelError> {
+        self.earlier.iter().try_for_each(|earlier| self.take_links_of(earlier.root()))
+    }
+
+    fn take_links_of(&self, root: &Path) -> Result<(), KernelError> {
+        let (from, to) = (root.join("links"), self.root.join("links"));
+        let entries = match fs::read_dir(&from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|source| failed(&from, source))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(|source| failed(&from, source))?.file_name();
+            let doing = || format!("take over {}", from.join(&name).display());
+            fs::rename(from.join(&name), to.join(&name)).map_err(KernelError::map(doing()))?;
+        }
+        Ok(())
     }
 
     fn make_directories(&self) -> Result<(), KernelError> {
@@ -239,7 +263,7 @@ pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), KernelError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), KernelError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(KernelError::map(format!("remove {}", path.display()))(error))
@@ -248,9 +272,21 @@ fn remove_tree(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// Whether anything of this layout is pinned under `pin_dir`.
+/// Whether anything of this layout or another is pinned under `pin_dir`.
 pub fn any(pin_dir: &Path) -> bool {
-    pin_dir.join(format!("v{LAYOUT_VERSION}")).join("maps").join("GENERATION").exists()
+    let pinned = |version| pin_dir.join(format!("v{version}")).join("maps").join("GENERATION").exists();
+    versions(pin_dir).is_ok_and(|versions| versions.into_iter().any(pinned))
+}
+
+/// The layouts that have a directory under `root`, ascending.
+fn versions(root: &Path) -> io::Result<Vec<u64>> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name();
+        versions.extend(name.to_str().and_then(|name| name.strip_prefix('v')?.parse::<u64>().ok()));
+    }
+    versions.sort_unstable();
+    Ok(versions)
 }
 
 /// Makes `root` a directory on a bpffs and locks it.
@@ -341,13 +377,13 @@ mod tests {
             assert!(!is_bpffs(Path::new(MOUNT_POINT)).unwrap());
 
             let root = Path::new("/sys/fs/bpf/some/where");
-            let pins = Pins::open(root).expect("pins below the usual place");
+            let pins = Pins::open(root, &[]).expect("pins below the usual place");
             assert!(is_bpffs(Path::new(MOUNT_POINT)).unwrap());
             assert_eq!(pins.links().unwrap(), Vec::<String>::new());
             // The second time it is there, and is not mounted over.
             drop(pins);
             fs::create_dir(root.join("mark")).unwrap();
-            drop(Pins::open(root).expect("pins at the same place"));
+            drop(Pins::open(root, &[]).expect("pins at the same place"));
             assert!(root.join("mark").is_dir());
         });
         alone.join().expect("the mounts went with the thread");

@@ -333,6 +333,13 @@ fn syn() -> Vec<u8> {
     frame
 }
 
+/// The same, as an answer to what nobody asked.
+fn syn_ack() -> Vec<u8> {
+    let mut frame = syn();
+    frame[47] = 0x12;
+    frame
+}
+
 /// `2001:db8::1 > 2001:db8::7: UDP 40000 > 53`
 fn udp6() -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
@@ -452,6 +459,85 @@ fn pins_of_another_layout_are_refused_by_name() {
     assert!(matches!(refused, Some(KernelError::OtherLayout { found, .. }) if found == "v999"));
 }
 
+/// Everything but when it was.
+fn counts(drained: &Drained) -> String {
+    let Drained { number, ledger, packets, bytes, tools, overflow, service_overflow, .. } = drained;
+    let Drained { ports, services, backscatter, records_v4, records_v6, table, table_used, .. } = drained;
+    format!(
+        "{:?}",
+        (
+            (number, ledger, packets, bytes, tools, overflow, service_overflow),
+            (ports, services, backscatter, records_v4, records_v6, table, table_used)
+        )
+    )
+}
+
+/// Pins as a release of another version would have left them, which has this one's layout: what is
+/// read by the rules that stand for it is what this release reads itself.
+#[test]
+fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
+    let ssh = Slot::new(Transport::Tcp, 22);
+    let policy = Policy {
+        observe: nets(&["0.0.0.0/0", "::/0"]),
+        services: BTreeSet::from([ssh, Slot::new(Transport::Udp, 53)]),
+        ..Policy::default()
+    };
+    let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
+    pin_to_one_cpu();
+    harness.run("teiten_eth", &syn(), 3);
+    harness.run("teiten_eth", &syn_ack(), 2);
+    harness.run("teiten_eth", &udp6(), 4);
+    let first = counts(&harness.kernel.switch(&policy).expect("switch"));
+    harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
+    let Harness { kernel, pins, .. } = harness;
+    let second = counts(&kernel.read(&kernel.generations[kernel.current], 0).expect("read"));
+    assert!(first.contains("53") && second.contains("5)"), "{first} {second}");
+
+    let shape = earlier::SHAPES.iter().find(|shape| shape.version == LAYOUT_VERSION);
+    let mut shape = *shape.expect("this version's layout is described");
+    shape.version = 77;
+    for generation in &kernel.generations {
+        for block in generation.block_pointers() {
+            // SAFETY: the mapping may be written, and nothing else uses it now.
+            unsafe { (&raw mut (*block.cast_mut()).version).write(77) };
+        }
+    }
+    drop(kernel);
+    let root = pins.path();
+    std::fs::rename(root.join(format!("v{LAYOUT_VERSION}")), root.join("v77")).expect("rename the pins");
+    let unknown = Kernel::open(root, 16, NUMBERING, &policy).err();
+    assert!(matches!(unknown, Some(KernelError::OtherLayout { .. })), "{unknown:?}");
+    assert!(is_pinned(root));
+
+    let open = || Kernel::open_knowing(&[shape], root, 16, NUMBERING, &policy).expect("take over");
+    for _ in 0..2 {
+        // The second time as after a crash.
+        let kernel = open();
+        let read: Vec<String> = kernel.earlier().expect("read").iter().map(counts).collect();
+        assert_eq!(read, [first.as_str(), second.as_str()]);
+        assert_eq!(kernel.number(), 3, "above all that may be in the ledger already");
+        assert_eq!(kernel.committed(), None, "what is pinned does not tell");
+    }
+    open().forget_earlier().expect("forget");
+    assert!(!root.join("v77").exists());
+    assert!(!open().has_earlier());
+}
+
+/// A map of blocks of another size, or that says another version, under a known name.
+#[test]
+fn what_is_not_what_it_is_called_is_not_read() {
+    let Some(harness) = Harness::new(Policy::default(), 16) else { return };
+    let Harness { kernel, pins, .. } = harness;
+    drop(kernel);
+    let root = pins.path();
+    std::fs::rename(root.join(format!("v{LAYOUT_VERSION}")), root.join("v77")).expect("rename the pins");
+    let mut shape = earlier::V1;
+    shape.version = 77;
+    let refused = Kernel::open_knowing(&[shape], root, 16, NUMBERING, &Policy::default()).err();
+    assert!(matches!(refused, Some(KernelError::Map { .. })), "{refused:?}");
+    assert!(root.join("v77/generation-a").exists());
+}
+
 #[test]
 fn the_version_of_the_layout_changes_with_it() {
     use sensor_common::layout::{Counters, RecordV4, RecordV6, Rules, SourceKey};
@@ -499,7 +585,8 @@ fn the_version_of_the_layout_changes_with_it() {
     assert_eq!(
         (LAYOUT_VERSION, layout.as_str()),
         (1, known),
-        "pins of the layout before would be misread: raise LAYOUT_VERSION, then change this"
+        "pins of the layout before would be misread: raise LAYOUT_VERSION, describe the new one in earlier.rs, \
+         then change this"
     );
 }
 

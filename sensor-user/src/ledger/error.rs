@@ -82,6 +82,12 @@ pub enum LedgerError {
         /// The file.
         path: PathBuf,
     },
+    /// A directory, or something else that is no file, has the ledger's name.
+    #[error("ledger {}: not a file; move it away, or give another --state-dir", path.display())]
+    NotAFile {
+        /// What has the name.
+        path: PathBuf,
+    },
     /// The file does not hold what it must.
     #[error(
         "ledger {}: corrupt ({reason}); the daemon moves it aside and starts a new one",

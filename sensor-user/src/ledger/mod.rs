@@ -33,6 +33,7 @@ mod lock;
 mod moment;
 mod prune;
 mod reader;
+mod seal;
 mod selection;
 mod series;
 mod sets;

@@ -64,6 +64,9 @@ impl Reader {
         if !path.exists() {
             return Err(LedgerError::Missing { path });
         }
+        if !path.is_file() {
+            return Err(LedgerError::NotAFile { path });
+        }
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
         let connection = match version(&connection, &path)? {
             0 => return Err(LedgerError::Missing { path }),

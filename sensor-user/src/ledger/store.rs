@@ -3,8 +3,9 @@
 use super::change::Change;
 use super::error::LedgerError;
 use super::lock::{StateLock, identity};
-use super::moment::{day_number, day_of_number};
+use super::moment::{day_number, day_of_number, epoch_seconds};
 use super::prune;
+use super::seal::{self, DayColumn, Seal};
 use super::series::{KINDS, Pair, Series};
 use super::sets::{self, DaySets, Delta};
 use super::state::{Day, GENERATIONS, Generation, Settings, State, Sums};
@@ -27,8 +28,14 @@ pub const LEDGER_FILE: &str = "ledger.sqlite";
 /// `TEIT`, so that `file` and we know whose database it is.
 const APPLICATION_ID: i64 = 0x5445_4954;
 /// What leads from version n to n + 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
+/// The first version with seals.
+const SEALED: i64 = 4;
 /// The schema's version in this release.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Deltas of a day before they are put together into one.
@@ -56,6 +63,7 @@ pub(super) struct Store {
     rows: HashMap<Series, Row>,
     next_id: i64,
     checksum: u64,
+    names: Seal,
     /// Deltas that the current day has in the file.
     deltas: u64,
     /// [`COMPACT_AFTER`].
@@ -102,6 +110,7 @@ pub(super) struct Loaded {
     rows: HashMap<Series, Row>,
     next_id: i64,
     checksum: u64,
+    names: Seal,
     deltas: u64,
 }
 
@@ -140,13 +149,14 @@ impl Store {
         loaded: Loaded,
         moved_aside: Vec<PathBuf>,
     ) -> (Self, State) {
-        let Loaded { state, rows, next_id, checksum, deltas } = loaded;
+        let Loaded { state, rows, next_id, checksum, names, deltas } = loaded;
         let store = Self {
             connection: Some(connection),
             place,
             rows,
             next_id,
             checksum,
+            names,
             deltas,
             compact_after: COMPACT_AFTER,
             rebuild: false,
@@ -212,6 +222,7 @@ impl Store {
         self.rows = loaded.rows;
         self.next_id = loaded.next_id;
         self.checksum = loaded.checksum;
+        self.names = loaded.names;
         self.deltas = loaded.deltas;
         self.rebuild = false;
         if loaded.state.commits == 0 && state.commits > 0 {
@@ -273,6 +284,8 @@ impl Store {
             changed: HashMap::new(),
             next_id: self.next_id,
             checksum: self.checksum,
+            names: self.names,
+            day_seal: Seal::default(),
             deltas,
             compact_after: self.compact_after,
         };
@@ -280,10 +293,11 @@ impl Store {
             WriteError::Sqlite(error) => fail(error),
             WriteError::Encode(error) => fail(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
         })?;
-        let Writer { changed, next_id, checksum, deltas, .. } = writer;
+        let Writer { changed, next_id, checksum, names, deltas, .. } = writer;
         transaction.commit().map_err(fail)?;
         self.rows.extend(changed);
-        (self.next_id, self.checksum, self.deltas, self.rebuild) = (next_id, checksum, deltas, false);
+        (self.next_id, self.checksum, self.names) = (next_id, checksum, names);
+        (self.deltas, self.rebuild) = (deltas, false);
         prune::give_back_space(connection);
         Ok(())
     }
@@ -318,6 +332,10 @@ struct Writer<'a> {
     changed: HashMap<Series, Row>,
     next_id: i64,
     checksum: u64,
+    /// The seal over the names of series.
+    names: Seal,
+    /// What this fold adds to the seal of its day.
+    day_seal: Seal,
     deltas: u64,
     compact_after: u64,
 }
@@ -325,7 +343,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, entry: &Entry<'_>, rebuild: bool) -> Result<(), WriteError> {
         let day = day_number(entry.change.moment.day);
-        let born = entry.change.moment.start;
+        let born = self.hour(entry, day)?;
         if rebuild {
             self.rebuild(entry, born)?;
         }
@@ -338,6 +356,7 @@ impl Writer<'_> {
         for key in entry.released {
             self.release(key)?;
         }
+        self.seal_day(day)?;
         self.state(entry, day, rebuild)?;
         prune::oldest_day(self.tx, entry.settings.keep_days, day)?;
         Ok(())
@@ -371,6 +390,11 @@ impl Writer<'_> {
                         by[0] as i64,
                         by[1] as i64
                     ])?;
+                self.names.add(
+                    "series",
+                    &[series.kind().into(), series.labels().as_str().into()],
+                    &[row.id, born],
+                );
                 row
             }
         };
@@ -407,25 +431,72 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn day(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+    /// Where the hour of this fold begins; it is noted when it is new.
+    ///
+    /// Hours are told apart by their begin. An hour that is noted as another one, because the sensor's
+    /// zone was changed within it, ends where the new zone was first used.
+    fn hour(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<i64> {
         let moment = entry.change.moment;
+        let mut noted =
+            self.tx.prepare_cached("SELECT start, day, hour FROM hour WHERE start >= ?1 AND start < ?2")?;
+        let noted: Vec<(i64, i64, i64)> = noted
+            .query_map([moment.start, moment.stop], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let ours = noted.iter().find(|(_, of, hour)| (*of, *hour) == (day, i64::from(moment.hour)));
+        if let Some((start, ..)) = ours {
+            return Ok(*start);
+        }
+        let is_free = |start: &i64| noted.iter().all(|(taken, ..)| taken != start);
+        let changed = epoch_seconds(entry.change.began).clamp(moment.start, moment.stop - 1);
+        let start = std::iter::once(moment.start)
+            .chain(changed..moment.stop)
+            .chain(moment.start..changed)
+            .find(is_free)
+            .unwrap_or(moment.start);
         self.tx
-            .prepare_cached("INSERT OR IGNORE INTO hour (start, stop, day, hour) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![moment.start, moment.stop, day, moment.hour])?;
+            .prepare_cached("INSERT INTO hour (start, stop, day, hour) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![start, moment.stop, day, moment.hour])?;
+        self.day_seal.add("hour", &[start.into()], &[moment.stop, i64::from(moment.hour)]);
+        Ok(start)
+    }
+
+    /// Writes the seal of the day with what this fold adds.
+    fn seal_day(&self, day: i64) -> rusqlite::Result<()> {
+        let mut seal =
+            seal::stored(self.tx, "SELECT seal FROM day WHERE day = ?1", [day])?.unwrap_or_default();
+        seal += self.day_seal;
+        self.tx.prepare_cached("UPDATE day SET seal = ?2 WHERE day = ?1")?.execute([day, seal.column()])?;
+        Ok(())
+    }
+
+    fn day(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+        let (at, overflow) = (nanosecond(entry.at), entry.change.service_overflow as i64);
+        let before: Option<(i64, i64)> = self
+            .tx
+            .prepare_cached("SELECT first_ns, last_ns FROM day WHERE day = ?1")?
+            .query_row([day], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (first, last) = before.map_or((at, at), |(first, last)| (first.min(at), last.max(at)));
         self.tx
             .prepare_cached(
                 "INSERT INTO day (day, hosts, overflow, service_overflow, set_overflow, observed_ns, first_ns, last_ns)
-                 VALUES (?1, 0, 0, ?2, 0, 0, ?3, ?3)
+                 VALUES (?1, 0, 0, ?2, 0, 0, ?3, ?4)
                  ON CONFLICT DO UPDATE SET service_overflow = service_overflow + excluded.service_overflow,
-                     first_ns = min(first_ns, excluded.first_ns), last_ns = max(last_ns, excluded.last_ns)",
+                     first_ns = excluded.first_ns, last_ns = excluded.last_ns",
             )?
-            .execute(params![day, entry.change.service_overflow as i64, nanosecond(entry.at)])?;
+            .execute([day, overflow, first, last])?;
+        let (old_first, old_last) = before.unwrap_or_default();
+        self.day_seal.day(DayColumn::First, first.wrapping_sub(old_first));
+        self.day_seal.day(DayColumn::Last, last.wrapping_sub(old_last));
+        self.day_seal.day(DayColumn::ServiceOverflow, overflow);
         let mut port = self.tx.prepare_cached(
             "INSERT INTO day_port (day, slot, accesses, sources) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
         )?;
         for (slot, tally) in &entry.change.ports {
-            port.execute(params![day, slot.index(), tally.accesses as i64, tally.sources as i64])?;
+            let values = [tally.accesses as i64, tally.sources as i64];
+            port.execute(params![day, slot.index(), values[0], values[1]])?;
+            self.day_seal.add("day_port", &[i64::from(slot.index()).into()], &values);
         }
         let mut backscatter = self.tx.prepare_cached(
             "INSERT INTO day_backscatter (day, slot, packets) VALUES (?1, ?2, ?3)
@@ -433,6 +504,7 @@ impl Writer<'_> {
         )?;
         for (slot, packets) in &entry.change.backscatter {
             backscatter.execute(params![day, slot.index(), *packets as i64])?;
+            self.day_seal.add("day_backscatter", &[i64::from(slot.index()).into()], &[*packets as i64]);
         }
         Ok(())
     }
@@ -445,8 +517,11 @@ impl Writer<'_> {
         )?;
         for (series, value) in &entry.change.increments {
             let id = self.grow(series, *value, born)?;
-            let [first, second] = [value[0] as i64, value[1] as i64];
+            let values = [value[0] as i64, value[1] as i64];
+            let [first, second] = values;
             by_hour.execute(params![born, id, first, second])?;
+            self.day_seal.add("hour_series", &[born.into(), id.into()], &values);
+            self.seal_increment(series, values);
             match series {
                 Series::Packets(class) => tx
                     .prepare_cached(
@@ -509,6 +584,36 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Adds what a series grew by to the seal of the day, as the day's table has it.
+    fn seal_increment(&mut self, series: &Series, values: [i64; 2]) {
+        let slot_part = |slot: &Slot| i64::from(slot.index()).into();
+        let seal = &mut self.day_seal;
+        match series {
+            Series::Packets(class) => seal.add("day_class", &[class.name().into()], &values),
+            Series::Country(country) => seal.add("day_country", &[country.label().into()], &values),
+            Series::PortCountry(slot, country) => {
+                seal.add("day_port_country", &[slot_part(slot), country.label().into()], &values);
+            }
+            Series::PortHour(label, hour) => {
+                let key = [i64::from(*hour).into(), label_number(*label).into()];
+                seal.add("day_port_hour", &key, &values[..1]);
+            }
+            Series::Group(name, country) => {
+                seal.add("day_group", &[name.as_str().into(), country.label().into()], &values);
+            }
+            Series::Service(slot, country) => {
+                seal.add("day_service", &[slot_part(slot), country.label().into()], &values);
+            }
+            Series::Tool(tool) => seal.add("day_tool", &[tool.name().into()], &values[..1]),
+            Series::Hosts => seal.day(DayColumn::Hosts, values[0]),
+            Series::Overflow => seal.day(DayColumn::Overflow, values[0]),
+            Series::SetOverflow => seal.day(DayColumn::SetOverflow, values[0]),
+            Series::Observed => seal.day(DayColumn::Observed, values[0]),
+            // By slot, with the tables that have these.
+            Series::Port(_) | Series::Backscatter(_) => {}
+        }
+    }
+
     fn sets(&mut self, entry: &Entry<'_>, day: i64, rebuild: bool) -> Result<(), WriteError> {
         let tx = self.tx;
         if entry.switched || rebuild {
@@ -523,15 +628,20 @@ impl Writer<'_> {
             )?;
             tx.execute("DELETE FROM set_delta WHERE day NOT IN (SELECT day FROM set_day)", [])?;
         }
+        let mut seal =
+            seal::stored(tx, "SELECT seal FROM set_day WHERE day = ?1", [day])?.unwrap_or_default();
         if self.deltas >= self.compact_after || (rebuild && !entry.switched) {
             tx.execute("DELETE FROM set_delta WHERE day = ?1", [day])?;
             self.deltas = 0;
-            self.delta(day, &entry.day.sets.snapshot())?;
+            seal = Seal::default();
+            self.delta(day, &entry.day.sets.snapshot(), &mut seal)?;
         }
-        self.delta(day, &entry.change.delta)
+        self.delta(day, &entry.change.delta, &mut seal)?;
+        tx.prepare_cached("UPDATE set_day SET seal = ?2 WHERE day = ?1")?.execute([day, seal.column()])?;
+        Ok(())
     }
 
-    fn delta(&mut self, day: i64, delta: &Delta) -> Result<(), WriteError> {
+    fn delta(&mut self, day: i64, delta: &Delta, seal: &mut Seal) -> Result<(), WriteError> {
         if delta.is_empty() {
             return Ok(());
         }
@@ -539,15 +649,21 @@ impl Writer<'_> {
             self.tx
                 .prepare_cached("INSERT INTO set_delta (day, octets) VALUES (?1, ?2)")?
                 .execute(params![day, octets])?;
+            seal::add_delta(seal, self.tx.last_insert_rowid(), &octets);
             self.deltas += 1;
         }
         Ok(())
     }
 
-    fn release(&self, key: &SeriesKey) -> rusqlite::Result<()> {
-        self.tx
+    fn release(&mut self, key: &SeriesKey) -> rusqlite::Result<()> {
+        let is_new = self
+            .tx
             .prepare_cached("INSERT OR IGNORE INTO released (metric, labels) VALUES (?1, ?2)")?
-            .execute([&key.metric, &key.labels])?;
+            .execute([&key.metric, &key.labels])?
+            > 0;
+        if is_new {
+            self.names.add("released", &[key.metric.as_str().into(), key.labels.as_str().into()], &[1]);
+        }
         Ok(())
     }
 
@@ -571,13 +687,14 @@ impl Writer<'_> {
         self.tx
             .prepare_cached(
                 "INSERT INTO state
-                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns, identity)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns, identity,
+                      names)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT DO UPDATE SET sensor = excluded.sensor, timezone = excluded.timezone,
                      generation = excluded.generation, commits = excluded.commits,
                      heartbeat_ns = excluded.heartbeat_ns,
                      rebuilt_day = coalesce(excluded.rebuilt_day, rebuilt_day), checksum = excluded.checksum,
-                     since_ns = excluded.since_ns, identity = excluded.identity",
+                     since_ns = excluded.since_ns, identity = excluded.identity, names = excluded.names",
             )?
             .execute(params![
                 entry.settings.sensor_name,
@@ -589,7 +706,10 @@ impl Writer<'_> {
                 self.checksum as i64,
                 nanosecond(entry.state.since.unwrap_or(entry.change.began)),
                 entry.state.identity as i64,
+                self.names.column(),
             ])?;
+        let seal = seal::of_state(self.tx)?.column();
+        self.tx.prepare_cached("UPDATE state SET seal = ?1")?.execute([seal])?;
         Ok(())
     }
 
@@ -660,6 +780,7 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
     let corrupt = |reason: &str| LedgerError::Corrupt { path: path.to_owned(), reason: reason.to_owned() };
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => begin(path)?,
+        Ok(metadata) if !metadata.is_file() => return Err(LedgerError::NotAFile { path: path.to_owned() }),
         Ok(metadata) if metadata.len() == 0 => return Err(corrupt("the file is empty")),
         _ => {}
     }
@@ -828,6 +949,9 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Le
     for step in steps {
         tx.execute_batch(step).map_err(fail)?;
     }
+    if version < SEALED {
+        seal::everything(&tx).map_err(fail)?;
+    }
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
     tx.pragma_update(None, "user_version", VERSION).map_err(fail)?;
     tx.commit().map_err(fail)
@@ -840,7 +964,7 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
     let mut state = State::empty();
     let stored = connection
         .query_row(
-            "SELECT generation, commits, heartbeat_ns, checksum, identity FROM state WHERE id = 1",
+            "SELECT generation, commits, heartbeat_ns, checksum, identity, names FROM state WHERE id = 1",
             [],
             |row| {
                 Ok((
@@ -849,6 +973,7 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
                     row.get::<_, Option<i64>>(2)?,
                     row.get::<_, i64>(3)?,
                     row.get::<_, i64>(4)?,
+                    row.get::<_, i64>(5)?,
                 ))
             },
         )
@@ -881,7 +1006,9 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
         return Err(corrupt(format!("checksum of the counters is {sum}, not {expected}")));
     }
     let mut deltas = 0;
-    if let Some((generation, commits, heartbeat, _, identity)) = stored {
+    let mut names = Seal::default();
+    if let Some((generation, commits, heartbeat, _, identity, of_names)) = stored {
+        names = Seal::from_column(of_names);
         // 0 of a ledger from before version 3.
         if identity != 0 {
             state.identity = identity as u64;
@@ -915,7 +1042,7 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
             (state.day, deltas) = load_day(connection, path, date)?;
         }
     }
-    Ok(Loaded { state, rows, next_id, checksum: sum, deltas })
+    Ok(Loaded { state, rows, next_id, checksum: sum, names, deltas })
 }
 
 /// When the first observation began.

@@ -146,6 +146,43 @@ fn today_has_its_hours_its_classes_and_when_counting_began() {
 }
 
 #[test]
+fn an_hour_in_which_the_zone_is_changed_has_a_part_on_each_day() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let counts = [
+        // 16 h UTC is 1 h of the next day in Tokyo.
+        ("UTC", "2026-03-01T16:10:00Z", 1),
+        ("Asia/Tokyo", "2026-03-01T16:20:00Z", 2),
+        ("Asia/Tokyo", "2026-03-01T16:30:00Z", 4),
+        ("UTC", "2026-03-01T16:40:00Z", 8),
+        ("Asia/Tokyo", "2026-03-01T17:10:00Z", 16),
+    ];
+    for (generation, (zone, instant, packets)) in (1..).zip(counts) {
+        ledger.reconfigure(settings(zone));
+        let observation = observe(generation, at(instant), &[burst("192.0.2.5", SMB, packets)]);
+        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        assert_verified(&ledger);
+    }
+    let days: Vec<_> =
+        ledger.days().unwrap().iter().map(|day| (day.day, day.accesses, day.sources)).collect();
+    assert_eq!(days, [(date(2026, 3, 1), 9, 1), (date(2026, 3, 2), 22, 1)]);
+    // The counter over time: no sample lies before the one above it, and the last has everything.
+    let mut out = Vec::new();
+    ledger.export(Format::OpenMetrics, &(Date::MIN..=Date::MAX), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let series =
+        text.lines().filter(|line| line.starts_with("teiten_accesses_total{") && line.contains("\"445\""));
+    let samples: Vec<(u64, i64)> = series
+        .map(|line| {
+            let mut fields = line.rsplit(' ');
+            let instant = fields.next().unwrap().parse().unwrap();
+            (fields.next().unwrap().parse().unwrap(), instant)
+        })
+        .collect();
+    assert!(samples.is_sorted_by(|a, b| a.0 <= b.0 && a.1 < b.1), "{samples:?}");
+    assert_eq!(samples.last().map(|(value, _)| *value), Some(31));
+}
+
+#[test]
 fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(LEDGER_FILE);
@@ -156,7 +193,9 @@ fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
+            "ALTER TABLE day DROP COLUMN seal; ALTER TABLE set_day DROP COLUMN seal;
+             ALTER TABLE state DROP COLUMN seal; ALTER TABLE state DROP COLUMN names;
+             DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
              ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;",
         )
         .unwrap();

@@ -3,6 +3,7 @@
 use super::error::LedgerError;
 use super::moment::{day_number, day_of_number};
 use super::prune::DAY_TABLES;
+use super::seal::{self, Seal};
 use super::sets::HOSTS;
 use super::store;
 use jiff::civil::Date;
@@ -115,7 +116,16 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<Verificatio
         let number = number.map_err(fail)?;
         verification.days += 1;
         day(&snapshot, number, &mut verification).map_err(fail)?;
+        sealed(
+            &mut verification,
+            Some(number),
+            "every number of the day is as it was counted",
+            seal::of_day(&snapshot, number),
+            seal::stored(&snapshot, "SELECT seal FROM day WHERE day = ?1", [number]),
+        )
+        .map_err(fail)?;
     }
+    seals(&snapshot, &mut verification).map_err(fail)?;
     match store::load(&snapshot, path) {
         Ok(_) => {
             verification.check(None, "the counters have their checksum, the sets theirs", true, String::new);
@@ -182,6 +192,51 @@ fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
         ),
     ] {
         verification.equal(None, identity, number(snapshot, left, [])?, number(snapshot, right, [])?);
+    }
+    Ok(())
+}
+
+/// Compares a seal with the one in the file.
+fn sealed(
+    verification: &mut Verification,
+    day: Option<i64>,
+    identity: &str,
+    found: rusqlite::Result<Seal>,
+    stored: rusqlite::Result<Option<Seal>>,
+) -> rusqlite::Result<()> {
+    let (found, stored) = (found?, stored?.unwrap_or_default());
+    verification.check(day, identity, found == stored, || {
+        format!("seal {:016x} against {:016x}", found.column(), stored.column())
+    });
+    Ok(())
+}
+
+/// Everything under a seal that is of no kept day.
+fn seals(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<()> {
+    sealed(
+        verification,
+        None,
+        "the series, and which may be shown, are as they came to be",
+        seal::of_names(snapshot),
+        seal::stored(snapshot, "SELECT names FROM state", []),
+    )?;
+    sealed(
+        verification,
+        None,
+        "where the ledger stands is as the last fold left it",
+        seal::of_state(snapshot),
+        seal::stored(snapshot, "SELECT seal FROM state", []),
+    )?;
+    let mut days = snapshot.prepare("SELECT day FROM set_day ORDER BY day")?;
+    for day in days.query_map([], |row| row.get::<_, i64>(0))? {
+        let day = day?;
+        sealed(
+            verification,
+            Some(day),
+            "the source sets are as they grew",
+            seal::of_sets(snapshot, day),
+            seal::stored(snapshot, "SELECT seal FROM set_day WHERE day = ?1", [day]),
+        )?;
     }
     Ok(())
 }

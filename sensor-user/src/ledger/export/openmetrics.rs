@@ -107,7 +107,11 @@ fn hours(snapshot: &Connection, source: &Source<'_>) -> Result<Vec<Hour>, Ledger
         .flatten();
     let heartbeat = heartbeat.map_or(i64::MAX, |ns| ns.div_euclid(1_000_000_000) + 1);
     let mut statement = snapshot
-        .prepare("SELECT start, stop FROM hour WHERE day BETWEEN ?1 AND ?2 ORDER BY start")
+        .prepare(
+            // One in which the sensor's zone was changed ends where the next begins.
+            "SELECT start, min(stop, coalesce((SELECT min(next.start) FROM hour AS next WHERE next.start > hour.start), stop))
+             FROM hour WHERE day BETWEEN ?1 AND ?2 ORDER BY start",
+        )
         .map_err(fail)?;
     let range = [day_number(*source.range.start()), day_number(*source.range.end())];
     let rows = statement

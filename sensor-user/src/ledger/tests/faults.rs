@@ -57,14 +57,14 @@ fn a_missing_directory_is_an_error_and_is_not_made() {
 }
 
 #[test]
-fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
+fn what_is_of_a_newer_release_or_another_program_or_no_file_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(Ledger::open(directory.path(), settings("UTC")).unwrap());
     let path = directory.path().join(LEDGER_FILE);
     let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     change("PRAGMA user_version = 99");
     let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
-    assert!(matches!(error, LedgerError::Newer { found: 99, known: 3, .. }), "{error}");
+    assert!(matches!(error, LedgerError::Newer { found: 99, known: 4, .. }), "{error}");
     assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::Newer { .. })));
 
     fs::remove_file(&path).unwrap();
@@ -72,6 +72,12 @@ fn a_database_of_a_newer_release_or_another_program_is_left_alone() {
     let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
     assert!(matches!(error, LedgerError::Foreign { .. }), "{error}");
     change("INSERT INTO recipes VALUES ('soba')");
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = Ledger::open(directory.path(), settings("UTC")).unwrap_err();
+    assert!(matches!(error, LedgerError::NotAFile { .. }), "{error}");
+    assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::NotAFile { .. })));
 }
 
 /// A ledger with one day in it, closed.
@@ -166,6 +172,86 @@ fn a_damaged_number_of_a_day_is_found_by_verify() {
     );
 }
 
+/// A ledger with a row in every table, closed.
+fn ledger_with_everything(directory: &Path) {
+    let everything = Settings {
+        keep_days: 2,
+        features: vec![SMB],
+        groups: vec![PortGroup { name: "voice".to_owned(), slots: vec![SIP] }],
+        ..settings("Asia/Tokyo")
+    };
+    let mut ledger = Ledger::open(directory, everything).unwrap();
+    let bursts = [
+        burst("192.0.2.5", SMB, 77),
+        burst("2001:db8::5", SIP, 1),
+        burst("2001:db8::6", SMB, 2),
+        burst("198.51.100.9", SSH, 3),
+        Burst { src: None, slot: SMB, packets: 4 },
+        Burst { src: None, slot: SSH, packets: 5 },
+    ];
+    for day in 0..3 {
+        let mut observation = noon(u64::from(day) + 1, day, &bursts);
+        observation.backscatter = vec![(SIP, 6)];
+        observation.packets[Class::Backscatter as usize] = 6;
+        fold(&mut ledger, &observation).unwrap();
+    }
+    let foreign = Observation { ledger: 6, ..noon(9, 2, &[burst("2001:db8::7", SMB, 1)]) };
+    let shown = SeriesKey { metric: "teiten_accesses_total".to_owned(), labels: "tcp,445".to_owned() };
+    ledger.fold(&foreign, &ByLastOctet, &[shown]).unwrap();
+    assert_verified(&ledger);
+}
+
+/// A statement for each column of each table that alters it in one row.
+fn alterations(connection: &rusqlite::Connection) -> Vec<(String, String)> {
+    let list = |sql: &str| -> Vec<(String, String)> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let mut alterations = Vec::new();
+    for (table, _) in
+        list("SELECT name, '' FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    {
+        let keys = list(&format!("SELECT name, '' FROM pragma_table_info('{table}') WHERE pk > 0"));
+        let keys: Vec<String> = keys.into_iter().map(|(key, _)| key).collect();
+        // The last row by its key, so that a key that is raised meets no other.
+        let (key, order) = (keys.join(", "), keys.join(" DESC, "));
+        for (column, kind) in list(&format!("SELECT name, type FROM pragma_table_info('{table}')")) {
+            let value = match kind.as_str() {
+                "INTEGER" => format!("coalesce({column}, 0) + 1"),
+                "TEXT" => format!("{column} || 'x'"),
+                _ => format!("CAST(substr({column}, 1, length({column}) - 1) || x'00' AS BLOB)"),
+            };
+            let which = format!("SELECT {key} FROM {table} ORDER BY {order} DESC LIMIT 1");
+            let sql = format!("UPDATE {table} SET {column} = {value} WHERE ({key}) = ({which})");
+            alterations.push((format!("{table}.{column}"), sql));
+        }
+    }
+    alterations
+}
+
+#[test]
+fn whichever_value_is_altered_verify_finds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    ledger_with_everything(directory.path());
+    let path = directory.path().join(LEDGER_FILE);
+    let sound = fs::read(&path).unwrap();
+    let alterations = alterations(&rusqlite::Connection::open(&path).unwrap());
+    assert!(alterations.len() > 80);
+    for (what, sql) in alterations {
+        fs::write(&path, &sound).unwrap();
+        let altered = rusqlite::Connection::open(&path).unwrap().execute(&sql, []);
+        // The only row's fixed number.
+        if what == "state.id" {
+            altered.unwrap_err();
+            continue;
+        }
+        assert_eq!(altered, Ok(1), "{what}");
+        let verification = Ledger::open_read_only(directory.path()).unwrap().verify().unwrap();
+        assert_ne!(verification.failures, [], "{what}");
+    }
+}
+
 #[test]
 fn numbers_beyond_64_bits_and_below_zero_are_found_by_verify_and_do_not_stop_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -178,7 +264,9 @@ fn numbers_beyond_64_bits_and_below_zero_are_found_by_verify_and_do_not_stop_it(
     };
     // Two days of 200 years each: more nanoseconds than 64 bits hold.
     connection
-        .execute_batch("INSERT INTO day SELECT 20260102, 0, 0, 0, 0, observed_ns, first_ns, last_ns FROM day")
+        .execute_batch(
+            "INSERT INTO day SELECT 20260102, 0, 0, 0, 0, observed_ns, first_ns, last_ns, 0 FROM day",
+        )
         .unwrap();
     connection.execute("UPDATE day SET observed_ns = ?1", [200_i64 * 366 * 86_400 * 1_000_000_000]).unwrap();
     let said = failures();
