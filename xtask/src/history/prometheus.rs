@@ -291,7 +291,7 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let day = rules(&grafana.join("backfill/teiten-day.yml"))?;
     let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
         day.iter().partition(|r| r.record.ends_with(":midnight"));
-    let month = rules(&grafana.join("rules/teiten-month.yml"))?;
+    let month = rules(&grafana.join("backfill/teiten-month.yml"))?;
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
     // an hour later for the months; and each hour of the days that have hourly samples.
