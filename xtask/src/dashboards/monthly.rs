@@ -536,18 +536,23 @@ pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
         "({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"
     ));
     let sources = named(&format!("({} and on ({PORT}) {rank})", PORT_SOURCES.total(PORT, "")));
-    let mut description = vec![
+    // Sensors explain in English.
+    let translations: serde_json::Map<_, _> = super::ports::table()
+        .iter()
+        .enumerate()
+        .map(|(index, port)| (port.en.clone(), json!({ "text": port.ja, "index": index })))
+        .collect();
+    let description = [
         ("custom.width", json!(900)),
         ("custom.cellOptions", json!({ "type": "auto", "wrapText": true })),
+        (
+            "mappings",
+            match l {
+                Language::English => json!([]),
+                Language::Japanese => json!([{ "type": "value", "options": translations }]),
+            },
+        ),
     ];
-    if l == Language::Japanese {
-        let texts = super::ports::table();
-        let mut options = serde_json::Map::new();
-        for (index, entry) in texts.iter().enumerate() {
-            options.insert(entry.en.clone(), json!({ "text": entry.ja, "index": index }));
-        }
-        description.push(("mappings", json!([{ "type": "value", "options": options }])));
-    }
     Panel::table(
         l.t("Explanation of ports", "宛先（ポート種類）の解説"),
         l.t(

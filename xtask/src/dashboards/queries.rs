@@ -93,10 +93,11 @@ impl Counter {
         format!("count_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", ""))
     }
 
-    /// The months before the range, as many as `window` reaches back, with the label `month`.
+    /// The months before the range, as many as `window` reaches back, with the label `month`. A month is
+    /// recorded on the first day of the next one.
     fn months_before(self, by: &str, window: &str) -> String {
         format!(
-            "sum by ({by}) (last_over_time({}[{window}] @ ${{__from:date:seconds}} offset -2h))",
+            "sum by ({by}) (last_over_time({}[{window}] @ ${{__from:date:seconds}} offset -26h))",
             self.series("month", "")
         )
     }

@@ -60,6 +60,11 @@ impl Family {
         self
     }
 
+    /// The counter now, also of a sensor that does not say how long it has observed.
+    fn now(&self) -> String {
+        if self.metric == FAMILIES[0].metric { observed(None) } else { self.counter("") }
+    }
+
     /// `level:metric:operation`.
     pub(super) fn record(&self, operation: &str) -> String {
         let mut name = String::from("sensor");
@@ -84,6 +89,16 @@ impl Family {
         );
         if self.over.is_empty() { counter } else { format!("sum by ({}) ({counter})", list(&[])) }
     }
+}
+
+/// How long each sensor has observed, as last scraped; one that does not say so observed for as long as
+/// it was scraped, and as `ago` is.
+fn observed(ago: Option<(&str, u32)>) -> String {
+    let (at, since) = ago.map_or_else(Default::default, |(window, seconds)| {
+        (format!(" offset {window}"), format!(" - {seconds}"))
+    });
+    let accesses = format!("last_over_time(teiten_accesses_total{{job=\"teiten\"}}[15m]{at})");
+    format!("({} or max by (sensor) ({accesses}) * 0 + time(){since})", FAMILIES[0].counter(&at))
 }
 
 const PORT: &[&str] = &["transport", "port"];
@@ -125,8 +140,8 @@ enum Mode {
     /// made up for in the next quarter of an hour, and a rule looks at its own last sample so
     /// that it does so once.
     Live,
-    /// `promtool tsdb create-blocks-from rules` or an exact evaluation at midnight: nothing is
-    /// missed, and a rule cannot see its own samples.
+    /// `cargo xtask record` evaluates at midnight exactly: nothing is missed, and a rule cannot see its
+    /// own samples.
     Backfill,
 }
 
@@ -149,16 +164,16 @@ fn zone() -> anyhow::Result<String> {
 /// When the bundled time zone database cannot be read.
 pub(super) fn files() -> anyhow::Result<Vec<(&'static str, String)>> {
     let head = |text: String| format!("{HEAD}groups:\n{text}");
-    let backfill =
-        format!("{HEAD}# For `promtool tsdb create-blocks-from rules`, see the README.\ngroups:\n");
+    let backfill = format!("{HEAD}# For `cargo xtask record`, see the README.\ngroups:\n");
     Ok(vec![
         ("rules/teiten-zone.yml", zone()?),
         ("rules/teiten-day.yml", head(days(Mode::Live)?)),
-        ("rules/teiten-month.yml", head(months()?)),
+        ("rules/teiten-month.yml", head(months(Mode::Live)?)),
         ("rules/teiten-hour.yml", head(hours(Mode::Live)?)),
         ("rules/teiten-today.yml", head(today()?)),
         ("rules/teiten-normal.yml", head(normal()?)),
         ("backfill/teiten-day.yml", format!("{backfill}{}", days(Mode::Backfill)?)),
+        ("backfill/teiten-month.yml", format!("{backfill}{}", months(Mode::Backfill)?)),
         ("backfill/teiten-hour.yml", format!("{backfill}{}", hours(Mode::Backfill)?)),
     ])
 }
@@ -170,7 +185,7 @@ fn days(mode: Mode) -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-day\n    interval: 1m\n    rules:\n");
     for family in FAMILIES {
         let (midnight, day) = (family.record("midnight"), family.record("day"));
-        let counter = family.counter("");
+        let counter = family.now();
         let window = if mode == Mode::Live { 900 } else { 60 };
         let once = |record: &str| match mode {
             Mode::Live => format!("\n          unless last_over_time({record}[30m])"),
@@ -226,7 +241,7 @@ fn today() -> anyhow::Result<String> {
 ",
             family.record("today"),
             difference(
-                &family.counter(""),
+                &family.now(),
                 &format!("last_over_time({midnight}[26h])"),
                 "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
             )
@@ -250,11 +265,16 @@ fn difference(now: &str, then: &str, sensor_then: &str) -> String {
     )
 }
 
-fn months() -> anyhow::Result<String> {
+fn months(mode: Mode) -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-month\n    interval: 10m\n    rules:\n");
     let local = "time() + sensor:teiten_utc_offset:seconds";
     let last = format!("{local} - 172800");
     let mut rule = |record: &str, value: &str| -> std::fmt::Result {
+        // What was not evaluated in the first hour of a month is made up for on its first day.
+        let once = match mode {
+            Mode::Live => format!("{SECOND_OF_DAY} >= 900\n          unless last_over_time({record}[1d])"),
+            Mode::Backfill => format!("({SECOND_OF_DAY} >= 900 and {SECOND_OF_DAY} < 1800)"),
+        };
         write!(
             out,
             "      - record: {record}
@@ -266,7 +286,7 @@ fn months() -> anyhow::Result<String> {
             \"month\", \"$1-$2\", \"month\", \"(....)(..)\"
           )
           and on (sensor) day_of_month({local}) == 1
-          and on (sensor) ({SECOND_OF_DAY} >= 900 and {SECOND_OF_DAY} < 1800)
+          and on (sensor) {once}
 "
         )
     };
@@ -303,7 +323,7 @@ fn hours(mode: Mode) -> anyhow::Result<String> {
           and on (sensor) (time() + sensor:teiten_utc_offset:seconds) % 3600 < {}
 ",
             family.record("hour"),
-            rolling(family, "1h"),
+            rolling(family, "1h", 3600),
             if mode == Mode::Live {
                 "300\n          unless last_over_time(RECORD[30m])".replace("RECORD", &family.record("hour"))
             } else {
@@ -314,11 +334,9 @@ fn hours(mode: Mode) -> anyhow::Result<String> {
     Ok(out)
 }
 
-fn rolling(family: &Family, window: &str) -> String {
-    let now = family.counter("");
+fn rolling(family: &Family, window: &str, seconds: u32) -> String {
     let then = family.counter(&format!(" offset {window}"));
-    let sensor = FAMILIES[0].counter(&format!(" offset {window}"));
-    difference(&now, &then, &sensor)
+    difference(&family.now(), &then, &observed(Some((window, seconds))))
 }
 
 fn normal() -> anyhow::Result<String> {
@@ -350,7 +368,7 @@ fn normal() -> anyhow::Result<String> {
           / on (sensor) group_left () sensor:teiten_coverage:ratio28d
 ",
             family.record("delta24h"),
-            rolling(family, "1d"),
+            rolling(family, "1d", 86_400),
             family.record("normal"),
             median = median(&format!("{day}[28d]")),
         )?;

@@ -18,7 +18,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Sensors whose program is attached and whose drain is current.",
                 "プログラムが動作し、集計が滞りない観測点の数。",
             ),
-            &format!("sum({})", raw("teiten_up")),
+            // Zero too when no sensor can be reached.
+            &format!("sum({}) or vector(0)", raw("teiten_up")),
         ),
     );
     layout.add(18, 5, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("1 while the sensor counts; gaps are scrapes that failed.", "1は観測中。途切れは収集の失敗を示す。"))

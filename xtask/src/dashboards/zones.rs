@@ -64,7 +64,14 @@ pub(super) fn rules() -> anyhow::Result<String> {
 "#
         )?;
     }
-    out += "      - record: sensor:teiten_utc_offset:seconds\n        \
-            expr: max by (sensor) (sensor_zone:teiten_utc_offset:seconds)\n";
+    // A sensor that does not say its zone has the dashboards'.
+    let own = db.get(super::TIMEZONE).context("the dashboards' time zone")?.to_offset(start).seconds();
+    writeln!(
+        out,
+        "      - record: sensor:teiten_utc_offset:seconds
+        expr: >-
+          max by (sensor) (sensor_zone:teiten_utc_offset:seconds)
+          or max by (sensor) (teiten_accesses_total{{job=\"teiten\"}}) * 0 + {own}"
+    )?;
     Ok(out)
 }

@@ -244,27 +244,6 @@ pub fn evaluate(
     Ok(samples)
 }
 
-/// Adds to `directory/data`, which holds counters, what the rules of days would have recorded of them
-/// from `start` to `end`, full hours. They are evaluated half a minute after every full hour, so in
-/// any zone of whole hours at its midnights too.
-///
-/// # Errors
-/// When promtool or Prometheus are not installed, or refuse what they are given.
-pub fn record_days(directory: &Path, timezone: &str, (start, end): (i64, i64)) -> anyhow::Result<()> {
-    let grafana = crate::dashboards::directory().join("prometheus");
-    let zone = rules(&grafana.join("rules/teiten-zone.yml"))?;
-    let (sensors, zones): (Vec<&Rule>, Vec<&Rule>) =
-        zone.iter().partition(|rule| rule.record.starts_with("sensor:"));
-    let day = rules(&grafana.join("backfill/teiten-day.yml"))?;
-    let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
-        day.iter().partition(|rule| rule.record.ends_with(":midnight"));
-    let own: Vec<&Rule> = zones.into_iter().filter(|rule| rule.expr.contains(timezone)).collect();
-    let hourly = [(start + 30, end + 30, 3600)];
-    let passes: [&[Pass<'_>]; 4] =
-        [&[(&own, &hourly)], &[(&sensors, &hourly)], &[(&midnights, &hourly)], &[(&days, &hourly)]];
-    run_passes(directory, &passes)
-}
-
 /// Rules, and the times of their evaluation in their order: first, last, step.
 type Pass<'a> = (&'a [&'a Rule], &'a [(i64, i64, i64)]);
 
@@ -291,7 +270,7 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let day = rules(&grafana.join("backfill/teiten-day.yml"))?;
     let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
         day.iter().partition(|r| r.record.ends_with(":midnight"));
-    let month = rules(&grafana.join("rules/teiten-month.yml"))?;
+    let month = rules(&grafana.join("backfill/teiten-month.yml"))?;
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
     // an hour later for the months; and each hour of the days that have hourly samples.

@@ -1,6 +1,8 @@
 //! `cargo xtask history`: the model history in a Prometheus of one's own, or as blocks for another one.
 
+use std::fs::Metadata;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,14 +69,35 @@ fn put(report: Report, data: &Path) -> anyhow::Result<()> {
         .tempdir_in(data.parent().context("the data directory has a parent")?)
         .context("make a directory")?;
     prometheus::backfill(report, directory.path())?;
-    for entry in std::fs::read_dir(directory.path().join("data"))? {
+    move_blocks(&directory.path().join("data"), data)
+}
+
+/// Moves every block of one data directory to another on the same file system, and gives it to whom
+/// that one belongs: Prometheus must be able to compact it.
+pub(super) fn move_blocks(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let owner = std::fs::metadata(to).with_context(|| to.display().to_string())?;
+    for entry in std::fs::read_dir(from)? {
         let block = entry?.path();
         if block.join("meta.json").exists() {
             let name = block.file_name().context("a block has a name")?;
-            std::fs::rename(&block, data.join(name)).with_context(|| format!("move {}", block.display()))?;
+            give(&block, &owner).with_context(|| format!("give away {}", block.display()))?;
+            std::fs::rename(&block, to.join(name)).with_context(|| format!("move {}", block.display()))?;
         }
     }
     Ok(())
+}
+
+fn give(path: &Path, owner: &Metadata) -> std::io::Result<()> {
+    let own = std::fs::metadata(path)?;
+    if own.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), owner)?;
+        }
+    }
+    if (own.uid(), own.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    chown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn serve(report: Report, port: u16) -> anyhow::Result<()> {

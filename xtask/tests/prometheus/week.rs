@@ -17,7 +17,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xtask::history::prometheus::{Server, create_blocks, record_days};
+use xtask::history::prometheus::{Server, create_blocks};
+use xtask::history::record::{self, RecordArgs};
 
 const ZONE: &str = "Europe/Berlin";
 /// The fourth day, a Sunday, has 25 hours.
@@ -319,6 +320,8 @@ fn recorded(server: &Server, expression: &str) -> BTreeMap<String, Vec<(i64, Str
                 series["values"].as_array().unwrap().iter().map(|sample| {
                     (sample[0].as_f64().unwrap() as i64, sample[1].as_str().unwrap().to_owned())
                 });
+            // Nobody scraped yet when the first day began.
+            let samples = samples.filter(|(at, _)| *at > midnight(0) + 60);
             (series["metric"].to_string(), samples.collect())
         })
         .collect()
@@ -367,15 +370,32 @@ fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scra
     drop(server);
     println!("days: {:?}", begun.elapsed());
 
-    // Nobody scraped yet when the first day began.
-    let hours = (midnight(0) + 3600, midnight(DAYS) + 3600);
     let recorded = [&live, &filled].map(|directory| {
-        record_days(directory, ZONE, hours).unwrap();
         let server = Server::start(directory, "").unwrap();
-        recorded(&server, ".+:day|.+:midnight")
+        let days = RecordArgs {
+            prometheus: format!("http://127.0.0.1:{}/", server.port),
+            from: FIRST,
+            to: FIRST.saturating_add(jiff::Span::new().days(DAYS as i64 - 1)),
+            into: directory.join("data"),
+        };
+        record::run(&days).unwrap();
+        drop(server);
+        let server = Server::start(directory, "").unwrap();
+        // What is recorded already is not recorded again.
+        let again = directory.join("again");
+        let url = format!("http://127.0.0.1:{}", server.port);
+        assert_eq!(record::record(&url, days.from, days.to, &again).unwrap(), 0);
+        recorded(&server, ".+:day|.+:midnight|.+:hour")
     });
     println!("rules: {:?}", begun.elapsed());
     let [scraped, exported] = recorded;
+    // The export has a sample for each day, none for the hours.
+    let daily = |recorded: BTreeMap<String, _>| -> BTreeMap<String, Vec<(i64, String)>> {
+        recorded.into_iter().filter(|(series, _)| !series.contains(":hour\"")).collect()
+    };
+    let hours = scraped.keys().filter(|series| series.contains("_port:teiten_accesses:hour")).count();
+    assert!(hours > 0, "{:?}", scraped.keys());
+    let (scraped, exported) = (daily(scraped), daily(exported));
     assert_eq!(differences(&scraped, &exported), Vec::<String>::new());
     // Both are there: every day of the busy port, as it was sent.
     let name = "\"__name__\":\"sensor_transport_port:teiten_accesses:day\"";
