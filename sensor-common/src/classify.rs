@@ -221,7 +221,7 @@ pub fn intent(packet: &Packet) -> Intent {
 
 /// DHCP (RFC 2131: ports 67 and 68) and `DHCPv6` (RFC 9915: 546 and 547), both ends on its ports.
 #[inline(always)]
-pub(crate) const fn is_dhcp(packet: &Packet) -> bool {
+const fn is_dhcp(packet: &Packet) -> bool {
     match packet.dst.octets() {
         Octets::V4(_) => {
             (packet.source_port == 67 || packet.source_port == 68) && (packet.port == 67 || packet.port == 68)

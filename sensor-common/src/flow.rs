@@ -14,7 +14,7 @@
 //! The rules are the same for the program in the kernel and on the host; where flows are kept is told
 //! by [`Flows`].
 
-use crate::classify::{Class, Conversation, Intent, is_dhcp, is_group};
+use crate::classify::{Class, Conversation, Intent, is_group};
 use crate::parse::{Address, Frame, MAX_OFFSET, Octets, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 
@@ -49,6 +49,9 @@ pub const HEARD_NOTES: usize = 65_536;
 /// Notes of one set ([`heard_set`]), a cache line's half. Between a request and its reply a flood of
 /// 8,000 other datagrams displaces one note in 600, one of 1,000 one in two million.
 pub const HEARD_WAYS: usize = 4;
+
+/// IPv6 extension headers that are looked behind in what an ICMP error quotes.
+const MAX_QUOTED_EXTENSIONS: usize = 3;
 
 /// The two ends of a flow.
 #[repr(C)]
@@ -113,9 +116,16 @@ pub struct Asked {
     pub seed: u64,
     /// Not 0 once this host has started anything.
     pub any: u64,
-    /// Not 0 once this host has sent from this TCP or UDP port: the index is [`Slot::index`].
+    /// [`ASKED`] once this host has sent from this TCP or UDP port, [`SERVED`] while it is taken for a
+    /// server's: the index is [`Slot::index`].
     pub ports: [u8; ASKED_PORTS],
 }
+
+/// A bit of [`Asked::ports`]: this host has sent from it.
+pub const ASKED: u8 = 1;
+/// A bit of [`Asked::ports`]: when the observation began, a server was there already, which may be about
+/// to answer a datagram that nobody has seen. The daemon takes it back after [`REPLY_TIMEOUT`].
+pub const SERVED: u8 = 2;
 
 /// Ports of TCP and of UDP.
 pub const ASKED_PORTS: usize = 2 * 65_536;
@@ -172,6 +182,9 @@ impl FlowState {
         now.saturating_sub(self.sent) <= timeout
     }
 }
+
+/// The port of a note that is of an address alone.
+const NO_PORT: u16 = 0;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -301,18 +314,29 @@ impl FlowKey {
                     return None;
                 }
                 self.remote = frame.load(begin + 24)?;
-                // This host may have fragmented it.
-                if header[6] == 44 {
-                    let fragment: [u8; 8] = frame.load(begin + 40)?;
-                    if fragment[2] != 0 || fragment[3] & 0xf8 != 0 {
-                        return None;
-                    }
-                    protocol = fragment[0];
-                    at = begin + 48;
-                } else {
-                    protocol = header[6];
-                    at = begin + 40;
+                // This host may have fragmented it, or a program of its own put options before it.
+                let mut next = header[6];
+                let mut behind = begin + 40;
+                for _ in 0..MAX_QUOTED_EXTENSIONS {
+                    behind += match next {
+                        0 | 43 | 60 => {
+                            let extension: [u8; 2] = frame.load(behind)?;
+                            next = extension[0];
+                            (usize::from(extension[1]) + 1) * 8
+                        }
+                        44 => {
+                            let fragment: [u8; 8] = frame.load(behind)?;
+                            if fragment[2] != 0 || fragment[3] & 0xf8 != 0 {
+                                return None;
+                            }
+                            next = fragment[0];
+                            8
+                        }
+                        _ => break,
+                    };
                 }
+                protocol = next;
+                at = behind;
             }
         }
         let quoted: [u8; 8] = frame.load(at)?;
@@ -366,10 +390,11 @@ const fn age_of(note: u64, now: u64) -> u32 {
     ((now >> 20) as u32).wrapping_sub(note as u32)
 }
 
-/// Notes an unasked datagram; the oldest of its set makes room.
+/// Notes an unasked datagram from `remote` and its port to a local port; the oldest of its set makes
+/// room.
 #[inline(always)]
-fn hear<T: Flows>(packet: &Packet, flows: &T) {
-    let (set, tag) = heard_set(flows.seed(), &packet.src, packet.source_port, packet.port);
+fn hear<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flows: &T) {
+    let (set, tag) = heard_set(flows.seed(), remote, remote_port, local_port);
     let now = flows.now();
     let mut place = set;
     let mut oldest = 0;
@@ -385,17 +410,37 @@ fn hear<T: Flows>(packet: &Packet, flows: &T) {
     flows.set_note(place, note(tag, now));
 }
 
-/// Whether `packet`, which departs, goes to somebody who was heard from unasked.
+/// Whether `remote` and its port were heard from unasked by a local port.
 #[inline(always)]
-fn is_reply<T: Flows>(packet: &Packet, flows: &T) -> bool {
-    let (set, tag) = heard_set(flows.seed(), &packet.dst, packet.port, packet.source_port);
+fn was_heard<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flows: &T) -> bool {
+    let (set, tag) = heard_set(flows.seed(), remote, remote_port, local_port);
     let now = flows.now();
-    let mut is_reply = false;
+    let mut was_heard = false;
     for at in set..set + HEARD_WAYS as u32 {
         let note = flows.note(at);
-        is_reply |= tag_of(note) == tag && age_of(note, now) <= (REPLY_TIMEOUT >> 20) as u32;
+        was_heard |= tag_of(note) == tag && age_of(note, now) <= (REPLY_TIMEOUT >> 20) as u32;
     }
-    is_reply
+    was_heard
+}
+
+/// Whether a datagram that departs goes to somebody who was heard from unasked. Of who was only heard
+/// from by what could not be read ([`arrived_unread`]) no port is known; a socket with a fixed peer has
+/// chosen it itself.
+#[inline(always)]
+fn is_reply<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
+    was_heard(&packet.dst, packet.port, packet.source_port, flows)
+        || matches!(packet.dst.octets(), Octets::V6(_))
+            && !is_connected()
+            && was_heard(&packet.dst, NO_PORT, NO_PORT, flows)
+}
+
+/// Whether a datagram that departs is taken for a server's answer to one that came before anybody
+/// observed. Two servers of one port, as of NTP or IKE, ask each other.
+#[inline(always)]
+fn answers_unseen<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
+    packet.port != packet.source_port
+        && flows.served(Slot::new(Transport::Udp, packet.source_port))
+        && !is_connected()
 }
 
 /// One round of `SplitMix64` (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
@@ -418,6 +463,8 @@ pub trait Flows {
     fn asked(&self, port: Slot) -> bool;
     /// Notes that this host sends from this TCP or UDP port.
     fn ask(&self, port: Slot);
+    /// Whether this UDP port is taken for a server's ([`SERVED`]).
+    fn served(&self, port: Slot) -> bool;
     /// The flow with this key.
     fn get(&self, key: &FlowKey) -> Option<FlowState>;
     /// Writes what `next` makes of the flow with this key; `false` when there is none, or `next` has
@@ -530,11 +577,22 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
         return;
     }
     match class {
-        Class::OtherDestination | Class::Excluded | Class::Service | Class::Backscatter | Class::Access => {
-            hear(packet, flows);
-        }
-        Class::NonIp | Class::Malformed | Class::Fragment | Class::Solicited | Class::Other => {}
+        Class::OtherDestination
+        | Class::Excluded
+        | Class::Service
+        | Class::Backscatter
+        | Class::Access
+        | Class::Other => hear(&packet.src, packet.source_port, packet.port, flows),
+        Class::NonIp | Class::Malformed | Class::Fragment | Class::Solicited => {}
     }
+}
+
+/// The same of an IPv6 packet from `src` that could not be read to its ports, or is [`Class::Malformed`]
+/// by them. The kernel takes what is not taken here: any number of extension headers, and a datagram
+/// whose length is 0 (RFC 2675).
+#[inline(always)]
+pub fn arrived_unread<T: Flows>(src: &Address, flows: &T) {
+    hear(src, NO_PORT, NO_PORT, flows);
 }
 
 /// Learns from `packet`, which this host sends. `is_connected` tells whether there is a connection
@@ -563,8 +621,6 @@ pub fn depart<T: Flows>(packet: &Packet, is_connected: impl Fn() -> bool, flows:
                 Phase::Established
             }
         }
-        // The line's own housekeeping is of class `other` both ways.
-        Transport::Udp if is_dhcp(packet) => return,
         Transport::Udp => Phase::Udp,
         Transport::Icmp | Transport::Icmpv6 => Phase::Icmp,
         Transport::Sctp | Transport::Other => return,
@@ -590,7 +646,8 @@ pub fn depart<T: Flows>(packet: &Packet, is_connected: impl Fn() -> bool, flows:
             packet.control & TCP_RST == 0 && (matches!(phase, Phase::Opening) || is_connected())
         }
         Transport::Udp => {
-            let replies = is_reply(packet, flows);
+            let replies =
+                is_reply(packet, &is_connected, flows) || answers_unseen(packet, &is_connected, flows);
             if replies {
                 flows.replied();
             }

@@ -167,6 +167,24 @@ const fn u16_at<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
 /// [`Unparsed`] says why there is no transport and port; see its variants.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparsed> {
+    let (ethertype, offset) = network(frame, link)?;
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset),
+        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+/// The sender of an IPv6 packet, as far as its IP header can be read; of other frames `None`.
+#[inline(always)]
+pub fn source_v6<F: Frame + ?Sized>(frame: &F, link: Link) -> Option<Address> {
+    let (ETHERTYPE_IPV6, offset) = network(frame, link).ok()? else { return None };
+    frame.load(offset + 8).map(Address::v6)
+}
+
+/// `EtherType` of the network header, and where it begins, octets.
+#[inline(always)]
+fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(u16, usize), Unparsed> {
     let mut offset;
     let ethertype;
     match link {
@@ -192,11 +210,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparse
             ethertype = next;
         }
     }
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, offset),
-        ETHERTYPE_IPV6 => ipv6(frame, offset),
-        _ => Err(Unparsed::NotIp),
-    }
+    Ok((ethertype, offset))
 }
 
 /// RFC 791.

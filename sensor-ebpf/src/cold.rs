@@ -1,4 +1,4 @@
-//! Packets whose class hangs on a lookup among the flows.
+//! Packets whose class hangs on a lookup among the flows, and those that cannot be read.
 //!
 //! The lookup does not fit on the stack besides the parser, so they are put into scratch memory, and
 //! each step has a stack frame of its own. All other packets are done with before.
@@ -6,7 +6,9 @@
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
-use sensor_common::{Conversation, Packet};
+use sensor_common::layout::{Rules, TRACK_FLOWS};
+use sensor_common::parse::source_v6;
+use sensor_common::{Conversation, Link, Packet};
 
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
@@ -60,6 +62,17 @@ pub fn count(ctx: &XdpContext, conversation: Conversation) -> u32 {
         let verdict = conclude(packet, intent(packet), conversation);
         world::arrived(generation.rules(), packet, &verdict);
         generation.count(ctx, packet, &verdict, length);
+    }
+    0
+}
+
+/// Notes who sent a packet that could not be read.
+#[inline(never)]
+pub fn note_unread(ctx: &XdpContext, link: Link, rules: &Rules) -> u32 {
+    if rules.flags & TRACK_FLOWS != 0
+        && let Some(src) = source_v6(&XdpFrame::<false>::new(ctx), link)
+    {
+        flow::arrived_unread(&src, &KernelFlows);
     }
     0
 }

@@ -3,7 +3,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::TcContext;
 use sensor_common::Slot;
-use sensor_common::flow::{ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen};
+use sensor_common::flow::{
+    self, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, SERVED,
+};
 
 use crate::bounds::below;
 use crate::maps::{ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD};
@@ -59,7 +61,9 @@ impl Flows for KernelFlows {
     fn asked(&self, port: Slot) -> bool {
         let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return false };
         // SAFETY: `index` is below the array's length.
-        shared().is_some_and(|shared| unsafe { *(&raw const (*shared).ports).cast::<u8>().add(index) } != 0)
+        shared().is_some_and(|shared| unsafe {
+            *(&raw const (*shared).ports).cast::<u8>().add(index) & flow::ASKED != 0
+        })
     }
 
     #[inline(always)]
@@ -71,11 +75,20 @@ impl Flows for KernelFlows {
             unsafe {
                 let asked = (&raw mut (*shared).ports).cast::<u8>().add(index);
                 // A line that is only read stays in all caches.
-                if *asked == 0 {
-                    *asked = 1;
+                if *asked & flow::ASKED == 0 {
+                    *asked |= flow::ASKED;
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn served(&self, port: Slot) -> bool {
+        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return false };
+        // SAFETY: `index` is below the array's length.
+        shared().is_some_and(|shared| unsafe {
+            *(&raw const (*shared).ports).cast::<u8>().add(index) & SERVED != 0
+        })
     }
 
     #[inline(always)]

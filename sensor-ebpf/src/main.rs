@@ -24,7 +24,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
 use sensor_common::classify::judge_packet;
-use sensor_common::{Link, flow, parse};
+use sensor_common::{Class, Link, flow, parse};
 use world::Sensor;
 
 /// Links with an Ethernet header.
@@ -91,7 +91,13 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
                 world::arrived(generation.rules(), &packet, &verdict);
                 generation.count(ctx, &packet, &verdict, frame.length());
             }
-            Err(why) => generation.count_class(why.into(), frame.length()),
+            Err(why) => {
+                let class = Class::from(why);
+                generation.count_class(class, frame.length());
+                if matches!(class, Class::Malformed) {
+                    cold::note_unread(ctx, link, generation.rules());
+                }
+            }
         }
     }
     true

@@ -12,7 +12,7 @@ use pair::{PATIENCE, PEER, PEER_V6, ask, joined, packets, socket, start, wait_cl
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
-use xtask::demo::sensor::{Daemon, INTERFACE, Lab, SENSOR_MAC, WIRE};
+use xtask::demo::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
 use xtask::netns::{Netns, Route};
 use xtask::traffic::{Carry as _, Frames, Ip, Sender, Tcp, flag, icmp, protocol, udp};
 
@@ -96,7 +96,7 @@ fn conversations_older_than_the_daemon_are_learned() {
         fixed("[3fff::1]:4500", &format!("[{PEER_V6}]:4500")),
     ];
     let (loose, asked) =
-        (socket(&lab.sensor, "198.18.0.1:4501"), socket(&lab.internet, &format!("{PEER}:4501")));
+        (socket(&lab.sensor, "198.18.0.1:40501"), socket(&lab.internet, &format!("{PEER}:4501")));
     loose.send_to(b"question", asked.local_addr().unwrap()).unwrap();
 
     let daemon = start(&lab, &["--interface", INTERFACE]);
@@ -121,6 +121,85 @@ fn conversations_older_than_the_daemon_are_learned() {
     drop(connections);
     wait_until("their ends", || packets(&daemon, "solicited") >= before + 5);
     assert_eq!(packets(&daemon, "backscatter") + packets(&daemon, "other"), 0);
+}
+
+/// A server on the sensor is asked without a pause, also while the daemon starts: what it answers first
+/// answers what nobody has seen.
+#[test]
+fn who_asked_a_server_before_the_start_does_not_hide_behind_its_answers() {
+    needs_root!();
+    let mut word = [0; 8];
+    for (here, there) in
+        [("198.18.0.1:7", format!("{PEER}:5000")), ("[3fff::1]:7", format!("[{PEER_V6}]:5000"))]
+    {
+        let lab = joined();
+        let (server, stranger) = (socket(&lab.sensor, here), socket(&lab.internet, &there));
+        // A link that was just joined may lose the first.
+        server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let from = std::iter::repeat_with(|| {
+            stranger.send_to(b"request", server.local_addr().unwrap()).unwrap();
+            server.recv_from(&mut word)
+        })
+        .take(100)
+        .find_map(Result::ok)
+        .expect("a request arrives")
+        .1;
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let daemon = start(&lab, &["--interface", INTERFACE]);
+        server.send_to(b"reply", from).unwrap();
+        for round in 1..=3 {
+            stranger.send_to(b"request", server.local_addr().unwrap()).unwrap();
+            wait_class(&daemon, "access", round);
+            server.send_to(b"reply", from).unwrap();
+        }
+        // Servers of one port ask each other, and a socket that comes later is no server of before.
+        let (ours, theirs) = match from {
+            SocketAddr::V4(_) => ("198.18.0.1:8", format!("{PEER}:9")),
+            SocketAddr::V6(_) => ("[3fff::1]:8", format!("[{PEER_V6}]:9")),
+        };
+        ask(&server, &socket(&lab.internet, &there.replace("5000", "7")));
+        ask(&socket(&lab.sensor, ours), &socket(&lab.internet, &theirs));
+        wait_class(&daemon, "solicited", 2);
+        assert_eq!(packets(&daemon, "access"), 3);
+    }
+}
+
+/// The sensor has sent a SYN when the daemon starts, and is answered by somebody who takes his time.
+#[test]
+fn a_connection_that_is_being_opened_is_learned() {
+    needs_root!();
+    let lab = joined();
+    let slow: Ipv4Addr = "198.18.0.3".parse().unwrap();
+    let neighbour = Route { gateway: slow.into(), mac: INTERNET_MAC };
+    lab.sensor.neighbour(INTERFACE, neighbour).unwrap();
+    let (socket, port) = lab
+        .sensor
+        .run(|| {
+            let socket = nix::sys::socket::socket(
+                nix::sys::socket::AddressFamily::Inet,
+                nix::sys::socket::SockType::Stream,
+                nix::sys::socket::SockFlag::SOCK_NONBLOCK,
+                None,
+            )
+            .unwrap();
+            let to = nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(slow, 443));
+            let begun = nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &to);
+            assert_eq!(begun, Err(nix::errno::Errno::EINPROGRESS));
+            let stream = TcpStream::from(socket);
+            let port = stream.local_addr().unwrap().port();
+            (stream, port)
+        })
+        .unwrap();
+    let daemon = start(&lab, &["--interface", INTERFACE]);
+    let ip = Ip::new(slow.into(), "198.18.0.1".parse().unwrap());
+    let answer = Tcp { src: 443, dst: port, flags: flag::SYN | flag::ACK, ..Tcp::default() };
+    let mut rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(1);
+    let mut frames = Frames::default();
+    frames.push(&lab.site().frame(&mut rng, &ip.packet(protocol::TCP, &answer.segment(&ip, &[]))));
+    lab.sender().unwrap().send(&frames).unwrap();
+    wait_class(&daemon, "solicited", 1);
+    assert_eq!(packets(&daemon, "backscatter"), 0);
+    drop(socket);
 }
 
 #[test]

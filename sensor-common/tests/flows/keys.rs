@@ -180,6 +180,29 @@ fn an_icmp_error_has_the_key_of_the_packet_it_quotes() {
 }
 
 #[test]
+fn what_an_icmp_error_quotes_may_have_extension_headers() {
+    let expected = Some(key(17, HERE6, 40_000, THERE6, 53));
+    // Destination options of 8 octets; hop-by-hop options of 16, then those, then a first fragment.
+    let options = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &QUESTION].concat();
+    let quote = v6(60, HERE6, THERE6, &options);
+    assert_eq!(quoted(&error6(&quote)), expected);
+    assert_eq!(quoted(&error6(&quote[..56])), expected);
+    assert_eq!(quoted(&error6(&quote[..55])), None);
+    let hops = [60, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let chain = [&hops[..], &[44, 0, 1, 4, 0, 0, 0, 0], &[17, 0, 0, 1, 0, 0, 0, 7], &QUESTION].concat();
+    assert_eq!(quoted(&error6(&v6(0, HERE6, THERE6, &chain))), expected);
+    // A later fragment behind them; an extension header that goes on behind the quote's end.
+    let later = [&[44, 0, 1, 4, 0, 0, 0, 0][..], &[17, 0, 0, 8, 0, 0, 0, 7], &QUESTION].concat();
+    assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &later))), None);
+    let long = [&[17, 255, 1, 4, 0, 0, 0, 0][..], &QUESTION].concat();
+    assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &long))), None);
+    // More of them than are looked behind.
+    let many = [[60, 0, 1, 4, 0, 0, 0, 0], [60, 0, 1, 4, 0, 0, 0, 0], [60, 0, 1, 4, 0, 0, 0, 0]].concat();
+    let many = [&many[..], &[17, 0, 1, 4, 0, 0, 0, 0], &QUESTION].concat();
+    assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &many))), None);
+}
+
+#[test]
 fn a_quote_that_this_host_never_sent_has_no_key() {
     // From somebody else than whom the error came to.
     assert_eq!(quoted(&error4(&v4(17, THEM, US, &QUESTION))), None);

@@ -3,7 +3,7 @@
 use super::packet;
 use super::table::{Host, SECOND};
 use sensor_common::parse::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use sensor_common::{Class, Packet};
+use sensor_common::{Class, Packet, Slot, Transport};
 
 const US: [u8; 4] = [198, 51, 100, 7];
 const THEM: [u8; 4] = [192, 0, 2, 53];
@@ -127,6 +127,60 @@ fn the_reply_to_an_excluded_source_starts_nothing() {
     assert_eq!(host.receives(&udp(monitor, 5000, US, 161)), Class::Excluded);
     host.sends(&udp(US, 161, monitor, 5000));
     assert_eq!(host.flows(), 0);
+}
+
+const US6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+const THEM6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
+
+fn udp6(src: [u8; 16], from: u16, dst: [u8; 16], to: u16) -> Packet {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    packet(&[&[0x60, 0, 0, 0, 0, 8, 17, 64][..], &src, &dst, &ports, &[0, 8, 0, 0]].concat())
+}
+
+#[test]
+fn a_reply_to_what_the_kernel_could_read_and_this_parser_not_starts_nothing() {
+    let (request, reply) = (udp6(THEM6, 5000, US6, 7), udp6(US6, 7, THEM6, 5000));
+    let host = Host::new();
+    host.receives_unread(THEM6);
+    host.sends(&reply);
+    assert_eq!((host.flows(), host.replies.get()), (0, 1));
+    assert_eq!(host.receives(&request), Class::Access);
+    // Nobody else is meant, nor whom a program has chosen by itself.
+    host.sends(&udp6(US6, 40_000, US6, 53));
+    host.sends_connected(&udp6(US6, 40_001, THEM6, 53));
+    assert_eq!((host.flows(), host.replies.get()), (2, 1));
+    assert_eq!(host.receives(&udp6(THEM6, 53, US6, 40_001)), Class::Solicited);
+    host.wait(120 * SECOND + (1 << 20));
+    host.sends(&udp6(US6, 40_002, THEM6, 53));
+    assert_eq!(host.flows(), 3, "two minutes later");
+}
+
+#[test]
+fn a_server_that_was_there_before_answers_what_nobody_has_seen() {
+    let host = Host::new();
+    host.served.set(Some(Slot::new(Transport::Udp, 123)));
+    host.sends(&udp(US, 123, THEM, 5000));
+    assert_eq!((host.flows(), host.replies.get()), (0, 1));
+    assert_eq!(host.receives(&udp(THEM, 5000, US, 123)), Class::Access);
+    // Servers of one port ask each other; a socket with a fixed peer has chosen it; other ports serve not.
+    host.sends(&udp(US, 123, THEM, 123));
+    host.sends_connected(&udp(US, 123, THEM, 5001));
+    host.sends(&udp(US, 40_000, THEM, 5002));
+    assert_eq!((host.flows(), host.replies.get()), (3, 1));
+}
+
+#[test]
+fn dhcp_has_flows_for_what_is_said_about_it_and_a_server_of_it_starts_none() {
+    let host = Host::new();
+    // A lease is prolonged. The answer keeps the line, as always; an error would quote the question.
+    host.sends(&udp(US, 68, THEM, 67));
+    assert_eq!(host.receives(&udp(THEM, 67, US, 68)), Class::Other);
+    assert_eq!(host.flows(), 1);
+    // This host's own server is asked by a stranger.
+    let host = Host::new();
+    assert_eq!(host.receives(&udp(THEM, 68, US, 67)), Class::Other);
+    host.sends(&udp(US, 67, THEM, 68));
+    assert_eq!((host.flows(), host.replies.get()), (0, 1));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Host {
     asked: RefCell<HashSet<Slot>>,
     notes: Vec<Cell<u64>>,
     pub(crate) replies: Cell<u64>,
+    /// The UDP port that is taken for a server's.
+    pub(crate) served: Cell<Option<Slot>>,
     /// Looks into the tables for packets that arrive.
     pub(crate) lookups: Cell<u64>,
 }
@@ -32,6 +34,7 @@ impl Host {
             asked: RefCell::default(),
             notes: vec![Cell::new(0); HEARD_NOTES],
             replies: Cell::new(0),
+            served: Cell::new(None),
             lookups: Cell::new(0),
         }
     }
@@ -58,6 +61,11 @@ impl Host {
         let class = classify::judge(&Ok(*packet), self).class;
         flow::arrived(packet, class, self);
         class
+    }
+
+    /// Receives what has IPv6's header and cannot be read behind it.
+    pub(crate) fn receives_unread(&self, src: [u8; 16]) {
+        flow::arrived_unread(&Address::v6(src), self);
     }
 }
 
@@ -94,6 +102,9 @@ impl Flows for Host {
     }
     fn ask(&self, port: Slot) {
         self.asked.borrow_mut().insert(port);
+    }
+    fn served(&self, port: Slot) -> bool {
+        self.served.get() == Some(port)
     }
     fn get(&self, key: &FlowKey) -> Option<FlowState> {
         self.lookups.set(self.lookups.get() + 1);

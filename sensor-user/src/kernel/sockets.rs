@@ -5,24 +5,58 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use sensor_common::flow::FlowKey;
+use sensor_common::flow::{FlowKey, Phase};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 /// Connected sockets of one protocol in this network namespace, IPv4 and IPv6, as flows: TCP with a
-/// connection, also one that is ending, or UDP with a fixed peer. Those to this host itself are left
-/// out.
+/// connection, also one that is beginning here or ending, or UDP with a fixed peer. Those to this host
+/// itself are left out.
 ///
 /// # Errors
 ///
 /// ENOENT when the kernel has no `sock_diag` for the protocol (`CONFIG_INET_DIAG`,
 /// `CONFIG_INET_UDP_DIAG`); what netlink returns otherwise.
-pub(super) fn connected(protocol: u8) -> io::Result<Vec<FlowKey>> {
+pub(super) fn connected(protocol: u8) -> io::Result<Vec<(FlowKey, Phase)>> {
     let mut keys = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        keys.extend(dump(family, protocol)?.iter().filter_map(|id| key(id, protocol)));
+        let sockets = dump(family, protocol)?;
+        keys.extend(sockets.iter().filter_map(|(id, state)| {
+            let phase = if protocol == TCP { phase(*state) } else { Phase::Udp };
+            Some((key(id, protocol)?, phase))
+        }));
     }
     Ok(keys)
+}
+
+/// UDP ports of sockets without a fixed peer that were chosen, not given by the kernel: most likely a
+/// server's.
+///
+/// # Errors
+///
+/// As of [`connected`].
+pub(super) fn served() -> io::Result<BTreeSet<u16>> {
+    let given = given_ports();
+    let mut ports = BTreeSet::new();
+    for family in [AF_INET, AF_INET6] {
+        // Sockets of UDP have two states, and this is that of those without a peer.
+        let sockets = list(family, UDP, StateFlags::CLOSE)?;
+        ports.extend(sockets.iter().map(|(id, _)| id.source_port).filter(|port| !given.contains(port)));
+    }
+    Ok(ports)
+}
+
+/// The ports that the kernel gives to sockets that ask for none.
+fn given_ports() -> RangeInclusive<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().map(str::parse);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        // The kernel's own default.
+        _ => 32_768..=60_999,
+    }
 }
 
 /// TCP.
@@ -30,11 +64,27 @@ pub(super) const TCP: u8 = IPPROTO_TCP;
 /// UDP.
 pub(super) const UDP: u8 = IPPROTO_UDP;
 
-/// Connected sockets of one family and protocol.
-fn dump(family: u8, protocol: u8) -> io::Result<Vec<SocketId>> {
-    let mut sockets = Vec::new();
+/// How far a TCP connection is whose socket is in this state (`linux/net/tcp_states.h`).
+const fn phase(state: u8) -> Phase {
+    match state {
+        TCP_SYN_SENT => Phase::Opening,
+        // This host has sent its FIN.
+        TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING => Phase::Closing,
+        _ => Phase::Established,
+    }
+}
+
+const TCP_SYN_SENT: u8 = 2;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_LAST_ACK: u8 = 9;
+const TCP_CLOSING: u8 = 11;
+
+/// Connected sockets of one family and protocol, and their states.
+fn dump(family: u8, protocol: u8) -> io::Result<Vec<(SocketId, u8)>> {
     let states = if protocol == TCP {
         StateFlags::ESTABLISHED
+            | StateFlags::SYN_SENT
             | StateFlags::FIN_WAIT1
             | StateFlags::FIN_WAIT2
             | StateFlags::CLOSE_WAIT
@@ -43,6 +93,12 @@ fn dump(family: u8, protocol: u8) -> io::Result<Vec<SocketId>> {
     } else {
         StateFlags::ESTABLISHED
     };
+    list(family, protocol, states)
+}
+
+/// Sockets of one family and protocol in any of these states, and which.
+fn list(family: u8, protocol: u8, states: StateFlags) -> io::Result<Vec<(SocketId, u8)>> {
+    let mut sockets = Vec::new();
     let request = InetRequest {
         family,
         protocol,
@@ -52,7 +108,7 @@ fn dump(family: u8, protocol: u8) -> io::Result<Vec<SocketId>> {
     };
     netlink::dump(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), |message| {
         if let SockDiagMessage::InetResponse(response) = message {
-            sockets.push(response.header.socket_id);
+            sockets.push((response.header.socket_id, response.header.state));
         }
     })?;
     Ok(sockets)
@@ -121,7 +177,8 @@ mod tests {
             Err(error) => panic!("{error}"),
         };
         // Both ends of the connection; the listener has none.
-        let ends = sockets.iter().filter(|id| id.source_port == port || id.destination_port == port);
-        assert_eq!(ends.count(), 2, "{sockets:?}");
+        let ends = sockets.iter().filter(|(id, _)| id.source_port == port || id.destination_port == port);
+        let states: Vec<u8> = ends.map(|(_, state)| *state).collect();
+        assert_eq!(states, [1, 1], "TCP_ESTABLISHED: {sockets:?}");
     }
 }

@@ -6,16 +6,16 @@ use super::flows::Conversations;
 use super::world::{Moment, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
-use sensor_common::{Frame, Packet, Transport, Unparsed, Verdict, judge};
+use sensor_common::parse::MAX_OFFSET;
+use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::convert::Infallible;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Of an ICMP error: its header, an IPv4 header with options (the longest that is looked behind), and
-/// 64 bits.
-const MESSAGE: usize = 8 + 60 + 8;
+/// Of an ICMP error: its header, and what it quotes with all the headers that may be looked behind.
+const MESSAGE: usize = 8 + MAX_OFFSET;
 
 /// What is kept of an ICMP message, for what it quotes.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(super) struct Seen {
     pub(super) octets: u32,
     pub(super) is_outbound: bool,
     parsed: Result<Packet, Unparsed>,
+    /// Who sent it, when that can be told.
+    src: Option<Address>,
     message: Message,
 }
 
@@ -46,11 +48,12 @@ impl Seen {
     pub(super) fn new(captured: &Captured<'_>, rules: &Rules) -> Self {
         let Captured { at, link, frame, octets } = *captured;
         let parsed = link.parse(frame);
-        let is_outbound = match &parsed {
-            Ok(packet) => rules.is_local(&packet.src),
+        let src = match &parsed {
+            Ok(packet) => Some(packet.src),
             // What is broken or a fragment has its sender all the same.
-            Err(_) => link.source(frame).is_some_and(|src| rules.is_local(&src)),
+            Err(_) => link.source(frame),
         };
+        let is_outbound = src.is_some_and(|src| rules.is_local(&src));
         let message = match &parsed {
             Ok(packet) if !is_outbound && matches!(packet.transport, Transport::Icmp | Transport::Icmpv6) => {
                 let (frame, _) = link.open(frame).expect("it was parsed");
@@ -60,7 +63,7 @@ impl Seen {
             }
             _ => Message::default(),
         };
-        Self { at, octets, is_outbound, parsed, message }
+        Self { at, octets, is_outbound, parsed, src, message }
     }
 
     /// Learns from what the sensor's side sends; judges what it receives.
@@ -73,8 +76,14 @@ impl Seen {
             return None;
         }
         let verdict = judge(&self.parsed, &Moment { rules, conversations: Some((flows, &self.message)) });
-        if let Ok(packet) = &self.parsed {
-            flows.arrived(packet, verdict.class);
+        match (&self.parsed, self.src) {
+            (Ok(packet), _) => flows.arrived(packet, verdict.class),
+            (Err(_), Some(src))
+                if verdict.class == Class::Malformed && matches!(src.octets(), Octets::V6(_)) =>
+            {
+                flows.arrived_unread(&src);
+            }
+            (Err(_), _) => {}
         }
         Some(verdict)
     }

@@ -15,7 +15,7 @@ use sensor_common::flow::{
     self, ASKED_PORTS, FlowKey, FlowState, Flows, HALF_OPEN_SECONDS, HEARD_NOTES, HalfOpen,
 };
 use sensor_common::parse::{TCP_FIN, TCP_RST, TCP_SYN};
-use sensor_common::{Class, Packet, Slot};
+use sensor_common::{Address, Class, Packet, Slot, Transport};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -139,9 +139,15 @@ impl Conversations {
         flow::arrived(packet, class, self);
     }
 
-    /// Whether a segment that the sensor's side sends shows that it has a connection.
+    /// The sensor's side has received an IPv6 packet from `src` that could not be read.
+    pub fn arrived_unread(&self, src: &Address) {
+        flow::arrived_unread(src, self);
+    }
+
+    /// Whether a segment that the sensor's side sends shows that it has a connection. Of datagrams that
+    /// cannot be told.
     fn is_connected(&self, packet: &Packet) -> bool {
-        if packet.control & (TCP_SYN | TCP_RST) != 0 {
+        if packet.transport != Transport::Tcp || packet.control & (TCP_SYN | TCP_RST) != 0 {
             return false;
         }
         let offered = FlowKey::of_outgoing(packet).and_then(|key| self.half_open(&key));
@@ -214,6 +220,11 @@ impl Flows for Conversations {
         if let Some(word) = self.asked.get(index / 64) {
             word.set(word.get() | 1 << (index % 64));
         }
+    }
+
+    fn served(&self, _: Slot) -> bool {
+        // A capture does not tell which sockets there were when it began.
+        false
     }
 
     fn get(&self, key: &FlowKey) -> Option<FlowState> {
@@ -292,7 +303,6 @@ impl Flows for Conversations {
 mod tests {
     use super::*;
     use sensor_common::parse::TCP_ACK;
-    use sensor_common::{Address, Transport};
 
     const US: [u8; 4] = [192, 0, 2, 1];
     const THEM: [u8; 4] = [198, 51, 100, 7];

@@ -7,6 +7,7 @@
 use super::*;
 use crate::replay::{Conversations, Moment, Rules};
 use sensor_common::flow::{self, FlowKey, FlowState, HEARD_NOTES, HalfOpen};
+use sensor_common::parse::source_v6;
 
 /// Packets sent and received.
 const PACKETS: usize = 24_000;
@@ -221,8 +222,14 @@ impl Both {
         let parsed = parse(frame, link);
         let verdict =
             judge(&parsed, &Moment { rules: &self.rules, conversations: Some((&self.host, frame)) });
-        if let Ok(packet) = &parsed {
-            self.host.arrived(packet, verdict.class);
+        match &parsed {
+            Ok(packet) => self.host.arrived(packet, verdict.class),
+            Err(_) if verdict.class == Class::Malformed => {
+                if let Some(src) = source_v6(frame, link) {
+                    self.host.arrived_unread(&src);
+                }
+            }
+            Err(_) => {}
         }
         let before = self.kernel.snapshot();
         self.kernel.run(program, frame, 1);

@@ -262,7 +262,38 @@ fn dhcp_keeps_the_line_and_is_other() {
     let Some(mut host) = Harness::with_flows(&[]) else { return };
     host.sends(&udp(ends.here(68), ends.there(67)));
     assert_eq!(host.receives(&udp(ends.there(67), ends.here(68))), Class::Other);
-    assert_eq!(host.flows(), []);
+    // Nobody listens there any more, and the host says so.
+    let question = udp(ends.here(68), ends.there(67));
+    assert_eq!(host.receives(&icmp(ends.remote, ends.local, 3, 0, &question[14..])), Class::Solicited);
+    // A server of it on this host is asked by a stranger, and asks nobody.
+    assert_eq!(host.receives(&udp(ends.elsewhere(68), ends.here(67))), Class::Other);
+    host.sends(&udp(ends.here(67), ends.elsewhere(68)));
+    assert_eq!(host.flows().len(), 1);
+}
+
+/// The kernel takes IPv6 datagrams that are `malformed` here: with any number of extension headers, and of
+/// length 0.
+#[test]
+fn the_reply_to_a_datagram_that_cannot_be_read_starts_nothing() {
+    let ends = FAMILIES[1];
+    let request = udp(ends.elsewhere(5000), ends.here(7));
+    let mut without_length = request.clone();
+    without_length[58..60].fill(0);
+    let mut behind_options = request.clone();
+    // Destination options of 8 octets, seven times, before UDP.
+    behind_options[18..20].copy_from_slice(&(24_u16 + 56).to_be_bytes());
+    behind_options[20] = 60;
+    let options = [[60, 0, 1, 4, 0, 0, 0, 0]; 6].as_flattened();
+    behind_options.splice(54..54, [options, &[17, 0, 1, 4, 0, 0, 0, 0]].concat());
+    for unread in [without_length, behind_options] {
+        let Some(mut host) = Harness::with_flows(&[]) else { return };
+        assert_eq!(host.receives(&unread), Class::Malformed);
+        host.sends(&udp(ends.here(7), ends.elsewhere(5000)));
+        assert_eq!(host.flows(), []);
+        assert_eq!(host.receives(&request), Class::Access);
+        host.sends(&udp(ends.here(40_000), ends.there(123)));
+        assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_000))), Class::Solicited);
+    }
 }
 
 #[test]
