@@ -53,8 +53,8 @@ pub const HEARD_WAYS: usize = 4;
 /// IPv6 extension headers that are looked behind in what an ICMP error quotes.
 const MAX_QUOTED_EXTENSIONS: usize = 3;
 
-/// The two ends of a flow.
-#[repr(C)]
+/// The two ends of a flow; aligned so that addresses are written by words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// This host's address, network byte order; IPv4 as `::ffff:a.b.c.d`.

@@ -68,37 +68,45 @@ pub enum Octets {
 ///
 /// Not an enum like [`Octets`], because all of its octets are always set: on its way through the
 /// program in the kernel an enum leaves those of the other family unwritten, and the verifier follows
-/// paths on which it sees them read.
+/// paths on which it sees them read. Words, because the program keeps those in registers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Address {
+    /// The octets of [`Address::mapped`] as they lie in memory.
+    words: [u64; 2],
     is_v6: bool,
-    mapped: [u8; 16],
 }
 
 impl Address {
     /// An IPv4 address, network byte order.
     #[inline(always)]
     pub const fn v4([a, b, c, d]: [u8; 4]) -> Self {
-        Self { is_v6: false, mapped: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+        Self { words: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])], is_v6: false }
     }
 
     /// An IPv6 address, network byte order.
     #[inline(always)]
-    pub const fn v6(octets: [u8; 16]) -> Self {
-        Self { is_v6: true, mapped: octets }
+    pub const fn v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> Self {
+        let words =
+            [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])];
+        Self { words, is_v6: true }
     }
 
     /// Family and octets.
     #[inline(always)]
     pub const fn octets(&self) -> Octets {
-        let [.., a, b, c, d] = self.mapped;
-        if self.is_v6 { Octets::V6(self.mapped) } else { Octets::V4([a, b, c, d]) }
+        if self.is_v6 {
+            Octets::V6(self.mapped())
+        } else {
+            let [.., a, b, c, d] = self.words[1].to_ne_bytes();
+            Octets::V4([a, b, c, d])
+        }
     }
 
     /// The octets of an IPv6 address, with IPv4 mapped into it (RFC 4291, section 2.5.5.2).
     #[inline(always)]
     pub const fn mapped(&self) -> [u8; 16] {
-        self.mapped
+        // SAFETY: as large, and every octet has a value. The compiler would copy arrays octet by octet.
+        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(self.words) }
     }
 }
 
@@ -158,6 +166,12 @@ pub struct Packet {
 #[inline(always)]
 const fn u16_at<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
+}
+
+/// The 16 octets at `at`.
+#[inline(always)]
+fn octets_at<const N: usize>(octets: &[u8; N], at: usize) -> [u8; 16] {
+    core::array::from_fn(|index| octets[at + index])
 }
 
 /// Parses one frame.
@@ -253,11 +267,6 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
     if header[0] >> 4 != 6 {
         return Err(Unparsed::BadHeader);
     }
-    let mut src = [0; 16];
-    let mut dst = [0; 16];
-    src.copy_from_slice(&header[8..24]);
-    dst.copy_from_slice(&header[24..40]);
-
     let begin = offset + 40;
     let end = begin + usize::from(u16_at(&header, 4));
     let mut at = begin;
@@ -302,8 +311,8 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         return Err(Unparsed::Truncated);
     }
     let packet = Packet {
-        src: Address::v6(src),
-        dst: Address::v6(dst),
+        src: Address::v6(octets_at(&header, 8)),
+        dst: Address::v6(octets_at(&header, 24)),
         transport: Transport::Other,
         port: 0,
         source_port: 0,

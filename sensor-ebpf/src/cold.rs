@@ -1,14 +1,14 @@
 //! Packets whose class hangs on a lookup among the flows, and those that cannot be read.
 //!
-//! The lookup does not fit on the stack besides the parser, so they are put into scratch memory, and
-//! each step has a stack frame of its own. All other packets are done with before.
+//! What it takes does not fit on the stack besides the parser, so it has a stack frame of its own, and
+//! the packet waits in scratch memory. All other packets are done with before.
 
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::layout::{Rules, TRACK_FLOWS};
 use sensor_common::parse::source_v6;
-use sensor_common::{Conversation, Link, Packet};
+use sensor_common::{Link, Packet};
 
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
@@ -41,24 +41,17 @@ pub fn put_aside(packet: &Packet, length: u64) {
     }
 }
 
-/// Asks the maps of flows about the packet that was put aside.
+/// Asks the maps of flows about the packet that was put aside, and counts it. What it returns means
+/// nothing; functions of a program return something.
 #[inline(never)]
-pub fn look_up(ctx: &XdpContext) -> Conversation {
-    let Some(scratch) = scratch() else { return Conversation::None };
-    // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
-    // interrupt each other, and any octets make a key.
-    let (packet, key) = unsafe { (&(*scratch).packet, &mut (*scratch).key) };
-    flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows)
-}
-
-/// Counts the packet that was put aside.
-#[inline(never)]
-pub fn count(ctx: &XdpContext, conversation: Conversation) -> u32 {
+pub fn decide(ctx: &XdpContext) -> u32 {
     if let Some(scratch) = scratch()
         && let Some(mut generation) = generation::current()
     {
-        // SAFETY: as in `look_up`.
-        let (packet, length) = unsafe { (&(*scratch).packet, (*scratch).length) };
+        // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
+        // interrupt each other, and any octets make a key.
+        let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
+        let conversation = flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows);
         let verdict = conclude(packet, intent(packet), conversation);
         world::arrived(generation.rules(), packet, &verdict);
         generation.count(ctx, packet, &verdict, length);

@@ -1,5 +1,6 @@
 //! The packet as XDP and the traffic control layer hand it over.
 
+use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
@@ -42,11 +43,54 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
         }
         let start = self.ctx.data() + offset;
         if start + N <= self.ctx.data_end() {
-            // SAFETY: the octets lie between `data` and `data_end`; an array of u8 has no alignment.
-            return Some(unsafe { *(start as *const [u8; N]) });
+            // SAFETY: the octets lie between `data` and `data_end`.
+            return Some(unsafe { read(start) });
         }
         None
     }
+}
+
+/// Reads a word (`"u32"`, `"u16"`) of a packet at an address that need not be aligned: the verifier takes
+/// such reads where the processor does, the compiler would make one for each octet.
+macro_rules! word {
+    ($size:literal, $address:expr) => {{
+        let word: u64;
+        asm!(
+            concat!("{0} = *(", $size, " *)({1} + 0)"),
+            out(reg) word,
+            in(reg) $address,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+        word
+    }};
+}
+
+/// The `N` octets at the address `start`.
+///
+/// # Safety
+///
+/// The octets lie in a packet.
+#[inline(always)]
+unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
+    let mut octets = [0; N];
+    let mut at = 0;
+    while at + 4 <= N {
+        // SAFETY: the caller vouches for the octets.
+        let word = unsafe { word!("u32", start + at) } as u32;
+        [octets[at], octets[at + 1], octets[at + 2], octets[at + 3]] = word.to_ne_bytes();
+        at += 4;
+    }
+    if at + 2 <= N {
+        // SAFETY: as above.
+        let word = unsafe { word!("u16", start + at) } as u16;
+        [octets[at], octets[at + 1]] = word.to_ne_bytes();
+        at += 2;
+    }
+    if at < N {
+        // SAFETY: as above.
+        octets[at] = unsafe { *(start as *const u8).add(at) };
+    }
+    octets
 }
 
 /// A packet buffer on its way out; VLAN tags that the driver is to insert are not among its octets.
@@ -67,6 +111,13 @@ impl Frame for SkbFrame<'_> {
         if offset > READABLE {
             return None;
         }
+        let start = self.ctx.data() + offset;
+        // The verifier cannot follow a bound of one octet.
+        if N > 1 && start + N <= self.ctx.data_end() {
+            // SAFETY: the octets lie between `data` and `data_end`.
+            return Some(unsafe { read(start) });
+        }
+        // Behind the first piece, where headers seldom are.
         let mut octets = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes `N` octets, for which there is room.
         let result = unsafe {

@@ -53,25 +53,10 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
-    let is_decided = match link {
-        Link::Ethernet => decide_eth::<FRAGS>(ctx),
-        Link::Ip => decide_ip::<FRAGS>(ctx),
-    };
-    if !is_decided {
-        let conversation = cold::look_up(ctx);
-        cold::count(ctx, conversation);
+    if !decide::<FRAGS>(ctx, link) {
+        cold::decide(ctx);
     }
     xdp_action::XDP_PASS
-}
-
-#[inline(never)]
-fn decide_eth<const FRAGS: bool>(ctx: &XdpContext) -> bool {
-    decide::<FRAGS>(ctx, Link::Ethernet)
-}
-
-#[inline(never)]
-fn decide_ip<const FRAGS: bool>(ctx: &XdpContext) -> bool {
-    decide::<FRAGS>(ctx, Link::Ip)
 }
 
 /// Judges and counts the packet; `false` when that hangs on a lookup among the flows.

@@ -2,6 +2,7 @@
 //! the programs that Teiten's is measured beside. Nothing of it is part of the product.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 #[allow(dead_code, reason = "the egress program's frame is not used here")]
 #[path = "../../../sensor-ebpf/src/frame.rs"]
