@@ -1,5 +1,8 @@
 //! Reads capture files: pcap in either byte order and resolution, pcapng, also compressed, as a
 //! stream.
+//!
+//! A library knows the formats. Nearly all of a capture is records of one plain form, though, and
+//! these are taken from the library's buffer directly; it gets to see whatever is not quite like that.
 
 use super::link::{LinkType, UnknownLinkType};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
@@ -168,6 +171,8 @@ pub(super) struct Packets<'a> {
     format: Format,
     /// Of the reader's buffer, octets.
     capacity: usize,
+    /// Octets at the front of that buffer whose packets were given already.
+    given: usize,
 }
 
 impl<'a> Packets<'a> {
@@ -176,7 +181,7 @@ impl<'a> Packets<'a> {
         let inner = decompressed(input).map_err(Fault::Open)?;
         let input = Steady { inner, error: Arc::clone(&error), ended: false };
         match pcap_parser::create_reader(BUFFER, input) {
-            Ok(reader) => Ok(Self { reader, error, format: Format::Unknown, capacity: BUFFER }),
+            Ok(reader) => Ok(Self { reader, error, format: Format::Unknown, capacity: BUFFER, given: 0 }),
             Err(kind) => Err(told(&error, 0).unwrap_or(match kind {
                 PcapError::Eof => Fault::NotACapture { empty: true },
                 PcapError::Incomplete(_) => Fault::Truncated { offset: 0 },
@@ -191,6 +196,20 @@ impl<'a> Packets<'a> {
         &mut self,
         take: &mut impl FnMut(Captured<'_>) -> Result<(), E>,
     ) -> Result<bool, Stopped<E>> {
+        if let Some((packet, octets)) = self.format.plain(&self.reader.data()[self.given..]) {
+            self.given += octets;
+            take(packet).map_err(Stopped::Taker)?;
+            return Ok(true);
+        }
+        self.next_by_library(take)
+    }
+
+    #[cold]
+    fn next_by_library<E>(
+        &mut self,
+        take: &mut impl FnMut(Captured<'_>) -> Result<(), E>,
+    ) -> Result<bool, Stopped<E>> {
+        self.reader.consume(std::mem::take(&mut self.given));
         loop {
             let offset = self.reader.consumed() as u64;
             match self.reader.next() {
@@ -257,13 +276,44 @@ fn told(error: &Mutex<Option<io::Error>>, offset: u64) -> Option<Fault> {
 /// What the file's headers have said so far.
 enum Format {
     Unknown,
-    Pcap { link: LinkType, nanoseconds: bool, max_packet: u32 },
+    Pcap(Pcap),
     PcapNg(Section),
 }
 
+/// Of the numbers in a file.
+#[derive(Clone, Copy, Default)]
+enum Order {
+    #[default]
+    LittleEndian,
+    BigEndian,
+}
+
+impl Order {
+    /// The nth number of 32 bits.
+    #[inline]
+    fn nth<const N: usize>(self, octets: &[u8; N], nth: usize) -> u32 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at| octets[4 * nth + at]);
+        match self {
+            Self::LittleEndian => u32::from_le_bytes([a, b, c, d]),
+            Self::BigEndian => u32::from_be_bytes([a, b, c, d]),
+        }
+    }
+}
+
+/// A pcap file.
+struct Pcap {
+    order: Order,
+    link: LinkType,
+    nanoseconds: bool,
+    max_packet: u32,
+    /// Whether record headers are longer, as a kernel of long ago wrote them.
+    modified: bool,
+}
+
+/// A section of a pcapng file.
 #[derive(Default)]
 struct Section {
-    big_endian: bool,
+    order: Order,
     interfaces: Vec<Interface>,
     /// Packets that were left out, by link type.
     left_out: BTreeMap<UnknownLinkType, u64>,
@@ -276,6 +326,18 @@ struct Interface {
     clock: Clock,
     /// Octets that are kept of a packet; 0: all.
     snap: u32,
+}
+
+impl Interface {
+    /// A packet of this interface, unless its link type cannot be read.
+    #[inline]
+    fn captured<'a>(&self, at: i64, frame: &'a [u8], octets: u32) -> Result<Captured<'a>, UnknownLinkType> {
+        let kept = match self.snap {
+            0 => frame.len(),
+            snap => frame.len().min(snap as usize),
+        };
+        Ok(Captured { at, link: self.link?, frame: &frame[..kept], octets })
+    }
 }
 
 /// How a pcapng interface tells time.
@@ -303,18 +365,32 @@ impl Clock {
     #[inline]
     fn nanoseconds(self, high: u32, low: u32) -> Option<i64> {
         let units = u64::from(high) << 32 | u64::from(low);
-        let seconds = i64::try_from(units / self.units).ok()?.checked_add(self.offset)?;
-        let rest = units % self.units;
-        let nanoseconds = match self.units {
-            1_000_000 => rest * 1000,
-            NANOS => rest,
-            units => (u128::from(rest) * u128::from(NANOS) / u128::from(units)) as u64,
+        // By constants, division is cheap.
+        let (seconds, nanoseconds) = match self.units {
+            1_000_000 => (units / 1_000_000, units % 1_000_000 * 1000),
+            NANOS => (units / NANOS, units % NANOS),
+            per_second => {
+                let rest = u128::from(units % per_second);
+                (units / per_second, (rest * u128::from(NANOS) / u128::from(per_second)) as u64)
+            }
         };
+        let seconds = i64::try_from(seconds).ok()?.checked_add(self.offset)?;
         seconds.checked_mul(NANOS as i64)?.checked_add(nanoseconds as i64)
     }
 }
 
 impl Format {
+    /// The packet of a plain record at the front of `data`, and the record's octets. `None` when there
+    /// is none, nor anything wrong yet: then the library must look.
+    #[inline]
+    fn plain<'a>(&mut self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
+        match self {
+            Self::Pcap(pcap) => pcap.plain(data),
+            Self::PcapNg(section) => section.plain(data),
+            Self::Unknown => None,
+        }
+    }
+
     /// The packet in a block, if it has one that can be read.
     #[inline]
     fn read<'a>(
@@ -323,12 +399,10 @@ impl Format {
         offset: u64,
     ) -> Result<Option<Captured<'a>>, Fault> {
         match (block, &mut *self) {
-            (PcapBlockOwned::Legacy(packet), Self::Pcap { link, nanoseconds, max_packet, .. }) => {
-                legacy(packet, *link, *nanoseconds, *max_packet, offset).map(Some)
-            }
+            (PcapBlockOwned::Legacy(packet), Self::Pcap(pcap)) => pcap.read(packet, offset).map(Some),
             (PcapBlockOwned::NG(block), Self::PcapNg(section)) => section.read(block, offset),
             (PcapBlockOwned::LegacyHeader(header), _) => {
-                *self = Self::pcap(header)?;
+                *self = Self::Pcap(Pcap::new(header)?);
                 Ok(None)
             }
             (PcapBlockOwned::NG(block), _) => {
@@ -343,16 +417,6 @@ impl Format {
         }
     }
 
-    fn pcap(header: &PcapHeader) -> Result<Self, Fault> {
-        let link = LinkType::from_number(header.network.0)
-            .map_err(|link_type| Fault::LinkType { link_type, packets: Count::All })?;
-        Ok(Self::Pcap {
-            link,
-            nanoseconds: header.is_nanosecond_precision(),
-            max_packet: header.snaplen.max(MAX_PACKET),
-        })
-    }
-
     fn finish(&self) -> Result<(), Fault> {
         let Self::PcapNg(section) = self else { return Ok(()) };
         match section.left_out.iter().max_by_key(|&(_, packets)| packets) {
@@ -364,33 +428,76 @@ impl Format {
     }
 }
 
-#[inline]
-fn legacy<'a>(
-    packet: &LegacyPcapBlock<'a>,
-    link: LinkType,
-    nanoseconds: bool,
-    max_packet: u32,
-    offset: u64,
-) -> Result<Captured<'a>, Fault> {
-    if packet.caplen > max_packet {
-        let what = format!("a packet of {} octets, where at most {max_packet} can be", packet.caplen);
-        return Err(Fault::Damaged { offset, what });
+impl Pcap {
+    fn new(header: &PcapHeader) -> Result<Self, Fault> {
+        let link = LinkType::from_number(header.network.0)
+            .map_err(|link_type| Fault::LinkType { link_type, packets: Count::All })?;
+        Ok(Self {
+            order: if header.is_bigendian() { Order::BigEndian } else { Order::LittleEndian },
+            link,
+            nanoseconds: header.is_nanosecond_precision(),
+            max_packet: header.snaplen.max(MAX_PACKET),
+            modified: header.is_modified_format(),
+        })
     }
-    let fraction = u64::from(packet.ts_usec) * if nanoseconds { 1 } else { 1000 };
-    Ok(Captured {
-        at: (u64::from(packet.ts_sec) * NANOS + fraction) as i64,
-        link,
-        frame: packet.data,
-        octets: packet.origlen,
-    })
+
+    #[inline]
+    fn plain<'a>(&self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
+        let (header, rest) = data.split_first_chunk::<16>()?;
+        let [seconds, fraction, kept, octets] = [0, 1, 2, 3].map(|nth| self.order.nth(header, nth));
+        if self.modified || kept > self.max_packet {
+            return None;
+        }
+        let frame = rest.get(..kept as usize)?;
+        Some((self.captured(seconds, fraction, frame, octets), header.len() + frame.len()))
+    }
+
+    fn read<'a>(&self, packet: &LegacyPcapBlock<'a>, offset: u64) -> Result<Captured<'a>, Fault> {
+        let LegacyPcapBlock { ts_sec, ts_usec, caplen, origlen, data } = *packet;
+        if caplen > self.max_packet {
+            let what = format!("a packet of {caplen} octets, where at most {} can be", self.max_packet);
+            return Err(Fault::Damaged { offset, what });
+        }
+        Ok(self.captured(ts_sec, ts_usec, data, origlen))
+    }
+
+    #[inline]
+    fn captured<'a>(&self, seconds: u32, fraction: u32, frame: &'a [u8], octets: u32) -> Captured<'a> {
+        let nanoseconds = u64::from(fraction) * if self.nanoseconds { 1 } else { 1000 };
+        Captured { at: (u64::from(seconds) * NANOS + nanoseconds) as i64, link: self.link, frame, octets }
+    }
 }
 
+/// An enhanced packet block's type, and its octets besides the packet: eight numbers.
+const ENHANCED_PACKET: (u32, usize) = (6, 32);
+
 impl Section {
+    /// An enhanced packet block without options.
+    #[inline]
+    fn plain<'a>(&mut self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
+        let (header, rest) = data.split_first_chunk::<28>()?;
+        let [kind, octets, interface, high, low, kept, on_wire] =
+            [0, 1, 2, 3, 4, 5, 6].map(|nth| self.order.nth(header, nth));
+        let padded = (kept as usize).next_multiple_of(4);
+        if (kind, octets as usize) != (ENHANCED_PACKET.0, ENHANCED_PACKET.1 + padded) {
+            return None;
+        }
+        let (frame, behind) = rest.split_at_checked(padded)?;
+        if self.order.nth(behind.first_chunk::<4>()?, 0) != octets {
+            return None;
+        }
+        let interface = self.interfaces.get(interface as usize)?;
+        let at = interface.clock.nanoseconds(high, low)?;
+        let packet = interface.captured(at, &frame[..kept as usize], on_wire).ok()?;
+        self.at = at;
+        Some((packet, octets as usize))
+    }
+
     fn read<'a>(&mut self, block: &'a Block<'a>, offset: u64) -> Result<Option<Captured<'a>>, Fault> {
         let damaged = |what: &str| Fault::Damaged { offset, what: what.to_owned() };
         let (interface, frame, octets, time) = match block {
             Block::SectionHeader(header) => {
-                self.big_endian = header.big_endian();
+                self.order = if header.big_endian() { Order::BigEndian } else { Order::LittleEndian };
                 self.interfaces.clear();
                 return Ok(None);
             }
@@ -416,14 +523,8 @@ impl Section {
                 .nanoseconds(high, low)
                 .ok_or_else(|| damaged("a packet of a time that no clock shows"))?;
         }
-        match interface.link {
-            Ok(link) => {
-                let kept = match interface.snap {
-                    0 => frame.len(),
-                    snap => frame.len().min(snap as usize),
-                };
-                Ok(Some(Captured { at: self.at, link, frame: &frame[..kept], octets }))
-            }
+        match interface.captured(self.at, frame, octets) {
+            Ok(packet) => Ok(Some(packet)),
             Err(link_type) => {
                 *self.left_out.entry(link_type).or_default() += 1;
                 Ok(None)
@@ -434,7 +535,10 @@ impl Section {
     fn interface(&self, description: &InterfaceDescriptionBlock<'_>) -> Option<Interface> {
         // The parser reads this option in little-endian order always.
         let offset = description.if_tsoffset;
-        let offset = if self.big_endian { offset.swap_bytes() } else { offset };
+        let offset = match self.order {
+            Order::LittleEndian => offset,
+            Order::BigEndian => offset.swap_bytes(),
+        };
         Some(Interface {
             link: LinkType::from_number(description.linktype.0),
             clock: Clock::new(description.if_tsresol, offset)?,
