@@ -8,8 +8,9 @@ use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
 use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::convert::Infallible;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -89,11 +90,39 @@ impl Seen {
     }
 }
 
-/// A capture that is being read, and its next packet.
+/// A capture that is being read, and its next packet. The greatest is the one whose packet is the
+/// earliest.
 struct Source {
+    index: usize,
     packets: Packets<'static>,
     next: Seen,
 }
+
+impl Source {
+    fn order(&self) -> Reverse<(i64, usize)> {
+        Reverse((self.next.at, self.index))
+    }
+}
+
+impl Ord for Source {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Source {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Source {}
 
 /// The next packet of a capture.
 fn next(packets: &mut Packets<'_>, rules: &Rules) -> Result<Option<Seen>, Fault> {
@@ -132,9 +161,7 @@ struct Captures<'a> {
     /// Begin and index of the files that are still to be opened, the earliest first. Those whose begin
     /// is not known come first.
     waiting: BinaryHeap<Reverse<(Option<i64>, usize)>>,
-    /// Time of the next packet and index of the files that are open, the earliest first.
-    order: BinaryHeap<Reverse<(i64, usize)>>,
-    sources: BTreeMap<usize, Source>,
+    open: BinaryHeap<Source>,
     faults: BTreeMap<usize, Fault>,
 }
 
@@ -144,51 +171,47 @@ impl<'a> Captures<'a> {
             [_] => BinaryHeap::from([Reverse((None, 0))]),
             files => files.iter().enumerate().map(|(index, path)| Reverse((begin(path), index))).collect(),
         };
-        let (order, sources, faults) = (BinaryHeap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { files, progress, waiting, order, sources, faults }
+        Self { files, progress, waiting, open: BinaryHeap::new(), faults: BTreeMap::new() }
     }
 
     /// Opens the files whose time has come; whether none was open before.
     fn open_due(&mut self, rules: &Rules) -> bool {
-        let none_was_open = self.order.is_empty();
+        let none_was_open = self.open.is_empty();
         while let Some(&Reverse((begin, index))) = self.waiting.peek() {
             let is_due =
-                self.order.peek().is_none_or(|Reverse((at, _))| begin.is_none_or(|begin| begin <= *at));
+                self.open.peek().is_none_or(|source| begin.is_none_or(|begin| begin <= source.next.at));
             if !is_due {
                 break;
             }
             self.waiting.pop();
             self.progress.set_message(self.files[index].display().to_string());
-            let packets = open(&self.files[index])
+            let first = open(&self.files[index])
                 .map_err(Fault::Open)
-                .and_then(|input| Packets::open(self.progress.wrap_read(input)));
-            match packets {
-                Ok(packets) => self.go_on(index, packets, rules),
+                .and_then(|input| Packets::open(self.progress.wrap_read(input)))
+                .and_then(|mut packets| Ok(next(&mut packets, rules)?.map(|next| (packets, next))));
+            match first {
+                Ok(Some((packets, next))) => self.open.push(Source { index, packets, next }),
+                Ok(None) => {}
                 Err(fault) => drop(self.faults.insert(index, fault)),
             }
         }
         none_was_open
     }
 
-    /// Puts a capture where its next packet belongs, or ends it.
-    fn go_on(&mut self, index: usize, mut packets: Packets<'static>, rules: &Rules) {
-        match next(&mut packets, rules) {
-            Ok(Some(next)) => {
-                self.order.push(Reverse((next.at, index)));
-                self.sources.insert(index, Source { packets, next });
-            }
-            Ok(None) => {}
-            Err(fault) => drop(self.faults.insert(index, fault)),
-        }
-    }
-
     /// The next packet, and whether the captures pause before it.
     fn next(&mut self, rules: &Rules) -> Option<(Seen, bool)> {
         let is_anew = !self.waiting.is_empty() && self.open_due(rules);
-        let Reverse((_, index)) = self.order.pop()?;
-        let Source { packets, next } = self.sources.remove(&index)?;
-        self.go_on(index, packets, rules);
-        Some((next, is_anew))
+        let mut source = self.open.peek_mut()?;
+        let seen = match next(&mut source.packets, rules) {
+            Ok(Some(next)) => std::mem::replace(&mut source.next, next),
+            Ok(None) => PeekMut::pop(source).next,
+            Err(fault) => {
+                let source = PeekMut::pop(source);
+                self.faults.insert(source.index, fault);
+                source.next
+            }
+        };
+        Some((seen, is_anew))
     }
 }
 
