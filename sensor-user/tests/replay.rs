@@ -151,8 +151,8 @@ fn replay(config: &Config, captures: &[&[u8]]) -> (Vec<Observation>, Outcome) {
         })
         .collect();
     let mut observations = Vec::new();
-    let outcome = run(&files, config, &mut |observation: &Observation| {
-        observations.push(observation.clone());
+    let outcome = run(&files, config, &mut |observation: Observation| {
+        observations.push(observation);
         Ok::<(), Infallible>(())
     })
     .unwrap();
@@ -441,7 +441,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
     let count = |octets: &[u8]| {
         let mut replay = Replay::new(&config);
         let mut packets = 0;
-        let mut sink = |observation: &Observation| {
+        let mut sink = |observation: Observation| {
             packets += observation.packets.iter().sum::<u64>();
             Ok::<(), Infallible>(())
         };
@@ -489,7 +489,7 @@ fn a_missing_file_does_not_keep_the_others_from_being_counted() {
     let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
     std::fs::write(&path, pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)])).unwrap();
     let files = [directory.path().join("missing.pcap"), path];
-    let outcome = run(&files, &config(), &mut |_: &Observation| Ok::<(), Infallible>(())).unwrap();
+    let outcome = run(&files, &config(), &mut |_: Observation| Ok::<(), Infallible>(())).unwrap();
     assert_eq!(outcome.packets, 1);
     let text = sensor_user::error_chain(&outcome.errors[0]);
     assert!(
@@ -503,7 +503,7 @@ fn the_sink_can_stop_a_replay() {
     let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
     let mut replay = Replay::new(&config());
-    let mut sink = |_: &Observation| Err("disk full");
+    let mut sink = |_: Observation| Err("disk full");
     replay.capture(&capture[..], &mut sink).unwrap().unwrap();
     assert_eq!(replay.finish(&mut sink).unwrap_err(), "disk full");
 }

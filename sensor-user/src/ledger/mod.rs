@@ -39,6 +39,7 @@ mod series;
 mod sets;
 mod state;
 mod store;
+mod summary;
 mod verify;
 mod wal;
 
@@ -51,6 +52,7 @@ pub use lock::{LOCK_FILE, make_state_dir};
 pub use reader::{DaySummary, Reader};
 pub use state::{PortGroup, Settings};
 pub use store::LEDGER_FILE;
+pub use summary::Summary;
 pub use verify::{Failure, Verification};
 
 use crate::country::{Country, Locate};

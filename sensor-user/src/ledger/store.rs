@@ -41,9 +41,9 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Deltas of a day before they are put together into one.
 const COMPACT_AFTER: u64 = 4096;
 /// Octets of a part of a delta before compression, well below `SQLite`'s bound for one value.
-const PART: usize = 16 << 20;
+pub(super) const PART: usize = 16 << 20;
 /// Days whose source sets are kept: a clock that steps back finds them again.
-const SET_DAYS: i64 = 3;
+pub(super) const SET_DAYS: i64 = 3;
 /// The write-ahead log is cut back to this many octets after a checkpoint.
 const WAL_LIMIT: i64 = 16 << 20;
 

@@ -672,3 +672,41 @@ proptest! {
         run(steps, "2010-11-06T02:30:00Z", &small("America/St_Johns"));
     }
 }
+
+#[test]
+fn a_summary_agrees_with_a_ledger_over_days_in_any_order() {
+    let settings = Settings {
+        max_ports: 2 * Slot::COUNT,
+        feature_ports: 0,
+        groups: vec![PortGroup { name: "windows".to_owned(), slots: vec![SMB] }],
+        ..settings("Asia/Tokyo")
+    };
+    let mut ledger = Ledger::in_memory(settings.clone()).unwrap();
+    let mut summary = Summary::new(settings);
+    let bursts = [burst("198.51.100.7", SMB, 3), burst("2001:db8::8", SIP, 2), burst("198.51.100.9", SSH, 1)];
+    // Of three days the sources are known: not of the 2nd when the 1st, 3rd and 4th were used since,
+    // and not of the 1st at the end.
+    for day in [1, 2, 1, 3, 4, 2, 4, 1] {
+        let observation = observe(0, at(&format!("2010-07-0{day}T03:00:00Z")), &bursts);
+        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        summary.fold(&observation, &ByLastOctet).unwrap();
+    }
+    assert_eq!(summary.totals(), ledger.totals());
+    assert_eq!(own(&ledger, SMB), tally(8 * 3, 6));
+    assert_eq!(own(&ledger, SIP), tally(8 * 2, 6));
+    assert_eq!(ledger.totals().hosts, 6 * 2);
+}
+
+#[test]
+fn a_summary_bounds_no_series() {
+    let mut summary = Summary::new(Settings { max_ports: 1, ..settings("UTC") });
+    let bursts: Vec<Burst> = (0..Slot::COUNT as u32)
+        .filter_map(Slot::from_index)
+        .filter(|slot| *slot != SSH)
+        .map(|slot| burst("198.51.100.7", slot, 1))
+        .collect();
+    summary.fold(&observe(0, at("2010-07-09T03:00:00Z"), &bursts), &ByLastOctet).unwrap();
+    let ports = &summary.totals().ports;
+    assert_eq!(ports.len(), Slot::COUNT - 1);
+    assert!(ports.keys().all(|label| matches!(label, PortLabel::Own(_))));
+}

@@ -37,7 +37,7 @@ struct Hour {
 }
 
 /// Receives observations; an error ends the replay.
-pub type Sink<'a, E> = dyn FnMut(&Observation) -> Result<(), E> + 'a;
+pub type Sink<'a, E> = dyn FnMut(Observation) -> Result<(), E> + 'a;
 
 impl Hours {
     /// Hours of this time zone.
@@ -122,7 +122,7 @@ impl Hour {
             return Ok(());
         }
         let observed = Duration::from_nanos(std::mem::take(&mut self.observed).unsigned_abs());
-        sink(&self.counts.take(timestamp(self.latest), observed))
+        sink(self.counts.take(timestamp(self.latest), observed))
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     fn split(times: &[&str]) -> Vec<(String, u64, u64)> {
         let mut handed_on = Vec::new();
         let mut hours = Hours::new(TimeZone::UTC);
-        let mut sink = |observation: &Observation| {
+        let mut sink = |observation: Observation| {
             handed_on.push((
                 observation.at.to_string(),
                 observation.packets.iter().sum(),
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn the_time_between_two_captures_was_not_observed() {
         let mut seconds = 0;
-        let mut sink = |observation: &Observation| {
+        let mut sink = |observation: Observation| {
             seconds += observation.observed.as_secs();
             Ok::<(), Infallible>(())
         };

@@ -1,6 +1,6 @@
 //! `teiten replay`: counts capture files by the rules of the kernel program.
 //!
-//! Packets are parsed and judged by the same code, and become the same [`Observation`](crate::observation::Observation)s, one or more
+//! Packets are parsed and judged by the same code, and become the same [`Observation`]s, one or more
 //! for each local hour, so that everything behind them does not know the difference. Files are read
 //! as streams and accumulators are bounded, so memory does not grow with them.
 
@@ -27,13 +27,14 @@ pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, Summary};
+use crate::observation::Observation;
 use anyhow::Context;
 use both::Seen;
 use capture::{Captured, Stopped};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use sensor_common::{Slot, judge};
+use sensor_common::judge;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -221,11 +222,11 @@ pub fn command(
     state_dir: Option<&Path>,
     json: bool,
 ) -> anyhow::Result<bool> {
-    let geoip = GeoIp::open(config.geoip.as_deref())?;
+    // A file may be wrong, which is told at once; the embedded database takes its time beside reading.
+    let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
     let settings = crate::run::settings(config);
-    // What is printed is of these files alone, and bounds no series.
-    let everything = ledger::Settings { max_ports: Slot::COUNT, ..settings.clone() };
-    let mut printed = Ledger::in_memory(everything)?;
+    // What is printed is of these files alone.
+    let mut printed = Summary::new(settings.clone());
     let mut kept = match state_dir {
         Some(directory) => {
             ledger::make_state_dir(directory)
@@ -234,8 +235,17 @@ pub fn command(
         }
         None => None,
     };
-    let mut ledgers: Vec<&mut Ledger> = kept.iter_mut().chain([&mut printed]).collect();
-    let outcome = beside::fold(&mut ledgers, &geoip, |sink| run(files, config, sink))?;
+    let prepare = || -> anyhow::Result<_> {
+        let geoip = geoip.map_or_else(GeoIp::embedded, Ok)?;
+        let (kept, printed) = (&mut kept, &mut printed);
+        Ok(move |observation: Observation| {
+            if let Some(ledger) = kept {
+                ledger.fold(&observation, &geoip, &[])?;
+            }
+            Ok(printed.fold(&observation, &geoip)?)
+        })
+    };
+    let outcome = beside::take_in(prepare, |sink| run(files, config, sink))?;
     let report = Report::new(files, config, &outcome, printed.totals());
     let mut out = io::stdout().lock();
     if json {
