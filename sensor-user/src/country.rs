@@ -32,6 +32,15 @@ impl Country {
         }
     }
 
+    /// Below [`Country::INDEXES`], another for each country.
+    pub(crate) const fn index(self) -> usize {
+        // Letters and numbers are below 128.
+        (self.0[0] as usize) << 7 | self.0[1] as usize
+    }
+
+    /// How many indexes there are.
+    pub(crate) const INDEXES: usize = 1 << 14;
+
     /// The label's value.
     pub fn label(&self) -> &str {
         match *self {

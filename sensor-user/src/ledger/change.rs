@@ -160,22 +160,30 @@ impl Sums {
 }
 
 /// The countries of this fold, numbered as they come.
-#[derive(Default)]
 struct Countries {
-    numbers: HashMap<Country, u16>,
+    /// One more than the number of each country by its index; 0 for those that did not come yet.
+    numbers: Box<[u16]>,
     list: Vec<Country>,
     /// Accesses that are not to services, and their sources.
     tallies: Vec<Tally>,
 }
 
+impl Default for Countries {
+    fn default() -> Self {
+        let numbers = vec![0; Country::INDEXES].into_boxed_slice();
+        Self { numbers, list: Vec::new(), tallies: Vec::new() }
+    }
+}
+
 impl Countries {
-    /// Two letters and two words: far fewer than 65,536.
     fn number(&mut self, country: Country) -> u16 {
-        *self.numbers.entry(country).or_insert_with(|| {
+        let number = &mut self.numbers[country.index()];
+        if *number == 0 {
             self.list.push(country);
             self.tallies.push(Tally::default());
-            (self.list.len() - 1) as u16
-        })
+            *number = self.list.len() as u16;
+        }
+        *number - 1
     }
 }
 
@@ -274,9 +282,12 @@ impl<'a> Numbers<'a> {
 /// Sorts the pairs by target, marks those that are new today and lists them in `fresh`; returns how
 /// many are new but do not fit.
 fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
-    members.sort_unstable_by_key(|it| (u64::from(it.key) << 32) | u64::from(it.id));
+    // Targets are few beside members, which makes this much cheaper than to sort by both at once; of
+    // each target IPv4 members are in order already.
+    members.sort_by_key(|it| it.key);
     let mut lost = 0;
     for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
+        of_target.sort_unstable_by_key(|it| it.id);
         let key = of_target[0].key;
         let known = sets.get(key);
         for it in of_target.iter_mut() {
