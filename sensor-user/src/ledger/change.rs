@@ -1,5 +1,6 @@
 //! The fold itself: from one observation to what changes. Pure computation, no input or output.
 
+use super::members::Members;
 use super::moment::Moment;
 use super::series::{Pair, Series, nanoseconds};
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
@@ -289,11 +290,11 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
     for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
         of_target.sort_unstable_by_key(|it| it.id);
         let key = of_target[0].key;
-        let known = sets.get(key);
+        let mut known = sets.get(key).map(Members::ascending);
         for it in of_target.iter_mut() {
             if it.lost {
                 lost += 1;
-            } else if known.is_none_or(|known| !known.contains(it.id)) {
+            } else if known.as_mut().is_none_or(|known| !known.contains(it.id)) {
                 it.fresh = allowance.member(key, it.id);
                 lost += u64::from(!it.fresh);
             }
@@ -306,10 +307,10 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
 /// The same for the set of hosts.
 fn remember_hosts(hosts: &mut [u32], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
     hosts.sort_unstable();
-    let known = sets.get(HOSTS);
+    let mut known = sets.get(HOSTS).map(Members::ascending);
     let mut lost = 0;
     let new = hosts.iter().copied().filter(|host| {
-        let new = known.is_none_or(|known| !known.contains(*host));
+        let new = known.as_mut().is_none_or(|known| !known.contains(*host));
         let fits = new && allowance.member(HOSTS, *host);
         lost += u64::from(new && !fits);
         fits

@@ -30,6 +30,7 @@ mod change;
 mod error;
 mod export;
 mod lock;
+mod members;
 mod moment;
 mod prune;
 mod reader;

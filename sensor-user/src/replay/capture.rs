@@ -292,10 +292,11 @@ impl Order {
     /// The nth number of 32 bits.
     #[inline]
     fn nth<const N: usize>(self, octets: &[u8; N], nth: usize) -> u32 {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|at| octets[4 * nth + at]);
+        let at = 4 * nth;
+        let number = u32::from_le_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
         match self {
-            Self::LittleEndian => u32::from_le_bytes([a, b, c, d]),
-            Self::BigEndian => u32::from_be_bytes([a, b, c, d]),
+            Self::LittleEndian => number,
+            Self::BigEndian => number.swap_bytes(),
         }
     }
 }
@@ -444,7 +445,8 @@ impl Pcap {
     #[inline]
     fn plain<'a>(&self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
         let (header, rest) = data.split_first_chunk::<16>()?;
-        let [seconds, fraction, kept, octets] = [0, 1, 2, 3].map(|nth| self.order.nth(header, nth));
+        let number = |nth| self.order.nth(header, nth);
+        let (seconds, fraction, kept, octets) = (number(0), number(1), number(2), number(3));
         if self.modified || kept > self.max_packet {
             return None;
         }
@@ -476,8 +478,8 @@ impl Section {
     #[inline]
     fn plain<'a>(&mut self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
         let (header, rest) = data.split_first_chunk::<28>()?;
-        let [kind, octets, interface, high, low, kept, on_wire] =
-            [0, 1, 2, 3, 4, 5, 6].map(|nth| self.order.nth(header, nth));
+        let number = |nth| self.order.nth(header, nth);
+        let (kind, octets, interface, kept) = (number(0), number(1), number(2), number(5));
         let padded = (kept as usize).next_multiple_of(4);
         if (kind, octets as usize) != (ENHANCED_PACKET.0, ENHANCED_PACKET.1 + padded) {
             return None;
@@ -487,8 +489,8 @@ impl Section {
             return None;
         }
         let interface = self.interfaces.get(interface as usize)?;
-        let at = interface.clock.nanoseconds(high, low)?;
-        let packet = interface.captured(at, &frame[..kept as usize], on_wire).ok()?;
+        let at = interface.clock.nanoseconds(number(3), number(4))?;
+        let packet = interface.captured(at, &frame[..kept as usize], number(6)).ok()?;
         self.at = at;
         Some((packet, octets as usize))
     }
