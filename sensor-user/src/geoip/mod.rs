@@ -20,13 +20,17 @@ use jiff::Timestamp;
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 use ranges::{Ranges, RangesBuilder};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The embedded database, in `MaxMind`'s format, compressed with Zstandard.
 const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.mmdb.zst");
+
+/// Octets for which there is room when the embedded database is decompressed; only those that it has
+/// are touched.
+const EMBEDDED_ROOM: usize = 64 << 20;
 
 /// No country database is nearly as large; more is a wrong file.
 const MAX_OCTETS: u64 = 1 << 30;
@@ -173,7 +177,7 @@ impl GeoIp {
     ///
     /// None in a binary that passed its tests.
     pub fn embedded() -> Result<Self, GeoIpError> {
-        let octets = zstd::decode_all(EMBEDDED)
+        let octets = zstd::bulk::decompress(EMBEDDED, EMBEDDED_ROOM)
             .map_err(|error| GeoIpError { origin: Origin::Embedded, reason: error.into() })?;
         Self::from_octets(octets, Origin::Embedded)
     }
@@ -217,6 +221,8 @@ impl GeoIp {
         let mut v4 = RangesBuilder::default();
         let mut v6 = RangesBuilder::default();
         let mut records = HashMap::new();
+        // Neighbours are often of the same country.
+        let mut last = None;
         // A tree of n nodes has n + 1 leaves, and IPv4's can be reached as up to four aliases too. In a
         // damaged file nodes can be reached over many paths, up to 2^128 of them. The reader leaves
         // aliases out when asked, but then goes through those paths on its own, uncounted.
@@ -225,19 +231,19 @@ impl GeoIp {
         for leaf in reader.networks(everything)? {
             let leaf = leaf?;
             leaves = leaves.checked_sub(1).ok_or(Reason::NotATree { nodes: metadata.node_count })?;
-            let country = match leaf.offset() {
-                None => Country::UNKNOWN,
-                Some(offset) => {
-                    if let Some(&known) = records.get(&offset) {
-                        known
-                    } else {
+            // Where no network is, nothing is known.
+            let Some(offset) = leaf.offset() else { continue };
+            let country = match last {
+                Some((known, country)) if known == offset => country,
+                _ => match records.entry(offset) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
                         let country = leaf.decode::<Record>()?.and_then(|record| record.country());
-                        let country = country.unwrap_or(Country::UNKNOWN);
-                        records.insert(offset, country);
-                        country
+                        *new.insert(country.unwrap_or(Country::UNKNOWN))
                     }
-                }
+                },
             };
+            last = Some((offset, country));
             let network = leaf.network()?;
             match network.ip() {
                 IpAddr::V4(address) => v4.push(u32::from(address), network.prefix(), country),
