@@ -219,6 +219,42 @@ fn pcapng_tells_time_by_each_interface() {
 }
 
 #[test]
+fn records_of_every_form_count_alike_wherever_they_stand() {
+    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let time = u64::from(BEFORE_FOUR) * 1_000_000;
+    for endian in [Endian::Little, Endian::Big] {
+        let plain = pcapng_packet(endian, 0, time, &syn);
+        // The same with the option `epb_flags`: received.
+        let mut body = plain[8..plain.len() - 4].to_vec();
+        body.extend([&endian.u16(2)[..], &endian.u16(4), &endian.u32(1), &[0; 4]].concat());
+        let with_option = pcapng_block(endian, 6, &body);
+        // A simple packet has no time of its own; blocks of unknown kinds are passed over.
+        let simple = pcapng_block(endian, 3, &[&endian.u32(syn.len() as u32)[..], &syn].concat());
+        let unknown = pcapng_block(endian, 0x0bad_cafe, &[0; 20]);
+        let blocks = [&plain, &with_option, &simple, &unknown, &plain, &plain];
+        let capture: Vec<u8> = blocks
+            .into_iter()
+            .fold(pcapng_head(endian, &[(1, 6, 0)]), |capture, block| [&capture[..], block].concat());
+        let observation = observe(&config(), &capture);
+        assert_eq!(observation.accesses, [(slot(445), 5)], "{endian:?}");
+        // Cut off, the last record is missing, and told by where it begins.
+        let last = capture.len() - plain.len();
+        let (counted, text) = fault(&capture[..capture.len() - 1]);
+        assert_eq!(counted, 4);
+        assert!(text.contains(&format!("the record at octet {last} is not complete")), "{text}");
+    }
+    // A kernel of long ago put eight octets more into each record's header.
+    let mut old = pcap(Endian::Little, 0xa1b2_cd34, 1, &[]);
+    for _ in 0..2 {
+        for number in [BEFORE_FOUR, 0, syn.len() as u32, syn.len() as u32, 0, 0] {
+            old.extend(number.to_le_bytes());
+        }
+        old.extend(&syn);
+    }
+    assert_eq!(observe(&config(), &old).accesses, [(slot(445), 2)]);
+}
+
+#[test]
 fn every_link_type_leads_to_the_ip_packet_and_other_protocols_are_non_ip() {
     let v4 = tcp(STRANGER, SENSOR, (40_000, 23), SYN);
     let v6 = udp6(9, 5060);

@@ -2,7 +2,9 @@
 //!
 //! Packets are parsed and judged by the same code, and become the same [`Observation`]s, one or more
 //! for each local hour, so that everything behind them does not know the difference. Files are read
-//! as streams and accumulators are bounded, so memory does not grow with them.
+//! as streams and accumulators are bounded, so memory does not grow with them: two hours are open and
+//! up to four observations on their way, each of at most two million IPv4 accesses and a quarter of a
+//! million IPv6 ones, which take 8 to 32 octets, besides the bounded sets of a day.
 
 mod accumulator;
 mod beside;
