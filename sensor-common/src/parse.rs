@@ -85,9 +85,9 @@ impl Address {
 
     /// An IPv6 address, network byte order.
     #[inline(always)]
-    pub const fn v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> Self {
-        let words =
-            [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])];
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        // SAFETY: as large, and any octets make words.
+        let words = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(octets) };
         Self { words, is_v6: true }
     }
 
