@@ -106,7 +106,7 @@ impl Serving {
 
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream
     }
 
@@ -136,7 +136,7 @@ impl Serving {
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !is_so(self) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+            assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain until {what}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
