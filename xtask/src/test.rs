@@ -10,7 +10,7 @@ mod lanes;
 mod results;
 
 /// Programs that tests drive or ask as judges, and the Debian package of each.
-const TOOLS: [(&str, &str); 28] = [
+const TOOLS: [(&str, &str); 29] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox"),
     ("c++", "g++"),
@@ -37,6 +37,7 @@ const TOOLS: [(&str, &str); 28] = [
     ("traceroute", "traceroute"),
     ("trafgen", "netsniff-ng"),
     ("tshark", "tshark"),
+    ("victoria-metrics", "victoria-metrics"),
     ("zic", "libc-bin"),
     ("zmap", "zmap"),
 ];
