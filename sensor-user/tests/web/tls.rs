@@ -310,7 +310,7 @@ fn a_renewed_certificate_is_shown_without_a_restart() {
     authority.sign("server", "sensor.example");
     let begun = Instant::now();
     while shown() == before {
-        assert!(begun.elapsed() < Duration::from_secs(60), "still the old one");
+        assert!(begun.elapsed() < Duration::from_mins(1), "still the old one");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
