@@ -166,9 +166,11 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
     println!("{}", countries(&radiation, &status));
     if let Some(prometheus) = &mut prometheus {
         prometheus.wait_ready()?;
-        let counted = prometheus.query("sum(teiten_accesses_total)")?;
+        // The model history's sensors are in there too.
+        let query = format!("sum(teiten_accesses_total{{sensor=\"{SENSOR}\"}})");
+        let counted = prometheus.query(&query)?;
         println!(
-            "Prometheus so far: sum(teiten_accesses_total) = {counted} (a new series stays at 0 for 10 s, so \
+            "Prometheus so far: {query} = {counted} (a new series stays at 0 for 10 s, so \
              that increase() loses nothing; it gets to {} soon)\n",
             sent.packets(Class::Access)
         );
