@@ -235,10 +235,15 @@ pub struct ReplayArgs {
     pub json: bool,
     /// Also write a ledger into this directory
     ///
-    /// Captures are added to what the ledger has, so the same one again counts again. Only the flag counts here: a replay never
-    /// writes into the state directory that the environment or the file names for the sensor.
+    /// Captures are added to what the ledger has, so the same one again counts again; sources count
+    /// once a day in whatever order files and calls come. All captures of a call are added, or, after an
+    /// error or an interruption, none. Only the flag counts here: a replay never writes into the state
+    /// directory that the environment or the file names for the sensor.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
+    /// Add to the ledger even if another --sensor-name or --timezone has written it
+    #[arg(long, requires = "state_dir")]
+    pub any_sensor: bool,
     /// Address or prefix of the sensor's side in captures of both directions: what it sends is not
     /// counted, and answers to it are solicited (repeatable)
     ///

@@ -31,6 +31,7 @@ pub mod memory;
 pub mod observation;
 pub mod replay;
 pub mod run;
+pub mod spans;
 pub mod status;
 pub mod totals;
 pub mod web;

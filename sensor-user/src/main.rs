@@ -34,7 +34,10 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Replay(args) => {
             let (config, state_dir) = Config::load_for_replay(&args, environment)?;
             logging::init(config.log_format, &config.log_level)?;
-            let all_read = replay::command(&args.files, &config, state_dir.as_deref(), args.json)?;
+            let ledger = state_dir
+                .as_deref()
+                .map(|state_dir| replay::Target { state_dir, any_sensor: args.any_sensor });
+            let all_read = replay::command(&args.files, &config, ledger.as_ref(), args.json)?;
             return Ok(exit_code(all_read, FAILED));
         }
         Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),

@@ -3,6 +3,8 @@
 
 #[path = "replay/both.rs"]
 mod both;
+#[path = "replay/ledger.rs"]
+mod ledger;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
@@ -11,6 +13,7 @@ use sensor_user::cli::RunArgs;
 use sensor_user::config::{Config, Environment};
 use sensor_user::observation::Observation;
 use sensor_user::replay::{CaptureError, Fault, Outcome, Replay, run};
+use sensor_user::spans::Spans;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write;
@@ -151,7 +154,7 @@ fn replay(config: &Config, captures: &[&[u8]]) -> (Vec<Observation>, Outcome) {
         })
         .collect();
     let mut observations = Vec::new();
-    let outcome = run(&files, config, &mut |observation: Observation| {
+    let outcome = run(&files, config, Spans::default(), &mut |observation: Observation| {
         observations.push(observation);
         Ok::<(), Infallible>(())
     })
@@ -475,7 +478,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
     let legacy = pcap(Endian::Big, NANOSECONDS, 113, &[(BEFORE_FOUR, 0, syn.clone()), (0, 0, syn)]);
     let config = config();
     let count = |octets: &[u8]| {
-        let mut replay = Replay::new(&config);
+        let mut replay = Replay::new(&config, Spans::default());
         let mut packets = 0;
         let mut sink = |observation: Observation| {
             packets += observation.packets.iter().sum::<u64>();
@@ -525,7 +528,8 @@ fn a_missing_file_does_not_keep_the_others_from_being_counted() {
     let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
     std::fs::write(&path, pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)])).unwrap();
     let files = [directory.path().join("missing.pcap"), path];
-    let outcome = run(&files, &config(), &mut |_: Observation| Ok::<(), Infallible>(())).unwrap();
+    let outcome =
+        run(&files, &config(), Spans::default(), &mut |_: Observation| Ok::<(), Infallible>(())).unwrap();
     assert_eq!(outcome.packets, 1);
     let text = sensor_user::error_chain(&outcome.errors[0]);
     assert!(
@@ -538,7 +542,7 @@ fn a_missing_file_does_not_keep_the_others_from_being_counted() {
 fn the_sink_can_stop_a_replay() {
     let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
-    let mut replay = Replay::new(&config());
+    let mut replay = Replay::new(&config(), Spans::default());
     let mut sink = |_: Observation| Err("disk full");
     replay.capture(&capture[..], &mut sink).unwrap().unwrap();
     assert_eq!(replay.finish(&mut sink).unwrap_err(), "disk full");

@@ -146,12 +146,54 @@ pub enum LedgerError {
         #[source]
         source: rusqlite::Error,
     },
+    /// Another sensor's ledger, or one of another time zone.
+    #[error(
+        "ledger {}: it is of {of}, and these captures were to be counted for {given}; nothing was written. Give \
+         that --sensor-name and --timezone, another --state-dir, or --any-sensor to add them to it all the same",
+        path.display()
+    )]
+    OtherSensor {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        of: SensorAndZone,
+        /// Whose the captures are.
+        given: SensorAndZone,
+    },
+    /// A day that was counted before, of which the sources are no longer known.
+    #[error(
+        "ledger {}: {day} is in it already, and its source sets are no longer kept, so that sources would count \
+         twice; nothing was written. Count all captures of that day into a new --state-dir",
+        path.display()
+    )]
+    SetsGone {
+        /// The file.
+        path: PathBuf,
+        /// The day.
+        day: jiff::civil::Date,
+    },
     /// The output of an export cannot be written.
     #[error("export: output cannot be written")]
     Output(#[source] io::Error),
     /// The Parquet writer failed.
     #[error("export: parquet file cannot be written")]
     Parquet(#[source] parquet::errors::ParquetError),
+}
+
+/// Whose a ledger is: name of the sensor, IANA name of the zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SensorAndZone(pub String, pub String);
+
+impl From<(String, String)> for SensorAndZone {
+    fn from((sensor, zone): (String, String)) -> Self {
+        Self(sensor, zone)
+    }
+}
+
+impl std::fmt::Display for SensorAndZone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sensor `{}` in time zone {}", self.0, self.1)
+    }
 }
 
 impl LedgerError {

@@ -26,6 +26,7 @@
 //!
 //! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
 
+mod captures;
 mod change;
 mod error;
 mod export;
@@ -167,8 +168,11 @@ impl Ledger {
             (Some(day), Some(deltas))
         };
         let day = loaded.as_ref().unwrap_or(&self.state.day);
-        let change =
+        let mut change =
             change::compute(&self.state, day, &self.settings, self.budget, moment, observation, locate);
+        if self.store.batch {
+            self.admit_capture(&mut change)?;
+        }
         let computed = begin.elapsed();
         let entry = Entry {
             state: &self.state,

@@ -202,6 +202,7 @@ pub(super) fn of_state(connection: &Connection) -> rusqlite::Result<Seal> {
         ("generation", 1, "SELECT number, 1 FROM generation"),
         ("foreign_generation", 2, "SELECT ledger, number, 1 FROM foreign_generation"),
         ("set_day", 1, "SELECT day, used, seal FROM set_day"),
+        ("observed_span", 1, "SELECT begin_ns, end_ns FROM observed_span"),
     ] {
         seal.add_rows(connection, table, keys, sql, [])?;
     }

@@ -14,10 +14,13 @@ use crate::country::Country;
 use crate::totals::{PortLabel, SeriesKey, Tally};
 use jiff::Timestamp;
 use jiff::civil::Date;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params,
+};
 use sensor_common::{Class, Slot, Transport};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 /// The first version with seals.
 const SEALED: i64 = 4;
@@ -74,6 +78,8 @@ pub(super) struct Store {
     faulty: bool,
     /// The file may be damaged.
     suspect: bool,
+    /// Commits are steps of one transaction, which is still open.
+    pub(super) batch: bool,
     /// Corrupt files that were moved aside.
     moved_aside: Vec<PathBuf>,
 }
@@ -162,6 +168,7 @@ impl Store {
             rebuild: false,
             faulty: false,
             suspect: false,
+            batch: false,
             moved_aside,
         };
         (store, state)
@@ -189,6 +196,10 @@ impl Store {
     /// a fault, or when the directory was deleted and made anew. Then either the file goes on where
     /// `state` stands, or `state` is written into a new one by the next commit.
     pub(super) fn ensure(&mut self, state: &mut State) -> Result<(), LedgerError> {
+        if self.batch {
+            // It is asked before the whole transaction is committed.
+            return Ok(());
+        }
         let ledger = self.path();
         let Place::Directory { path, lock, file, mounted } = &mut self.place else { return Ok(()) };
         let vanished =
@@ -276,10 +287,10 @@ impl Store {
             return Err(LedgerError::Missing { path: path.to_owned() });
         };
         let fail = |error| LedgerError::sqlite(path, "committing", error);
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let step = Step::begin(connection, self.batch).map_err(fail)?;
         let mut writer = Writer {
-            tx: &transaction,
+            tx: &step,
+            batch: self.batch,
             rows: &self.rows,
             changed: HashMap::new(),
             next_id: self.next_id,
@@ -294,11 +305,39 @@ impl Store {
             WriteError::Encode(error) => fail(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
         })?;
         let Writer { changed, next_id, checksum, names, deltas, .. } = writer;
-        transaction.commit().map_err(fail)?;
+        step.commit().map_err(fail)?;
         self.rows.extend(changed);
         (self.next_id, self.checksum, self.names) = (next_id, checksum, names);
         (self.deltas, self.rebuild) = (deltas, false);
+        if !self.batch {
+            prune::give_back_space(connection);
+        }
+        Ok(())
+    }
+
+    /// Makes all commits from now on steps of one transaction.
+    pub(super) fn begin_batch(&mut self) -> Result<(), LedgerError> {
+        self.connection()?
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(|error| LedgerError::sqlite(&self.path(), "beginning", error))?;
+        self.batch = true;
+        Ok(())
+    }
+
+    /// Commits what has been done since [`Store::begin_batch`].
+    pub(super) fn finish_batch(&mut self) -> Result<(), LedgerError> {
+        let path = self.path();
+        if let Place::Directory { file, .. } = &self.place
+            && identity(&path) != *file
+        {
+            return Err(LedgerError::Missing { path });
+        }
+        let connection = self.connection()?;
+        connection
+            .execute_batch("COMMIT")
+            .map_err(|error| LedgerError::sqlite(&path, "committing", error))?;
         prune::give_back_space(connection);
+        self.batch = false;
         Ok(())
     }
 
@@ -325,9 +364,44 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
+/// A transaction, or a step of one.
+enum Step<'a> {
+    Transaction(Transaction<'a>),
+    Savepoint(Savepoint<'a>),
+}
+
+impl<'a> Step<'a> {
+    fn begin(connection: &'a mut Connection, batch: bool) -> rusqlite::Result<Self> {
+        Ok(if batch {
+            Self::Savepoint(connection.savepoint()?)
+        } else {
+            Self::Transaction(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+        })
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        match self {
+            Self::Transaction(transaction) => transaction.commit(),
+            Self::Savepoint(savepoint) => savepoint.commit(),
+        }
+    }
+}
+
+impl Deref for Step<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Transaction(transaction) => transaction,
+            Self::Savepoint(savepoint) => savepoint,
+        }
+    }
+}
+
 /// One fold's transaction.
 struct Writer<'a> {
-    tx: &'a Transaction<'a>,
+    tx: &'a Connection,
+    batch: bool,
     rows: &'a HashMap<Series, Row>,
     changed: HashMap<Series, Row>,
     next_id: i64,
@@ -622,9 +696,12 @@ impl Writer<'_> {
                  ON CONFLICT DO UPDATE SET used = excluded.used",
                 [day, entry.state.commits as i64 + 1],
             )?;
+            // Captures come in any order, so the sets of all days that the ledger has are kept for them.
+            let keep = if self.batch { i64::MAX } else { SET_DAYS };
             tx.execute(
-                "DELETE FROM set_day WHERE day NOT IN (SELECT day FROM set_day ORDER BY used DESC LIMIT ?1)",
-                [SET_DAYS],
+                "DELETE FROM set_day WHERE day NOT IN (SELECT day FROM day)
+                 OR day NOT IN (SELECT day FROM set_day ORDER BY used DESC LIMIT ?1)",
+                [keep],
             )?;
             tx.execute("DELETE FROM set_delta WHERE day NOT IN (SELECT day FROM set_day)", [])?;
         }

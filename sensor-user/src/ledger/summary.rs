@@ -1,26 +1,25 @@
 //! Totals of observations that nobody comes back to: the ledger's fold without its file.
 
 use super::change;
-use super::moment::Moment;
+use super::moment::{Moment, day_number};
 use super::sets::{self, DaySets};
 use super::state::{Day, Generation, Settings, State};
-use super::store::{PART, SET_DAYS};
+use super::store::PART;
 use crate::country::Locate;
 use crate::observation::Observation;
 use crate::totals::Totals;
 use jiff::civil::Date;
+use rusqlite::{Connection, params};
 use sensor_common::Slot;
-use std::collections::VecDeque;
 use std::io;
 
 /// Counts as a [`Ledger`](super::Ledger) does, with a series for every port and without detail by
-/// region and hour.
+/// region and hour. Days may come in any order.
 #[derive(Debug)]
 pub struct Summary {
     state: State,
     settings: Settings,
-    /// Source sets of the other days used last, encoded; the latest behind.
-    others: VecDeque<(Date, Vec<Vec<u8>>)>,
+    others: Others,
 }
 
 impl Summary {
@@ -29,14 +28,14 @@ impl Summary {
         // Some places are held back for busy ports, so that there are more places than ports.
         let settings =
             Settings { max_ports: 2 * Slot::COUNT, feature_ports: 0, features: Vec::new(), ..settings };
-        Self { state: State::empty(), settings, others: VecDeque::new() }
+        Self { state: State::empty(), settings, others: Others::default() }
     }
 
     /// Takes in an observation.
     ///
     /// # Errors
     ///
-    /// There is no memory to put another day's source sets away.
+    /// Another day's source sets cannot be put away in a temporary file.
     pub fn fold(&mut self, observation: &Observation, locate: &dyn Locate) -> io::Result<()> {
         let moment = Moment::of(observation.at, &self.settings.timezone);
         if moment.day != self.state.day.date {
@@ -55,20 +54,55 @@ impl Summary {
 
     /// Goes on with another day.
     fn switch_to(&mut self, date: Date) -> io::Result<()> {
-        let mut sets = DaySets::default();
-        if let Some(at) = self.others.iter().position(|(other, _)| *other == date) {
-            let (_, parts) = self.others.remove(at).unwrap_or_default();
-            for part in parts {
-                sets.apply(&sets::decode(&part).map_err(io::Error::other)?);
-            }
-        }
+        let sets = self.others.take(date)?;
         let left = std::mem::replace(&mut self.state.day, Day { sets, ..Day::empty(date) });
-        if self.state.heartbeat.is_some() {
-            self.others.push_back((left.date, sets::encode(&left.sets.snapshot(), PART)?));
-        }
-        if self.others.len() >= SET_DAYS as usize {
-            self.others.pop_front();
+        if self.state.heartbeat.is_some() { self.others.put(left.date, &left.sets) } else { Ok(()) }
+    }
+}
+
+/// Source sets of the other days, encoded, in a private database of `SQLite`, which keeps few in memory
+/// and more in a temporary file.
+#[derive(Debug, Default)]
+struct Others(Option<Connection>);
+
+impl Others {
+    fn put(&mut self, date: Date, sets: &DaySets) -> io::Result<()> {
+        let connection = match &mut self.0 {
+            Some(connection) => connection,
+            none => none.insert(Self::open().map_err(io::Error::other)?),
+        };
+        for part in sets::encode(&sets.snapshot(), PART)? {
+            connection
+                .execute("INSERT INTO part (day, octets) VALUES (?1, ?2)", params![day_number(date), part])
+                .map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    fn take(&mut self, date: Date) -> io::Result<DaySets> {
+        let mut sets = DaySets::default();
+        let Some(connection) = &self.0 else { return Ok(sets) };
+        let parts = || -> rusqlite::Result<Vec<Vec<u8>>> {
+            let parts = connection
+                .prepare("SELECT octets FROM part WHERE day = ?1 ORDER BY rowid")?
+                .query_map([day_number(date)], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            connection.execute("DELETE FROM part WHERE day = ?1", [day_number(date)])?;
+            Ok(parts)
+        };
+        for part in parts().map_err(io::Error::other)? {
+            sets.apply(&sets::decode(&part).map_err(io::Error::other)?);
+        }
+        Ok(sets)
+    }
+
+    fn open() -> rusqlite::Result<Connection> {
+        let connection = Connection::open("")?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+             CREATE TABLE part (day INTEGER NOT NULL, octets BLOB NOT NULL) STRICT;
+             CREATE INDEX part_by_day ON part (day);",
+        )?;
+        Ok(connection)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::accumulator::Accumulator;
 use crate::observation::Observation;
+use crate::spans::Spans;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Verdict;
@@ -24,6 +25,18 @@ pub struct Hours {
     open: Vec<Hour>,
     /// The latest time in this capture.
     latest: Option<i64>,
+    observed: Observed,
+}
+
+/// What captures have observed, each instant once.
+#[derive(Default)]
+struct Observed {
+    /// Before the stretch that goes on.
+    spans: Spans,
+    /// Where the stretch of this capture that goes on began.
+    begin: i64,
+    /// From the latest time to here nothing was observed by others.
+    clear: i64,
 }
 
 struct Hour {
@@ -40,14 +53,17 @@ struct Hour {
 pub type Sink<'a, E> = dyn FnMut(Observation) -> Result<(), E> + 'a;
 
 impl Hours {
-    /// Hours of this time zone.
-    pub fn new(timezone: TimeZone) -> Self {
-        Self { timezone, open: Vec::new(), latest: None }
+    /// Hours of this time zone. What is in `observed` was observed before, and is not once more.
+    pub fn new(timezone: TimeZone, observed: Spans) -> Self {
+        let observed = Observed { spans: observed, ..Observed::default() };
+        Self { timezone, open: Vec::new(), latest: None, observed }
     }
 
     /// Begins with another capture: the time between two captures was not observed.
     pub fn begin_capture(&mut self) {
-        self.latest = None;
+        if let Some(latest) = self.latest.take() {
+            self.observed.spans.add(self.observed.begin, latest);
+        }
     }
 
     /// Counts one packet at `at` (nanoseconds since the epoch), of `octets` on the wire.
@@ -65,20 +81,23 @@ impl Hours {
     ) -> Result<(), E> {
         let second = at.div_euclid(NANOS);
         match self.open.first() {
-            Some(hour) if (hour.begin..hour.end).contains(&second) => {}
+            Some(hour) if hour.contains(second) => {}
             _ => self.switch_to(second, sink)?,
         }
         let hour = &mut self.open[0];
         hour.counts.count(verdict, octets);
         hour.latest = hour.latest.max(at);
-        // A stretch without packets counts for the hour that ends it.
-        let before = *self.latest.get_or_insert(at);
-        if at > before {
-            let quiet = at.saturating_sub(before);
-            hour.observed += if quiet <= LONGEST_QUIET { quiet } else { 0 };
-            self.latest = Some(at);
+        let is_full = hour.counts.is_full();
+        match self.latest {
+            Some(before) if at <= before => {}
+            // Nearly always: the same hour, which no other capture has observed.
+            Some(before) if before >= hour.begin.saturating_mul(NANOS) && at <= self.observed.clear => {
+                hour.observed += at - before;
+                self.latest = Some(at);
+            }
+            before => self.observe(before, at, sink)?,
         }
-        if hour.counts.is_full() { hour.hand_on(sink) } else { Ok(()) }
+        if is_full { self.open[0].hand_on(sink) } else { Ok(()) }
     }
 
     /// Hands on everything that is still open, the earlier hour first.
@@ -87,6 +106,7 @@ impl Hours {
     ///
     /// What the sink says.
     pub fn finish<E>(&mut self, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        self.begin_capture();
         self.open.sort_by_key(|hour| hour.begin);
         for mut hour in self.open.drain(..) {
             hour.hand_on(sink)?;
@@ -94,10 +114,55 @@ impl Hours {
         Ok(())
     }
 
+    /// What was observed, after [`Hours::finish`].
+    pub fn observed(&self) -> &Spans {
+        &self.observed.spans
+    }
+
+    /// Observes until `at`, from the packet before unless the capture paused. Each hour gets its own part
+    /// of the time, and nothing of what is observed already.
+    #[cold]
+    fn observe<E>(&mut self, before: Option<i64>, at: i64, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        let before = before.filter(|before| at.saturating_sub(*before) <= LONGEST_QUIET);
+        if let Some(before) = before {
+            for (begin, end) in self.observed.spans.missing(before, at) {
+                self.observe_hours(begin, end, sink)?;
+            }
+        } else {
+            self.begin_capture();
+            self.observed.begin = at;
+        }
+        self.latest = Some(at);
+        self.observed.clear = self.observed.spans.clear_until(at);
+        Ok(())
+    }
+
+    /// Gives a stretch to the hours that it lies in.
+    fn observe_hours<E>(&mut self, mut begin: i64, end: i64, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        while begin < end {
+            let second = begin.div_euclid(NANOS);
+            if let Some(hour) = self.open.iter_mut().find(|hour| hour.contains(second)) {
+                let part = end.min(hour.end.saturating_mul(NANOS));
+                hour.observed += part - begin;
+                begin = part;
+            } else {
+                let (_, stop) = local_hour(second, &self.timezone);
+                let part = end.min(stop.saturating_mul(NANOS));
+                sink(Observation {
+                    at: timestamp(part - 1),
+                    observed: Duration::from_nanos((part - begin).unsigned_abs()),
+                    ..Observation::default()
+                })?;
+                begin = part;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the hour of `second` in front.
     #[cold]
     fn switch_to<E>(&mut self, second: i64, sink: &mut Sink<'_, E>) -> Result<(), E> {
-        if let Some(at) = self.open.iter().position(|hour| (hour.begin..hour.end).contains(&second)) {
+        if let Some(at) = self.open.iter().position(|hour| hour.contains(second)) {
             self.open.swap(0, at);
             return Ok(());
         }
@@ -117,6 +182,11 @@ impl Hours {
 }
 
 impl Hour {
+    #[inline]
+    fn contains(&self, second: i64) -> bool {
+        (self.begin..self.end).contains(&second)
+    }
+
     fn hand_on<E>(&mut self, sink: &mut Sink<'_, E>) -> Result<(), E> {
         if self.counts.is_empty() {
             return Ok(());
@@ -190,7 +260,7 @@ mod tests {
     /// seconds).
     fn split(times: &[&str]) -> Vec<(String, u64, u64)> {
         let mut handed_on = Vec::new();
-        let mut hours = Hours::new(TimeZone::UTC);
+        let mut hours = Hours::new(TimeZone::UTC, Spans::default());
         let mut sink = |observation: Observation| {
             handed_on.push((
                 observation.at.to_string(),
@@ -215,8 +285,8 @@ mod tests {
             "2010-07-09T12:59:59Z",
             "2010-07-09T13:00:02Z",
         ]);
-        // 12:59:50 to 13:00:01 are 11 s, to 13:00:02 one more; the late packet adds nothing.
-        let expected = [("2010-07-09T12:59:59Z", 2, 0), ("2010-07-09T13:00:02Z", 2, 12)];
+        // 12:59:50 to 13:00:02; the late packet adds nothing.
+        let expected = [("2010-07-09T12:59:59Z", 2, 10), ("2010-07-09T13:00:02Z", 2, 2)];
         assert_eq!(handed_on, expected.map(|(at, packets, seconds)| (at.to_owned(), packets, seconds)));
     }
 
@@ -243,24 +313,48 @@ mod tests {
     #[test]
     fn a_day_without_a_packet_was_observed_and_more_was_a_pause() {
         let handed_on = split(&["2010-07-01T00:00:00Z", "2010-07-02T00:00:00Z", "2010-07-03T00:00:01Z"]);
-        let seconds: Vec<_> = handed_on.iter().map(|(_, _, seconds)| *seconds).collect();
-        assert_eq!(seconds, [0, 86_400, 0]);
+        // Each hour of the quiet day has its own 3,600 s, at its end.
+        let quiet: Vec<_> = handed_on.iter().filter(|(_, _, seconds)| *seconds > 0).collect();
+        assert_eq!(quiet.len(), 24);
+        assert!(quiet.iter().all(|(_, _, seconds)| *seconds == 3600), "{quiet:?}");
+        let days = quiet.iter().map(|(at, ..)| &at[..10]).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(days, ["2010-07-01"].into());
+        assert_eq!(handed_on.iter().map(|(_, packets, _)| packets).sum::<u64>(), 3);
     }
 
-    #[test]
-    fn the_time_between_two_captures_was_not_observed() {
+    /// Seconds that captures of a packet each second have observed, by their first and last second.
+    fn observed(captures: &[(i64, i64)], before: Spans) -> (u64, Spans) {
         let mut seconds = 0;
         let mut sink = |observation: Observation| {
             seconds += observation.observed.as_secs();
             Ok::<(), Infallible>(())
         };
-        let mut hours = Hours::new(TimeZone::UTC);
-        for (begin, end) in [(0, 10), (10_000, 10_005)] {
+        let mut hours = Hours::new(TimeZone::UTC, before);
+        for &(begin, end) in captures {
             hours.begin_capture();
-            hours.count(begin * NANOS, &telnet(), 60, &mut sink).unwrap();
-            hours.count(end * NANOS, &telnet(), 60, &mut sink).unwrap();
+            for at in begin..=end {
+                hours.count(at * NANOS, &telnet(), 60, &mut sink).unwrap();
+            }
         }
         hours.finish(&mut sink).unwrap();
-        assert_eq!(seconds, 15);
+        (seconds, hours.observed().clone())
+    }
+
+    #[test]
+    fn the_time_between_two_captures_was_not_observed() {
+        assert_eq!(observed(&[(0, 10), (10_000, 10_005)], Spans::default()).0, 15);
+    }
+
+    #[test]
+    fn what_several_captures_cover_was_observed_once() {
+        let none = Spans::default;
+        assert_eq!(observed(&[(0, 5000), (0, 5000)], none()).0, 5000);
+        assert_eq!(observed(&[(1000, 2000), (0, 3000), (2500, 3600)], none()).0, 3600);
+        assert_eq!(observed(&[(0, 100), (100, 200), (50, 150)], none()).0, 200);
+        let (_, spans) = observed(&[(0, 100), (300, 400)], none());
+        assert_eq!(spans.iter().collect::<Vec<_>>(), [(0, 100 * NANOS), (300 * NANOS, 400 * NANOS)]);
+        let (seconds, spans) = observed(&[(50, 500)], spans);
+        assert_eq!(seconds, 300);
+        assert_eq!(spans.iter().collect::<Vec<_>>(), [(0, 500 * NANOS)]);
     }
 }

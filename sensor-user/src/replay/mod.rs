@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, Summary};
 use crate::observation::Observation;
+use crate::spans::Spans;
 use anyhow::Context;
 use both::Seen;
 use capture::{Captured, Stopped};
@@ -67,6 +68,8 @@ pub struct Outcome {
     pub first: Option<Timestamp>,
     /// Time of the latest packet.
     pub last: Option<Timestamp>,
+    /// What captures have observed, these and those before.
+    pub observed: Spans,
     /// Captures that could not be read to their end.
     pub errors: Vec<CaptureError>,
 }
@@ -84,13 +87,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Counts by the rules of `config`.
-    pub fn new(config: &Config) -> Self {
+    /// Counts by the rules of `config`; what is in `observed` was observed by captures before.
+    pub fn new(config: &Config, observed: Spans) -> Self {
         let rules = Rules::new(&config.observe, &config.exclude_sources, &config.services, &config.local);
         Self {
             conversations: rules.has_local().then(Conversations::default),
             rules,
-            hours: Hours::new(config.timezone.clone()),
+            hours: Hours::new(config.timezone.clone(), observed),
             packets: 0,
             outbound: 0,
             span: None,
@@ -163,6 +166,7 @@ impl Replay {
             flows: self.conversations.as_ref().map(Conversations::counts),
             first: self.span.map(|(first, _)| hours::timestamp(first)),
             last: self.span.map(|(_, last)| hours::timestamp(last)),
+            observed: self.hours.observed().clone(),
             errors: Vec::new(),
         })
     }
@@ -170,13 +174,19 @@ impl Replay {
 
 /// Counts `files`, with a progress bar when standard error is a terminal: in their order, or, when they
 /// are of both directions, together by packet time. A capture that is damaged or cannot be read does not
-/// keep the others from being counted; [`Outcome::errors`] has what is wrong with it.
+/// keep the others from being counted; [`Outcome::errors`] has what is wrong with it. What is in `observed`
+/// was observed by captures before.
 ///
 /// # Errors
 ///
 /// What the sink says.
-pub fn run<E>(files: &[PathBuf], config: &Config, sink: &mut Sink<'_, E>) -> Result<Outcome, E> {
-    let mut replay = Replay::new(config);
+pub fn run<E>(
+    files: &[PathBuf],
+    config: &Config,
+    observed: Spans,
+    sink: &mut Sink<'_, E>,
+) -> Result<Outcome, E> {
+    let mut replay = Replay::new(config, observed);
     let sizes = files.iter().map(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
     let progress = progress_bar(sizes.sum());
     let faults = if replay.conversations.is_some() {
@@ -212,8 +222,17 @@ fn one_by_one<E>(
     Ok(faults)
 }
 
-/// `teiten replay`: counts `files`, prints what they hold, adds it to the ledger in `state_dir` when
-/// there is one to write, and tells whether every capture could be read to its end.
+/// The ledger that captures are counted into.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its directory.
+    pub state_dir: &'a Path,
+    /// Whether it may be of another sensor or time zone.
+    pub any_sensor: bool,
+}
+
+/// `teiten replay`: counts `files`, prints what they hold, adds it to the `ledger` when there is one to
+/// write, and tells whether every capture could be read to its end. The ledger takes in all or nothing.
 ///
 /// # Errors
 ///
@@ -221,7 +240,7 @@ fn one_by_one<E>(
 pub fn command(
     files: &[PathBuf],
     config: &Config,
-    state_dir: Option<&Path>,
+    ledger: Option<&Target<'_>>,
     json: bool,
 ) -> anyhow::Result<bool> {
     // A file may be wrong, which is told at once; the embedded database takes its time beside reading.
@@ -229,14 +248,15 @@ pub fn command(
     let settings = crate::run::settings(config);
     // What is printed is of these files alone.
     let mut printed = Summary::new(settings.clone());
-    let mut kept = match state_dir {
-        Some(directory) => {
-            ledger::make_state_dir(directory)
-                .with_context(|| format!("cannot make the state directory `{}`", directory.display()))?;
-            Some(Ledger::open(directory, settings)?)
+    let mut kept = match ledger {
+        Some(Target { state_dir, any_sensor }) => {
+            ledger::make_state_dir(state_dir)
+                .with_context(|| format!("cannot make the state directory `{}`", state_dir.display()))?;
+            Some(Ledger::open_for_captures(state_dir, settings, *any_sensor)?)
         }
         None => None,
     };
+    let observed = kept.as_ref().map(Ledger::observed_spans).transpose()?.unwrap_or_default();
     let prepare = || -> anyhow::Result<_> {
         let geoip = geoip.map_or_else(GeoIp::embedded, Ok)?;
         let (kept, printed) = (&mut kept, &mut printed);
@@ -247,7 +267,10 @@ pub fn command(
             Ok(printed.fold(&observation, &geoip)?)
         })
     };
-    let outcome = beside::take_in(prepare, |sink| run(files, config, sink))?;
+    let outcome = beside::take_in(prepare, |sink| run(files, config, observed, sink))?;
+    if let Some(ledger) = kept {
+        ledger.finish_captures(&outcome.observed)?;
+    }
     let report = Report::new(files, config, &outcome, printed.totals());
     let mut out = io::stdout().lock();
     if json {
