@@ -1,5 +1,6 @@
 //! Basic authentication against bcrypt hashes.
 
+use super::connection::Connection;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
@@ -8,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
 
 /// Users and the bcrypt hashes of their passwords.
 #[derive(Debug, Default)]
@@ -35,59 +35,57 @@ impl Users {
 
 /// Checks passwords, and remembers those that were right, because a bcrypt costs tens of
 /// milliseconds and a scraper comes every few seconds.
+///
+/// One bcrypt runs at a time, so that guessing takes no more than one core. Who waits for it is let in
+/// by turns: one request of each connection waits for the turn of its connection, one connection of each
+/// peer for the turn of its peer, and one of each peer for the bcrypt. Locks are handed on in the order in
+/// which they were asked for, so a flood of guesses costs another peer the time of one guess, and another
+/// connection of the same peer the time of one guess for each connection.
 pub(super) struct Authenticator {
     /// By user, the digest of the name, hash and password that matched last: no more entries than
     /// there are users.
     verified: Mutex<HashMap<String, [u8; 32]>>,
-    /// One bcrypt at a time, so that guessing takes no more than one core.
-    one: Arc<Semaphore>,
-    /// Those who wait for it.
-    queue: Semaphore,
+    /// Whose turn it is among all peers.
+    turn: Turn,
 }
 
-/// How many may wait for a bcrypt: about a second's worth at the usual cost of 10.
-const QUEUE: usize = 16;
-
-/// What an `Authorization` header is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Its sender may come in.
-    Admitted,
-    /// A wrong name, a wrong password, or none.
-    Refused,
-    /// Too many others are being checked.
-    Busy,
-}
+/// Passed from one to the next in the order of asking.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Authenticator {
     pub(super) fn new() -> Self {
-        Self { verified: Mutex::default(), one: Arc::new(Semaphore::new(1)), queue: Semaphore::new(QUEUE) }
+        Self { verified: Mutex::default(), turn: Arc::default() }
     }
 
     /// Whether the value of an `Authorization` header lets its sender in. An unknown user costs a
     /// bcrypt like a known one, so that the time tells nothing.
-    pub(super) async fn admits(&self, users: &Users, header: Option<&HeaderValue>) -> Verdict {
-        let Some((user, password)) = header.and_then(credentials) else { return Verdict::Refused };
+    pub(super) async fn admits(
+        &self,
+        users: &Users,
+        header: Option<&HeaderValue>,
+        connection: &Connection,
+    ) -> bool {
+        let Some((user, password)) = header.and_then(credentials) else { return false };
         let known = users.0.get(&user);
-        let Some(hash) = known.or_else(|| users.0.values().next()).cloned() else { return Verdict::Refused };
+        let Some(hash) = known.or_else(|| users.0.values().next()).cloned() else { return false };
         let digest = digest(&user, &hash, &password);
         if known.is_some() && self.remembers(&user, &digest) {
-            return Verdict::Admitted;
+            return true;
         }
-        let Ok(_waiting) = self.queue.try_acquire() else { return Verdict::Busy };
-        let Ok(permit) = Arc::clone(&self.one).acquire_owned().await else { return Verdict::Busy };
+        let mut turns = Vec::with_capacity(3);
+        for turn in [&connection.password, &connection.share.password, &self.turn] {
+            turns.push(Arc::clone(turn).lock_owned().await);
+        }
         let verify = tokio::task::spawn_blocking(move || {
             // Held until the work is done, also when the client has gone away meanwhile.
-            let _permit = permit;
+            let _turns = turns;
             bcrypt::verify(password, &hash).unwrap_or(false)
         });
         let is_right = verify.await.unwrap_or(false) && known.is_some();
         if is_right {
             self.verified().insert(user, digest);
-            Verdict::Admitted
-        } else {
-            Verdict::Refused
         }
+        is_right
     }
 
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<String, [u8; 32]>> {
@@ -107,7 +105,7 @@ fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
         return None;
     }
     let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
-    let colon = decoded.iter().position(|&octet| octet == b':')?;
+    let colon = decoded.iter().position(|&byte| byte == b':')?;
     let user = std::str::from_utf8(&decoded[..colon]).ok()?.to_owned();
     Some((user, decoded[colon + 1..].to_vec()))
 }
@@ -123,7 +121,9 @@ fn digest(user: &str, hash: &str, password: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::{Peer, Share};
     use super::*;
+    use std::time::Instant;
 
     // A cost of 4 is bcrypt's least, for the sake of the tests' time.
     fn users() -> Users {
@@ -135,16 +135,18 @@ mod tests {
         format!("Basic {}", BASE64_STANDARD.encode(credentials)).parse().unwrap()
     }
 
+    fn connection(peer: &str, share: &Arc<Share>) -> Connection {
+        let peer = Peer::of(format!("{peer}:1").parse().unwrap());
+        Connection::new(peer, Arc::clone(share), Instant::now())
+    }
+
     #[tokio::test]
     async fn the_right_password_comes_in_and_nothing_else_does() {
         let (users, authenticator) = (users(), Authenticator::new());
+        let connection = connection("192.0.2.1", &Arc::default());
         let right = basic("alice:correct horse");
-        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
-        assert_eq!(
-            authenticator.admits(&users, Some(&right)).await,
-            Verdict::Admitted,
-            "and again, as remembered"
-        );
+        assert!(authenticator.admits(&users, Some(&right), &connection).await);
+        assert!(authenticator.admits(&users, Some(&right), &connection).await, "and again, as remembered");
         for wrong in [
             basic("alice:wrong"),
             basic("alice:"),
@@ -154,32 +156,53 @@ mod tests {
             HeaderValue::from_static("Basic %%%"),
             HeaderValue::from_static("Basic"),
         ] {
-            assert_eq!(authenticator.admits(&users, Some(&wrong)).await, Verdict::Refused, "{wrong:?}");
+            assert!(!authenticator.admits(&users, Some(&wrong), &connection).await, "{wrong:?}");
         }
-        assert_eq!(authenticator.admits(&users, None).await, Verdict::Refused);
+        assert!(!authenticator.admits(&users, None, &connection).await);
     }
 
     #[tokio::test]
     async fn a_changed_password_is_asked_for_though_the_old_one_is_remembered() {
         let authenticator = Authenticator::new();
+        let connection = connection("192.0.2.1", &Arc::default());
         let right = basic("alice:correct horse");
-        assert_eq!(authenticator.admits(&users(), Some(&right)).await, Verdict::Admitted);
+        assert!(authenticator.admits(&users(), Some(&right), &connection).await);
         let changed = BTreeMap::from([("alice".to_owned(), bcrypt::hash("another", 4).unwrap())]);
-        assert_eq!(authenticator.admits(&Users::new(changed).unwrap(), Some(&right)).await, Verdict::Refused);
-        assert_eq!(authenticator.admits(&Users::default(), Some(&right)).await, Verdict::Refused);
+        assert!(!authenticator.admits(&Users::new(changed).unwrap(), Some(&right), &connection).await);
+        assert!(!authenticator.admits(&Users::default(), Some(&right), &connection).await);
     }
 
     #[tokio::test]
-    async fn a_crowd_of_guesses_is_turned_away_and_those_known_are_not() {
+    async fn a_crowd_of_guesses_costs_another_peer_one_guess_and_another_connection_one_of_each() {
         let (users, authenticator) = (users(), Authenticator::new());
-        let right = basic("alice:correct horse");
-        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
-        let queue = authenticator.queue.try_acquire_many(QUEUE as u32).unwrap();
-        let guess = basic("alice:guess");
-        assert_eq!(authenticator.admits(&users, Some(&guess)).await, Verdict::Busy);
-        assert_eq!(authenticator.admits(&users, Some(&right)).await, Verdict::Admitted);
-        drop(queue);
-        assert_eq!(authenticator.admits(&users, Some(&guess)).await, Verdict::Refused);
+        let (right, guess) = (basic("alice:correct horse"), basic("alice:guess"));
+        let share = Arc::default();
+        let flood: Vec<_> = (0..20).map(|_| connection("192.0.2.1", &share)).collect();
+        let same_peer = connection("192.0.2.1", &share);
+        let other_peer = connection("198.51.100.1", &Arc::default());
+
+        let done = Mutex::new(Vec::new());
+        let ask = |who: &'static str, connection, header| {
+            let (users, authenticator, done) = (&users, &authenticator, &done);
+            async move {
+                let is_admitted = authenticator.admits(users, Some(header), connection).await;
+                done.lock().unwrap().push((who, is_admitted));
+            }
+        };
+        // In the order in which they are asked: ten guesses on each connection, then the two.
+        let guesses = flood.iter().flat_map(|connection| (0..10).map(move |_| connection));
+        let guesses = futures::future::join_all(guesses.map(|connection| ask("guess", connection, &guess)));
+        let rights = futures::future::join(
+            ask("same peer", &same_peer, &right),
+            ask("other peer", &other_peer, &right),
+        );
+        futures::future::join(guesses, rights).await;
+
+        let done = done.into_inner().unwrap();
+        let place = |who| done.iter().position(|(other, _)| *other == who).unwrap();
+        assert!(done.iter().all(|(who, is_admitted)| *is_admitted == (*who != "guess")));
+        assert_eq!(place("other peer"), 1, "after the guess that had begun");
+        assert_eq!(place("same peer"), 21, "after one guess of each connection of the peer");
     }
 
     #[test]

@@ -1,32 +1,40 @@
-//! One place for each connection, and the rules by which it may keep it.
+//! One place for each connection, the rules by which it keeps it, and how long a client is waited for.
 //!
-//! A sensor's endpoint has few friends, who ask for something at once and read the answer. So a
-//! newcomer always gets in: when all places are taken, the connection that has gone longest without
-//! doing its part has to leave, first among those that have not asked for anything, and first among
-//! those of a peer that holds most of the places. Whoever waits for the server stays. A client that sends its request byte by
-//! byte, or reads the answer so, is ended by a time limit that its bytes do not extend.
+//! Places are shared out by peer. A peer has a quarter of them at most, and when all are taken, the
+//! peer with the most gives one up; so a newcomer gets in whatever another peer does, and keeps its
+//! place as long as it asks for less than others. Within a peer, the connection goes first that has gone
+//! longest without doing its part, though not before it was looked at once.
+//!
+//! Time limits measure how long the client is waited for, never how long the server takes: a limit is
+//! spent in steps, and a step that the server came late to, because it was busy, counts once. A client
+//! that sends its request byte by byte, or reads the answer so, still runs out of steps.
 
 use super::Limits;
 use crate::exposition::Closed;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Answers go out in pieces of this many octets, so that the end of one is known to within it.
+/// Answers go out in pieces of this many bytes, so that the end of one is known to within it.
 const PIECE: usize = 64 * 1024;
 
-/// How long a connection may keep its place without getting anywhere, whoever else comes: enough to
-/// send a head from the other side of the world.
-const MIN_STAY: Duration = Duration::from_millis(250);
+/// How long it takes to look at a connection at most; the least that a timer can wait.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
+
+/// A limit is spent in this many steps.
+const STEPS: u32 = 8;
 
 /// Whom a connection belongs to: an IPv4 address, or an IPv6 network of 64 bits, which is what one
 /// owner commonly has.
@@ -54,38 +62,56 @@ struct Progress {
     in_flight: usize,
     /// How many of them wait for the server, not for the client.
     in_work: usize,
-    /// When the oldest of them began.
-    begun: Instant,
+    /// Whether anything that the client may have sent was looked at.
+    met: bool,
     /// Whether a request was ever answered.
     served: bool,
     /// Whether the head of a request has begun to come in.
     reading: bool,
-    /// With requests under way: the last octet written, or the beginning of the last request or its
+    /// With requests under way: the last byte written, or the beginning of the last request or its
     /// answer. Without: the beginning of the wait.
     since: Instant,
+    /// Steps that the client was waited for since then, the first of them not a whole one.
+    waited: u32,
+    /// Time that the client was waited for since the oldest of the requests under way began.
+    taken: Duration,
     /// Answers handed over but not yet flushed.
     ended: Vec<Option<Then>>,
+}
+
+/// What the connections of one peer have in common.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// Places that the peer has; changed under the lock of the table.
+    places: AtomicUsize,
+    /// Whose turn it is among the peer's connections to have a password checked.
+    pub(super) password: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One connection.
 pub(super) struct Connection {
     peer: Peer,
+    pub(super) share: Arc<Share>,
+    /// Whose turn it is among the connection's requests to have a password checked.
+    pub(super) password: Arc<tokio::sync::Mutex<()>>,
     progress: Mutex<Progress>,
     pub(super) evicted: Notify,
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, now: Instant) -> Self {
+    pub(super) fn new(peer: Peer, share: Arc<Share>, now: Instant) -> Self {
         let progress = Progress {
             in_flight: 0,
             in_work: 0,
-            begun: now,
+            met: false,
             served: false,
             reading: false,
             since: now,
+            waited: 0,
+            taken: Duration::ZERO,
             ended: Vec::new(),
         };
-        Self { peer, progress: Mutex::new(progress), evicted: Notify::new() }
+        Self { peer, share, password: Arc::default(), progress: Mutex::new(progress), evicted: Notify::new() }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -93,15 +119,30 @@ impl Connection {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When it is over unless something happens.
-    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
-        let progress = self.progress();
-        if progress.in_flight > 0 {
-            (progress.since + limits.stall).min(progress.begun + limits.request)
-        } else if progress.reading || !progress.served {
-            progress.since + limits.head
-        } else {
-            progress.since + limits.idle
+    /// Lets the runtime learn whether the client has sent something, before anybody may leave for want
+    /// of a request: timers fire after the runtime has looked at its sockets.
+    pub(super) async fn meet(&self, stream: &TcpStream) {
+        let _ = tokio::time::timeout(LOOK, stream.readable()).await;
+        self.progress().met = true;
+    }
+
+    /// Drives `work` until it is done, or until the client was waited for longer than `limits` allow, or
+    /// the place is needed for another.
+    pub(super) async fn guard<T>(&self, limits: &Limits, work: impl Future<Output = T>) -> Result<T, Closed> {
+        let mut work = pin!(work);
+        loop {
+            let step = self.progress().limit(limits) / STEPS;
+            tokio::select! {
+                // The client's bytes come before the clock: they may have been here for long.
+                biased;
+                () = self.evicted.notified() => return Err(Closed::Evicted),
+                done = work.as_mut() => return Ok(done),
+                () = tokio::time::sleep(step) => {
+                    if self.progress().wait(step, limits) {
+                        return Err(Closed::Timeout);
+                    }
+                }
+            }
         }
     }
 
@@ -109,11 +150,11 @@ impl Connection {
     pub(super) fn begin(self: &Arc<Self>, now: Instant) -> InFlight {
         let mut progress = self.progress();
         if progress.in_flight == 0 {
-            progress.begun = now;
+            progress.taken = Duration::ZERO;
         }
         progress.in_flight += 1;
         progress.in_work += 1;
-        progress.since = now;
+        progress.moved(now);
         InFlight { connection: Arc::clone(self), then: None, is_answered: false, is_whole: false }
     }
 
@@ -131,13 +172,49 @@ impl Connection {
 }
 
 impl Progress {
+    /// The limit that holds now.
+    fn limit(&self, limits: &Limits) -> Duration {
+        if self.in_flight > 0 {
+            limits.stall
+        } else if self.reading || !self.served {
+            limits.head
+        } else {
+            limits.idle
+        }
+    }
+
+    /// What leaves first has the least: no request under way, an answer that the client does not take,
+    /// and then whichever has gone longest without progress.
+    fn rank(&self) -> (bool, bool, bool, Instant) {
+        (self.in_flight > 0, self.in_work > 0, !self.met, self.since)
+    }
+
+    /// The client did something.
+    fn moved(&mut self, now: Instant) {
+        self.since = now;
+        self.waited = 0;
+    }
+
+    /// A step has passed; whether that was the last that the limits allow.
+    fn wait(&mut self, step: Duration, limits: &Limits) -> bool {
+        if self.in_work > 0 {
+            return false;
+        }
+        self.waited += 1;
+        if self.in_flight > 0 {
+            self.taken += step;
+        }
+        self.waited > STEPS || self.taken >= limits.request
+    }
+
     fn finish(&mut self, requests: usize, now: Instant) {
         if requests > 0 {
             self.in_flight -= requests;
             if self.in_flight == 0 {
                 self.served = true;
                 self.reading = false;
-                self.since = now;
+                self.taken = Duration::ZERO;
+                self.moved(now);
             }
         }
     }
@@ -157,7 +234,7 @@ impl InFlight {
         self.is_answered = true;
         let mut progress = self.connection.progress();
         progress.in_work -= 1;
-        progress.since = now;
+        progress.moved(now);
     }
 
     /// What to do once the answer was written out whole, and only then.
@@ -246,7 +323,7 @@ impl Drop for Tracked {
 pub(super) struct Watched<S> {
     stream: S,
     connection: Arc<Connection>,
-    /// HTTP/2 also talks between requests, so octets say nothing of a request there.
+    /// HTTP/2 also talks between requests, so bytes say nothing of a request there.
     is_http2: bool,
 }
 
@@ -259,7 +336,7 @@ impl<S> Watched<S> {
         if let Poll::Ready(Ok(1..)) = result {
             let mut progress = self.connection.progress();
             if progress.in_flight > 0 {
-                progress.since = Instant::now();
+                progress.moved(Instant::now());
             }
         }
     }
@@ -279,7 +356,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 progress.reading = true;
                 // The first request's time runs from the beginning of the connection.
                 if progress.served {
-                    progress.since = Instant::now();
+                    progress.moved(Instant::now());
                 }
             }
         }
@@ -288,8 +365,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, octets);
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(&result);
         result
     }
@@ -332,6 +409,7 @@ pub(super) struct Table {
 struct Places {
     next: u64,
     taken: HashMap<u64, Arc<Connection>>,
+    shares: HashMap<Peer, Arc<Share>>,
 }
 
 /// A place in the table; dropping it frees it.
@@ -351,70 +429,78 @@ impl Table {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a newcomer; whoever has to leave for it is told. When all have got somewhere just
-    /// now, the moment at which to try again: a storm of connections waits outside, so that each one
-    /// inside has the time to say what it wants.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer, now: Instant) -> Result<Place, Instant> {
+    /// A place for a newcomer; the connection that leaves for it is told. `None` when that one was not
+    /// even looked at yet: the tasks of the connections have to run first.
+    pub(super) fn enter(self: &Arc<Self>, peer: Peer, now: Instant) -> Option<Place> {
         let mut places = self.places();
-        if places.taken.len() >= self.max {
-            let id = places.weakest(now)?;
-            if let Some(connection) = places.taken.remove(&id) {
-                connection.evicted.notify_one();
-            }
+        // The newcomer counts, so that of two peers alike the one that asks for more gives way.
+        let of_peer = 1 + places.shares.get(&peer).map_or(0, |share| share.places.load(Ordering::Relaxed));
+        if of_peer > (self.max / 4).max(1) {
+            places.evict(|connection| (connection.peer == peer).then_some(0))?;
+        } else if places.taken.len() >= self.max {
+            places.evict(|connection| {
+                let others = connection.share.places.load(Ordering::Relaxed);
+                Some(if connection.peer == peer { of_peer } else { others })
+            })?;
         }
         let id = places.next;
         places.next += 1;
-        let connection = Arc::new(Connection::new(peer, now));
+        let share = Arc::clone(places.shares.entry(peer).or_default());
+        share.places.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(peer, share, now));
         places.taken.insert(id, Arc::clone(&connection));
-        Ok(Place { table: Arc::clone(self), id, connection })
+        Some(Place { table: Arc::clone(self), id, connection })
+    }
+
+    /// Frees a place, for want of something else that connections hold.
+    pub(super) fn make_room(&self) {
+        let _ = self.places().evict(|connection| Some(connection.share.places.load(Ordering::Relaxed)));
     }
 }
 
 impl Places {
-    /// Who leaves first; when nobody has to yet, the moment at which somebody will.
-    fn weakest(&self, now: Instant) -> Result<u64, Instant> {
-        let mut by_peer: HashMap<Peer, usize> = HashMap::new();
-        for connection in self.taken.values() {
-            *by_peer.entry(connection.peer).or_default() += 1;
+    /// Of the connections with the greatest weight the weakest leaves; those without a weight stay.
+    fn evict(&mut self, weight: impl Fn(&Connection) -> Option<usize>) -> Option<()> {
+        let ranked = self.taken.iter().filter_map(|(id, connection)| {
+            Some((Reverse(weight(connection)?), connection.progress().rank(), *id))
+        });
+        let (_, (_, _, is_unmet, _), id) = ranked.min()?;
+        if is_unmet {
+            return None;
         }
-        let mut weakest = None;
-        let mut later = now + MIN_STAY;
-        for (id, connection) in &self.taken {
-            let progress = connection.progress();
-            // Whoever waits for the server has done all that a client can do.
-            if progress.in_work > 0 {
-                continue;
-            }
-            let may_stay_until = progress.since + MIN_STAY;
-            if may_stay_until > now {
-                later = later.min(may_stay_until);
-                continue;
-            }
-            let is_light = by_peer[&connection.peer] * 2 <= self.taken.len();
-            let rank = (progress.in_flight > 0, is_light, progress.since, *id);
-            if weakest.is_none_or(|weakest| rank < weakest) {
-                weakest = Some(rank);
-            }
+        self.remove(id);
+        Some(())
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some(connection) = self.taken.remove(&id) else { return };
+        if connection.share.places.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.shares.remove(&connection.peer);
         }
-        weakest.map(|(_, _, _, id)| id).ok_or(later)
+        connection.evicted.notify_one();
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.table.places().taken.remove(&self.id);
+        self.table.places().remove(self.id);
     }
 }
-
-/// Why a connection that the server did not want to end has ended; `None`: by itself.
-pub(super) type Ended = Option<Closed>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn peer(address: &str) -> Peer {
         Peer::of(SocketAddr::new(address.parse().unwrap(), 1))
+    }
+
+    /// A place for a connection that was looked at.
+    fn enter(table: &Arc<Table>, address: &str, now: Instant) -> Place {
+        let place = table.enter(peer(address), now).expect("all others were looked at");
+        place.connection.progress().met = true;
+        place
     }
 
     fn is_evicted(place: &Place) -> bool {
@@ -425,88 +511,143 @@ mod tests {
 
     #[test]
     fn the_longest_without_a_request_leaves_first() {
-        let (table, now) = (Table::new(2), Instant::now());
-        let asked = table.enter(peer("192.0.2.1"), now).unwrap();
+        let (table, now) = (Table::new(8), Instant::now());
+        let asked = enter(&table, "192.0.2.1", now);
         let _request = asked.connection.begin(now);
-        let silent = table.enter(peer("192.0.2.1"), now + SECOND).unwrap();
-        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND).unwrap();
+        let silent = enter(&table, "192.0.2.1", now + SECOND);
+        let _newcomer = enter(&table, "192.0.2.1", now + 2 * SECOND);
         assert!(!is_evicted(&asked));
         assert!(is_evicted(&silent));
     }
 
     #[test]
-    fn among_those_with_requests_the_one_without_progress_leaves() {
-        let (table, now) = (Table::new(2), Instant::now());
-        let [stalled, lively] = [now, now].map(|now| table.enter(peer("192.0.2.1"), now).unwrap());
-        let mut requests = [stalled.connection.begin(now), lively.connection.begin(now)];
-        for request in &mut requests {
-            request.answered(now);
-        }
-        lively.connection.progress().since = now + SECOND;
-        let _newcomer = table.enter(peer("192.0.2.1"), now + 2 * SECOND).unwrap();
-        assert!(is_evicted(&stalled));
-        assert!(!is_evicted(&lively));
+    fn among_those_with_requests_the_one_that_the_server_does_not_owe_an_answer_leaves() {
+        let (table, now) = (Table::new(8), Instant::now());
+        let [working, reading] = [now, now + SECOND].map(|now| enter(&table, "192.0.2.1", now));
+        let _working = working.connection.begin(now);
+        let mut answered = reading.connection.begin(now);
+        answered.answered(now + SECOND);
+        let _newcomer = enter(&table, "192.0.2.1", now + 2 * SECOND);
+        assert!(is_evicted(&reading));
+        assert!(!is_evicted(&working));
     }
 
     #[test]
-    fn whoever_waits_for_the_server_does_not_leave() {
-        let (table, now) = (Table::new(1), Instant::now());
-        let waiting = table.enter(peer("192.0.2.1"), now).unwrap();
-        let mut request = waiting.connection.begin(now);
-        assert!(table.enter(peer("192.0.2.2"), now + 9 * SECOND).is_err());
-        request.answered(now + 9 * SECOND);
-        table.enter(peer("192.0.2.2"), now + 10 * SECOND).unwrap();
-        assert!(is_evicted(&waiting));
+    fn what_was_not_looked_at_yet_does_not_leave() {
+        let (table, now) = (Table::new(4), Instant::now());
+        let unmet = table.enter(peer("192.0.2.1"), now).unwrap();
+        assert!(table.enter(peer("192.0.2.1"), now).is_none());
+        assert!(!is_evicted(&unmet));
+        unmet.connection.progress().met = true;
+        assert!(table.enter(peer("192.0.2.1"), now).is_some());
+        assert!(is_evicted(&unmet));
     }
 
     #[test]
-    fn a_peer_with_most_of_the_places_gives_way_to_others() {
-        let (table, now) = (Table::new(3), Instant::now());
-        let other = table.enter(peer("198.51.100.1"), now).unwrap();
-        // One owner's IPv6 network counts as one peer.
-        let many = [
-            table.enter(peer("2001:db8::1"), now + SECOND).unwrap(),
-            table.enter(peer("2001:db8::2"), now + 2 * SECOND).unwrap(),
-        ];
-        let _newcomer = table.enter(peer("203.0.113.1"), now + 3 * SECOND).unwrap();
+    fn a_peer_has_a_quarter_of_the_places_at_most() {
+        let (table, now) = (Table::new(256), Instant::now());
+        let other = enter(&table, "198.51.100.1", now);
+        // One owner's IPv6 network is one peer.
+        let many: Vec<_> =
+            (0..1_000).map(|index| enter(&table, &format!("2001:db8::{index:x}"), now + SECOND)).collect();
+        assert_eq!(many.iter().filter(|place| !is_evicted(place)).count(), 64);
+        assert!(!is_evicted(many.last().unwrap()), "the newcomer is in");
         assert!(!is_evicted(&other), "though it has waited longest");
-        assert!(is_evicted(&many[0]));
     }
 
     #[test]
-    fn nobody_has_to_leave_who_has_only_just_come_in() {
-        let (table, now) = (Table::new(1), Instant::now());
-        let first = table.enter(peer("192.0.2.1"), now).unwrap();
-        let too_soon = now + Duration::from_millis(249);
-        assert_eq!(table.enter(peer("192.0.2.2"), too_soon).err(), Some(now + MIN_STAY));
-        assert!(!is_evicted(&first));
-        table.enter(peer("192.0.2.2"), now + MIN_STAY).unwrap();
-        assert!(is_evicted(&first));
+    fn a_newcomer_gets_in_and_stays_whatever_heavier_peers_do() {
+        let (table, now) = (Table::new(8), Instant::now());
+        let other = enter(&table, "198.51.100.1", now);
+        let mut many = Vec::new();
+        for index in 0..100_u32 {
+            let address = format!("203.0.113.{}", index % 5);
+            let place = enter(&table, &address, now + SECOND * index);
+            // All of them keep the server busy, whoever leaves for whom.
+            many.push((place.connection.begin(now + SECOND * index), place));
+        }
+        assert!(!is_evicted(&other), "it has no request under way, and still stays");
+        let newcomer = enter(&table, "192.0.2.1", now);
+        assert!(!is_evicted(&newcomer) && !is_evicted(&other));
+        assert_eq!(table.places().taken.len(), 8);
+        drop((other, newcomer, many));
+        assert!(table.places().taken.is_empty() && table.places().shares.is_empty());
+    }
+
+    /// Polls once.
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn what_has_come_in_time_is_taken_however_late_the_server_looks() {
+        let limits = Limits { head: Duration::from_millis(8), ..Limits::default() };
+        let connection = Connection::new(peer("192.0.2.1"), Arc::default(), Instant::now());
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let mut head = pin!(connection.guard(&limits, async {
+            let mut head = [0; 4];
+            server.read_exact(&mut head).await.map(|_| head)
+        }));
+        client.write_all(b"GE").await.unwrap();
+        assert!(poll(head.as_mut()).is_pending(), "half a head");
+        client.write_all(b"T ").await.unwrap();
+        // The connection does not get to run until its time has passed.
+        tokio::time::sleep(2 * limits.head).await;
+        assert!(matches!(poll(head), Poll::Ready(Ok(Ok([b'G', b'E', b'T', b' '])))));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_late_again_and_again_uses_up_a_step_each_time_and_no_more() {
+        let limits = Limits { head: Duration::from_millis(8), ..Limits::default() };
+        let connection = Connection::new(peer("192.0.2.1"), Arc::default(), Instant::now());
+        let mut never = pin!(connection.guard(&limits, std::future::pending::<()>()));
+        for _ in 0..STEPS {
+            assert!(poll(never.as_mut()).is_pending());
+            tokio::time::sleep(2 * limits.head).await;
+        }
+        assert!(poll(never.as_mut()).is_pending());
+        tokio::time::sleep(2 * limits.head).await;
+        assert!(matches!(poll(never), Poll::Ready(Err(Closed::Timeout))));
     }
 
     #[test]
-    fn octets_of_a_head_do_not_extend_its_time() {
-        let limits = Limits::default();
-        let now = Instant::now();
-        let connection = Arc::new(Connection::new(peer("192.0.2.1"), now));
-        assert_eq!(connection.deadline(&limits), now + limits.head);
-        connection.progress().reading = true;
-        assert_eq!(connection.deadline(&limits), now + limits.head);
-        let mut request = connection.begin(now + SECOND);
-        assert_eq!(connection.deadline(&limits), now + SECOND + limits.stall);
-        // Octets of the answer do, up to a limit of their own.
-        connection.progress().since = now + limits.request;
-        assert_eq!(connection.deadline(&limits), now + SECOND + limits.request);
+    fn the_clients_time_runs_out_and_the_servers_does_not() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let connection = Arc::new(Connection::new(peer("192.0.2.1"), Arc::default(), now));
+        // Steps until the end, as far as anybody can wait.
+        let steps = || {
+            let step = connection.progress().limit(&limits) / STEPS;
+            (1..1_000).find(|_| connection.progress().wait(step, &limits))
+        };
+        assert_eq!(connection.progress().limit(&limits), limits.head);
+        assert_eq!(steps(), Some(STEPS + 1));
+        connection.progress().moved(now);
+        let mut request = connection.begin(now);
+        assert_eq!(steps(), None, "the server works");
+        request.answered(now);
+        assert_eq!(connection.progress().limit(&limits), limits.stall);
+        assert_eq!(steps(), Some(STEPS + 1));
+        // Bytes of the answer begin a new wait, up to a limit of their own.
+        let taken = (1..1_000).find(|_| {
+            connection.progress().moved(now);
+            connection.progress().wait(limits.stall / STEPS, &limits)
+        });
+        let in_all = limits.request.as_secs_f64() / (limits.stall / STEPS).as_secs_f64();
+        assert_eq!(taken, Some(in_all.ceil() as u32 - STEPS - 1));
         request.is_whole = true;
         drop(request);
-        connection.settle(now + 9 * SECOND);
-        assert_eq!(connection.deadline(&limits), now + 9 * SECOND + limits.idle);
+        connection.settle(now);
+        assert_eq!(connection.progress().limit(&limits), limits.idle);
+        // Bytes of a further head do not extend its time.
+        connection.progress().reading = true;
+        assert_eq!(connection.progress().limit(&limits), limits.head);
+        assert_eq!(steps(), Some(STEPS + 1));
     }
 
     #[test]
     fn only_a_whole_answer_that_was_flushed_counts_as_given() {
         let now = Instant::now();
-        let connection = Arc::new(Connection::new(peer("192.0.2.1"), now));
+        let connection = Arc::new(Connection::new(peer("192.0.2.1"), Arc::default(), now));
         let given = Arc::new(Mutex::new(Vec::new()));
         let request = |name: &'static str, is_whole| {
             let given = Arc::clone(&given);

@@ -2,16 +2,16 @@
 //!
 //! [`Server::bind`] takes the addresses before anything attaches, [`Bound::serve`] answers on them.
 //! No client can keep another from being answered: there are bounds on connections, heads, time and
-//! work, and a newcomer gets its place at the cost of whoever has gone longest without progress (the
-//! rules stand in `connection`). `/metrics` is rendered outside of the runtime's threads, once for
-//! all who ask within a moment, from a snapshot, so that scrapes and drains do not wait for each
-//! other.
+//! work, and places are shared out by peer (the rules are in `connection`). `/metrics` is rendered
+//! outside of the runtime's threads, once for all who ask within a moment, from a snapshot, so that
+//! scrapes and drains do not wait for each other.
 
 mod auth;
 mod cache;
 mod config;
 mod connection;
 mod page;
+mod rarely;
 mod routes;
 
 pub use config::WebConfigError;
@@ -21,17 +21,19 @@ use crate::clock;
 use crate::exposition::{Closed, Exposition};
 use crate::status::Status;
 use config::Security;
-use connection::{Ended, Peer, Place, Table, Tracked, Watched};
+use connection::{LOOK, Peer, Place, Table, Tracked, Watched};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rarely::Rarely;
 use routes::Routes;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,31 +42,39 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Octets that the head of a request may have.
+/// Bytes that the head of a request may have.
 const MAX_HEAD: usize = 32 * 1024;
 
 /// Header fields that a request may have.
 const MAX_FIELDS: usize = 64;
 
-/// Octets of an answer that the kernel holds for a client: what clients that never read can cost.
+/// Bytes of an answer that the kernel holds for a client: what clients that never read can cost.
 const SEND_BUFFER: usize = 256 * 1024;
 
 /// How long answers under way may still take when the server ends.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How many connections, and how long each may take.
+/// Connections that the kernel completes before they are accepted; it takes no more than
+/// `net.core.somaxconn`, 4096 by default.
+const BACKLOG: i32 = 4096;
+
+/// Descriptors that the rest of the process may need, and connections that have lost their place and are
+/// about to close.
+const OTHER_DESCRIPTORS: u64 = 512;
+
+/// How many connections, and how long a client of one is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; a further one takes the place of the one that gets on least.
+    /// Connections at a time; one peer has a quarter of them at most.
     pub connections: usize,
-    /// From the connection, or the first octet of a further request, to the end of the head; a TLS
+    /// From the connection, or the first byte of a further request, to the end of the head; a TLS
     /// handshake included.
     pub head: Duration,
     /// Between requests.
     pub idle: Duration,
-    /// Without an octet of the answer being taken.
+    /// Without a byte of the answer being taken.
     pub stall: Duration,
-    /// From the head of a request to the last octet of its answer.
+    /// From the beginning of the answer to its last byte.
     pub request: Duration,
 }
 
@@ -72,10 +82,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
-            head: Duration::from_secs(5),
-            // Longer than any common scrape interval, so that a scraper need not connect anew.
+            // On a machine with too much to do, clients are late as well.
+            head: Duration::from_secs(10),
+            // Longer than any common scrape interval, so that a scraper need not connect again.
             idle: Duration::from_secs(150),
-            stall: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
             request: Duration::from_mins(1),
         }
     }
@@ -173,6 +184,43 @@ fn resolve(address: &str) -> Result<Vec<SocketAddr>, BindError> {
     if resolved.is_empty() { Err(wrong(io::ErrorKind::NotFound.into())) } else { Ok(resolved) }
 }
 
+/// Raises the limit on open files to what `connections` need beside the rest of the process, where the hard
+/// limit allows it; how many connections there can be.
+fn connections_within_descriptors(connections: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = connections as u64 + OTHER_DESCRIPTORS;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return connections };
+    if soft >= wanted || (hard >= wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()) {
+        return connections;
+    }
+    let fewer = soft.saturating_sub(OTHER_DESCRIPTORS).max(8) as usize;
+    tracing::warn!(
+        limit = soft,
+        wanted,
+        connections = fewer,
+        "the limit on open files is too low for all HTTP connections; serving fewer at a time. Raise it \
+         (LimitNOFILE=, ulimit -n)"
+    );
+    fewer
+}
+
+/// Has the kernel hold connections back until their client has sent something, for some seconds: silent
+/// ones take no place, and a request is there when its connection is.
+fn accept_deferred(socket: &socket2::Socket) -> io::Result<()> {
+    let seconds: libc::c_int = 3;
+    // SAFETY: the descriptor is open, and the value lives through the call and has the size given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Listens on one address. `is_v6_only` keeps `[::]` from taking IPv4 too, when that has a listener
 /// of its own.
 fn listen(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
@@ -184,8 +232,9 @@ fn listen(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
     // Connections of an earlier process may still linger on the port.
     socket.set_reuse_address(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    accept_deferred(&socket)?;
     socket.bind(&address.into())?;
-    socket.listen(1024)?;
+    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -233,11 +282,12 @@ impl Bound {
     /// # Errors
     /// When a listener cannot be handed to the runtime that this runs in.
     pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let table = Table::new(self.limits.connections);
+        let table = Table::new(connections_within_descriptors(self.limits.connections));
         let service = Arc::new(Service {
             routes: Routes::new(state.clone(), self.security),
             exposition: state.exposition,
             limits: self.limits,
+            accept_failures: Rarely::default(),
         });
         let (end, is_ending) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -260,6 +310,7 @@ struct Service {
     routes: Routes,
     exposition: Arc<Exposition>,
     limits: Limits,
+    accept_failures: Rarely,
 }
 
 /// Accepts connections until the server ends, and waits for those that are open.
@@ -281,8 +332,8 @@ async fn accept(
             Ok((stream, address)) => {
                 let place = loop {
                     match table.enter(Peer::of(address), Instant::now()) {
-                        Ok(place) => break place,
-                        Err(later) => tokio::time::sleep_until(later.into()).await,
+                        Some(place) => break place,
+                        None => tokio::time::sleep(LOOK).await,
                     }
                 };
                 connections.spawn(serve(stream, place, Arc::clone(&service), is_ending.clone()));
@@ -290,9 +341,18 @@ async fn accept(
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // Descriptors or memory are short: some may be free in a moment.
-                tracing::warn!(error = &error as &dyn std::error::Error, "accept an HTTP connection");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                // Descriptors or memory are short: a connection less frees some.
+                table.make_room();
+                if let Some(failures) = service.accept_failures.count(Instant::now()) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        failures,
+                        "cannot accept an HTTP connection; closed another one to make room. Raise the limit \
+                         on open files (LimitNOFILE=, ulimit -n) if this lasts"
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
@@ -304,8 +364,9 @@ async fn accept(
 async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending: watch::Receiver<bool>) {
     let health = service.exposition.health();
     health.http_opened();
+    place.connection.meet(&stream).await;
     let ended = converse(stream, &place, &service, is_ending).await;
-    health.http_gone(ended);
+    health.http_gone(ended.err());
 }
 
 async fn converse(
@@ -313,7 +374,7 @@ async fn converse(
     place: &Place,
     service: &Arc<Service>,
     is_ending: watch::Receiver<bool>,
-) -> Ended {
+) -> Result<(), Closed> {
     // Answers are written at once and whole.
     let _ = stream.set_nodelay(true);
     let security = service.routes.security(Instant::now());
@@ -321,22 +382,17 @@ async fn converse(
         return drive(stream, false, place, service, is_ending).await;
     };
     let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
-    let deadline = place.connection.deadline(&service.limits);
-    let stream = tokio::select! {
-        () = place.connection.evicted.notified() => return Some(Closed::Evicted),
-        () = tokio::time::sleep_until(deadline.into()) => return Some(Closed::Timeout),
-        stream = handshake => match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake");
-                return Some(Closed::Handshake);
-            }
-        },
+    let stream = match place.connection.guard(&service.limits, handshake).await? {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake");
+            return Err(Closed::Handshake);
+        }
     };
     let (_, session) = stream.get_ref();
     if !tls.allows(session.peer_certificates()) {
         tracing::debug!("the client's certificate has none of client_allowed_sans");
-        return Some(Closed::Handshake);
+        return Err(Closed::Handshake);
     }
     // HTTP/2 needs TLS, as in exporter-toolkit.
     let is_http2 = session.alpn_protocol() == Some(b"h2");
@@ -350,15 +406,15 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     place: &Place,
     service: &Arc<Service>,
     mut is_ending: watch::Receiver<bool>,
-) -> Ended {
+) -> Result<(), Closed> {
     let connection = Arc::clone(&place.connection);
     let answer = {
         let (connection, service) = (Arc::clone(&connection), Arc::clone(service));
         service_fn(move |request: Request<Incoming>| {
             let mut in_flight = connection.begin(Instant::now());
-            let service = Arc::clone(&service);
+            let (connection, service) = (Arc::clone(&connection), Arc::clone(&service));
             async move {
-                let response = service.routes.answer(request).await;
+                let response = service.routes.answer(request, &connection).await;
                 in_flight.answered(Instant::now());
                 if let Some(routes::Given(given)) = response.extensions().get() {
                     let (exposition, shown) = (Arc::clone(&service.exposition), *given);
@@ -370,36 +426,24 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-    // The deadline below knows more than a timeout for heads, such as whether one has begun.
+    // `guard` knows more than a timeout for heads, such as whether one has begun.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
     builder.http1().max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16);
     builder.http2().max_header_list_size(MAX_HEAD as u32).max_send_buf_size(SEND_BUFFER);
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&connection), is_http2));
-    let mut conversation = std::pin::pin!(builder.serve_connection(stream, answer));
-    let mut is_told = false;
-    loop {
-        let deadline = connection.deadline(&service.limits);
+    let conversation = async {
+        let mut conversation = std::pin::pin!(builder.serve_connection(stream, answer));
         tokio::select! {
-            result = conversation.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "HTTP connection");
-                }
-                return None;
-            }
-            () = connection.evicted.notified() => return Some(Closed::Evicted),
-            () = tokio::time::sleep_until(deadline.into()) => {
-                // It may have moved meanwhile.
-                if connection.deadline(&service.limits) <= Instant::now() {
-                    return Some(Closed::Timeout);
-                }
-            }
-            _ = is_ending.wait_for(|is_ending| *is_ending), if !is_told => {
-                is_told = true;
-                conversation.as_mut().graceful_shutdown();
-            }
+            result = conversation.as_mut() => return result,
+            _ = is_ending.wait_for(|is_ending| *is_ending) => conversation.as_mut().graceful_shutdown(),
         }
+        conversation.await
+    };
+    if let Err(error) = connection.guard(&service.limits, conversation).await? {
+        tracing::debug!(%error, "HTTP connection");
     }
+    Ok(())
 }
 
 #[cfg(test)]

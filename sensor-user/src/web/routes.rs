@@ -1,9 +1,10 @@
 //! What is answered to which request.
 
 use super::State;
-use super::auth::{Authenticator, Verdict};
+use super::auth::Authenticator;
 use super::cache::Cache;
 use super::config::{Loaded, Security};
+use super::connection::Connection;
 use super::page;
 use crate::clock;
 use crate::exposition::{Exposition, ExpositionError, Shown, Version};
@@ -104,10 +105,10 @@ impl Routes {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
         let handler = handler_name(request.uri().path());
         let security = self.security(Instant::now());
-        let mut response = if let Some(refusal) = self.refusal(&request, &security).await {
+        let mut response = if let Some(refusal) = self.refusal(&request, &security, connection).await {
             refusal
         } else {
             // The body means nothing to any of the routes and is never read.
@@ -127,7 +128,12 @@ impl Routes {
     }
 
     /// What is said to a request that no route is to see.
-    async fn refusal(&self, request: &Request<Incoming>, security: &Loaded) -> Option<Response<Body>> {
+    async fn refusal(
+        &self,
+        request: &Request<Incoming>,
+        security: &Loaded,
+        connection: &Connection,
+    ) -> Option<Response<Body>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -137,22 +143,16 @@ impl Routes {
             let said = "too many requests: rate_limit of --web.config.file\n";
             return Some(text(StatusCode::TOO_MANY_REQUESTS, said));
         }
-        if security.users.is_empty() {
+        let authorization = request.headers().get(AUTHORIZATION);
+        if security.users.is_empty()
+            || self.authenticator.admits(&security.users, authorization, connection).await
+        {
             return None;
         }
-        match self.authenticator.admits(&security.users, request.headers().get(AUTHORIZATION)).await {
-            Verdict::Admitted => None,
-            Verdict::Refused => {
-                let mut response = text(StatusCode::UNAUTHORIZED, "a user name and password are needed\n");
-                let challenge = HeaderValue::from_static("Basic realm=\"teiten\"");
-                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-                Some(response)
-            }
-            Verdict::Busy => {
-                let said = "too many passwords are being checked; try again in a moment\n";
-                Some(text(StatusCode::TOO_MANY_REQUESTS, said))
-            }
-        }
+        let mut response = text(StatusCode::UNAUTHORIZED, "a user name and password are needed\n");
+        let challenge = HeaderValue::from_static("Basic realm=\"teiten\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        Some(response)
     }
 }
 

@@ -52,11 +52,21 @@ impl Serving {
     }
 
     pub(crate) fn with(config: &WebConfig, hold: Duration) -> Self {
+        Self::behind(config, hold, || ())
+    }
+
+    /// As `with`; whoever makes a status goes through `gate` first.
+    pub(crate) fn behind(
+        config: &WebConfig,
+        hold: Duration,
+        gate: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let bound = Server::bind(config).unwrap();
         let addresses = bound.addresses();
         let exposition = Arc::new(Exposition::new(hold, BTreeSet::new()).unwrap());
         let source = Arc::clone(&exposition);
         let status = move || {
+            gate();
             let totals = source.totals().unwrap_or_default();
             Status::new(Inputs {
                 info: &info(),
