@@ -2,10 +2,10 @@
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::kernel::{Kernel, Policy, is_pinned};
+use crate::kernel::{Found, Kernel, Policy, is_pinned};
 use crate::ledger::Ledger;
 use crate::{drain, run};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tracing::info;
 
 /// Ends the attachments, takes what they counted into the ledger, and removes the pins.
@@ -14,9 +14,16 @@ use tracing::info;
 ///
 /// When a daemon still runs, or the last counts cannot be committed; then nothing is removed.
 pub fn detach(config: &Config) -> Result<()> {
-    if !is_pinned(&config.pin_dir) {
-        info!("nothing is pinned under {}", config.pin_dir.display());
-        return Ok(());
+    match is_pinned(&config.pin_dir) {
+        Found::Yes => {}
+        Found::No => {
+            info!("nothing is pinned under {}", config.pin_dir.display());
+            return Ok(());
+        }
+        Found::NotAllowed => bail!(
+            "not allowed to see whether anything is pinned under {}; try `sudo teiten detach`",
+            config.pin_dir.display()
+        ),
     }
     let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
@@ -24,7 +31,8 @@ pub fn detach(config: &Config) -> Result<()> {
     let mut kernel =
         Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &Policy::default())?;
     kernel.release_others(&[])?;
-    let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)?;
+    let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)
+        .map_err(|error| error.with_fate(&kernel.outlook()))?;
     kernel.detach()?;
     info!(packets, "took the last packets into the ledger, detached, removed the pins");
     Ok(())

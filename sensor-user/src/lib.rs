@@ -34,6 +34,7 @@ pub mod run;
 pub mod spans;
 pub mod status;
 pub mod totals;
+pub mod trusted;
 pub mod web;
 
 /// An error and what caused it, on one line: `what: why: the deepest why`.

@@ -1,12 +1,12 @@
 //! `teiten run`: the daemon, put together.
 
 use crate::clock;
-use crate::config::{Config, ConfigError, Reload};
+use crate::config::{Config, ConfigError, Reload, XdpMode};
 use crate::drain::{self, Command, Drain, DrainError, Outbox};
 use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
-use crate::kernel::{Kernel, Mode, Policy};
+use crate::kernel::{Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
 use crate::logging::LogHandle;
 use crate::status::{Inputs, Status, Today};
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -55,6 +55,8 @@ async fn daemon(
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
     log: LogHandle,
 ) -> Result<()> {
+    // One that comes during the start is answered after it.
+    let signals = Signals::listen().context("listen to signals")?;
     // What can fail is tried before anything is attached.
     let geoip = geoip::Watcher::open(config.geoip.clone())?;
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
@@ -79,18 +81,16 @@ async fn daemon(
     exposition.health().set_current_for(config.drain_interval * 3);
     exposition.health().set_geoip_build(geoip.current().built().as_second() as u64);
 
-    let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
-    for name in kernel.release_others(&names)? {
-        warn!(interface = name, "no longer observed; its attachment has ended");
-    }
-    for interface in &observed {
-        let mode = kernel.attach(interface, config.xdp_mode)?;
-        info!(interface = interface.name, mode = mode.name(), "observing");
-    }
-    kernel.observe();
-
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
-    tokio::spawn(forward_wakes(kernel.wake()?, commands.clone()));
+    let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
+    let wake = match attach(&mut kernel, &observed, config.xdp_mode) {
+        Ok(wake) => wake,
+        Err(error) => {
+            give_up(kernel);
+            return Err(error.into());
+        }
+    };
+    tokio::spawn(forward_wakes(wake, commands.clone()));
     if let Ok(logger) = kernel.logger() {
         tokio::spawn(forward_messages(logger));
     }
@@ -106,6 +106,10 @@ async fn daemon(
     set_attachments(&mut info, kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)));
     exposition.health().set_sensor(&info);
     snapshot.set_info(info);
+    snapshot.with(|shown| {
+        shown.standing = kernel.keeper().warning().into_iter().collect();
+        shown.notes.clone_from(&shown.standing);
+    });
 
     let detached = Arc::new(Notify::new());
     let drain = Drain {
@@ -132,13 +136,22 @@ async fn daemon(
     exposition.update(totals);
 
     let (ended, drain_ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("drain".to_owned())
-        .spawn(move || {
+    // Taken out again when there is no thread to be had.
+    let drain = Arc::new(Mutex::new(Some(drain)));
+    let take = |drain: &Mutex<Option<Drain>>| drain.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let taken = Arc::clone(&drain);
+    let started = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
+        if let Some(drain) = take(&taken) {
             // Nobody waits any more when the receiver is gone.
             let _ = ended.send(drain.run(inbox));
-        })
-        .context("start the drain thread")?;
+        }
+    });
+    if let Err(error) = started {
+        if let Some(drain) = take(&drain) {
+            give_up(drain.kernel);
+        }
+        return Err(error).context("start the drain thread");
+    }
 
     let (shutdown, mut stopped) = watch::channel(());
     let state = State {
@@ -157,7 +170,7 @@ async fn daemon(
     let followed = names.into_iter().zip(indexes).map(|(name, index)| Followed::new(name, index));
     let followed = Follower { interfaces, followed: followed.collect(), commands: commands.clone() };
     tokio::spawn(followed.follow(changes, config_changes, detached));
-    let result = signals(config, reload, log, commands, reconfigured, drain_ended).await;
+    let result = serve(signals, config, reload, log, commands, reconfigured, drain_ended).await;
     drop(shutdown);
     if let Ok(Err(error)) = web.await {
         error!(%error, "the HTTP server ended badly");
@@ -165,8 +178,64 @@ async fn daemon(
     result
 }
 
+/// Attaches to the interfaces, and only then ends what is attached to others.
+fn attach(
+    kernel: &mut Kernel,
+    observed: &[Interface],
+    wanted: XdpMode,
+) -> Result<RingBuf<MapData>, KernelError> {
+    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
+    let wake = kernel.wake()?;
+    kernel.adopt(observed)?;
+    for interface in observed {
+        let mode = kernel.attach(interface, wanted)?;
+        info!(interface = interface.name, mode = mode.name(), "observing");
+    }
+    for name in kernel.release_others(&names)? {
+        warn!(interface = name, "no longer observed; its attachment has ended");
+    }
+    kernel.observe();
+    if let Some(warning) = kernel.keeper().warning() {
+        warn!("{warning}");
+    }
+    Ok(wake)
+}
+
+/// After a start that failed.
+fn give_up(kernel: Kernel) {
+    match kernel.undo() {
+        Ok(left) if left.is_empty() => {}
+        Ok(left) => warn!(
+            interfaces = left.join(", "),
+            "the program of an earlier start stays attached there and counts; `teiten detach` ends it"
+        ),
+        Err(error) => error!(
+            error = &error as &dyn std::error::Error,
+            "cannot undo what this start attached; `teiten detach` ends it"
+        ),
+    }
+}
+
+/// The signals that the daemon answers.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Waits for signals and does what they ask for, until the drain has ended.
-async fn signals(
+async fn serve(
+    mut signals: Signals,
     mut config: Config,
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
     log: LogHandle,
@@ -174,16 +243,12 @@ async fn signals(
     reconfigured: watch::Sender<Config>,
     mut drain_ended: oneshot::Receiver<Result<(), DrainError>>,
 ) -> Result<()> {
-    let listen = |kind| signal(kind).context("listen to signals");
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
     loop {
         let detach = tokio::select! {
             ended = &mut drain_ended => return ended.context("the drain thread has died")?.map_err(Into::into),
-            _ = terminate.recv() => false,
-            _ = interrupt.recv() => true,
-            _ = hang_up.recv() => {
+            _ = signals.terminate.recv() => false,
+            _ = signals.interrupt.recv() => true,
+            _ = signals.hang_up.recv() => {
                 match reload(&config) {
                     Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
                     Err(error) => error!(error = &error as &dyn std::error::Error, "keeping the configuration"),
@@ -414,6 +479,8 @@ struct Shown {
     totals: Arc<Totals>,
     today: Option<Today>,
     since: Option<Timestamp>,
+    /// What holds as long as the daemon runs.
+    standing: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -465,7 +532,7 @@ impl Snapshot {
             shown.totals = Arc::clone(totals);
             shown.today = today;
             shown.since = ledger.since();
-            shown.notes = notes;
+            shown.notes = shown.standing.iter().cloned().chain(notes).collect();
         });
     }
 

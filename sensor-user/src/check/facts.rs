@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error_chain;
 use crate::geoip::GeoIp;
 use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
-use crate::kernel::is_pinned;
+use crate::kernel::{Found, is_pinned};
 use crate::web::{Server, WebConfig};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
@@ -154,7 +154,7 @@ fn pin_dir(path: &Path) -> PinDir {
     PinDir {
         on_bpffs: statfs(existing(path)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
         can_mount: has(Capability::CAP_SYS_ADMIN),
-        holds_ours: is_pinned(path),
+        holds_ours: is_pinned(path) == Found::Yes,
     }
 }
 

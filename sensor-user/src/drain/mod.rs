@@ -23,7 +23,7 @@ use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
 use crate::geoip;
 use crate::kernel::interface::Interface;
-use crate::kernel::{Drained, Kernel, KernelError, Mode, Policy};
+use crate::kernel::{Drained, Kernel, KernelError, Mode, Outlook, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
 use crate::totals::Totals;
@@ -54,10 +54,32 @@ pub enum DrainError {
     #[error("wait for the next drain")]
     Wait(#[source] nix::errno::Errno),
     /// The last counts could not be committed; they stay pinned.
-    #[error(
-        "the last counts could not be committed; they stay pinned in the kernel, and the next start takes them in"
-    )]
-    Uncommitted(#[source] LedgerError),
+    #[error("counts could not be committed{}", fate.as_deref().unwrap_or_default())]
+    Uncommitted {
+        /// What becomes of them, once that is known.
+        fate: Option<String>,
+        /// Why not.
+        #[source]
+        source: Box<LedgerError>,
+    },
+}
+
+impl DrainError {
+    /// With what becomes of the counts that could not be committed.
+    #[must_use]
+    pub fn with_fate(self, outlook: &Outlook) -> Self {
+        match self {
+            Self::Uncommitted { source, .. } => {
+                let fate = if outlook.holds_counts() {
+                    "; they stay pinned in the kernel, and the next start takes them in".to_owned()
+                } else {
+                    format!("; they are lost unless the next start finds them: {outlook}")
+                };
+                Self::Uncommitted { fate: Some(fate), source }
+            }
+            error => error,
+        }
+    }
 }
 
 /// What the drain is told.
@@ -133,7 +155,7 @@ pub fn finish(
                 packets += observation.packets.iter().sum::<u64>();
                 Ok(())
             }
-            Err(error) => Err(DrainError::Uncommitted(error)),
+            Err(error) => Err(DrainError::Uncommitted { fate: None, source: error.into() }),
         }
     };
     if let Some(drained) = kernel.left_over()? {
@@ -322,6 +344,11 @@ impl Drain {
             self.kernel.release(&interface.name).and_then(|()| self.kernel.attach(interface, self.mode));
         match attached {
             Ok(mode) => info!(interface = interface.name, mode = mode.name(), "attached again"),
+            // The link was on its way down; it is looked at again when it is back.
+            Err(KernelError::Gone { .. }) => {
+                debug!(interface = interface.name, "gone before it was attached again");
+                return;
+            }
             Err(error) => {
                 // It is tried again with every drain, and told once.
                 let told = error.to_string();
@@ -401,14 +428,19 @@ impl Drain {
     fn report(&self, state: &mut State, error: &DrainError) {
         state.failing = true;
         self.exposition.health().drain_failed();
+        let counting = if self.is_attached() {
+            "counting goes on in the kernel"
+        } else {
+            "packets are not counted, because an interface is not attached"
+        };
         match error {
-            DrainError::Uncommitted(error) => error!(
-                error = error as &dyn std::error::Error,
-                "cannot commit; counting goes on in the kernel, and this is tried again"
+            DrainError::Uncommitted { source, .. } => error!(
+                error = source.as_ref() as &dyn std::error::Error,
+                "cannot commit; {counting}, and this is tried again"
             ),
             error @ (DrainError::Kernel(_) | DrainError::Wait(_)) => error!(
                 error = error as &dyn std::error::Error,
-                "cannot switch generations; counting goes on, and this is tried again"
+                "cannot switch generations; {counting}, and this is tried again"
             ),
         }
     }
@@ -507,7 +539,7 @@ impl Drain {
             }
             Err(error) => {
                 state.pending = Some(pending);
-                Err(DrainError::Uncommitted(error))
+                Err(DrainError::Uncommitted { fate: None, source: error.into() })
             }
         }
     }
@@ -522,14 +554,16 @@ impl Drain {
             self.interfaces.clear();
         }
         // A ledger that had to be opened anew takes counts in the second time.
-        if self.try_step(&mut state).is_err() {
-            self.try_step(&mut state)?;
+        if self.try_step(&mut state).is_err()
+            && let Err(error) = self.try_step(&mut state)
+        {
+            return Err(error.with_fate(&self.kernel.outlook()));
         }
         if detach {
             self.kernel.detach()?;
             info!("detached, pins removed");
         } else {
-            info!("the pinned program goes on counting; `teiten detach` ends it");
+            self.kernel.outlook().tell();
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 use super::Mode;
 use futures::{Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::route::RouteAttribute;
@@ -182,6 +184,22 @@ impl Interfaces {
         }
         Ok(addresses.into_iter().collect())
     }
+}
+
+/// The interface of this index as it is at this moment; `None` when it is gone. Blocks, shortly.
+///
+/// # Errors
+///
+/// See [`InterfaceError`].
+pub(super) fn now(index: u32) -> Result<Option<Interface>, InterfaceError> {
+    let mut found = None;
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    super::netlink::dump(NETLINK_ROUTE, request, |answer| match answer {
+        RouteNetlinkMessage::NewLink(link) if link.header.index == index => found = Some(link),
+        _ => {}
+    })
+    .map_err(InterfaceError::Netlink)?;
+    found.as_ref().map(describe).transpose()
 }
 
 /// Whether an address names one host.

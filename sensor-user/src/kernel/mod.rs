@@ -21,8 +21,11 @@ mod earlier;
 mod flows;
 mod generation;
 pub mod interface;
+mod keeper;
 mod netlink;
 mod object;
+mod occupant;
+mod outlook;
 mod pins;
 mod rules;
 mod sockets;
@@ -32,7 +35,10 @@ mod table;
 mod tests;
 
 pub use flows::FlowStatus;
-pub use pins::any as is_pinned;
+pub use keeper::Keeper;
+pub use occupant::{Kind, Occupant};
+pub use outlook::Outlook;
+pub use pins::{Found, any as is_pinned};
 pub use rules::Policy;
 
 use crate::aggregate::{AccessV4, AccessV6};
@@ -50,7 +56,7 @@ use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use table::{Entry, Table};
 use tracing::{debug, info, warn};
@@ -67,6 +73,9 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// Others can write to the pin directory.
+    #[error("pin directory refused")]
+    Untrusted(#[from] crate::trusted::Untrusted),
     /// Another daemon holds the pin directory.
     #[error("pin directory {path} is in use by {holder}; stop that daemon, or give another --pin-dir")]
     PinDirInUse {
@@ -111,19 +120,17 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
-    /// An XDP program of somebody else is attached.
-    #[error(
-        "interface {interface} already has an XDP program{}; detach it first (`ip link set dev {interface} xdp off`), \
-         or observe another interface", program.map_or_else(String::new, |id| format!(" (id {id})"))
-    )]
-    Occupied {
+    /// The interface is gone.
+    #[error("interface {interface} is gone")]
+    Gone {
         /// The interface.
         interface: String,
-        /// Id of the program, when the kernel tells it.
-        program: Option<u32>,
     },
+    /// An XDP program of somebody else is attached.
+    #[error("{0}")]
+    Occupied(Occupant),
     /// The driver did not take the program.
-    #[error("attach XDP to {interface} in {mode} mode: {source}; {hint}")]
+    #[error("attach XDP to {interface} in {mode} mode; {hint}")]
     Attach {
         /// The interface.
         interface: String,
@@ -273,6 +280,9 @@ pub struct Kernel {
     old_table: Option<Table>,
     tries: Tries,
     links: BTreeMap<String, Attachment>,
+    /// The interfaces among them that were not attached before [`Kernel::open`].
+    new: BTreeSet<String>,
+    keeper: Keeper,
     flows: FlowTable,
     /// The ledger that generations are numbered for, and the last one in it.
     numbering: Numbering,
@@ -351,10 +361,24 @@ impl Kernel {
         shapes: &[Shape],
         pin_dir: &Path,
         source_table: u32,
-        mut numbering: Numbering,
+        numbering: Numbering,
         policy: &Policy,
     ) -> Result<Self, KernelError> {
         let pins = Pins::open(pin_dir, shapes)?;
+        let undo = pins.undo();
+        let opened = Self::open_with(pins, source_table, numbering, policy);
+        if opened.is_err() {
+            undo();
+        }
+        opened
+    }
+
+    fn open_with(
+        pins: Pins,
+        source_table: u32,
+        mut numbering: Numbering,
+        policy: &Policy,
+    ) -> Result<Self, KernelError> {
         for earlier in &pins.earlier {
             numbering.last = numbering.last.max(earlier.last_number()?);
         }
@@ -369,8 +393,9 @@ impl Kernel {
             pins.restore_generation(id)?;
         }
         let open = |name: &str| {
-            Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus)
-                .map_err(KernelError::map(format!("open generation {name} under {}", pin_dir.display())))
+            Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus).map_err(
+                KernelError::map(format!("open generation {name} under {}", pins.directory().display())),
+            )
         };
         let generations = [open("a")?, open("b")?];
         let outer = pins.open_or_create_outer(generations[0].map())?;
@@ -399,6 +424,7 @@ impl Kernel {
             maps: maps.collect::<Result<_, KernelError>>()?,
             table: Table::new(pins.open_map("SOURCES")?),
             old_table: resized.map(Table::new),
+            keeper: pins.keeper(),
             pins,
             object,
             outer,
@@ -406,6 +432,7 @@ impl Kernel {
             current: current.unwrap_or(0),
             tries,
             links: BTreeMap::new(),
+            new: BTreeSet::new(),
             flows,
             numbering,
             opened: 0,
@@ -547,6 +574,28 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn attach(&mut self, interface: &interface::Interface, wanted: XdpMode) -> Result<Mode, KernelError> {
+        let interface = &Self::as_it_is(interface)?;
+        if Found::of(self.pins.link(&interface.name).symlink_metadata()).ok() == Some(Found::No) {
+            self.new.insert(interface.name.clone());
+        }
+        self.attach_now(interface, wanted).map_err(|error| match interface::now(interface.index) {
+            Ok(None) => KernelError::Gone { interface: interface.name.clone() },
+            _ => error,
+        })
+    }
+
+    /// The interface as it is at this moment: what the caller knows may be out of date, the program that
+    /// is attached above all, which ends with its interface.
+    fn as_it_is(interface: &interface::Interface) -> Result<interface::Interface, KernelError> {
+        match interface::now(interface.index) {
+            Ok(Some(now)) => Ok(interface::Interface { name: interface.name.clone(), ..now }),
+            Ok(None) => Err(KernelError::Gone { interface: interface.name.clone() }),
+            // What the caller knows is the best there is.
+            Err(_) => Ok(interface.clone()),
+        }
+    }
+
+    fn attach_now(&mut self, interface: &interface::Interface, wanted: XdpMode) -> Result<Mode, KernelError> {
         let (tracking, egress) = self.track(interface)?;
         if tracking != Tracking::None {
             self.use_flows();
@@ -558,7 +607,7 @@ impl Kernel {
                 Ok(mode)
             }
             Err(error) => {
-                if !self.pins.link(&interface.name).exists() {
+                if Found::of(self.pins.link(&interface.name).symlink_metadata()).ok() == Some(Found::No) {
                     // Nobody would look up what is learned. The first error is the one to tell.
                     let _ = self.release(&interface.name);
                 }
@@ -578,7 +627,7 @@ impl Kernel {
             return Ok(taken_over);
         }
         if let Some((_, program)) = interface.xdp {
-            return Err(KernelError::Occupied { interface: interface.name.clone(), program: Some(program) });
+            return Err(KernelError::Occupied(Occupant::of(interface, Some(program))));
         }
         let (link, mode) = self.object.attach(interface, wanted)?;
         sys::pin(link.as_fd(), &path)
@@ -590,6 +639,7 @@ impl Kernel {
     /// pinned and stood all the time, and begins now when they are new or one of them had ended: when
     /// that was, nobody knows.
     pub fn observe(&mut self) {
+        self.new.clear();
         if self.stood.take() != Some(true) {
             self.generations[self.current].set_began(monotonic_nanos());
         }
@@ -638,6 +688,24 @@ impl Kernel {
         pins::remove(path)?;
         drop(link);
         Ok(None)
+    }
+
+    /// Gives pinned attachments to these interfaces the names that the interfaces have now, so that one
+    /// that was renamed is taken over.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn adopt(&self, observed: &[interface::Interface]) -> Result<(), KernelError> {
+        let is_observed = |name: &String| observed.iter().any(|interface| interface.name == *name);
+        for name in self.pins.links()?.iter().filter(|name| !is_observed(name)) {
+            let Ok(link) = sys::open_pinned(&self.pins.link(name)) else { continue };
+            let Ok(info) = sys::link_info(link.as_fd()) else { continue };
+            if let Some(interface) = observed.iter().find(|interface| interface.index == info.interface) {
+                self.pins.rename(name, &interface.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the attachment to `name` still stands; it ends with its interface.
@@ -837,35 +905,6 @@ impl Kernel {
             self.pins.drop_old_table()?;
         }
         Ok(())
-    }
-
-    /// Pins again what somebody has removed while this daemon had it open, so that counting still goes
-    /// on without it; tells whether anything was missing.
-    ///
-    /// # Errors
-    ///
-    /// See [`KernelError`].
-    pub fn keep_pinned(&mut self) -> Result<bool, KernelError> {
-        let mut pinned: Vec<(PathBuf, BorrowedFd<'_>)> =
-            self.maps.iter().map(|(name, map)| (self.pins.map(name), map.as_fd())).collect();
-        for (name, generation) in ["a", "b"].iter().zip(&self.generations) {
-            pinned.push((self.pins.generation(name), generation.map()));
-        }
-        for (name, attachment) in &self.links {
-            pinned.push((self.pins.link(name), attachment.link.as_fd()));
-            if let Some(egress) = attachment.egress.as_ref() {
-                pinned.push((self.pins.egress(name), egress.as_fd()));
-            }
-        }
-        pinned.retain(|(path, _)| !path.exists());
-        if pinned.is_empty() {
-            return Ok(false);
-        }
-        self.pins.prepare()?;
-        for (path, object) in &pinned {
-            sys::pin(*object, path).map_err(KernelError::map(format!("pin {} again", path.display())))?;
-        }
-        Ok(true)
     }
 
     /// The ring through which the program wakes the daemon.

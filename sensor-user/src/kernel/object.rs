@@ -2,11 +2,12 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{KernelError, Mode, Tries, clsact, sys};
+use super::{KernelError, Mode, Occupant, Tries, clsact, sys};
 use crate::config::XdpMode;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tracing::{debug, warn};
@@ -25,6 +26,8 @@ const DRIVER_MODE: u32 = 1 << 2;
 /// The loaded object.
 pub(super) struct Object {
     ebpf: Ebpf,
+    /// Interfaces of which it was told that they are observed in generic mode.
+    told_generic: BTreeSet<String>,
 }
 
 impl Object {
@@ -39,7 +42,7 @@ impl Object {
             loader.map_max_entries(name, TRIE_ENTRIES);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| not_loaded("load the BPF object", error))?;
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, told_generic: BTreeSet::new() })
     }
 
     pub(super) fn tries(&mut self) -> Result<Tries, KernelError> {
@@ -166,7 +169,10 @@ impl Object {
             };
             match sys::attach_xdp(program, interface.index, flags) {
                 Ok(link) => {
-                    if wanted == XdpMode::Auto && mode == Mode::Generic {
+                    if wanted == XdpMode::Auto
+                        && mode == Mode::Generic
+                        && self.told_generic.insert(interface.name.clone())
+                    {
                         let reason = refused.as_ref().map(ToString::to_string).unwrap_or_default();
                         warn!(
                             interface = interface.name,
@@ -183,7 +189,7 @@ impl Object {
                     });
                 }
                 Err(source) if matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) => {
-                    return Err(KernelError::Occupied { interface: interface.name.clone(), program: None });
+                    return Err(KernelError::Occupied(Occupant::of(interface, None)));
                 }
                 Err(source) => {
                     debug!(interface = interface.name, program = name, mode = mode.name(), %source, "not attached");

@@ -1,15 +1,17 @@
 //! The pin directory: what of the kernel side outlives the daemon, and where.
 
 use super::earlier::{Earlier, Shape};
+use super::keeper::{self, Keeper};
 use super::{KernelError, sys};
+use crate::trusted;
 use sensor_common::layout::LAYOUT_VERSION;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// `f_type` of a bpffs (`BPF_FS_MAGIC` of `linux/magic.h`).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -34,6 +36,9 @@ pub(super) const MAPS: [&str; 12] = [
 /// in which nobody can make another.
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 
+/// The source that `/proc/mounts` shows of a bpffs that was mounted here.
+const MOUNT_SOURCE: &str = "teiten";
+
 /// Follows the interface in the name of an egress attachment. A `%` of the interface's own is
 /// written otherwise.
 const EGRESS: &str = "%egress";
@@ -54,6 +59,12 @@ pub(super) struct Pins {
     lock: File,
     /// Of which versions before this one there are pins too.
     pub(super) earlier: Vec<Earlier>,
+    /// Nothing was pinned when it was opened.
+    fresh: bool,
+    /// Nothing was pinned of this layout.
+    fresh_layout: bool,
+    /// The directories that were made for it, the lowest first.
+    made: Vec<PathBuf>,
 }
 
 impl Pins {
@@ -64,7 +75,20 @@ impl Pins {
     ///
     /// [`KernelError::PinDir`], [`KernelError::PinDirInUse`], [`KernelError::OtherLayout`].
     pub(super) fn open(root: &Path, known: &[Shape]) -> Result<Self, KernelError> {
+        let missing = root.ancestors().filter(|directory| is_missing(directory));
+        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        let opened = Self::open_in(root, known, &made);
+        // Whoever holds the directory may be about to pin there.
+        if opened.as_ref().is_err_and(|error| !matches!(error, KernelError::PinDirInUse { .. })) {
+            give_back(root, &made);
+        }
+        opened
+    }
+
+    fn open_in(root: &Path, known: &[Shape], made: &[PathBuf]) -> Result<Self, KernelError> {
         let lock = lock(root)?;
+        let fresh = any(root) == Found::No;
+        let fresh_layout = is_missing(&root.join(format!("v{LAYOUT_VERSION}/maps/GENERATION")));
         let mut earlier = Vec::new();
         for version in versions(root).map_err(|source| failed(root, source))? {
             if version != LAYOUT_VERSION {
@@ -75,7 +99,8 @@ impl Pins {
                 earlier.push(found);
             }
         }
-        let pins = Self { root: root.join(format!("v{LAYOUT_VERSION}")), lock, earlier };
+        let (made, root) = (made.to_vec(), root.join(format!("v{LAYOUT_VERSION}")));
+        let pins = Self { root, lock, earlier, fresh, fresh_layout, made };
         pins.make_directories()?;
         Ok(pins)
     }
@@ -107,9 +132,36 @@ impl Pins {
         })
     }
 
+    /// The pin directory.
+    pub(super) fn directory(&self) -> &Path {
+        self.root.parent().expect("a directory of its own in the pin directory")
+    }
+
+    /// Whether nothing was pinned when it was opened.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// How to remove again what was pinned since it was opened, as long as nothing is attached.
+    pub(super) fn undo(&self) -> impl FnOnce() + use<> {
+        let (root, directory, made) = (self.root.clone(), self.directory().to_owned(), self.made.clone());
+        let fresh_layout = self.fresh_layout;
+        move || {
+            if fresh_layout && let Err(error) = remove_tree(&root) {
+                warn!(error = &error as &dyn std::error::Error, "pins of this start are left");
+            }
+            give_back(&directory, &made);
+        }
+    }
+
+    /// Who keeps the pins when this process ends.
+    pub(super) fn keeper(&self) -> Keeper {
+        Keeper::of(self.directory())
+    }
+
     /// Makes the directories anew that somebody has removed, and locks what is there now.
     pub(super) fn prepare(&mut self) -> Result<(), KernelError> {
-        let root = self.root.parent().expect("a directory of its own in the pin directory");
+        let root = self.directory();
         let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let held = self.lock.metadata().as_ref().map(identity).ok();
         if held != fs::metadata(root).as_ref().map(identity).ok() {
@@ -199,6 +251,19 @@ impl Pins {
         Ok(names.into_iter().collect())
     }
 
+    /// Gives what is pinned for one interface the name of another, which has nothing pinned.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), KernelError> {
+        for place in [Self::link, Self::egress, Self::clsact] {
+            let (from, to) = (place(self, from), place(self, to));
+            if is_missing(&from) || !is_missing(&to) {
+                continue;
+            }
+            let doing = format!("rename {} to {}", from.display(), to.display());
+            fs::rename(&from, &to).map_err(KernelError::map(doing))?;
+        }
+        Ok(())
+    }
+
     /// Opens a pinned map.
     pub(super) fn open_map(&self, name: &str) -> Result<OwnedFd, KernelError> {
         let path = self.map(name);
@@ -246,10 +311,87 @@ impl Pins {
         remove(&self.map(OLD_TABLE))
     }
 
-    /// Removes everything, links first, so that no program runs without its maps being reachable.
+    /// Removes everything, links first, so that no program runs without its maps being reachable; then
+    /// the pin directory, when it is empty.
     pub(super) fn remove_all(self) -> Result<(), KernelError> {
         remove_tree(&self.root.join("links"))?;
-        remove_tree(&self.root)
+        remove_tree(&self.root)?;
+        let mut made = self.made.clone();
+        if !made.iter().any(|made| made == self.directory()) {
+            made.insert(0, self.directory().to_owned());
+        }
+        let root = self.directory().to_owned();
+        // The lock is a descriptor on the bpffs, which could not be unmounted.
+        drop(self);
+        give_back(&root, &made);
+        Ok(())
+    }
+}
+
+/// Whether there is nothing at `path` for sure.
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Removes the directories that were `made` for the pin directory `root`, the lowest first, as far as they
+/// are empty; and unmounts the bpffs below it when nothing is in that and teiten had mounted it.
+fn give_back(root: &Path, made: &[PathBuf]) {
+    let mounted = keeper::mounted_from(root, MOUNT_SOURCE).ok().flatten().map(PathBuf::from);
+    // What is not empty, or a mount, or in a directory of another user, stays.
+    for directory in made {
+        let _ = fs::remove_dir(directory);
+    }
+    let Some(mount) = mounted.filter(|mount| is_empty_bpffs(mount)) else { return };
+    match nix::mount::umount(&mount) {
+        Ok(()) => {
+            for directory in made {
+                let _ = fs::remove_dir(directory);
+            }
+        }
+        Err(error) => info!(
+            path = %mount.display(),
+            error = error.desc(),
+            "the bpffs that teiten mounted stays, empty; `umount` removes it"
+        ),
+    }
+}
+
+/// Whether nothing is pinned on a bpffs: of the kernel's own there may be these two files.
+fn is_empty_bpffs(mount: &Path) -> bool {
+    fs::read_dir(mount).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            entry
+                .is_ok_and(|entry| ["progs.debug", "maps.debug"].map(Into::into).contains(&entry.file_name()))
+        })
+    })
+}
+
+/// What can be said of something that may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is there.
+    Yes,
+    /// It is not there.
+    No,
+    /// This user may not look.
+    NotAllowed,
+}
+
+impl Found {
+    /// Of what looking for it returned.
+    ///
+    /// # Errors
+    ///
+    /// Everything else that may have happened.
+    pub fn of<T>(result: io::Result<T>) -> io::Result<Self> {
+        match result {
+            Ok(_) => Ok(Self::Yes),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Self::No),
+                io::ErrorKind::PermissionDenied => Ok(Self::NotAllowed),
+                _ => Err(error),
+            },
+        }
     }
 }
 
@@ -273,9 +415,19 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), KernelError> {
 }
 
 /// Whether anything of this layout or another is pinned under `pin_dir`.
-pub fn any(pin_dir: &Path) -> bool {
-    let pinned = |version| pin_dir.join(format!("v{version}")).join("maps").join("GENERATION").exists();
-    versions(pin_dir).is_ok_and(|versions| versions.into_iter().any(pinned))
+pub fn any(pin_dir: &Path) -> Found {
+    let versions = match versions(pin_dir) {
+        Ok(versions) => versions,
+        // What is not a directory holds no pins.
+        Err(error) => return Found::of(Err::<(), _>(error)).unwrap_or(Found::No),
+    };
+    let pinned = |version| {
+        let path = pin_dir.join(format!("v{version}")).join("maps").join("GENERATION");
+        Found::of(path.symlink_metadata()).unwrap_or(Found::No)
+    };
+    let found: Vec<_> = versions.into_iter().map(pinned).collect();
+    let order = [Found::Yes, Found::NotAllowed];
+    order.into_iter().find(|it| found.contains(it)).unwrap_or(Found::No)
 }
 
 /// The layouts that have a directory under `root`, ascending.
@@ -293,7 +445,9 @@ fn versions(root: &Path) -> io::Result<Vec<u64>> {
 fn lock(root: &Path) -> Result<File, KernelError> {
     let failed = |source| failed(root, source);
     make_on_bpffs(root).map_err(failed)?;
-    let lock = File::open(root).map_err(failed)?;
+    trusted::check(root)?;
+    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+    let lock = File::options().read(true).custom_flags(flags).open(root).map_err(failed)?;
     // SAFETY: flock takes no pointers.
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         let holder = holder(&lock).map_or("another process".to_owned(), |pid| format!("process {pid}"));
@@ -328,6 +482,10 @@ fn holder(file: &File) -> Option<u32> {
 /// Makes `root` a directory on a bpffs, mounting one where there is none: at the kernel's own place for
 /// it when `root` lies below that, else at `root`.
 fn make_on_bpffs(root: &Path) -> io::Result<()> {
+    // What a link leads to is not touched; it is refused later.
+    if root.is_symlink() {
+        return Ok(());
+    }
     let usual = Path::new(MOUNT_POINT);
     if root.starts_with(usual) && is_bpffs(usual).is_ok_and(|mounted| !mounted) {
         mount_bpffs(usual)?;
@@ -347,7 +505,7 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
 
 fn mount_bpffs(path: &Path) -> io::Result<()> {
     nix::mount::mount(
-        Some("bpf"),
+        Some(MOUNT_SOURCE),
         path,
         Some("bpf"),
         nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC,

@@ -2,7 +2,7 @@
 //! memory, maps by id, and what a link is attached to.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 const BPF_MAP_CREATE: libc::c_int = 0;
@@ -10,6 +10,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_MAP_GET_FD_BY_ID: libc::c_int = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
@@ -17,6 +18,9 @@ const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
+const BPF_LINK_GET_NEXT_ID: libc::c_int = 31;
+const BPF_LINK_TYPE_XDP: u32 = 6;
 
 const BPF_XDP: u32 = 37;
 const BPF_TCX_EGRESS: u32 = 47;
@@ -305,6 +309,10 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 /// What the kernel tells of a link (`struct bpf_link_info`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
+    /// Id.
+    pub id: u32,
+    /// `BPF_LINK_TYPE_…`.
+    pub link_type: u32,
     /// Id of the program behind it.
     pub program: u32,
     /// Index of the interface it is attached to; 0 when that interface is gone. XDP and TCX links
@@ -318,8 +326,54 @@ pub(super) struct LinkInfo {
 ///
 /// What `bpf(2)` returns.
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let [_link_type, _id, program, _padding, interface, _attach_type] = object_info::<6>(link)?;
-    Ok(LinkInfo { program, interface })
+    let [link_type, id, program, _padding, interface, _attach_type] = object_info::<6>(link)?;
+    Ok(LinkInfo { id, link_type, program, interface })
+}
+
+/// The XDP link of this interface, whoever made it; `None` when no link attaches there.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: EPERM without `CAP_SYS_ADMIN`.
+pub(super) fn xdp_link_of(interface: u32) -> io::Result<Option<LinkInfo>> {
+    let mut id = 0;
+    loop {
+        let mut attributes = IdAttributes { id, ..IdAttributes::default() };
+        // SAFETY: the attributes hold no pointers.
+        match unsafe { bpf(BPF_LINK_GET_NEXT_ID, &mut attributes) } {
+            Ok(_) => id = attributes.next_id,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut attributes = IdAttributes { id, ..IdAttributes::default() };
+        // SAFETY: the attributes hold no pointers.
+        let link = match unsafe { bpf(BPF_LINK_GET_FD_BY_ID, &mut attributes) }.map(owned) {
+            Ok(link) => link,
+            // It ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(error) => return Err(error),
+        };
+        let info = link_info(link.as_fd())?;
+        if info.link_type == BPF_LINK_TYPE_XDP && info.interface == interface {
+            return Ok(Some(info));
+        }
+    }
+}
+
+/// The name of the program of this id.
+///
+/// # Errors
+///
+/// What `bpf(2)` returns: EPERM without `CAP_SYS_ADMIN`, ENOENT when there is none.
+pub(super) fn program_name(id: u32) -> io::Result<String> {
+    let mut attributes = IdAttributes { id, ..IdAttributes::default() };
+    // SAFETY: the attributes hold no pointers.
+    let program = unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut attributes) }.map(owned)?;
+    // The name follows 64 bytes of numbers in `struct bpf_prog_info`.
+    let words = object_info::<20>(program.as_fd())?;
+    let bytes: Vec<u8> = words[16..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
 #[repr(C)]

@@ -509,7 +509,7 @@ fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
     std::fs::rename(root.join(format!("v{LAYOUT_VERSION}")), root.join("v77")).expect("rename the pins");
     let unknown = Kernel::open(root, 16, NUMBERING, &policy).err();
     assert!(matches!(unknown, Some(KernelError::OtherLayout { .. })), "{unknown:?}");
-    assert!(is_pinned(root));
+    assert_eq!(is_pinned(root), Found::Yes);
 
     let open = || Kernel::open_knowing(&[shape], root, 16, NUMBERING, &policy).expect("take over");
     for _ in 0..2 {
@@ -597,4 +597,27 @@ fn pin_to_one_cpu() {
     let mut set = nix::sched::CpuSet::new();
     set.set(0).expect("CPU 0");
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).expect("stay on CPU 0");
+}
+
+/// What the caller knows of an interface may be older than the interface: a link that is dialled again is
+/// taken down first, and gone a moment later.
+#[test]
+fn an_interface_is_attached_to_as_it_is_and_not_as_it_was() {
+    let Some(Harness { mut kernel, pins: _pins, .. }) = Harness::new(Policy::default(), 16) else { return };
+    let alone = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network of its own");
+        let mut interface = interface::Interface {
+            name: "lo".to_owned(),
+            index: 1,
+            link: LinkLayer::Ethernet,
+            xdp: Some((Mode::Generic, 1)),
+        };
+        assert_eq!(kernel.attach(&interface, XdpMode::Generic).expect("nothing is attached"), Mode::Generic);
+        assert!(kernel.is_attached("lo"));
+        kernel.release("lo").expect("release");
+        interface.index = 4_000_000;
+        let gone = kernel.attach(&interface, XdpMode::Generic);
+        assert!(matches!(gone, Err(KernelError::Gone { .. })), "{gone:?}");
+    });
+    alone.join().expect("the assertions hold");
 }
