@@ -32,8 +32,14 @@ pub enum LogError {
     Reload(#[from] reload::Error),
 }
 
+/// What goes before the filter as given: libraries that warn of every connection that a client abuses.
+/// A directive for the same target beats it.
+const QUIET: &str = "h2=error,hyper=error,hyper_util=error,rustls=error,tokio_rustls=error";
+
 fn filter(text: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(text).map_err(|source| LogError::Filter { filter: text.to_owned(), source })
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{text}"))
+        .map_err(|source| LogError::Filter { filter: text.to_owned(), source })
 }
 
 /// Sets up the log of this process; `log`'s records (the kernel side's among them, through
@@ -67,5 +73,52 @@ impl LogHandle {
         // `log` has a ceiling of its own, which `init` set for the first filter.
         log::set_max_level(LevelFilter::current().as_log());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of one warning and one error of each target, with this filter.
+    fn written(level: &str) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = fmt::layer().without_time().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(filter(level).unwrap()).with(lines),
+            || {
+                tracing::warn!(target: "h2::proto", "w");
+                tracing::error!(target: "h2::proto", "e");
+                tracing::warn!(target: "sensor_user::web", "w");
+            },
+        );
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn libraries_warn_only_when_asked_to() {
+        assert_eq!(written("info"), "ERROR h2::proto: e\n WARN sensor_user::web: w\n");
+        assert_eq!(written("error"), "ERROR h2::proto: e\n");
+        assert_eq!(
+            written("info,h2=warn"),
+            " WARN h2::proto: w\nERROR h2::proto: e\n WARN sensor_user::web: w\n"
+        );
     }
 }

@@ -17,7 +17,8 @@ use crate::cli::{ReplayArgs, RunArgs};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use sensor_common::Slot;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -269,17 +270,21 @@ impl Config {
 
     /// Values that are right alone and wrong together.
     fn check_contradictions(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let services: HashMap<_, _> = settings
+            .list("service")
+            .iter()
+            .filter_map(|service| Some((values::slot(service.value()).ok()?, service)))
+            .collect();
         for feature in settings.list("feature") {
-            for service in settings.list("service") {
-                if values::slot(feature.value()) == values::slot(service.value()) {
-                    return Err(ConfigError::Contradiction {
-                        first: Box::new(feature.clone()),
-                        second: Box::new(service.clone()),
-                        reason: "a service is left out of the totals by port and has its own by country; \
-                                 drop one of the two"
-                            .to_owned(),
-                    });
-                }
+            let service = values::slot(feature.value()).ok().and_then(|slot| services.get(&slot));
+            if let Some(&service) = service {
+                return Err(ConfigError::Contradiction {
+                    first: Box::new(feature.clone()),
+                    second: Box::new(service.clone()),
+                    reason: "a service is left out of the totals by port and has its own by country; \
+                             drop one of the two"
+                        .to_owned(),
+                });
             }
         }
         let max_ports = origin(settings, "max-ports", self.max_ports);
@@ -346,15 +351,16 @@ fn duration(
 }
 
 /// The values of a list in the order given, each once.
-fn distinct<T: PartialEq>(
+fn distinct<T: Clone + Eq + Hash>(
     settings: &Settings,
     key: &str,
     value: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, ConfigError> {
     let mut found = Vec::new();
+    let mut known = HashSet::new();
     for origin in settings.list(key) {
         let value = parse(origin, &value)?;
-        if !found.contains(&value) {
+        if known.insert(value.clone()) {
             found.push(value);
         }
     }

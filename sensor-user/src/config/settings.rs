@@ -49,7 +49,7 @@ pub const KEYS: [Key; 24] = [
     one("state-dir", false),
     one("pin-dir", false),
     list("web.listen-address", false),
-    one("web.config.file", true),
+    one("web.config.file", false),
     one("log-format", false),
     one("log-level", true),
     // Of `teiten replay` alone; a sensor's file may hold it for its captures.

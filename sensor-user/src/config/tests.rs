@@ -541,3 +541,25 @@ fn a_replay_writes_only_into_the_directory_that_its_flag_names() {
     assert_eq!((config.local.len(), state_dir), (1, None));
     assert_eq!(replay(&["--state-dir", "/srv/captures"]).1, Some(PathBuf::from("/srv/captures")));
 }
+
+#[test]
+fn tens_of_thousands_of_prefixes_and_ports_are_read_in_linear_time() {
+    let prefixes: Vec<_> = (0..80_000_u32)
+        .map(|index| format!("\"{}/32\"", std::net::Ipv4Addr::from(0x0a00_0000 + index)))
+        .collect();
+    let ports: Vec<_> = (1..30_000).map(|port| format!("{port}")).collect();
+    let list = |transport| {
+        let ports: Vec<_> = ports.iter().map(|port| format!("\"{port}/{transport}\"")).collect();
+        ports.join(",")
+    };
+    let text = format!(
+        "observe = [{0}]\nexclude-source = [{0}]\nmax-ports = 65000\nfeature = [{1}]\nservice = [{2}]\n",
+        prefixes.join(","),
+        list("tcp"),
+        list("udp"),
+    );
+    let config = load(&[], &[], &text).unwrap();
+    assert_eq!(config.observe.len(), 80_000);
+    assert_eq!(config.exclude_sources.len(), 80_000);
+    assert_eq!(config.features.len(), 29_999);
+}

@@ -59,16 +59,19 @@ pub enum Closed {
     Timeout,
     /// TLS was not agreed on, or the client showed no certificate that is allowed.
     Handshake,
+    /// What it sent is not HTTP.
+    Protocol,
 }
 
 impl Closed {
-    const ALL: [Self; 3] = [Self::Evicted, Self::Timeout, Self::Handshake];
+    const ALL: [Self; 4] = [Self::Evicted, Self::Timeout, Self::Handshake, Self::Protocol];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Evicted => "evicted",
             Self::Timeout => "timeout",
             Self::Handshake => "handshake",
+            Self::Protocol => "protocol",
         }
     }
 }
@@ -206,7 +209,7 @@ impl Health {
             http_closed: counters(
                 "teiten_http_connections_closed_total",
                 "HTTP connections that the server ended: evicted for newer ones, past a time limit, \
-                 or without a TLS handshake.",
+                 without a TLS handshake, or because what the client sent is not HTTP.",
                 &["reason"],
             )?,
         };

@@ -15,12 +15,12 @@ use subtle::ConstantTimeEq;
 pub(super) struct Users(BTreeMap<String, String>);
 
 impl Users {
-    /// Checks that every hash is one; the error names the user and what is wrong.
+    /// Checks that every hash is one that can be verified in reasonable time; the error names the user
+    /// and what is wrong.
     pub(super) fn new(users: BTreeMap<String, String>) -> Result<Self, (String, String)> {
         for (user, hash) in &users {
-            if let Err(error) = bcrypt::HashParts::from_str(hash) {
-                let reason =
-                    format!("not a bcrypt hash ({error}); `htpasswd -nBC 10 {user}` prints one to put here");
+            if let Err(reason) = check(hash) {
+                let reason = format!("{reason}; `htpasswd -nBC 10 {user}` prints one to put here");
                 return Err((user.clone(), reason));
             }
         }
@@ -30,6 +30,30 @@ impl Users {
     /// Whether anyone may come in.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The costs of bcrypt that are taken: each further one doubles the time, which is some 50 ms at 10.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
+
+fn check(hash: &str) -> Result<(), String> {
+    let parts = bcrypt::HashParts::from_str(hash).map_err(|error| format!("not a bcrypt hash ({error})"))?;
+    let cost = parts.get_cost();
+    if !COSTS.contains(&cost) {
+        return Err(format!(
+            "bcrypt cost {cost} is not between {} and {}; each login would take {}",
+            COSTS.start(),
+            COSTS.end(),
+            if cost > *COSTS.end() { "too long" } else { "no time at all" }
+        ));
+    }
+    // Salt and digest, in bcrypt's own alphabet.
+    let rest = hash.rsplit('$').next().unwrap_or_default();
+    let is_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/');
+    if rest.len() == 53 && rest.bytes().all(is_alphabet) {
+        Ok(())
+    } else {
+        Err("not a bcrypt hash (its salt and digest are not 53 characters of ./A-Za-z0-9)".to_owned())
     }
 }
 
@@ -211,5 +235,16 @@ mod tests {
             Users::new(BTreeMap::from([("bob".to_owned(), "secret".to_owned())])).unwrap_err();
         assert_eq!(user, "bob");
         assert!(reason.contains("not a bcrypt hash") && reason.contains("htpasswd"), "{reason}");
+
+        let hash = bcrypt::hash("correct horse", 4).unwrap();
+        for (wrong, said) in [
+            (hash.replacen("$04$", "$31$", 1), "bcrypt cost 31 is not between 4 and 16"),
+            (hash.replacen("$04$", "$03$", 1), "bcrypt cost 3 is not between 4 and 16"),
+            (hash[..59].to_owned(), "not a bcrypt hash"),
+            (format!("{}!", &hash[..59]), "not a bcrypt hash"),
+        ] {
+            let (_, reason) = Users::new(BTreeMap::from([("bob".to_owned(), wrong)])).unwrap_err();
+            assert!(reason.contains(said), "{reason}");
+        }
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! The file and the certificates it names are looked at again, at most once a second, when a
 //! connection or a request comes in, so a renewed certificate or a changed password needs no reload.
-//! When the new state cannot be used, the one before stays and the failure is logged and counted.
+//! When the new state cannot be used, the one before stays and the failure is logged and counted. Where
+//! reading takes long, as on a network file system that hangs, requests go on under the state before.
 
 use super::auth::Users;
-use crate::exposition::{Health, Reload};
+use crate::exposition::{Exposition, Health, Reload};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -16,10 +17,21 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
+use tokio::sync::watch;
+
+/// Bytes of a file: a web configuration with all of the Internet's authorities in it has a quarter.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Opening brackets of a web configuration.
+const MAX_BRACKETS: usize = 1_000;
+
+/// `-`, `?` and `:` at the beginning of one line; `-----BEGIN` has five.
+const MAX_MARKERS: usize = 32;
 
 /// How long a look at the files stays good.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -37,6 +49,14 @@ pub enum WebConfigError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Nested so deep that reading it would take more than linear time.
+    #[error("{path}: nested too deep: {what}; a web configuration has a few brackets and two levels of keys")]
+    Nested {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        what: &'static str,
     },
     /// Not YAML, an unknown key, or a value of the wrong kind.
     #[error("{path}: {source}")]
@@ -84,20 +104,33 @@ pub enum WebConfigError {
 struct File {
     tls_server_config: Option<TlsFile>,
     http_server_config: HttpFile,
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "each_once")]
     basic_auth_users: BTreeMap<String, String>,
     rate_limit: Option<RateFile>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RateFile {
-    interval: jiff::SignedDuration,
-    #[serde(default)]
+    interval: Interval,
     burst: u32,
 }
 
-#[derive(Default, Deserialize)]
+/// A duration with its unit, or 0, which exporter-toolkit documents as the default.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Interval {
+    Number(i64),
+    Text(String),
+}
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct TlsFile {
     cert: Option<String>,
@@ -119,6 +152,7 @@ struct TlsFile {
 #[serde(deny_unknown_fields, default)]
 struct HttpFile {
     http2: bool,
+    #[serde(deserialize_with = "each_once")]
     headers: BTreeMap<String, String>,
 }
 
@@ -128,11 +162,34 @@ impl Default for HttpFile {
     }
 }
 
-/// YAML writes an empty mapping as nothing.
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+/// A mapping in which no key comes twice; YAML writes an empty one as nothing.
+fn each_once<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct EachOnce;
+    impl<'de> serde::de::Visitor<'de> for EachOnce {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a mapping of names to strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some((key, value)) = map.next_entry::<String, String>()? {
+                if found.contains_key(&key) {
+                    return Err(serde::de::Error::custom(format!("duplicate entry for {key:?}; keep one")));
+                }
+                found.insert(key, value);
+            }
+            Ok(found)
+        }
+    }
+    deserializer.deserialize_any(EachOnce)
 }
 
 /// What the file asks for, ready for use.
@@ -142,6 +199,21 @@ pub(super) struct Loaded {
     pub(super) users: Users,
     pub(super) headers: HeaderMap,
     pub(super) rate: Option<Rate>,
+}
+
+impl Loaded {
+    /// What a connection has to agree to; `None` without TLS. A connection that was opened under other
+    /// terms is not to be used any more.
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        self.tls.as_ref().map(|tls| &tls.terms)
+    }
+}
+
+/// All that decides whether a client gets a TLS connection: everything but the server's own certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    file: TlsFile,
+    authorities: Option<Vec<u8>>,
 }
 
 /// Lets a request through every so often, and a number of them at once: a token bucket.
@@ -172,19 +244,20 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) config: Arc<ServerConfig>,
-    allowed_sans: Vec<String>,
+    terms: Terms,
 }
 
 impl Tls {
     /// Whether the client's certificate carries a name that is allowed. Whether a certificate is
     /// needed at all, the handshake has already decided.
     pub(super) fn allows(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
-        if self.allowed_sans.is_empty() {
+        let allowed = &self.terms.file.client_allowed_sans;
+        if allowed.is_empty() {
             return true;
         }
         let Some(certificate) = certificates.and_then(<[_]>::first) else { return false };
         let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
-        self.allowed_sans.iter().any(|allowed| match allowed.parse::<std::net::IpAddr>() {
+        allowed.iter().any(|allowed| match allowed.parse::<std::net::IpAddr>() {
             Ok(address) => certificate
                 .verify_is_valid_for_subject_name(&ServerName::IpAddress(IpAddr::from(address)))
                 .is_ok(),
@@ -223,15 +296,17 @@ fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
 #[derive(Debug)]
 pub(super) struct Security {
     path: Option<PathBuf>,
-    state: Mutex<State>,
+    state: watch::Sender<Arc<Loaded>>,
+    /// Held while the files are looked at.
+    seen: Mutex<Seen>,
+    /// When the files are to be looked at again.
+    due: Mutex<Instant>,
 }
 
 #[derive(Debug)]
-struct State {
-    loaded: Arc<Loaded>,
+struct Seen {
     files: Vec<PathBuf>,
     fingerprint: Fingerprint,
-    looked: Instant,
 }
 
 impl Security {
@@ -241,52 +316,124 @@ impl Security {
             None => (Loaded::default(), Vec::new(), Vec::new()),
             Some(path) => read(path)?,
         };
-        let state = State { loaded: Arc::new(loaded), files, fingerprint, looked: now };
-        Ok(Self { path: path.map(Path::to_owned), state: Mutex::new(state) })
+        Ok(Self {
+            path: path.map(Path::to_owned),
+            state: watch::Sender::new(Arc::new(loaded)),
+            seen: Mutex::new(Seen { files, fingerprint }),
+            due: Mutex::new(now + LOOK_AGAIN),
+        })
     }
 
     /// What holds now.
-    pub(super) fn current(&self, now: Instant, health: &Health) -> Arc<Loaded> {
-        // The state is replaced as a whole, so a panic elsewhere leaves it usable.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(path) = &self.path else { return Arc::clone(&state.loaded) };
-        if now.saturating_duration_since(state.looked) >= LOOK_AGAIN {
-            state.looked = now;
-            let fresh = fingerprint(&state.files);
-            if fresh != state.fingerprint {
-                match read(path) {
-                    Ok((loaded, files, fingerprint)) => {
-                        tracing::info!(path = %path.display(), "reloaded --web.config.file");
-                        *state = State { loaded: Arc::new(loaded), files, fingerprint, looked: now };
-                    }
-                    Err(error) => {
-                        health.reload_failed(Reload::Web);
-                        let error: &dyn std::error::Error = &error;
-                        tracing::error!(
-                            path = %path.display(),
-                            error,
-                            "cannot reload --web.config.file; what was read before stays in use"
-                        );
-                        // Not again until something changes again.
-                        state.fingerprint = fresh;
-                    }
-                }
+    pub(super) async fn current(self: &Arc<Self>, now: Instant, exposition: &Arc<Exposition>) -> Arc<Loaded> {
+        if self.is_due(now) {
+            let (security, exposition) = (Arc::clone(self), Arc::clone(exposition));
+            let look = tokio::task::spawn_blocking(move || security.look(exposition.health()));
+            // One that takes longer goes on by itself.
+            let _ = tokio::time::timeout(LOOK_AGAIN, look).await;
+        }
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// What holds now and from now on.
+    pub(super) fn follow(&self) -> watch::Receiver<Arc<Loaded>> {
+        self.state.subscribe()
+    }
+
+    /// Whether whoever asks now is the one to look at the files.
+    fn is_due(&self, now: Instant) -> bool {
+        // A plain value: a panic elsewhere does not spoil it.
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = self.path.is_some() && *due <= now;
+        if is_due {
+            *due = now + LOOK_AGAIN;
+        }
+        is_due
+    }
+
+    /// Looks at the files, unless somebody does so already, and takes over what has changed.
+    fn look(&self, health: &Health) {
+        let seen = match self.seen.try_lock() {
+            Ok(seen) => Some(seen),
+            // It is replaced as a whole, so a panic elsewhere leaves it usable.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let (Some(path), Some(mut seen)) = (&self.path, seen) else { return };
+        let fresh = fingerprint(&seen.files);
+        if fresh == seen.fingerprint {
+            return;
+        }
+        match read(path) {
+            Ok((loaded, files, fingerprint)) => {
+                tracing::info!(path = %path.display(), "reloaded --web.config.file");
+                *seen = Seen { files, fingerprint };
+                self.state.send_replace(Arc::new(loaded));
+            }
+            Err(error) => {
+                health.reload_failed(Reload::Web);
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    path = %path.display(),
+                    error,
+                    "cannot reload --web.config.file; what was read before stays in use"
+                );
+                // Not again until something changes again.
+                seen.fingerprint = fresh;
             }
         }
-        Arc::clone(&state.loaded)
     }
 }
 
+/// Reads a file that an operator named: a regular one, since another may never end or never begin.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; name one"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB; is it the right file?"));
+    }
+    Ok(bytes)
+}
+
 fn parse(path: &Path) -> Result<File, WebConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| WebConfigError::Read {
-        what: "--web.config.file",
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = read_regular(path)
+        .and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        })
+        .map_err(|source| WebConfigError::Read {
+            what: "--web.config.file",
+            path: path.to_owned(),
+            source,
+        })?;
+    if let Some(what) = too_deep(&text) {
+        return Err(WebConfigError::Nested { path: path.to_owned(), what });
+    }
     let form = |source| WebConfigError::Form { path: path.to_owned(), source };
     // An empty file asks for nothing.
     let file: Option<File> = serde_yaml_ng::from_str(&text).map_err(form)?;
     Ok(file.unwrap_or_default())
+}
+
+/// What makes YAML nested, where there is so much of it that its parser would need quadratic time.
+fn too_deep(text: &str) -> Option<&'static str> {
+    if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > MAX_BRACKETS {
+        return Some("more than 1,000 brackets");
+    }
+    let markers = |line: &str| {
+        line.bytes()
+            .take_while(|byte| matches!(byte, b' ' | b'-' | b'?' | b':'))
+            .filter(|byte| *byte != b' ')
+            .count()
+    };
+    if text.lines().any(|line| markers(line) > MAX_MARKERS) {
+        return Some("more than 32 list markers on a line");
+    }
+    None
 }
 
 fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigError> {
@@ -355,7 +502,7 @@ impl Reader<'_> {
             }
             (None, Some(file)) => {
                 let path = self.beside(file);
-                match fs::read(&path) {
+                match read_regular(&path) {
                     Ok(text) => Ok(Some(Pem { path, key: keys[1], text })),
                     Err(source) => Err(WebConfigError::Read { what: keys[1], path, source }),
                 }
@@ -399,6 +546,7 @@ impl Reader<'_> {
             file.client_ca.as_ref(),
             file.client_ca_file.as_ref(),
         )?;
+        let authorities_text = authorities.as_ref().map(|pem| pem.text.clone());
         let policy = file.client_auth_type.as_deref().unwrap_or("NoClientCert");
         let is_required = match policy {
             "NoClientCert" | "" => None,
@@ -464,7 +612,8 @@ impl Reader<'_> {
             config.alpn_protocols.push(b"h2".to_vec());
         }
         config.alpn_protocols.push(b"http/1.1".to_vec());
-        Ok(Tls { config: Arc::new(config), allowed_sans: file.client_allowed_sans.clone() })
+        let file = TlsFile { cert: None, cert_file: None, key: None, key_file: None, ..file.clone() };
+        Ok(Tls { config: Arc::new(config), terms: Terms { file, authorities: authorities_text } })
     }
 
     fn versions(&self, file: &TlsFile) -> Result<Vec<&'static SupportedProtocolVersion>, WebConfigError> {
@@ -536,8 +685,19 @@ impl Reader<'_> {
     }
 
     fn rate(&self, file: &RateFile) -> Result<Option<Rate>, WebConfigError> {
-        let interval = Duration::try_from(file.interval)
-            .map_err(|_| self.value("rate_limit: interval", "is negative; 0s turns the limit off"))?;
+        let wrong = |reason: String| self.value("rate_limit: interval", reason);
+        let interval: jiff::SignedDuration = match &file.interval {
+            Interval::Number(0) => jiff::SignedDuration::ZERO,
+            Interval::Number(number) => {
+                return Err(wrong(format!(
+                    "{number} has no unit; write it as 1s or 100ms, or 0 for no limit"
+                )));
+            }
+            Interval::Text(text) if text == "0" => jiff::SignedDuration::ZERO,
+            Interval::Text(text) => text.parse().map_err(|error: jiff::Error| wrong(error.to_string()))?,
+        };
+        let interval = Duration::try_from(interval)
+            .map_err(|_| wrong("is negative; 0 turns the limit off".to_owned()))?;
         if interval.is_zero() {
             return Ok(None);
         }

@@ -37,19 +37,19 @@ fn exporter_toolkits_own_example_is_understood() {
          basic_auth_users:\n  alice: $2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze\n"
     );
     let directory = directory(&yaml);
-    let state = load(&directory).unwrap().state.into_inner().unwrap();
-    let tls = state.loaded.tls.as_ref().unwrap();
+    let loaded = load(&directory).unwrap().state.borrow().clone();
+    let tls = loaded.tls.as_ref().unwrap();
     assert_eq!(tls.config.alpn_protocols, [b"http/1.1"]);
-    assert!(!state.loaded.users.is_empty());
-    assert_eq!(state.loaded.headers["x-frame-options"], "deny");
+    assert!(!loaded.users.is_empty());
+    assert_eq!(loaded.headers["x-frame-options"], "deny");
 }
 
 #[test]
 fn an_empty_file_asks_for_nothing() {
     for yaml in ["", "# nothing\n", "{}", "basic_auth_users:\n"] {
         let directory = directory(yaml);
-        let state = load(&directory).unwrap().state.into_inner().unwrap();
-        assert!(state.loaded.tls.is_none() && state.loaded.users.is_empty(), "{yaml:?}");
+        let loaded = load(&directory).unwrap().state.borrow().clone();
+        assert!(loaded.tls.is_none() && loaded.users.is_empty(), "{yaml:?}");
     }
 }
 
@@ -156,8 +156,8 @@ fn suites_and_curves_are_cut_down_to_the_ones_named() {
         "{TLS}  max_version: TLS12\n  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n  \
          curve_preferences: [CurveP384, X25519]\n"
     ));
-    let state = load(&directory).unwrap().state.into_inner().unwrap();
-    let provider = state.loaded.tls.as_ref().unwrap().config.crypto_provider().clone();
+    let loaded = load(&directory).unwrap().state.borrow().clone();
+    let provider = loaded.tls.as_ref().unwrap().config.crypto_provider().clone();
     let tls12: Vec<_> = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).collect();
     assert_eq!(tls12.len(), 1);
     assert_eq!(tls12[0].suite(), rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384);
@@ -165,40 +165,40 @@ fn suites_and_curves_are_cut_down_to_the_ones_named() {
     assert_eq!(groups, [NamedGroup::secp384r1, NamedGroup::X25519]);
 }
 
-#[test]
-fn a_changed_file_is_taken_up_within_a_second_and_a_broken_one_is_not() {
+#[tokio::test]
+async fn a_changed_file_is_taken_up_within_a_second_and_a_broken_one_is_not() {
     let directory = directory("basic_auth_users:\n");
-    let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
+    let exposition = Arc::new(Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap());
     let failures = || {
         let text = String::from_utf8(exposition.render(Instant::now()).unwrap().text).unwrap();
         text.contains("teiten_reload_failures_total{what=\"web\"} 1\n")
     };
-    let security = load(&directory).unwrap();
-    let begun = security.state.lock().unwrap().looked;
-    let at = |seconds| security.current(begun + Duration::from_secs(seconds), exposition.health());
+    let security = Arc::new(load(&directory).unwrap());
+    let begun = security.due.lock().unwrap().checked_sub(LOOK_AGAIN).unwrap();
+    let at = async |seconds| security.current(begun + Duration::from_secs(seconds), &exposition).await;
     let file = directory.path().join("web.yml");
 
     fs::write(&file, TLS).unwrap();
-    assert!(at(0).tls.is_none(), "not looked at again yet");
-    assert!(at(1).tls.is_some());
+    assert!(at(0).await.tls.is_none(), "not looked at again yet");
+    assert!(at(1).await.tls.is_some());
 
     fs::write(&file, "nonsense: [").unwrap();
-    assert!(at(2).tls.is_some(), "what was read before stays");
+    assert!(at(2).await.tls.is_some(), "what was read before stays");
     assert!(failures());
-    assert!(at(3).tls.is_some());
+    assert!(at(3).await.tls.is_some());
 
     // A renewed certificate alone is a change too.
     fs::write(&file, TLS).unwrap();
-    let before = at(4);
+    let before = at(4).await;
     write_certificate(directory.path());
-    assert!(!Arc::ptr_eq(&before, &at(5)));
+    assert!(!Arc::ptr_eq(&before, &at(5).await));
 }
 
 #[test]
 fn a_rate_limit_lets_a_burst_through_and_then_one_each_interval() {
     let directory = directory("rate_limit:\n  interval: 10s\n  burst: 3\n");
-    let state = load(&directory).unwrap().state.into_inner().unwrap();
-    let rate = state.loaded.rate.as_ref().unwrap();
+    let loaded = load(&directory).unwrap().state.borrow().clone();
+    let rate = loaded.rate.as_ref().unwrap();
     let begun = Instant::now();
     let admitted = |seconds: &[u64]| {
         seconds.iter().map(|&at| rate.admits(begun + Duration::from_secs(at))).collect::<Vec<_>>()
@@ -208,6 +208,71 @@ fn a_rate_limit_lets_a_burst_through_and_then_one_each_interval() {
     // After a rest, the whole burst again.
     assert_eq!(admitted(&[100, 100, 100, 100]), [true, true, true, false]);
 
-    let off = self::directory("rate_limit:\n  interval: 0s\n");
-    assert!(load(&off).unwrap().state.into_inner().unwrap().loaded.rate.is_none());
+    // exporter-toolkit documents a bare 0 as the default.
+    for off in ["{}", "{interval: 0}", "{interval: 0, burst: 0}", "{interval: 0s}", "{interval: \"0\"}"] {
+        let directory = self::directory(&format!("rate_limit: {off}\n"));
+        assert!(load(&directory).unwrap().state.borrow().rate.is_none(), "{off}");
+    }
+    assert_eq!(
+        complaint("rate_limit: {interval: 5, burst: 1}\n"),
+        "web.yml: rate_limit: interval: 5 has no unit; write it as 1s or 100ms, or 0 for no limit"
+    );
+}
+
+#[test]
+fn what_stands_there_twice_is_an_error_and_neither_wins() {
+    let twice = complaint("basic_auth_users:\n  alice: x\n  bob: y\n  alice: z\n");
+    assert!(twice.contains("duplicate entry for \"alice\"; keep one"), "{twice}");
+    let twice = complaint(
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-Frame-Options: sameorigin\n",
+    );
+    assert!(twice.contains("duplicate entry for \"X-Frame-Options\""), "{twice}");
+}
+
+#[test]
+fn a_file_that_would_take_long_to_read_is_refused_at_once() {
+    for nested in ["[".repeat(200_000), "basic_auth_users: ".to_owned() + &"{a: ".repeat(100_000)] {
+        let message = complaint(&nested);
+        assert!(message.starts_with("web.yml: nested too deep: more than 1,000 brackets"), "{message}");
+    }
+    let message = complaint(&"- ".repeat(200_000));
+    assert!(message.starts_with("web.yml: nested too deep: more than 32 list markers"), "{message}");
+
+    let directory = directory(&"# nothing\n".repeat(200_000));
+    let message = crate::error_chain(&load(&directory).unwrap_err());
+    assert!(message.ends_with("larger than 1 MiB; is it the right file?"), "{message}");
+}
+
+#[test]
+fn a_file_that_never_ends_is_not_waited_for() {
+    let directory = directory("");
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [&fifo, Path::new("/dev/zero"), directory.path()] {
+        let message = crate::error_chain(&Security::load(Some(path), Instant::now()).unwrap_err());
+        assert!(message.ends_with("not a regular file; name one"), "{message}");
+    }
+    fs::write(directory.path().join("web.yml"), TLS.replace("server.crt", "fifo")).unwrap();
+    let message = crate::error_chain(&load(&directory).unwrap_err());
+    assert!(message.contains("read cert_file") && message.contains("not a regular file"), "{message}");
+}
+
+#[test]
+fn a_renewed_certificate_changes_no_terms_and_another_authority_does() {
+    let directory = directory(TLS);
+    let mutual = format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n");
+    let loaded = |yaml: &str| {
+        fs::write(directory.path().join("web.yml"), yaml).unwrap();
+        load(&directory).unwrap().state.borrow().clone()
+    };
+    let authority =
+        || fs::copy(directory.path().join("server.crt"), directory.path().join("ca.crt")).unwrap();
+    authority();
+    let (plain, tls, required) = (loaded(""), loaded(TLS), loaded(&mutual));
+    assert_ne!(plain.terms(), tls.terms());
+    assert_ne!(tls.terms(), required.terms());
+    write_certificate(directory.path());
+    assert_eq!(loaded(&mutual).terms(), required.terms(), "only the server's own is another");
+    authority();
+    assert_ne!(loaded(&mutual).terms(), required.terms());
 }

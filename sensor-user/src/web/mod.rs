@@ -20,7 +20,7 @@ pub(crate) use config::own_certificate;
 use crate::clock;
 use crate::exposition::{Closed, Exposition};
 use crate::status::Status;
-use config::Security;
+use config::{Loaded, Security};
 use connection::{LOOK, Peer, Place, Table, Tracked, Watched};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -29,7 +29,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rarely::Rarely;
 use routes::Routes;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -37,7 +36,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -288,6 +287,7 @@ impl Bound {
             exposition: state.exposition,
             limits: self.limits,
             accept_failures: Rarely::default(),
+            violations: Rarely::default(),
         });
         let (end, is_ending) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -311,6 +311,7 @@ struct Service {
     exposition: Arc<Exposition>,
     limits: Limits,
     accept_failures: Rarely,
+    violations: Rarely,
 }
 
 /// Accepts connections until the server ends, and waits for those that are open.
@@ -367,6 +368,15 @@ async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending
     place.connection.meet(&stream).await;
     let ended = converse(stream, &place, &service, is_ending).await;
     health.http_gone(ended.err());
+    if matches!(ended, Err(Closed::Protocol | Closed::Handshake))
+        && let Some(connections) = service.violations.count(Instant::now())
+    {
+        tracing::warn!(
+            connections,
+            "closed HTTP connections of clients that broke the protocol; counts are not affected. \
+             teiten_http_connections_closed_total goes on; the next line comes in ten minutes at the earliest"
+        );
+    }
 }
 
 async fn converse(
@@ -377,10 +387,20 @@ async fn converse(
 ) -> Result<(), Closed> {
     // Answers are written at once and whole.
     let _ = stream.set_nodelay(true);
-    let security = service.routes.security(Instant::now());
+    let security = service.routes.security().await;
     let Some(tls) = &security.tls else {
-        return drive(stream, false, place, service, is_ending).await;
+        return drive(stream, false, place, service, &security, is_ending).await;
     };
+    let is_plain = async {
+        let mut first = [0];
+        // TLS begins with the type of a record, which is no letter.
+        stream.peek(&mut first).await.is_ok_and(|_| first[0].is_ascii_uppercase())
+    };
+    if place.connection.guard(&service.limits, is_plain).await? {
+        // However that ends, what the client sent was no handshake.
+        let _ = place.connection.guard(&service.limits, refuse_plain(stream)).await;
+        return Err(Closed::Handshake);
+    }
     let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
     let stream = match place.connection.guard(&service.limits, handshake).await? {
         Ok(stream) => stream,
@@ -396,7 +416,33 @@ async fn converse(
     }
     // HTTP/2 needs TLS, as in exporter-toolkit.
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    drive(stream, is_http2, place, service, is_ending).await
+    drive(stream, is_http2, place, service, &security, is_ending).await
+}
+
+/// Tells a client that speaks HTTP without TLS so, in the words of Go's servers.
+async fn refuse_plain(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n\
+        Client sent an HTTP request to an HTTPS server.\n";
+    if stream.write_all(ANSWER).await.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    // Closing with something unread resets the connection, and the answer may be lost with it.
+    let _ = tokio::io::copy(&mut stream.take(MAX_HEAD as u64), &mut tokio::io::sink()).await;
+}
+
+/// The connection was opened under other terms than hold now.
+#[derive(Debug, thiserror::Error)]
+#[error("--web.config.file has changed; connect again")]
+struct Outdated;
+
+/// Whether the client broke the protocol, and did not just go away.
+fn is_violation(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_io = std::iter::successors(Some(error), |error| error.source())
+        .any(<dyn std::error::Error>::is::<io::Error>);
+    let is_harmless = error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(|error| error.is_user() || error.is_incomplete_message() || error.is_canceled());
+    !is_io && !is_harmless
 }
 
 /// Speaks HTTP on `stream` until it ends, its time is up, or its place is taken.
@@ -405,22 +451,29 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     is_http2: bool,
     place: &Place,
     service: &Arc<Service>,
+    security: &Arc<Loaded>,
     mut is_ending: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     let connection = Arc::clone(&place.connection);
     let answer = {
         let (connection, service) = (Arc::clone(&connection), Arc::clone(service));
+        let opened = Arc::clone(security);
         service_fn(move |request: Request<Incoming>| {
             let mut in_flight = connection.begin(Instant::now());
             let (connection, service) = (Arc::clone(&connection), Arc::clone(&service));
+            let opened = Arc::clone(&opened);
             async move {
-                let response = service.routes.answer(request, &connection).await;
+                let security = service.routes.security().await;
+                if security.terms() != opened.terms() {
+                    return Err(Outdated);
+                }
+                let response = service.routes.answer(request, &security, &connection).await;
                 in_flight.answered(Instant::now());
                 if let Some(routes::Given(given)) = response.extensions().get() {
                     let (exposition, shown) = (Arc::clone(&service.exposition), *given);
                     in_flight.then(move || exposition.scraped(shown, clock::now()));
                 }
-                Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked::new(body, in_flight)))
+                Ok::<Response<Tracked>, Outdated>(response.map(|body| Tracked::new(body, in_flight)))
             }
         })
     };
@@ -432,16 +485,22 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16);
     builder.http2().max_header_list_size(MAX_HEAD as u32).max_send_buf_size(SEND_BUFFER);
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&connection), is_http2));
+    let mut changes = service.routes.follow_security();
     let conversation = async {
         let mut conversation = std::pin::pin!(builder.serve_connection(stream, answer));
         tokio::select! {
             result = conversation.as_mut() => return result,
-            _ = is_ending.wait_for(|is_ending| *is_ending) => conversation.as_mut().graceful_shutdown(),
+            _ = is_ending.wait_for(|is_ending| *is_ending) => {}
+            _ = changes.wait_for(|now| now.terms() != security.terms()) => {}
         }
+        conversation.as_mut().graceful_shutdown();
         conversation.await
     };
     if let Err(error) = connection.guard(&service.limits, conversation).await? {
         tracing::debug!(%error, "HTTP connection");
+        if is_violation(&*error) {
+            return Err(Closed::Protocol);
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::config::{Loaded, Security};
 use super::connection::Connection;
 use super::page;
 use crate::clock;
-use crate::exposition::{Exposition, ExpositionError, Shown, Version};
+use crate::exposition::{self, Exposition, ExpositionError, Shown};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
@@ -15,15 +15,17 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, REFERRER_POLICY, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use prometheus::TEXT_FORMAT;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::watch;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -35,7 +37,7 @@ pub(super) struct Given(pub(super) Shown);
 pub(super) struct Routes {
     router: Router,
     exposition: Arc<Exposition>,
-    security: Security,
+    security: Arc<Security>,
     authenticator: Authenticator,
 }
 
@@ -52,10 +54,10 @@ struct Pages {
 
 struct Shared {
     state: State,
-    metrics: Cache<Version, Metrics>,
+    metrics: Cache<exposition::Version, Metrics>,
     /// Apart, because most scrapers take gzip and others should not pay for it.
-    gzipped: Cache<Version, Metrics>,
-    pages: Cache<Version, Pages>,
+    gzipped: Cache<exposition::Version, Metrics>,
+    pages: Cache<exposition::Version, Pages>,
 }
 
 impl Routes {
@@ -96,19 +98,29 @@ impl Routes {
                 )
             })
             .layer(CatchPanicLayer::new());
+        let security = Arc::new(security);
         Self { router, exposition, security, authenticator: Authenticator::new() }
     }
 
     /// What `--web.config.file` asks for now.
-    pub(super) fn security(&self, now: Instant) -> Arc<Loaded> {
-        self.security.current(now, self.exposition.health())
+    pub(super) async fn security(&self) -> Arc<Loaded> {
+        self.security.current(Instant::now(), &self.exposition).await
     }
 
-    /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+    /// What it asks for now and from now on.
+    pub(super) fn follow_security(&self) -> watch::Receiver<Arc<Loaded>> {
+        self.security.follow()
+    }
+
+    /// Answers one request, by the rules of `security`.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        security: &Loaded,
+        connection: &Connection,
+    ) -> Response<Body> {
         let handler = handler_name(request.uri().path());
-        let security = self.security(Instant::now());
-        let mut response = if let Some(refusal) = self.refusal(&request, &security, connection).await {
+        let mut response = if let Some(refusal) = self.refusal(&request, security, connection).await {
             refusal
         } else {
             // The body means nothing to any of the routes and is never read.
@@ -134,6 +146,13 @@ impl Routes {
         security: &Loaded,
         connection: &Connection,
     ) -> Option<Response<Body>> {
+        if let Err(said) = check_host(request) {
+            let mut response = text(StatusCode::BAD_REQUEST, said);
+            if request.version() < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return Some(response);
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -153,6 +172,22 @@ impl Routes {
         let challenge = HeaderValue::from_static("Basic realm=\"teiten\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         Some(response)
+    }
+}
+
+/// Whether the request names its host as it has to (RFC 9112, 3.2).
+fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err("more than one Host header\n"),
+        (None, None) if request.version() == Version::HTTP_11 => Err("missing required Host header\n"),
+        (None, None) => Ok(()),
+        (Some(host), None) => {
+            let is_host = |host: &str| {
+                host.is_empty() || (!host.contains('@') && host.parse::<http::uri::Authority>().is_ok())
+            };
+            if host.to_str().is_ok_and(is_host) { Ok(()) } else { Err("malformed Host header\n") }
+        }
     }
 }
 

@@ -289,6 +289,42 @@ fn what_is_no_http_gets_400_or_nothing() {
 }
 
 #[test]
+fn a_request_names_one_host() {
+    let serving = Serving::start(Duration::ZERO);
+    for (head, status) in [
+        ("GET /-/healthy HTTP/1.1\r\nhost: sensor.example:9477\r\nconnection: close\r\n\r\n", 200),
+        ("GET /-/healthy HTTP/1.1\r\nhost: [::1]:9477\r\nconnection: close\r\n\r\n", 200),
+        ("GET /-/healthy HTTP/1.1\r\nhost:\r\nconnection: close\r\n\r\n", 200),
+        ("GET /-/healthy HTTP/1.0\r\n\r\n", 200),
+        ("GET /-/healthy HTTP/1.1\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.1\r\nhost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.1\r\nhost: user@a\r\n\r\n", 400),
+        ("GET /-/healthy HTTP/1.1\r\nhost: a/b\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", 400),
+    ] {
+        // Those that are refused are closed without being asked to.
+        assert_eq!(serving.ask(head).status, status, "{head}");
+    }
+}
+
+#[test]
+fn who_breaks_the_protocol_is_counted_and_who_goes_away_is_not() {
+    let serving = Serving::start(Duration::ZERO);
+    let violations = || serving.metric("teiten_http_connections_closed_total{reason=\"protocol\"}");
+    let mut gone = serving.connect();
+    gone.write_all(b"GET / HTTP/1.1\r\nho").unwrap();
+    drop(gone);
+    ask_again(&mut serving.connect()).unwrap();
+    serving.until("all are gone", |serving| serving.metric("teiten_http_connections ") == 0.0);
+    assert_eq!(violations(), 0.0);
+    assert_eq!(serving.ask("GET / HTTP/1.1\r\nno colon\r\n\r\n").status, 400);
+    serving.until("it is counted", |_| violations() == 1.0);
+}
+
+#[test]
 fn octets_at_random_do_no_harm() {
     let serving = Serving::start(Duration::ZERO);
     // xorshift64, so that a failure can be repeated.

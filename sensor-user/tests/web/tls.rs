@@ -217,8 +217,11 @@ fn plain_http_to_a_tls_port_and_half_a_handshake_harm_nobody() {
     let mut plain = TcpStream::connect(serving.address()).unwrap();
     io::Write::write_all(&mut plain, b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
     let mut answer = Vec::new();
-    let _ = io::Read::read_to_end(&mut plain, &mut answer);
-    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    io::Read::read_to_end(&mut plain, &mut answer).unwrap();
+    drop(plain);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"), "{answer}");
     assert_eq!(metrics(&serving, authority.client(None, &[]), "").unwrap().status, 200);
     serving.until("the plain one is counted", |serving| {
         serving.metric("teiten_http_connections_closed_total{reason=\"handshake\"}") >= 1.0
@@ -252,6 +255,75 @@ fn client_certificates_are_verified_and_their_names_compared() {
     assert_eq!(try_as(&serving, Some("address")).unwrap().status, 200);
     assert!(try_as(&serving, Some("server")).is_err(), "another name");
     assert!(try_as(&serving, Some("wildcard")).is_err(), "a wildcard is not the name");
+}
+
+/// Asks on an open connection until the server does not answer on it any more.
+async fn ask_until_closed<S: AsyncReadExt + AsyncWriteExt + Unpin>(stream: &mut S) {
+    let begun = Instant::now();
+    let mut answer = [0; 4096];
+    loop {
+        assert!(begun.elapsed() < Duration::from_mins(1), "still answered");
+        if stream.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: s\r\n\r\n").await.is_err() {
+            return;
+        }
+        match stream.read(&mut answer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+#[test]
+fn tightened_terms_reach_connections_that_are_open() {
+    let authority = Authority::new();
+    authority.sign("prometheus", "prometheus.example");
+    let serving = authority.serve("");
+    let file = authority.path("web.yml");
+    let healthy = b"GET /-/healthy HTTP/1.1\r\nhost: s\r\n\r\n";
+    let mut answer = [0; 4096];
+    serving.run(async {
+        // From plain HTTP to TLS.
+        let mut plain = tokio::net::TcpStream::connect(serving.address()).await.unwrap();
+        plain.write_all(healthy).await.unwrap();
+        assert!(plain.read(&mut answer).await.unwrap() > 0);
+        fs::write(&file, TLS).unwrap();
+        ask_until_closed(&mut plain).await;
+
+        // To client certificates; one that is idle is closed too, when another is asked for.
+        let mut asking = connect(&serving, authority.client(None, &[])).await.unwrap();
+        let mut idle = connect(&serving, authority.client(None, &[])).await.unwrap();
+        for stream in [&mut asking, &mut idle] {
+            stream.write_all(healthy).await.unwrap();
+            assert!(stream.read(&mut answer).await.unwrap() > 0);
+        }
+        let mutual =
+            format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n");
+        fs::write(&file, mutual).unwrap();
+        ask_until_closed(&mut asking).await;
+        assert!(matches!(idle.read(&mut answer).await, Ok(0) | Err(_)));
+        assert_eq!(get(&serving, authority.client(Some("prometheus"), &[]), "").await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn new_users_reach_connections_that_are_open() {
+    let authority = Authority::new();
+    let serving = authority.serve("");
+    let mut stream = serving.connect();
+    let mut ask = || {
+        io::Write::write_all(&mut stream, b"HEAD /-/healthy HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
+        let mut answer = vec![0; 4096];
+        let read = io::Read::read(&mut stream, &mut answer).unwrap();
+        Answer::parse(&answer[..read]).status
+    };
+    assert_eq!(ask(), 200);
+    let hash = bcrypt::hash("correct horse", 4).unwrap();
+    fs::write(authority.path("web.yml"), format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
+    let begun = Instant::now();
+    while ask() != 401 {
+        assert!(begun.elapsed() < Duration::from_mins(1), "still answered");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
