@@ -24,6 +24,15 @@ TEITEN_WEB_LISTEN_ADDRESS, lists separated by commas) and a key of the TOML file
 `--config FILE` (`web.listen-address = [\"127.0.0.1:9477\"]`). Flags beat the environment, the
 environment beats the file, each option for itself; a list replaces the lists below it.";
 
+const REPLAY_EXAMPLE: &str = "\
+Example: a capture of one SYN to 23/tcp.
+
+base64 -d <<END | teiten replay --timezone Asia/Tokyo -
+1MOyoQIABAAAAAAAAAAAAP//AABlAAAAv542TAAAAAAoAAAAKAAA
+AEUAACgAAQAAQAaOk8YzZAfAAAIBnEAAFwAAAAEAAAAAUAIEACNO
+AAA=
+END";
+
 /// Fixed-point observation of the Internet: counts what nobody asked for, by port and source.
 #[derive(Debug, Parser)]
 #[command(name = "teiten", after_help = AFTER_HELP)]
@@ -92,7 +101,9 @@ pub enum Command {
     /// Count capture files by the same rules; needs no privilege
     ///
     /// Reads pcap and pcapng, also compressed with gzip or zstd, of any size in constant memory.
-    /// Packet times give day and hour. Without --observe every destination counts.
+    /// Packet times give day and hour. Without --observe every destination counts. A record that cannot
+    /// be used is left out, named and counted; the exit status is then 1.
+    #[command(after_help = REPLAY_EXAMPLE)]
     Replay(Box<ReplayArgs>),
     /// Validate configuration, database, interfaces and kernel; change nothing
     ///

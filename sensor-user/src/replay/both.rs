@@ -1,7 +1,7 @@
 //! Captures of both directions (`--local`). What arrives is judged by what was sent before, so several
 //! captures, of rotated files or of one direction each, are taken together by packet time.
 
-use super::capture::{Captured, Fault, Packets, Stopped};
+use super::capture::{Captured, Fault, Findings, Packets};
 use super::flows::Conversations;
 use super::world::{Moment, Rules};
 use super::{Replay, Sink, open};
@@ -125,17 +125,13 @@ impl PartialEq for Source {
 impl Eq for Source {}
 
 /// The next packet of a capture.
-fn next(packets: &mut Packets<'_>, rules: &Rules) -> Result<Option<Seen>, Fault> {
+fn next(packets: &mut Packets<'_>, rules: &Rules) -> Option<Seen> {
     let mut seen = None;
-    let result = packets.next(&mut |captured| {
+    let Ok(_) = packets.next(&mut |captured| {
         seen = Some(Seen::new(&captured, rules));
         Ok::<(), Infallible>(())
     });
-    match result {
-        Ok(_) => Ok(seen),
-        Err(Stopped::Fault(fault)) => Err(fault),
-        Err(Stopped::Taker(never)) => match never {},
-    }
+    seen
 }
 
 /// Time of the first packet of a file, nanoseconds since the epoch; `None` when it has none or can be
@@ -150,7 +146,7 @@ fn begin(path: &Path) -> Option<i64> {
         at = Some(packet.at);
         Ok::<(), Infallible>(())
     };
-    Packets::open(file).ok()?.next(&mut take).ok()?;
+    let Ok(_) = Packets::open(file).ok()?.next(&mut take);
     at
 }
 
@@ -162,7 +158,7 @@ struct Captures<'a> {
     /// is not known come first.
     waiting: BinaryHeap<Reverse<(Option<i64>, usize)>>,
     open: BinaryHeap<Source>,
-    faults: BTreeMap<usize, Fault>,
+    findings: BTreeMap<usize, Findings>,
 }
 
 impl<'a> Captures<'a> {
@@ -171,7 +167,7 @@ impl<'a> Captures<'a> {
             [_] => BinaryHeap::from([Reverse((None, 0))]),
             files => files.iter().enumerate().map(|(index, path)| Reverse((begin(path), index))).collect(),
         };
-        Self { files, progress, waiting, open: BinaryHeap::new(), faults: BTreeMap::new() }
+        Self { files, progress, waiting, open: BinaryHeap::new(), findings: BTreeMap::new() }
     }
 
     /// Opens the files whose time has come; whether none was open before.
@@ -185,14 +181,15 @@ impl<'a> Captures<'a> {
             }
             self.waiting.pop();
             self.progress.set_message(self.files[index].display().to_string());
-            let first = open(&self.files[index])
+            let opened = open(&self.files[index])
                 .map_err(Fault::Open)
-                .and_then(|input| Packets::open(self.progress.wrap_read(input)))
-                .and_then(|mut packets| Ok(next(&mut packets, rules)?.map(|next| (packets, next))));
-            match first {
-                Ok(Some((packets, next))) => self.open.push(Source { index, packets, next }),
-                Ok(None) => {}
-                Err(fault) => drop(self.faults.insert(index, fault)),
+                .and_then(|input| Packets::open(self.progress.wrap_read(input)));
+            match opened {
+                Ok(mut packets) => match next(&mut packets, rules) {
+                    Some(next) => self.open.push(Source { index, packets, next }),
+                    None => drop(self.findings.insert(index, packets.finish())),
+                },
+                Err(fault) => drop(self.findings.insert(index, fault.into())),
             }
         }
         none_was_open
@@ -202,26 +199,24 @@ impl<'a> Captures<'a> {
     fn next(&mut self, rules: &Rules) -> Option<(Seen, bool)> {
         let is_anew = !self.waiting.is_empty() && self.open_due(rules);
         let mut source = self.open.peek_mut()?;
-        let seen = match next(&mut source.packets, rules) {
-            Ok(Some(next)) => std::mem::replace(&mut source.next, next),
-            Ok(None) => PeekMut::pop(source).next,
-            Err(fault) => {
-                let source = PeekMut::pop(source);
-                self.faults.insert(source.index, fault);
-                source.next
-            }
+        let seen = if let Some(next) = next(&mut source.packets, rules) {
+            std::mem::replace(&mut source.next, next)
+        } else {
+            let Source { index, packets, next } = PeekMut::pop(source);
+            self.findings.insert(index, packets.finish());
+            next
         };
         Some((seen, is_anew))
     }
 }
 
-/// Counts `files`; returns what is wrong with those that could not be read to their end, by index.
+/// Counts `files`; returns what is wrong with them, by index.
 pub(super) fn captures<E>(
     replay: &mut Replay,
     files: &[PathBuf],
     progress: &ProgressBar,
     sink: &mut Sink<'_, E>,
-) -> Result<BTreeMap<usize, Fault>, E> {
+) -> Result<BTreeMap<usize, Vec<Fault>>, E> {
     let mut captures = Captures::new(files, progress);
     while let Some((seen, is_anew)) = captures.next(&replay.rules) {
         if is_anew {
@@ -229,5 +224,5 @@ pub(super) fn captures<E>(
         }
         replay.take(&seen, sink)?;
     }
-    Ok(captures.faults)
+    Ok(captures.findings.into_iter().map(|(index, findings)| (index, replay.note(findings))).collect())
 }

@@ -17,7 +17,21 @@ pub(super) enum LinkType {
     Cooked,
     /// `LINKTYPE_LINUX_SLL2`: 20 octets, the protocol in the first two.
     Cooked2,
+    /// A PPP frame, with or without HDLC's address and control; or Cisco's HDLC, which looks different.
+    Ppp,
+    /// A PPP frame behind a byte that tells the direction.
+    PppWithDirection,
+    /// A PPP frame in a `PPPoE` session.
+    Pppoe,
+    /// `LINKTYPE_NFLOG`: attributes of Linux's packet filter, the packet among them.
+    Nflog,
+    /// `LINKTYPE_PFLOG`: a header of BSD's packet filter, whose length and family stand in its first bytes.
+    Pflog,
 }
+
+/// The link types that can be read, in words.
+pub(super) const READ: &str =
+    "Ethernet, raw IP, loopback, Linux cooked, PPP, PPPoE, Cisco HDLC, NFLOG and pflog captures";
 
 /// The number of a link type that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,27 +39,116 @@ pub struct UnknownLinkType(pub i32);
 
 impl fmt::Display for UnknownLinkType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0 {
-            6 => " (IEEE 802.5)",
-            9 => " (PPP)",
-            10 => " (FDDI)",
-            50 => " (PPP over HDLC)",
-            51 => " (PPPoE)",
-            104 => " (Cisco HDLC)",
-            105 => " (IEEE 802.11)",
-            117 => " (OpenBSD pflog)",
-            119 | 127 | 163 => " (IEEE 802.11 with radio headers)",
-            187 | 201 => " (Bluetooth)",
-            189 | 220 => " (USB)",
-            195 | 230 => " (IEEE 802.15.4)",
-            239 => " (NFLOG)",
-            252 => " (Wireshark upper PDU)",
-            253 => " (netlink)",
-            _ => "",
-        };
-        write!(f, "link type {}{name}", self.0)
+        match NAMES.binary_search_by_key(&self.0, |(number, _)| *number) {
+            Ok(at) => write!(f, "link type {} ({})", self.0, NAMES[at].1),
+            Err(_) if (147..=162).contains(&self.0) => write!(f, "link type {} (private use)", self.0),
+            Err(_) if self.0 < 0 => f.write_str("a link type that is not told"),
+            Err(_) => write!(f, "link type {}, which has no common name", self.0),
+        }
     }
 }
+
+/// Link types that cannot be read, ascending, by the registry.
+const NAMES: &[(i32, &str)] = &[
+    (3, "AX.25"),
+    (4, "Pronet"),
+    (5, "Chaos"),
+    (6, "IEEE 802.5 Token Ring"),
+    (7, "ARCNET"),
+    (8, "SLIP"),
+    (10, "FDDI"),
+    (11, "ATM RFC 1483"),
+    (13, "ATM RFC 1483"),
+    (15, "SLIP of BSD/OS"),
+    (16, "PPP of BSD/OS"),
+    (19, "ATM CLIP"),
+    (32, "Redback"),
+    (99, "Symantec firewall"),
+    (100, "ATM RFC 1483"),
+    (102, "SLIP of BSD/OS"),
+    (103, "PPP of BSD/OS"),
+    (105, "IEEE 802.11"),
+    (106, "ATM CLIP"),
+    (107, "Frame Relay"),
+    (109, "OpenBSD enc"),
+    (114, "LocalTalk"),
+    (116, "IP filter"),
+    (118, "Cisco IOS"),
+    (119, "IEEE 802.11 with Prism header"),
+    (120, "Aironet"),
+    (122, "IP over Fibre Channel"),
+    (123, "ATM of SunATM"),
+    (127, "IEEE 802.11 with radiotap header"),
+    (129, "ARCNET of Linux"),
+    (130, "Juniper MLPPP"),
+    (137, "Juniper ATM"),
+    (138, "IP over IEEE 1394"),
+    (139, "SS7 MTP2 with header"),
+    (140, "SS7 MTP2"),
+    (141, "SS7 MTP3"),
+    (142, "SS7 SCCP"),
+    (143, "DOCSIS"),
+    (144, "Linux IrDA"),
+    (163, "IEEE 802.11 with AVS header"),
+    (165, "BACnet MS/TP"),
+    (169, "GPRS LLC"),
+    (177, "Linux LAPD"),
+    (178, "Juniper Ethernet"),
+    (179, "Juniper PPP"),
+    (180, "Juniper Frame Relay"),
+    (181, "Juniper Cisco HDLC"),
+    (182, "Juniper Frame Relay"),
+    (187, "Bluetooth HCI"),
+    (189, "USB"),
+    (192, "PPI"),
+    (195, "IEEE 802.15.4"),
+    (196, "SITA"),
+    (197, "Endace ERF"),
+    (201, "Bluetooth HCI with direction"),
+    (203, "LAPD"),
+    (205, "Cisco HDLC with direction"),
+    (206, "Frame Relay with direction"),
+    (209, "I2C"),
+    (210, "FlexRay"),
+    (212, "LIN"),
+    (215, "IEEE 802.15.4"),
+    (220, "USB of Linux"),
+    (224, "Fibre Channel"),
+    (225, "Fibre Channel"),
+    (226, "Solaris ipnet"),
+    (227, "CAN of Linux"),
+    (230, "IEEE 802.15.4"),
+    (231, "D-Bus"),
+    (235, "DVB-CI"),
+    (240, "netANALYZER"),
+    (242, "IP over InfiniBand"),
+    (243, "MPEG-2"),
+    (247, "InfiniBand"),
+    (248, "SCTP"),
+    (249, "USBPcap"),
+    (251, "Bluetooth LE"),
+    (252, "Wireshark upper PDU"),
+    (253, "netlink"),
+    (254, "Bluetooth monitor"),
+    (256, "Bluetooth LE"),
+    (258, "PKTAP"),
+    (259, "EPON"),
+    (264, "ISO 14443"),
+    (265, "RDS"),
+    (266, "USB of macOS"),
+    (270, "Bluetooth monitor"),
+    (272, "Z-Wave"),
+    (274, "Ethernet with preamble"),
+    (278, "OpenVizsla"),
+    (281, "Broadcom switch tag"),
+    (282, "Broadcom switch tag"),
+    (283, "IEEE 802.15.4"),
+    (284, "Marvell switch tag"),
+    (285, "Marvell switch tag"),
+    (288, "USB 2.0"),
+    (290, "ETW"),
+    (292, "Z-Wave"),
+];
 
 impl LinkType {
     pub(super) fn from_number(number: i32) -> Result<Self, UnknownLinkType> {
@@ -58,6 +161,12 @@ impl LinkType {
             108 => Ok(Self::Loop),
             113 => Ok(Self::Cooked),
             276 => Ok(Self::Cooked2),
+            // 166 has the direction in place of the address.
+            9 | 50 | 104 | 166 => Ok(Self::Ppp),
+            204 => Ok(Self::PppWithDirection),
+            51 => Ok(Self::Pppoe),
+            239 => Ok(Self::Nflog),
+            117 => Ok(Self::Pflog),
             other => Err(UnknownLinkType(other)),
         }
     }
@@ -74,12 +183,7 @@ impl LinkType {
                     family if self == Self::Null && family > 0xffff => family.swap_bytes(),
                     family => family,
                 };
-                // AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24, 28 and 30 on the BSDs.
-                match family {
-                    2 => ip(packet, 4),
-                    10 | 24 | 28 | 30 => ip(packet, 6),
-                    _ => Err(Unparsed::NotIp),
-                }
+                of_family(family, packet)
             }
             Self::Cooked => {
                 let (header, packet) = frame.split_first_chunk::<16>().ok_or(Unparsed::Truncated)?;
@@ -88,6 +192,21 @@ impl LinkType {
             Self::Cooked2 => {
                 let (header, packet) = frame.split_first_chunk::<20>().ok_or(Unparsed::Truncated)?;
                 cooked([header[8], header[9]], [header[0], header[1]], packet)
+            }
+            Self::Ppp => ppp(frame),
+            Self::PppWithDirection => ppp(frame.get(1..).ok_or(Unparsed::Truncated)?),
+            Self::Pppoe => {
+                let (header, packet) = frame.split_first_chunk::<6>().ok_or(Unparsed::Truncated)?;
+                // Version and type; session data has code 0.
+                if header[..2] == [0x11, 0] { ppp(packet) } else { Err(Unparsed::NotIp) }
+            }
+            Self::Nflog => nflog(frame),
+            Self::Pflog => {
+                let (length, family) = (frame.first(), frame.get(1));
+                let (length, family) = length.zip(family).ok_or(Unparsed::Truncated)?;
+                let packet =
+                    frame.get(usize::from(*length).next_multiple_of(4)..).ok_or(Unparsed::Truncated)?;
+                of_family(u32::from(*family), packet)
             }
         }
     }
@@ -143,6 +262,75 @@ fn cooked(hardware: [u8; 2], protocol: [u8; 2], rest: &[u8]) -> Result<(&[u8], L
         (0x86dd, packet) => ip(packet, 6),
         _ => Err(Unparsed::NotIp),
     }
+}
+
+/// An IP packet of this address family of who captured.
+#[inline]
+fn of_family(family: u32, packet: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+    // AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24, 28 and 30 on the BSDs.
+    match family {
+        2 => ip(packet, 4),
+        10 | 24 | 28 | 30 => ip(packet, 6),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+/// The packet in a PPP frame (RFC 1661, 1662) or one of Cisco's HDLC (RFC 1547, 4.3.1), which share link
+/// types.
+#[inline]
+fn ppp(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+    let frame = match frame {
+        [0x0f | 0x8f, 0, high, low, packet @ ..] => {
+            return match untagged([*high, *low], packet).ok_or(Unparsed::Truncated)? {
+                (0x0800, packet) => ip(packet, 4),
+                (0x86dd, packet) => ip(packet, 6),
+                _ => Err(Unparsed::NotIp),
+            };
+        }
+        // Address and control; the direction may stand in place of the address.
+        [0xff | 0 | 1, 3, rest @ ..] => rest,
+        frame => frame,
+    };
+    // The last byte of a protocol is odd, and the first may be left out when it is 0.
+    let (protocol, packet) = match frame {
+        [low, packet @ ..] if low & 1 == 1 => (u16::from(*low), packet),
+        [high, low, packet @ ..] => (u16::from_be_bytes([*high, *low]), packet),
+        _ => return Err(Unparsed::Truncated),
+    };
+    match protocol {
+        0x0021 => ip(packet, 4),
+        0x0057 => ip(packet, 6),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+/// `NFULA_PAYLOAD`: the packet, from its IP header on.
+const NFULA_PAYLOAD: u16 = 9;
+
+/// The packet in a message of Linux's packet filter: family, version, resource, then attributes in the
+/// byte order of who captured.
+fn nflog(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+    let (_, mut attributes) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
+    while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
+        // Types are below 256, besides two flags in the upper bits.
+        let (length, kind) = if matches!(head[3], 0 | 0x40 | 0x80 | 0xc0) {
+            (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]))
+        } else {
+            (u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]]))
+        };
+        let length = usize::from(length).checked_sub(head.len()).ok_or(Unparsed::BadHeader)?;
+        if kind & 0x3fff == NFULA_PAYLOAD {
+            // Fewer bytes may have been captured.
+            let packet = &rest[..rest.len().min(length)];
+            return match packet.first() {
+                None => Err(Unparsed::Truncated),
+                Some(first) if matches!(first >> 4, 4 | 6) => Ok((packet, Link::Ip)),
+                Some(_) => Err(Unparsed::NotIp),
+            };
+        }
+        attributes = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Err(Unparsed::NotIp)
 }
 
 /// An IP packet, of the version that the link header says.

@@ -19,7 +19,7 @@ mod tests;
 mod world;
 
 pub use accumulator::Accumulator;
-pub use capture::{Count, Fault};
+pub use capture::{Fault, Findings};
 pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
@@ -34,7 +34,7 @@ use crate::observation::Observation;
 use crate::spans::Spans;
 use anyhow::Context;
 use both::Seen;
-use capture::{Captured, Stopped};
+use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use sensor_common::judge;
@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 
 /// What is wrong with one of the captures.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot count all of the capture `{}`", path.display())]
+#[error("capture `{}`", path.display())]
 pub struct CaptureError {
     /// The file; `-` is standard input.
     pub path: PathBuf,
@@ -64,13 +64,17 @@ pub struct Outcome {
     /// What was counted about the conversations of the sensor's side; `None` when it cannot be told from
     /// the other.
     pub flows: Option<FlowCounts>,
+    /// Records of captures that were left out, at least; [`Outcome::errors`] has why.
+    pub left_out: u64,
+    /// Packets that have no time; they were counted as of a time close to them, or as of 1970.
+    pub untimed: u64,
     /// Time of the earliest packet.
     pub first: Option<Timestamp>,
     /// Time of the latest packet.
     pub last: Option<Timestamp>,
     /// What captures have observed, these and those before.
     pub observed: Spans,
-    /// Captures that could not be read to their end.
+    /// What is wrong with captures, in their order.
     pub errors: Vec<CaptureError>,
 }
 
@@ -82,6 +86,8 @@ pub struct Replay {
     hours: Hours,
     packets: u64,
     outbound: u64,
+    left_out: u64,
+    untimed: u64,
     /// Times of the earliest and the latest packet, nanoseconds since the epoch.
     span: Option<(i64, i64)>,
 }
@@ -96,32 +102,32 @@ impl Replay {
             hours: Hours::new(config.timezone.clone(), observed),
             packets: 0,
             outbound: 0,
+            left_out: 0,
+            untimed: 0,
             span: None,
         }
     }
 
-    /// Counts one capture. Observations go to `sink` as they are complete.
+    /// Counts one capture; returns what is wrong with it. Observations go to `sink` as they are complete.
     ///
     /// # Errors
     ///
-    /// What is wrong with the capture; what came before that is counted. Or, outside, what the sink
-    /// says, which ends the replay.
-    pub fn capture<E>(
-        &mut self,
-        input: impl Read + Send,
-        sink: &mut Sink<'_, E>,
-    ) -> Result<Result<(), Fault>, E> {
+    /// What the sink says, which ends the replay.
+    pub fn capture<E>(&mut self, input: impl Read + Send, sink: &mut Sink<'_, E>) -> Result<Vec<Fault>, E> {
         self.hours.begin_capture();
-        let result = if self.conversations.is_some() {
-            capture::read(input, |packet| self.take(&Seen::new(&packet, &self.rules), sink))
+        let findings = if self.conversations.is_some() {
+            capture::read(input, |packet| self.take(&Seen::new(&packet, &self.rules), sink))?
         } else {
-            capture::read(input, |packet| self.received(&packet, sink))
+            capture::read(input, |packet| self.received(&packet, sink))?
         };
-        match result {
-            Ok(()) => Ok(Ok(())),
-            Err(Stopped::Fault(fault)) => Ok(Err(fault)),
-            Err(Stopped::Taker(error)) => Err(error),
-        }
+        Ok(self.note(findings))
+    }
+
+    /// Counts what was left out; returns what is wrong.
+    fn note(&mut self, findings: Findings) -> Vec<Fault> {
+        self.left_out += findings.left_out;
+        self.untimed += findings.untimed;
+        findings.faults
     }
 
     /// Counts a packet of a capture that holds only what the sensor received.
@@ -148,6 +154,9 @@ impl Replay {
 
     #[inline]
     fn extend_span(&mut self, at: i64) {
+        if !is_time(at) {
+            return;
+        }
         let (first, last) = self.span.get_or_insert((at, at));
         *first = at.min(*first);
         *last = at.max(*last);
@@ -163,6 +172,8 @@ impl Replay {
         Ok(Outcome {
             packets: self.packets,
             outbound: self.outbound,
+            left_out: self.left_out,
+            untimed: self.untimed,
             flows: self.conversations.as_ref().map(Conversations::counts),
             first: self.span.map(|(first, _)| hours::timestamp(first)),
             last: self.span.map(|(_, last)| hours::timestamp(last)),
@@ -196,28 +207,27 @@ pub fn run<E>(
     };
     progress.finish_and_clear();
     let outcome = replay.finish(sink)?;
-    let errors = faults.into_iter().map(|(index, fault)| CaptureError { path: files[index].clone(), fault });
+    let errors = faults.into_iter().flat_map(|(index, faults)| {
+        faults.into_iter().map(move |fault| CaptureError { path: files[index].clone(), fault })
+    });
     Ok(Outcome { errors: errors.collect(), ..outcome })
 }
 
-/// Counts `files` in their order; returns what is wrong with those that could not be read to their end,
-/// by index.
+/// Counts `files` in their order; returns what is wrong with them, by index.
 fn one_by_one<E>(
     replay: &mut Replay,
     files: &[PathBuf],
     progress: &ProgressBar,
     sink: &mut Sink<'_, E>,
-) -> Result<BTreeMap<usize, Fault>, E> {
+) -> Result<BTreeMap<usize, Vec<Fault>>, E> {
     let mut faults = BTreeMap::new();
     for (index, path) in files.iter().enumerate() {
         progress.set_message(path.display().to_string());
-        let result = match open(path) {
+        let found = match open(path) {
             Ok(input) => replay.capture(progress.wrap_read(input), sink)?,
-            Err(error) => Err(Fault::Open(error)),
+            Err(error) => vec![Fault::Open(error)],
         };
-        if let Err(fault) = result {
-            faults.insert(index, fault);
-        }
+        faults.insert(index, found);
     }
     Ok(faults)
 }
@@ -269,6 +279,12 @@ pub fn command(
     };
     let outcome = beside::take_in(prepare, |sink| run(files, config, observed, sink))?;
     if let Some(ledger) = kept {
+        anyhow::ensure!(
+            outcome.untimed == 0,
+            "{} packets have no time, so they have no day in a ledger; nothing was written. Leave --state-dir out, or give \
+             them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
+            outcome.untimed
+        );
         ledger.finish_captures(&outcome.observed)?;
     }
     let report = Report::new(files, config, &outcome, printed.totals());
@@ -276,7 +292,7 @@ pub fn command(
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
-    } else {
+    } else if report.errors.is_empty() || report.packets + report.outbound > 0 {
         write!(out, "{}", render(&report, config))?;
     }
     for error in &report.errors {

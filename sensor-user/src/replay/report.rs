@@ -30,6 +30,10 @@ pub struct Report {
     pub packets: u64,
     /// Packets that the sensor's side sent (`--local`), in no class.
     pub outbound: u64,
+    /// Records of captures that were left out, at least; `errors` tells why.
+    pub left_out: u64,
+    /// Packets without a time of their own.
+    pub untimed: u64,
     /// Conversations of the sensor's side, with `--local` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows: Option<FlowCounts>,
@@ -173,6 +177,8 @@ impl Report {
             last: outcome.last,
             packets: totals.packets.iter().sum(),
             outbound: outcome.outbound,
+            left_out: outcome.left_out,
+            untimed: outcome.untimed,
             flows: outcome.flows,
             accesses: sum.accesses,
             sources: sum.sources,
@@ -324,6 +330,16 @@ pub fn render(report: &Report, config: &Config) -> String {
     if let (Some(first), Some(last)) = (report.first, report.last) {
         let _ = writeln!(out, "  from  {}\n  to    {} ({})", local(first), local(last), report.timezone);
     }
+    if report.untimed > 0 {
+        let _ = writeln!(
+            out,
+            "  of which {} have no time of their own: they are counted as of the packet before, or as of one day",
+            thousands(report.untimed)
+        );
+    }
+    if report.left_out > 0 {
+        let _ = writeln!(out, "  {} records were left out", thousands(report.left_out));
+    }
     if let Some(flows) = &report.flows {
         let (sent, made) = (thousands(report.outbound), thousands(flows.created));
         let _ = writeln!(out, "  and   {sent} packets that the sensor sent, in {made} conversations");
@@ -370,7 +386,7 @@ pub fn render(report: &Report, config: &Config) -> String {
             number(row.bytes),
         ]
     });
-    table(&["class", "packets", "share", "octets"], classes, &mut out);
+    table(&["class", "packets", "share", "bytes"], classes, &mut out);
     let syns = report.tools.iter().map(|row| row.accesses).sum();
     if syns > 0 {
         let tools = report.tools.iter().filter(|row| row.accesses > 0).map(|row| {

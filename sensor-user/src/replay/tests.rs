@@ -1,7 +1,7 @@
 //! The reader and the parser against Wireshark's, packet by packet, over captures that nobody of this
 //! project made.
 
-use super::capture::{Captured, Fault, Stopped, read};
+use super::capture::{Captured, Findings, read};
 use super::link::LinkType;
 use sensor_common::{Packet, Transport, Unparsed};
 use std::convert::Infallible;
@@ -17,17 +17,14 @@ struct Seen {
     at: i64,
 }
 
-fn see(path: &Path) -> (Vec<Seen>, Option<Fault>) {
+fn see(path: &Path) -> (Vec<Seen>, Findings) {
     let mut seen = Vec::new();
-    let result = read(File::open(path).unwrap(), |packet: Captured<'_>| {
+    let Ok(findings) = read(File::open(path).unwrap(), |packet: Captured<'_>| {
         let parsed = packet.link.parse(packet.frame);
         seen.push(Seen { parsed, link: packet.link, octets: packet.octets, at: packet.at });
         Ok::<(), Infallible>(())
     });
-    match result {
-        Ok(()) => (seen, None),
-        Err(Stopped::Fault(fault)) => (seen, Some(fault)),
-    }
+    (seen, findings)
 }
 
 /// The captures, or `None` (said on standard error) where there are none.
@@ -91,8 +88,8 @@ fn transport_and_port_are_those_that_wireshark_finds() {
     let mut alone = Vec::new();
     let mut whole = Vec::new();
     for path in files {
-        let (seen, fault) = see(&path);
-        if fault.is_none() && !seen.is_empty() {
+        let (seen, findings) = see(&path);
+        if findings.faults.is_empty() && !seen.is_empty() {
             alone.extend(seen.into_iter().map(|seen| (path.clone(), seen)));
             whole.push(path);
         }
@@ -104,8 +101,8 @@ fn transport_and_port_are_those_that_wireshark_finds() {
 
     // Each packet is the same in its own file and in the merged one of another format. Its time may
     // be cut to microseconds.
-    let (seen, fault) = see(&merged);
-    assert!(fault.is_none(), "{fault:?}");
+    let (seen, findings) = see(&merged);
+    assert!(findings.faults.is_empty(), "{findings:?}");
     assert_eq!(seen.len(), alone.len());
     for (merged, (path, alone)) in seen.iter().zip(&alone) {
         assert_eq!((merged.parsed, merged.octets), (alone.parsed, alone.octets), "{}", path.display());
