@@ -485,7 +485,21 @@ fn tail(report: Report, counters: &mut Counters) {
                 gauge("up", "", 1.0);
             }
             gauge("scrape_duration_seconds", "", 0.012);
-            gauge("teiten_up", "", 1.0);
+            // The third sensor's line is without a carrier for an hour.
+            let dark = sensor == 3 && (end - 36_000..end - 32_400).contains(&at);
+            gauge("teiten_up", "", f64::from(u8::from(!dark)));
+            for reason in [
+                "detached",
+                "link_down",
+                "no_carrier",
+                "no_address",
+                "wrong_interface",
+                "unreadable",
+                "silent",
+            ] {
+                let blind = dark && reason == "no_carrier";
+                gauge("teiten_blind", &format!(",reason=\"{reason}\""), f64::from(u8::from(blind)));
+            }
             gauge("teiten_build_info", ",version=\"0.1.0\",revision=\"model\"", 1.0);
             gauge("teiten_monitored_addresses", ",family=\"ipv4\"", 1.0);
             gauge("teiten_last_drain_timestamp_seconds", "", (at - 4) as f64);

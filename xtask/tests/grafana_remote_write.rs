@@ -1,7 +1,8 @@
 //! Prometheus with the committed remote-write configuration in front of a real `VictoriaMetrics`.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+#[path = "common/target.rs"]
+mod target;
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -51,21 +52,7 @@ fn victoriametrics_receives_samples_and_recorded_series() {
             return;
         }
     };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let target = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = [0; 4096];
-            if stream.read(&mut request).is_ok() {
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{METRICS}",
-                    METRICS.len()
-                );
-            }
-        }
-    });
+    let target = target::serve(METRICS.to_owned());
 
     // The committed rules, evaluated every two seconds so that nobody waits for the minute.
     let rules = directory.path().join("rules");

@@ -138,9 +138,10 @@ fn this_month() -> String {
     )
 }
 
-/// Days of all sensors together that the range's amounts are divided by.
-pub(super) fn sensor_days() -> String {
-    format!("sum({})", ACCESSES.days())
+/// Days of all sensors together that the range's amounts are divided by: 86,400 observed seconds are
+/// one. Less than six hours of one sensor are no base for a day's figure.
+fn sensor_days() -> String {
+    format!("({} / 86400 >= 0.25)", OBSERVED.total("", ""))
 }
 
 /// Per sensor and day, rounded half up.

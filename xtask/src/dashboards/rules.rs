@@ -7,8 +7,9 @@
 //! | `:today` | the amount of the day that runs | every ten minutes |
 //! | `:month` | the amount of the month that has just ended, label `month` | once a month |
 //! | `:hour` | the amount of the last hour | every hour |
+//! | `:full` | the amount of the local day that has just ended, scaled to a day observed in full; none when less than six hours of it were observed | once a day |
 //! | `:delta24h` | the amount of the last 24 hours | every five minutes |
-//! | `:normal` | the median day of the last 28, for a day observed in full | every five minutes |
+//! | `:normal` | the median `:full` of the last 28 days | every five minutes |
 //!
 //! All of them are differences of samples that exist. `increase()` would extrapolate to the
 //! window's edges, and a day's accesses would not be whole numbers.
@@ -27,12 +28,15 @@ pub(super) struct Family {
     today: bool,
     month: bool,
     hour: bool,
+    /// `:full` and `:delta24h`.
+    full: bool,
+    /// `:normal`.
     alert: bool,
 }
 
 impl Family {
     const fn new(metric: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { labels, metric, over: &[], today: true, month: false, hour: false, alert: false }
+        Self { labels, metric, over: &[], today: true, month: false, hour: false, full: false, alert: false }
     }
 
     const fn over(mut self, over: &'static [&'static str]) -> Self {
@@ -55,9 +59,14 @@ impl Family {
         self
     }
 
+    const fn full(mut self) -> Self {
+        self.full = true;
+        self
+    }
+
     const fn alert(mut self) -> Self {
         self.alert = true;
-        self
+        self.full()
     }
 
     /// The counter now, also of a sensor that does not say how long it has observed.
@@ -108,8 +117,8 @@ const GROUP: &[&str] = &["group", "country"];
 
 /// Every counter that has daily series. The first one tells whether a sensor was observed.
 pub(super) const FAMILIES: &[Family] = &[
-    Family::new("teiten_observation_seconds", &[]),
-    Family::new("teiten_accesses", &[]).over(PORT).month().hour(),
+    Family::new("teiten_observation_seconds", &[]).full(),
+    Family::new("teiten_accesses", &[]).over(PORT).month().hour().alert(),
     Family::new("teiten_sources", &[]).over(PORT).month().hour(),
     Family::new("teiten_hosts", &[]),
     Family::new("teiten_accesses", PORT).month().hour().alert(),
@@ -178,19 +187,26 @@ pub(super) fn files() -> anyhow::Result<Vec<(&'static str, String)>> {
     ])
 }
 
+/// How long each sensor that says so has observed, as last scraped.
+const OBSERVED: &str =
+    "max by (sensor) (last_over_time(teiten_observation_seconds_total{job=\"teiten\"}[15m]))";
+
 /// Seconds since local midnight, one value for each sensor.
 const SECOND_OF_DAY: &str = "(time() + sensor:teiten_utc_offset:seconds) % 86400";
 
+/// Six observed hours are the least that a day's rate can be estimated from.
+const LEAST_OF_A_DAY: u32 = 21_600;
+
 fn days(mode: Mode) -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-day\n    interval: 1m\n    rules:\n");
+    let window = if mode == Mode::Live { 900 } else { 60 };
+    let once = |record: &str| match mode {
+        Mode::Live => format!("\n          unless last_over_time({record}[30m])"),
+        Mode::Backfill => String::new(),
+    };
     for family in FAMILIES {
         let (midnight, day) = (family.record("midnight"), family.record("day"));
         let counter = family.now();
-        let window = if mode == Mode::Live { 900 } else { 60 };
-        let once = |record: &str| match mode {
-            Mode::Live => format!("\n          unless last_over_time({record}[30m])"),
-            Mode::Backfill => String::new(),
-        };
         let (once_midnight, once_day) = (once(&midnight), once(&day));
         // A sensor that cannot be reached at midnight keeps what it last said today.
         let fallback = if family.today && mode == Mode::Live {
@@ -201,12 +217,14 @@ fn days(mode: Mode) -> anyhow::Result<String> {
         } else {
             String::new()
         };
+        // What a sensor counted that began behind midnight belongs to the new day.
         write!(
             out,
             "      - record: {midnight}
         expr: >-
           (
-            {counter}{fallback}
+            {counter}
+            * on (sensor) group_left () ({} > bool {SECOND_OF_DAY}){fallback}
           )
           and on (sensor) {SECOND_OF_DAY} < {window}{once_midnight}
       - record: {day}
@@ -216,11 +234,29 @@ fn days(mode: Mode) -> anyhow::Result<String> {
           )
           and on (sensor) {SECOND_OF_DAY} < {window}{once_day}
 ",
+            observed(None),
             difference(
                 &format!("last_over_time({midnight}[15m])"),
                 &format!("last_over_time({midnight}[8d] offset 16m)"),
                 "last_over_time(sensor:teiten_observation_seconds:midnight[8d] offset 16m)",
+                &format!("({OBSERVED} < 90000 > on (sensor) {SECOND_OF_DAY})"),
             )
+        )?;
+    }
+    for family in FAMILIES.iter().filter(|f| f.full) {
+        let full = family.record("full");
+        write!(
+            out,
+            "      - record: {full}
+        expr: >-
+          (
+            last_over_time({}[15m]) * 86400
+            / on (sensor) group_left () (last_over_time(sensor:teiten_observation_seconds:day[15m]) >= {LEAST_OF_A_DAY})
+          )
+          and on (sensor) {SECOND_OF_DAY} < {window}{}
+",
+            family.record("day"),
+            once(&full)
         )?;
     }
     Ok(out)
@@ -244,6 +280,7 @@ fn today() -> anyhow::Result<String> {
                 &family.now(),
                 &format!("last_over_time({midnight}[26h])"),
                 "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
+                &format!("{OBSERVED} < 90000"),
             )
         )?;
     }
@@ -251,16 +288,16 @@ fn today() -> anyhow::Result<String> {
 }
 
 /// `now - then`, where a counter that went down has started again, and one that is not yet
-/// known starts at 0 if its sensor was known then or is younger than a day. Whoever connects
-/// Prometheus to an older sensor must not see its whole past as one day.
+/// known starts at 0 if its sensor was known then or is `young`. Whoever connects Prometheus to an
+/// older sensor must not see its whole past as one day.
 ///
 /// Where `then` is known its sensor is too, so that one condition on the sensor serves both.
-fn difference(now: &str, then: &str, sensor_then: &str) -> String {
+fn difference(now: &str, then: &str, sensor_then: &str, young: &str) -> String {
     format!(
         "            {now} - ({then} <= {now} or {now} * 0)
             and on (sensor) (
               {sensor_then}
-              or max by (sensor) (last_over_time(teiten_observation_seconds_total{{job=\"teiten\"}}[15m])) < 90000
+              or {young}
             )"
     )
 }
@@ -298,7 +335,9 @@ fn months(mode: Mode) -> anyhow::Result<String> {
         });
         format!("            {}\n", lengths.join("\n            or "))
     };
-    rule("sensor:teiten_days:month", &over_month("count_over_time", "sensor:teiten_accesses:day"))?;
+    // 86,400 observed seconds are a day.
+    let observed = over_month("sum_over_time", &FAMILIES[0].record("day"));
+    rule("sensor:teiten_days:month", &format!("            (\n{observed}            ) / 86400\n"))?;
     // For an axis of months: January of year 0 is 0.
     rule(
         "sensor:teiten_month_number:month",
@@ -336,41 +375,44 @@ fn hours(mode: Mode) -> anyhow::Result<String> {
 
 fn rolling(family: &Family, window: &str, seconds: u32) -> String {
     let then = family.counter(&format!(" offset {window}"));
-    difference(&family.now(), &then, &observed(Some((window, seconds))))
+    let young = format!("{OBSERVED} < {}", seconds + 3600);
+    difference(&family.now(), &then, &observed(Some((window, seconds))), &young)
 }
 
 fn normal() -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-normal\n    interval: 5m\n    rules:\n");
-    // Six observed hours are the least that a day's rate can be estimated from.
-    let observed = "sensor:teiten_observation_seconds:day[28d]";
+    // It exists where a sensor has a day to compare with.
+    let days = "sensor:teiten_observation_seconds:full[28d]";
     write!(
         out,
         "      - record: sensor:teiten_coverage:ratio28d
         expr: >-
-          clamp_max(({}) / 86400, 1)
-          and sum_over_time({observed}) >= 21600
-",
-        median(observed)
+          clamp_max(quantile_over_time(0.5, sensor:teiten_observation_seconds:day[28d]) / 86400, 1)
+          and count_over_time({days})
+"
     )?;
-    for family in FAMILIES.iter().filter(|f| f.alert) {
-        let day = family.record("day");
+    for family in FAMILIES.iter().filter(|f| f.full) {
         write!(
             out,
             "      - record: {}
         expr: >-
 {}
-      - record: {}
-        expr: >-
-          (
-            ({median})
-            and count_over_time({day}[28d]) * 2 > on (sensor) group_left () count_over_time({observed})
-          )
-          / on (sensor) group_left () sensor:teiten_coverage:ratio28d
 ",
             family.record("delta24h"),
-            rolling(family, "1d", 86_400),
+            rolling(family, "1d", 86_400)
+        )?;
+    }
+    for family in FAMILIES.iter().filter(|f| f.alert) {
+        let full = format!("{}[28d]", family.record("full"));
+        write!(
+            out,
+            "      - record: {}
+        expr: >-
+          ({})
+          and count_over_time({full}) * 2 > on (sensor) group_left () count_over_time({days})
+",
             family.record("normal"),
-            median = median(&format!("{day}[28d]")),
+            median(&full)
         )?;
     }
     Ok(out)

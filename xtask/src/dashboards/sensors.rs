@@ -2,8 +2,58 @@
 
 use serde_json::{Value, json};
 
-use super::panels::{Language, Layout, Panel, Run};
+use super::panels::{Language, Layout, Panel, Run, by_name};
 use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES};
+
+/// Why a sensor is blind, in the order in which one hides another; the colour says how it differs from
+/// what was configured (orange) or from what the line gives (red).
+const REASONS: [(&str, &str, &str, &str); 7] = [
+    ("silent", "nothing arrives", "受信なし", "orange"),
+    ("unreadable", "unreadable frames", "解釈できないフレーム", "orange"),
+    ("wrong_interface", "wrong interface", "経路と異なるインターフェース", "orange"),
+    ("no_address", "no address", "アドレスなし", "red"),
+    ("no_carrier", "no carrier", "キャリアなし", "red"),
+    ("link_down", "link down", "リンクダウン", "red"),
+    ("detached", "detached", "プログラム未接続", "red"),
+];
+
+/// 0 for a sensor that observes, the place of its reason in [`REASONS`] from 1 on for one that is blind, and
+/// one more for one that does not say why it is not up.
+fn state(raw: impl Fn(&str) -> String) -> String {
+    let reasons: Vec<String> = REASONS
+        .iter()
+        .enumerate()
+        .map(|(index, (reason, ..))| {
+            let blind = raw("teiten_blind").replacen('}', &format!(",reason=\"{reason}\"}}"), 1);
+            format!("{} * ({blind} == 1)", index + 1)
+        })
+        .collect();
+    format!(
+        "max by (sensor) ({}) or max by (sensor) ({} * ({} == bool 0))",
+        reasons.join(" or "),
+        REASONS.len() + 1,
+        raw("teiten_up")
+    )
+}
+
+fn reasons(l: Language) -> Value {
+    let mut options = json!({});
+    for (index, (reason, en, ja, _)) in REASONS.iter().enumerate() {
+        options[reason] = json!({ "text": l.t(en, ja), "index": index });
+    }
+    json!([{ "type": "value", "options": options }])
+}
+
+fn states(l: Language) -> Value {
+    let mut options = json!({
+        "0": { "text": l.t("observing", "観測中"), "color": "green", "index": 0 },
+        (REASONS.len() + 1).to_string(): { "text": l.t("not observing", "停止"), "color": "dark-red", "index": REASONS.len() + 1 },
+    });
+    for (index, (_, en, ja, color)) in REASONS.iter().enumerate() {
+        options[(index + 1).to_string()] = json!({ "text": l.t(en, ja), "color": color, "index": index + 1 });
+    }
+    json!([{ "type": "value", "options": options }])
+}
 
 pub(super) fn panels(l: Language) -> Vec<Value> {
     let mut layout = Layout::new();
@@ -11,25 +61,35 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.row(l.t("Now", "現在の状態"));
     layout.add(
         6,
-        5,
+        8,
         Panel::stat(
             l.t("Sensors observing", "観測中の観測点"),
-            l.t(
-                "Sensors whose program is attached and whose drain is current.",
-                "プログラムが動作し、集計が滞りない観測点の数。",
-            ),
+            l.t("Sensors that count and can see their line.", "計数しており、回線が見えている観測点の数。"),
             // Zero too when no sensor can be reached.
-            &format!("sum({}) or vector(0)", raw("teiten_up")),
+            &format!(
+                "sum(max by (sensor) ({}) unless on (sensor) {} == 1) or vector(0)",
+                raw("teiten_up"),
+                raw("teiten_blind")
+            ),
         ),
     );
-    layout.add(18, 5, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("1 while the sensor counts; gaps are scrapes that failed.", "1は観測中。途切れは収集の失敗を示す。"))
-        .query(Run::Range, &format!("max by (sensor) ({})", raw("teiten_up")), "{{sensor}}")
-        .defaults(json!({ "mappings": [{ "type": "value", "options": {
-            "0": { "text": l.t("not observing", "停止"), "color": "red", "index": 0 },
-            "1": { "text": l.t("observing", "観測中"), "color": "green", "index": 1 },
-        } }] }))
+    layout.add(18, 8, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
+        .query(Run::Range, &state(raw), "{{sensor}}")
+        .defaults(json!({ "mappings": states(l), "color": { "mode": "thresholds" },
+            "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 1, "color": "red" }] } }))
         .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] }, "tooltip": { "mode": "single", "sort": "none" } })));
+    layout.add(24, 6, Panel::table(l.t("Blind time by reason", "見えなかった時間（理由別）"), l.t("How long each sensor could not see its line during the time range.", "期間中に各観測点の回線が見えなかった時間。"))
+        .query(Run::Table, &format!("sum by (sensor, reason) (count_over_time(({} == 1)[${{__range_s}}s:5m])) * 300", raw("teiten_blind")), "")
+        .transform("organize", json!({
+            "excludeByName": { "Time": true },
+            "indexByName": { "sensor": 0, "reason": 1, "Value": 2 },
+            "renameByName": { "sensor": l.t("Sensor", "観測点"), "reason": l.t("Reason", "理由"), "Value": l.t("Time", "時間") },
+        }))
+        .overrides([
+            by_name(l.t("Time", "時間"), &[("unit", json!("dtdurations")), ("decimals", json!(0))]),
+            by_name(l.t("Reason", "理由"), &[("mappings", reasons(l))]),
+        ]));
     layout.add(24, 12, Panel::table(l.t("Versions and settings", "バージョンと設定"), l.t("What runs on each sensor.", "各観測点の構成。"))
         .query(Run::Table, &format!("max by (sensor, version, revision) ({})", raw("teiten_build_info")), "")
         .query(Run::Table, &format!("max by (sensor, timezone, interface, xdp_mode) ({})", raw("teiten_sensor_info")), "")
@@ -48,8 +108,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::lines(
             l.t("Observed share of each day", "各日の観測率"),
             l.t(
-                "Time during which counting was attached, of 24 hours; finished days only.",
-                "24時間のうち計数していた時間の割合。終了した日のみ。",
+                "Time during which the sensor could see its line, of 24 hours; finished days only.",
+                "24時間のうち回線が見えていた時間の割合。終了した日のみ。",
             ),
         )
         .query(Run::Daily, &format!("{} / 86400", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")

@@ -213,6 +213,12 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
     Ok(rules)
 }
 
+/// The rules of a day in the order in which they read each other: `:midnight`, `:day` and `:full`.
+#[must_use]
+pub fn by_day(rules: &[Rule]) -> [Vec<&Rule>; 3] {
+    [":midnight", ":day", ":full"].map(|end| rules.iter().filter(|rule| rule.record.ends_with(end)).collect())
+}
+
 /// Evaluates rules at the given times in a running Prometheus, writes what they record and says how
 /// many samples that is.
 ///
@@ -268,8 +274,7 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let (sensors, zones): (Vec<&Rule>, Vec<&Rule>) =
         zone.iter().partition(|r| r.record.starts_with("sensor:"));
     let day = rules(&grafana.join("backfill/teiten-day.yml"))?;
-    let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
-        day.iter().partition(|r| r.record.ends_with(":midnight"));
+    let [midnights, days, full] = by_day(&day);
     let month = rules(&grafana.join("backfill/teiten-month.yml"))?;
     let hour = rules(&grafana.join("backfill/teiten-hour.yml"))?;
     // Half a minute after midnight, where a live evaluation of these rules may fall; a quarter of
@@ -280,11 +285,12 @@ pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
     let tokyo: Vec<&Rule> = zones.into_iter().filter(|r| r.expr.contains("Asia/Tokyo")).collect();
     let month: Vec<&Rule> = month.iter().collect();
     let hour: Vec<&Rule> = hour.iter().collect();
-    let passes: [&[Pass<'_>]; 5] = [
+    let passes: [&[Pass<'_>]; 6] = [
         &[(&tokyo, &midnight), (&tokyo, &months), (&tokyo, &hourly)],
         &[(&sensors, &midnight), (&sensors, &months), (&sensors, &hourly)],
         &[(&midnights, &midnight)],
         &[(&days, &midnight)],
+        &[(&full, &midnight)],
         &[(&month, &months), (&hour, &hourly)],
     ];
     run_passes(directory, &passes)

@@ -13,7 +13,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::prometheus::{Rule, Server, create_blocks, evaluate, rules};
+use super::prometheus::{Rule, Server, by_day, create_blocks, evaluate, rules};
 
 /// Options of the task.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,8 +68,7 @@ pub fn record(url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Resu
     let day = rules(&rule_files.join("backfill/teiten-day.yml"))?;
     let month = rules(&rule_files.join("backfill/teiten-month.yml"))?;
     let hour = rules(&rule_files.join("backfill/teiten-hour.yml"))?;
-    let (midnights, days): (Vec<&Rule>, Vec<&Rule>) =
-        day.iter().partition(|rule| rule.record.ends_with(":midnight"));
+    let [midnights, days, full] = by_day(&day);
 
     let server = start()?;
     let times = Times::new(&server, from, to)?;
@@ -90,6 +89,7 @@ pub fn record(url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Resu
     let passes = [
         ("midnight", midnights, runs(&times.midnights, 86_400, day)),
         ("day", days, runs(&ends, 86_400, day)),
+        ("full", full, runs(&ends, 86_400, day)),
         ("month", month.iter().collect(), runs(&times.months, 86_400, day)),
         ("hour", hour.iter().collect(), runs(&times.hours, 3600, day)),
     ];
