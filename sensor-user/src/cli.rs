@@ -221,6 +221,17 @@ pub struct DaemonArgs {
     /// TLS, client certificates and basic auth, in exporter-toolkit's format
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<String>,
+    /// Listen on the sockets that systemd hands over (a .socket unit) instead
+    #[arg(
+        long = "web.systemd-socket",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub web_systemd_socket: Option<String>,
+    /// Path of the metrics [default: /metrics]
+    #[arg(long = "web.telemetry-path", value_name = "PATH")]
+    pub web_telemetry_path: Option<String>,
 }
 
 /// How to log, to standard error.
@@ -290,6 +301,18 @@ pub struct StatusArgs {
     /// The daemon's TLS and authentication settings
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<String>,
+    /// User, where the daemon asks for one; the password is in TEITEN_WEB_PASSWORD or a file
+    #[arg(long = "web.user", value_name = "NAME")]
+    pub web_user: Option<String>,
+    /// File with the user's password
+    #[arg(long = "web.password-file", value_name = "FILE")]
+    pub web_password_file: Option<String>,
+    /// Client certificate (PEM), where the daemon asks for one
+    #[arg(long = "web.client-cert-file", value_name = "FILE")]
+    pub web_client_cert_file: Option<String>,
+    /// Key of the client certificate (PEM)
+    #[arg(long = "web.client-key-file", value_name = "FILE")]
+    pub web_client_key_file: Option<String>,
 }
 
 /// Options of `teiten detach`.
@@ -384,6 +407,8 @@ impl RunArgs {
             ("series-hold", one(self.daemon.series_hold.as_ref())),
             ("web.listen-address", self.daemon.web_listen_address.clone()),
             ("web.config.file", one(self.daemon.web_config_file.as_ref())),
+            ("web.systemd-socket", one(self.daemon.web_systemd_socket.as_ref())),
+            ("web.telemetry-path", one(self.daemon.web_telemetry_path.as_ref())),
         ];
         flags.extend(self.counting.flags());
         flags.extend(self.log.flags());
@@ -428,17 +453,18 @@ impl ReplayArgs {
     }
 }
 
-impl From<&StatusArgs> for RunArgs {
-    fn from(args: &StatusArgs) -> Self {
-        Self {
-            config: args.config.clone(),
-            daemon: DaemonArgs {
-                web_listen_address: args.web_listen_address.clone(),
-                web_config_file: args.web_config_file.clone(),
-                ..DaemonArgs::default()
-            },
-            ..Self::default()
-        }
+impl StatusArgs {
+    /// The flags that were given, under the names of their keys.
+    pub(crate) fn flags(&self) -> Flags {
+        vec![
+            ("config", one(self.config.as_ref())),
+            ("web.listen-address", self.web_listen_address.clone()),
+            ("web.config.file", one(self.web_config_file.as_ref())),
+            ("web.user", one(self.web_user.as_ref())),
+            ("web.password-file", one(self.web_password_file.as_ref())),
+            ("web.client-cert-file", one(self.web_client_cert_file.as_ref())),
+            ("web.client-key-file", one(self.web_client_key_file.as_ref())),
+        ]
     }
 }
 
@@ -480,9 +506,9 @@ mod tests {
             let command = command.find_subcommand(name).unwrap();
             command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
         };
-        let (run, replay) = (flags("run"), flags("replay"));
+        let (run, replay, status) = (flags("run"), flags("replay"), flags("status"));
         for key in &KEYS {
-            assert!(run.iter().chain(&replay).any(|flag| flag == key.name), "--{}", key.name);
+            assert!(run.iter().chain(&replay).chain(&status).any(|flag| flag == key.name), "--{}", key.name);
         }
         for flag in &run {
             assert!(KEYS.iter().any(|key| key.name == flag), "--{flag}");

@@ -42,11 +42,8 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),
         Command::Status(args) => {
-            let config = load(&RunArgs::from(&args))?;
-            let endpoint = status::Endpoint {
-                address: config.listen[0].to_string(),
-                web_config_file: config.web_config.clone(),
-            };
+            let config = Config::load_for_status(&args, environment)?;
+            let endpoint = status::Endpoint::of(&config, environment)?;
             status::run(&endpoint, args.json)?;
         }
         Command::Detach(args) => {

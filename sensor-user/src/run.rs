@@ -72,6 +72,8 @@ async fn daemon(
     let server = Server::bind(&WebConfig {
         listen: config.listen.iter().map(ToString::to_string).collect(),
         config_file: config.web_config.clone(),
+        systemd_socket: config.systemd_socket,
+        telemetry_path: config.telemetry_path.clone(),
         ..WebConfig::default()
     })?;
 

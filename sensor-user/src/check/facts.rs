@@ -56,6 +56,8 @@ pub(super) fn gather(config: &Config) -> Facts {
         listen: config
             .listen
             .iter()
+            // systemd hands over other ones.
+            .filter(|_| !config.systemd_socket)
             .map(|&address| {
                 let bound = TcpListener::bind(address).map(drop).map_err(|error| error.to_string());
                 (address, bound)

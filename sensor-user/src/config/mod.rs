@@ -11,9 +11,9 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use settings::{Environment, KEYS, Key, Origin, Settings};
+pub use settings::{Environment, KEYS, Key, Origin, PASSWORD_VARIABLE, Settings};
 
-use crate::cli::{ReplayArgs, RunArgs};
+use crate::cli::{ReplayArgs, RunArgs, StatusArgs};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use sensor_common::Slot;
@@ -65,6 +65,17 @@ pub struct PortGroup {
     pub slots: BTreeSet<Slot>,
 }
 
+/// How `teiten status` shows who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebClient {
+    /// User of basic authentication.
+    pub user: Option<String>,
+    /// File with the user's password.
+    pub password_file: Option<PathBuf>,
+    /// Client certificate and its key, both PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 /// Everything that flags, environment and file can say, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -109,6 +120,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// TLS and authentication, in exporter-toolkit's format.
     pub web_config: Option<PathBuf>,
+    /// Whether systemd hands over the sockets to listen on, instead of `listen`.
+    pub systemd_socket: bool,
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// How `teiten status` shows who asks.
+    pub web_client: WebClient,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Level and filters of the log, in tracing's syntax.
@@ -135,6 +152,9 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/teiten";
 /// Default of `--web.listen-address`.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9477";
 
+/// Default of `--web.telemetry-path`.
+pub const DEFAULT_TELEMETRY_PATH: &str = "/metrics";
+
 const MAX_GROUPS: usize = 100;
 const DRAIN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(1));
 const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(1));
@@ -150,6 +170,15 @@ impl Config {
     /// Names the value, where it stands, what is wrong with it and what would be right; or the file
     /// that cannot be read.
     pub fn load(args: &RunArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::from_settings(&Settings::gather(&args.flags(), environment)?, environment)
+    }
+
+    /// The configuration for asking the sensor that runs by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn load_for_status(args: &StatusArgs, environment: &Environment) -> Result<Self, ConfigError> {
         Self::from_settings(&Settings::gather(&args.flags(), environment)?, environment)
     }
 
@@ -217,6 +246,11 @@ impl Config {
             "pin-dir" => self.pin_dir.clone_from(&from.pin_dir),
             "web.listen-address" => self.listen.clone_from(&from.listen),
             "web.config.file" => self.web_config.clone_from(&from.web_config),
+            "web.systemd-socket" => self.systemd_socket = from.systemd_socket,
+            "web.telemetry-path" => self.telemetry_path.clone_from(&from.telemetry_path),
+            "web.user" | "web.password-file" | "web.client-cert-file" | "web.client-key-file" => {
+                self.web_client.clone_from(&from.web_client);
+            }
             "log-format" => self.log_format = from.log_format,
             "log-level" => self.log_level.clone_from(&from.log_level),
             "local" => self.local.clone_from(&from.local),
@@ -259,6 +293,10 @@ impl Config {
             pin_dir: path("pin-dir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
             listen: listen(settings)?,
             web_config: path("web.config.file")?,
+            systemd_socket: optional(settings, "web.systemd-socket", values::boolean)?.unwrap_or_default(),
+            telemetry_path: optional(settings, "web.telemetry-path", values::telemetry_path)?
+                .unwrap_or_else(|| DEFAULT_TELEMETRY_PATH.to_owned()),
+            web_client: web_client(settings)?,
             log_format: optional(settings, "log-format", values::log_format)?.unwrap_or_default(),
             log_level: optional(settings, "log-level", values::log_level)?
                 .unwrap_or_else(|| "info".to_owned()),
@@ -390,6 +428,27 @@ fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {
         }
     }
     Ok(groups)
+}
+
+fn web_client(settings: &Settings) -> Result<WebClient, ConfigError> {
+    let path = |key| optional(settings, key, values::path);
+    let alone = |key, missing: &str| match settings.one(key) {
+        Some(origin) => Err(origin.error(format!("`--{missing}` has to be given with it"))),
+        None => Ok(()),
+    };
+    let client = WebClient {
+        user: optional(settings, "web.user", values::user)?,
+        password_file: path("web.password-file")?,
+        certificate: path("web.client-cert-file")?.zip(path("web.client-key-file")?),
+    };
+    if client.certificate.is_none() {
+        alone("web.client-cert-file", "web.client-key-file")?;
+        alone("web.client-key-file", "web.client-cert-file")?;
+    }
+    if client.user.is_none() {
+        alone("web.password-file", "web.user")?;
+    }
+    Ok(client)
 }
 
 fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {

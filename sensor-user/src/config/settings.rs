@@ -29,7 +29,7 @@ const fn list(name: &'static str, reloadable: bool) -> Key {
 ///
 /// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
 /// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 24] = [
+pub const KEYS: [Key; 30] = [
     list("interface", false),
     one("xdp-mode", false),
     list("observe", true),
@@ -50,12 +50,26 @@ pub const KEYS: [Key; 24] = [
     one("pin-dir", false),
     list("web.listen-address", false),
     one("web.config.file", false),
+    one(SYSTEMD_SOCKET, false),
+    one("web.telemetry-path", false),
+    // Of `teiten status` alone; a sensor's file may hold them for it.
+    one("web.user", false),
+    one("web.password-file", false),
+    one("web.client-cert-file", false),
+    one("web.client-key-file", false),
     one("log-format", false),
     one("log-level", true),
     // Of `teiten replay` alone; a sensor's file may hold it for its captures.
     list("local", false),
     one(CONFIG, false),
 ];
+
+/// Takes true or false.
+const SYSTEMD_SOCKET: &str = "web.systemd-socket";
+
+/// The environment variable with the password of `teiten status`, which no flag takes, since all
+/// processes can read flags.
+pub const PASSWORD_VARIABLE: &str = "TEITEN_WEB_PASSWORD";
 
 /// Names the file, so it cannot stand in it.
 const CONFIG: &str = "config";
@@ -101,7 +115,8 @@ impl Environment {
     /// error, since orchestrators put variables of their own (`TEITEN_SERVICE_HOST`) into
     /// containers, but worth a warning.
     pub fn unknown_variables(&self) -> Vec<(&str, Option<String>)> {
-        let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        let mut known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        known.push(PASSWORD_VARIABLE.to_owned());
         self.variables
             .keys()
             .filter(|name| name.starts_with("TEITEN_") && !known.contains(name))
@@ -312,6 +327,7 @@ fn file_values(path: &Path, key: &Key, value: &toml::Value) -> Result<Values, Co
     let wrong = |value: &toml::Value| {
         let expected = match key.name {
             "port-group" => "a list of strings `name=ports`, or a table of `name = \"ports\"`",
+            SYSTEMD_SOCKET => "true or false",
             _ if key.list => "a string or a list of strings",
             _ => "a string or a number",
         };
@@ -321,6 +337,7 @@ fn file_values(path: &Path, key: &Key, value: &toml::Value) -> Result<Values, Co
     let scalar = |value: &toml::Value| match value {
         toml::Value::String(text) => Ok(text.clone()),
         toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Boolean(value) if key.name == SYSTEMD_SOCKET => Ok(value.to_string()),
         other => Err(wrong(other)),
     };
     let mut texts = Vec::new();

@@ -79,12 +79,18 @@ fn without_settings_the_defaults_of_the_contract_hold() {
             pin_dir: PathBuf::from("/sys/fs/bpf/teiten"),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 9477))],
             web_config: None,
+            systemd_socket: false,
+            telemetry_path: "/metrics".to_owned(),
+            web_client: WebClient::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             local: vec![],
         }
     );
 }
+
+/// Keys that `teiten status` alone has flags for.
+const OF_STATUS: [&str; 4] = ["web.user", "web.password-file", "web.client-cert-file", "web.client-key-file"];
 
 /// One row for each key: what the file says (in TOML), the environment, the flag, and what then
 /// shows in the configuration for each.
@@ -95,7 +101,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 22] = [
+const PRECEDENCE: [Row; 24] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -230,6 +236,18 @@ const PRECEDENCE: [Row; 22] = [
         show: |config| format!("{:?}", config.web_config),
     },
     Row {
+        key: "web.systemd-socket",
+        given: ["true", "false", "true"],
+        shown: ["true", "false", "true"],
+        show: |config| config.systemd_socket.to_string(),
+    },
+    Row {
+        key: "web.telemetry-path",
+        given: [r#""/a""#, "/b", "/c/d"],
+        shown: ["/a", "/b", "/c/d"],
+        show: |config| config.telemetry_path.clone(),
+    },
+    Row {
         key: "log-format",
         given: [r#""json""#, "text", "json"],
         shown: ["Json", "Text", "Json"],
@@ -251,7 +269,9 @@ fn slots(slots: &[Slot]) -> String {
 fn flags_beat_the_environment_and_the_environment_beats_the_file_for_each_key() {
     for key in &KEYS {
         assert!(
-            PRECEDENCE.iter().any(|row| row.key == key.name) || ["config", "local"].contains(&key.name),
+            PRECEDENCE.iter().any(|row| row.key == key.name)
+                || ["config", "local"].contains(&key.name)
+                || OF_STATUS.contains(&key.name),
             "no row for {}",
             key.name
         );

@@ -235,6 +235,35 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err("expected `true` or `false`".to_owned()),
+    }
+}
+
+/// A path that `/metrics` is to have instead.
+pub(super) fn telemetry_path(text: &str) -> Parsed<String> {
+    const TAKEN: [&str; 3] = ["/-/healthy", "/-/ready", "/api/v1/status"];
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(is_plain) {
+        return Err("expected a path like `/metrics`, of letters, digits and `-._~/`".to_owned());
+    }
+    if TAKEN.contains(&text) {
+        return Err("this path has an answer of its own; give another".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A user name of basic authentication (RFC 7617).
+pub(super) fn user(text: &str) -> Parsed<String> {
+    if text.is_empty() || text.contains(|c: char| c == ':' || c.is_control()) {
+        return Err("a user name is not empty and has no colon and no control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// `127.0.0.1:9477`, `[::1]:9477`, `:9477` (every address, both families), `localhost:9477`.
 pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
     const FORM: &str = "expected an address and a port, like `127.0.0.1:9477`, `[::1]:9477` or `:9477`";

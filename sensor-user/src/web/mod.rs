@@ -18,6 +18,7 @@ pub use config::WebConfigError;
 pub(crate) use config::own_certificate;
 
 use crate::clock;
+use crate::config::DEFAULT_TELEMETRY_PATH;
 use crate::exposition::{Closed, Exposition};
 use crate::status::Status;
 use config::{Loaded, Security};
@@ -92,15 +93,31 @@ impl Default for Limits {
 }
 
 /// Where and how to serve.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WebConfig {
     /// Addresses as `--web.listen-address` has them: `127.0.0.1:9477`, `[::1]:9477`,
     /// `localhost:9477`, or `:9477` for all addresses of the machine.
     pub listen: Vec<String>,
     /// `--web.config.file`.
     pub config_file: Option<PathBuf>,
+    /// Whether systemd hands over the sockets, instead of `listen`.
+    pub systemd_socket: bool,
+    /// The path of the metrics.
+    pub telemetry_path: String,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            config_file: None,
+            systemd_socket: false,
+            telemetry_path: DEFAULT_TELEMETRY_PATH.to_owned(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// Why the server cannot begin.
@@ -148,6 +165,15 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// There are no sockets of systemd, or none to listen on.
+    #[error(
+        "--web.systemd-socket: {reason}; start the socket unit (systemctl start teiten.socket), \
+         or leave the option out"
+    )]
+    Systemd {
+        /// What was found.
+        reason: String,
+    },
     /// `--web.config.file` cannot be used.
     #[error("--web.config.file: {0}")]
     Config(#[from] WebConfigError),
@@ -161,6 +187,7 @@ pub struct Server;
 pub struct Bound {
     listeners: Vec<(TcpListener, SocketAddr)>,
     security: Security,
+    telemetry_path: String,
     limits: Limits,
 }
 
@@ -205,7 +232,7 @@ fn connections_within_descriptors(connections: usize) -> usize {
 
 /// Has the kernel hold connections back until their client has sent something, for some seconds: silent
 /// ones take no place, and a request is there when its connection is.
-fn accept_deferred(socket: &socket2::Socket) -> io::Result<()> {
+fn accept_deferred(socket: &impl AsRawFd) -> io::Result<()> {
     let seconds: libc::c_int = 3;
     // SAFETY: the descriptor is open, and the value lives through the call and has the size given.
     let result = unsafe {
@@ -238,6 +265,30 @@ fn listen(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// The sockets that systemd hands over.
+fn systemd_sockets() -> Result<Vec<(TcpListener, SocketAddr)>, BindError> {
+    let wrong = |reason: String| BindError::Systemd { reason };
+    let mut sockets = listenfd::ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..sockets.len() {
+        let listener = sockets
+            .take_tcp_listener(index)
+            .and_then(|listener| listener.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                accept_deferred(&listener)?;
+                Ok((listener.local_addr()?, listener))
+            })
+            .map_err(|error| wrong(format!("socket {index} is not one to listen on by TCP: {error}")))?;
+        listeners.push((listener.1, listener.0));
+    }
+    if listeners.is_empty() {
+        Err(wrong("systemd has handed over no socket".to_owned()))
+    } else {
+        Ok(listeners)
+    }
+}
+
 impl Server {
     /// Reads `--web.config.file` and takes all addresses, so that what is wrong is known before
     /// anything is attached. Needs no runtime.
@@ -246,6 +297,11 @@ impl Server {
     /// [`BindError`] names the address or the file, and the way out.
     pub fn bind(config: &WebConfig) -> Result<Bound, BindError> {
         let security = Security::load(config.config_file.as_deref(), Instant::now())?;
+        if config.systemd_socket {
+            let listeners = systemd_sockets()?;
+            let telemetry_path = config.telemetry_path.clone();
+            return Ok(Bound { listeners, security, telemetry_path, limits: config.limits });
+        }
         let mut addresses = Vec::new();
         for address in &config.listen {
             for address in resolve(address)? {
@@ -266,7 +322,8 @@ impl Server {
                 listener.local_addr().map_err(|source| BindError::Listen { address: *address, source })?;
             listeners.push((listener, local));
         }
-        Ok(Bound { listeners, security, limits: config.limits })
+        let telemetry_path = config.telemetry_path.clone();
+        Ok(Bound { listeners, security, telemetry_path, limits: config.limits })
     }
 }
 
@@ -283,7 +340,7 @@ impl Bound {
     pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let table = Table::new(connections_within_descriptors(self.limits.connections));
         let service = Arc::new(Service {
-            routes: Routes::new(state.clone(), self.security),
+            routes: Routes::new(state.clone(), self.security, &self.telemetry_path),
             exposition: state.exposition,
             limits: self.limits,
             accept_failures: Rarely::default(),
@@ -545,6 +602,16 @@ mod tests {
         let port = bind(&["0.0.0.0:0"]).unwrap().addresses()[0].port();
         let bound = bind(&[&format!("0.0.0.0:{port}"), &format!("[::]:{port}")]).unwrap();
         assert_eq!(bound.addresses().len(), 2);
+    }
+
+    #[test]
+    fn without_sockets_of_systemd_there_is_nothing_to_listen_on() {
+        let config = WebConfig { systemd_socket: true, ..WebConfig::default() };
+        assert_eq!(
+            Server::bind(&config).unwrap_err().to_string(),
+            "--web.systemd-socket: systemd has handed over no socket; start the socket unit (systemctl start \
+             teiten.socket), or leave the option out"
+        );
     }
 
     #[test]

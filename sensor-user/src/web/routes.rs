@@ -39,6 +39,7 @@ pub(super) struct Routes {
     exposition: Arc<Exposition>,
     security: Arc<Security>,
     authenticator: Authenticator,
+    telemetry_path: String,
 }
 
 struct Metrics {
@@ -61,15 +62,17 @@ struct Shared {
 }
 
 impl Routes {
-    pub(super) fn new(state: State, security: Security) -> Self {
+    pub(super) fn new(state: State, security: Security, telemetry_path: &str) -> Self {
         let exposition = Arc::clone(&state.exposition);
+        let telemetry_path = telemetry_path.to_owned();
         let shared =
             Arc::new(Shared { state, metrics: Cache::new(), gzipped: Cache::new(), pages: Cache::new() });
         let with = |shared: &Arc<Shared>| Arc::clone(shared);
         let (metrics, ready, status, landing) = (with(&shared), with(&shared), with(&shared), shared);
+        let has_landing = telemetry_path != "/";
         let router = Router::new()
             .route(
-                "/metrics",
+                &telemetry_path,
                 get(move |request: Request<Body>| {
                     let shared = Arc::clone(&metrics);
                     async move { shared.metrics(request.method(), request.headers()).await }
@@ -83,23 +86,21 @@ impl Routes {
                     let shared = Arc::clone(&status);
                     async move { shared.page(|pages| &pages.json, "application/json").await }
                 }),
-            )
-            .route(
-                "/",
-                get(move || {
-                    let shared = Arc::clone(&landing);
-                    async move { shared.page(|pages| &pages.html, "text/html; charset=utf-8").await }
-                }),
-            )
-            .fallback(|| async {
-                text(
-                    StatusCode::NOT_FOUND,
-                    "not found; there are /, /metrics, /-/healthy, /-/ready and /api/v1/status\n",
-                )
-            })
+            );
+        let landing = get(move || {
+            let shared = Arc::clone(&landing);
+            async move { shared.page(|pages| &pages.html, "text/html; charset=utf-8").await }
+        });
+        let router = if has_landing { router.route("/", landing) } else { router };
+        let missing = Bytes::from(format!(
+            "not found; there are {}{telemetry_path}, /-/healthy, /-/ready and /api/v1/status\n",
+            if has_landing { "/, " } else { "" },
+        ));
+        let router = router
+            .fallback(move || std::future::ready(text(StatusCode::NOT_FOUND, missing.clone())))
             .layer(CatchPanicLayer::new());
         let security = Arc::new(security);
-        Self { router, exposition, security, authenticator: Authenticator::new() }
+        Self { router, exposition, security, authenticator: Authenticator::new(), telemetry_path }
     }
 
     /// What `--web.config.file` asks for now.
@@ -119,7 +120,7 @@ impl Routes {
         security: &Loaded,
         connection: &Connection,
     ) -> Response<Body> {
-        let handler = handler_name(request.uri().path());
+        let handler = self.handler_name(request.uri().path());
         let mut response = if let Some(refusal) = self.refusal(&request, security, connection).await {
             refusal
         } else {
@@ -175,6 +176,20 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// The `handler` label: one of a few, whatever the path.
+    fn handler_name(&self, path: &str) -> &'static str {
+        match path {
+            path if path == self.telemetry_path => "metrics",
+            "/-/healthy" => "healthy",
+            "/-/ready" => "ready",
+            "/api/v1/status" => "status",
+            "/" => "landing",
+            _ => "none",
+        }
+    }
+}
+
 /// Whether the request names its host as it has to (RFC 9112, 3.2).
 fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -191,20 +206,8 @@ fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
     }
 }
 
-/// The `handler` label: one of a few, whatever the path.
-fn handler_name(path: &str) -> &'static str {
-    match path {
-        "/metrics" => "metrics",
-        "/-/healthy" => "healthy",
-        "/-/ready" => "ready",
-        "/api/v1/status" => "status",
-        "/" => "landing",
-        _ => "none",
-    }
-}
-
-fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
+fn text(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -3,7 +3,7 @@
 use crate::support::{Answer, Serving, accesses, config, large};
 use flate2::read::GzDecoder;
 use sensor_user::status::{Endpoint, Status, fetch};
-use sensor_user::web::Limits;
+use sensor_user::web::{Limits, WebConfig};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,20 @@ fn head_says_what_get_would_and_is_no_scrape() {
 }
 
 #[test]
+fn the_metrics_have_the_path_that_is_asked_for() {
+    let moved = WebConfig { telemetry_path: "/x/metrics".to_owned(), ..config(&["127.0.0.1:0"]) };
+    let serving = Serving::with(&moved, HOLD);
+    assert!(serving.get("/x/metrics").text().contains("teiten_up "));
+    assert_eq!(serving.get("/metrics").status, 404);
+    assert_eq!(serving.metric("teiten_http_requests_total{code=\"200\",handler=\"metrics\"} "), 1.0);
+
+    let alone = WebConfig { telemetry_path: "/".to_owned(), ..config(&["127.0.0.1:0"]) };
+    let serving = Serving::with(&alone, HOLD);
+    assert!(serving.get("/").text().contains("teiten_up "));
+    assert!(serving.get("/metrics").text().starts_with("not found; there are /, /-/healthy"));
+}
+
+#[test]
 fn only_get_and_head_are_answered() {
     let serving = Serving::start(HOLD);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "BREW"] {
@@ -99,7 +113,7 @@ fn the_status_shows_what_the_hold_hides() {
     assert!(status.identities.iter().all(|identity| identity.holds));
 
     // And `teiten status` reads it from there.
-    let endpoint = Endpoint { address: serving.address().to_string(), web_config_file: None };
+    let endpoint = Endpoint { address: serving.address().to_string(), ..Endpoint::default() };
     let (text, fetched) = fetch(&endpoint).unwrap();
     assert_eq!(fetched.total, status.total);
     assert!(text.starts_with('{'));
@@ -144,7 +158,7 @@ fn all_listen_addresses_are_served_ipv6_too() {
     let serving = Serving::with(&config(&["127.0.0.1:0", "[::1]:0"]), HOLD);
     assert_eq!(serving.addresses.len(), 2);
     for address in &serving.addresses {
-        let endpoint = Endpoint { address: address.to_string(), web_config_file: None };
+        let endpoint = Endpoint { address: address.to_string(), ..Endpoint::default() };
         fetch(&endpoint).unwrap();
     }
 }

@@ -183,8 +183,11 @@ fn a_stream_that_the_scraper_resets_is_no_scrape() {
 fn teiten_status_believes_the_certificate_of_the_file_and_no_other() {
     let authority = Authority::new();
     let serving = authority.serve(TLS);
-    let endpoint =
-        Endpoint { address: serving.address().to_string(), web_config_file: Some(authority.path("web.yml")) };
+    let endpoint = Endpoint {
+        address: serving.address().to_string(),
+        web_config_file: Some(authority.path("web.yml")),
+        ..Endpoint::default()
+    };
     let (_, status) = fetch(&endpoint).unwrap();
     assert_eq!(status.total.accesses, 3);
 
@@ -198,7 +201,68 @@ fn teiten_status_believes_the_certificate_of_the_file_and_no_other() {
     // The file says TLS and the server knows nothing of it.
     let plain = Serving::start(Duration::ZERO);
     let endpoint = Endpoint { address: plain.address().to_string(), ..endpoint };
-    assert!(matches!(fetch(&endpoint), Err(StatusError::NoAnswer { .. })));
+    let error = fetch(&endpoint).unwrap_err();
+    assert!(matches!(error, StatusError::Handshake { .. }), "{error}");
+    assert!(error.to_string().contains("it may serve without TLS"), "{error}");
+}
+
+#[test]
+fn teiten_status_shows_who_asks_and_says_what_is_missing() {
+    use sensor_user::config::{Config, Environment};
+    let authority = Authority::new();
+    authority.sign("staff", "staff.example");
+    let hash = bcrypt::hash("correct horse", 4).unwrap();
+    let serving = authority.serve(&format!(
+        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n\
+         basic_auth_users:\n  alice: {hash}\n"
+    ));
+    let path = |name| authority.path(name).display().to_string();
+    fs::write(authority.path("password"), "correct horse\n").unwrap();
+    fs::write(authority.path("wrong"), "battery staple").unwrap();
+    // As the command does it, from its command line and environment.
+    let ask = |args: &[(&str, String)], password: Option<&str>| {
+        let mut line = vec!["teiten".to_owned(), "status".to_owned()];
+        line.push(format!("--web.listen-address={}", serving.address()));
+        line.push(format!("--web.config.file={}", path("web.yml")));
+        line.extend(args.iter().map(|(flag, value)| format!("--web.{flag}={value}")));
+        let cli = sensor_user::cli::Cli::try_from_args(line).unwrap();
+        let sensor_user::cli::Command::Status(args) = cli.command else { panic!("not status") };
+        let mut environment = Environment::of_process();
+        environment
+            .variables
+            .extend(password.map(|word| ("TEITEN_WEB_PASSWORD".to_owned(), word.to_owned())));
+        let config = Config::load_for_status(&args, &environment).unwrap();
+        let fetched = Endpoint::of(&config, &environment).and_then(|endpoint| fetch(&endpoint));
+        fetched.map(|(_, status)| status.total.accesses).map_err(|error| error.to_string())
+    };
+    let certificate = [("client-cert-file", path("staff.crt")), ("client-key-file", path("staff.key"))];
+    let with = |more: &[(&'static str, String)]| [&certificate[..], more].concat();
+    let alice = ("user", "alice".to_owned());
+    assert_eq!(ask(&with(&[alice.clone(), ("password-file", path("password"))]), None), Ok(3));
+    assert_eq!(ask(&with(std::slice::from_ref(&alice)), Some("correct horse")), Ok(3));
+
+    let message = ask(&[], None).unwrap_err();
+    assert!(message.contains("give `--web.client-cert-file` and `--web.client-key-file`"), "{message}");
+    let message = ask(&with(&[]), None).unwrap_err();
+    let url = format!("curl --insecure --user NAME https://{}/api/v1/status", serving.address());
+    assert!(message.contains("give `--web.user NAME`") && message.contains(&url), "{message}");
+    let message = ask(&with(&[alice.clone(), ("password-file", path("wrong"))]), None).unwrap_err();
+    assert!(message.contains("basic_auth_users has no alice with this password"), "{message}");
+    let message = ask(&with(&[alice]), None).unwrap_err();
+    assert!(message.starts_with("user alice has no password; put it into TEITEN_WEB_PASSWORD"), "{message}");
+    let other = Authority::new();
+    other.sign("staff", "staff.example");
+    let foreign = [
+        ("client-cert-file", other.path("staff.crt").display().to_string()),
+        ("client-key-file", other.path("staff.key").display().to_string()),
+    ];
+    let message = ask(&foreign, None).unwrap_err();
+    assert!(message.contains("An authority of its client_ca_file has to have signed it"), "{message}");
+
+    // Without the file, the sensor is taken to serve without TLS.
+    let endpoint = Endpoint { address: serving.address().to_string(), ..Endpoint::default() };
+    let message = fetch(&endpoint).unwrap_err().to_string();
+    assert!(message.contains("it expects TLS: give the `--web.config.file`"), "{message}");
 }
 
 #[test]
