@@ -9,8 +9,10 @@ mod facts;
 use crate::cli::RunArgs;
 use crate::config::{Config, Environment, XdpMode};
 use crate::error_chain;
+use crate::kernel::Found;
+use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
-use facts::{Facts, PinDir, gather};
+use facts::{Facts, StateDir, gather};
 use std::fmt;
 use std::io::{self, Write};
 
@@ -65,7 +67,12 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
         .collect();
     match Config::load(args, environment) {
         Ok(config) => findings.extend(judge(&config, &gather(&config))),
-        Err(error) => findings.push(Finding::new(Level::Problem, "configuration", error_chain(&error))),
+        Err(error) => findings.extend(
+            error
+                .each()
+                .iter()
+                .map(|error| Finding::new(Level::Problem, "configuration", error_chain(error))),
+        ),
     }
     findings
 }
@@ -103,20 +110,12 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     kernel(facts, &mut findings);
     for interface in &facts.interfaces {
         match interface {
-            Ok(found) => findings.push(judge_interface(config, found, &facts.pin_dir)),
+            Ok((found, attached)) => findings.push(judge_interface(config, found, attached)),
             Err(text) => findings.push(Finding::new(Level::Problem, "interface", text)),
         }
     }
     findings.push(pins(config, facts));
-    let state_dir = config.state_dir.display();
-    findings.push(match &facts.state_dir {
-        Ok(text) => Finding::new(Level::Good, format!("state directory {state_dir}"), text),
-        Err(text) => Finding::new(
-            Level::Problem,
-            format!("state directory {state_dir}"),
-            format!("{text}; give another with --state-dir"),
-        ),
-    });
+    findings.push(state_dir(config, facts));
     for (address, bound) in &facts.listen {
         findings.push(match bound {
             Ok(()) => Finding::new(Level::Good, format!("http://{address}"), "free to listen on"),
@@ -201,7 +200,7 @@ fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge_interface(config: &Config, interface: &Interface, pins: &PinDir) -> Finding {
+fn judge_interface(config: &Config, interface: &Interface, attached: &Attached) -> Finding {
     let name = &interface.name;
     let header = match interface.link {
         LinkLayer::Ethernet => "Ethernet",
@@ -212,50 +211,76 @@ fn judge_interface(config: &Config, interface: &Interface, pins: &PinDir) -> Fin
         XdpMode::Native => "natively",
         XdpMode::Generic => "generically",
     };
-    match interface.xdp {
-        None => Finding::new(
+    match attached {
+        Attached::Free => Finding::new(
             Level::Good,
             name,
             format!("packets begin with {header} headers; would attach {mode}"),
         ),
-        Some((_, program)) if pins.holds_ours => {
-            let text =
-                format!("XDP program {program} is attached; if it is the pinned one, it would be taken over");
-            Finding::new(Level::Good, name, text)
+        Attached::Pinned => {
+            Finding::new(Level::Good, name, "the pinned program is attached and would be taken over")
         }
-        Some((_, program)) => Finding::new(
+        Attached::Foreign(occupant) => Finding::new(Level::Problem, name, occupant.to_string()),
+        Attached::NotAllowed(program) => Finding::new(
             Level::Problem,
             name,
             format!(
-                "another XDP program ({program}) is attached; see `bpftool prog show id {program}`, remove it with \
-                 `ip link set dev {name} xdp off`, or observe another interface"
+                "XDP program {program} is attached; not allowed to see whether it is the pinned one, which would be \
+                 taken over; `sudo teiten check` tells"
             ),
         ),
     }
 }
 
+fn state_dir(config: &Config, facts: &Facts) -> Finding {
+    let about = format!("state directory {}", config.state_dir.display());
+    match &facts.state_dir {
+        StateDir::Good(text) => Finding::new(Level::Good, about, text),
+        StateDir::Of(owner) => Finding::new(
+            Level::Warning,
+            about,
+            format!("belongs to {owner}; the daemon starts as that user (`User=` of its unit), not as root"),
+        ),
+        StateDir::Bad(text) => Finding::new(Level::Problem, about, text),
+        StateDir::NotAllowed => {
+            Finding::new(Level::Problem, about, "not allowed to look; `sudo teiten check` tells")
+        }
+    }
+}
+
 fn pins(config: &Config, facts: &Facts) -> Finding {
     let about = format!("pins {}", config.pin_dir.display());
-    match &facts.pin_dir {
-        PinDir { on_bpffs: true, holds_ours: false, .. } => Finding::new(Level::Good, about, "on a bpffs"),
-        PinDir { on_bpffs: true, .. } => {
-            Finding::new(Level::Good, about, "what counts there already would be taken over")
+    let pin_dir = &facts.pin_dir;
+    if let Some(text) = &pin_dir.refused {
+        return Finding::new(Level::Problem, about, text);
+    }
+    if let Some(pid) = pin_dir.holder {
+        let text = format!("in use by process {pid}; stop that daemon, or give another --pin-dir");
+        return Finding::new(Level::Problem, about, text);
+    }
+    let text = match (pin_dir.on_bpffs, pin_dir.pinned) {
+        (None, _) | (_, Found::NotAllowed) => {
+            return Finding::new(Level::Problem, about, "not allowed to look; `sudo teiten check` tells");
         }
-        PinDir { can_mount: true, .. } => {
-            Finding::new(Level::Good, about, "not on a bpffs; one would be mounted there")
+        (Some(true), Found::Yes) => "counts are pinned there and would be taken over",
+        (Some(true), Found::No) => "on a bpffs",
+        (Some(false), _) if facts.can_mount => "not on a bpffs; one would be mounted there",
+        (Some(false), _) => {
+            let text = "not on a bpffs, and without CAP_SYS_ADMIN none can be mounted; `mount -t bpf bpf /sys/fs/bpf`";
+            return Finding::new(Level::Problem, about, text);
         }
-        PinDir { .. } => Finding::new(
-            Level::Problem,
-            about,
-            "not on a bpffs, and without CAP_SYS_ADMIN none can be mounted; `mount -t bpf bpf /sys/fs/bpf`",
-        ),
+    };
+    match pin_dir.keeper.warning() {
+        None => Finding::new(Level::Good, about, text),
+        Some(warning) => Finding::new(Level::Warning, about, format!("{text}; {warning}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Mode;
+    use crate::kernel::inspect::PinDir;
+    use crate::kernel::{Keeper, Kind, Occupant};
     use jiff::tz::TimeZone;
     use std::collections::BTreeMap;
 
@@ -279,9 +304,16 @@ mod tests {
             missing_capabilities: vec![],
             bpf: Ok(()),
             btf: true,
-            interfaces: vec![Ok(ethernet())],
-            pin_dir: PinDir { on_bpffs: true, can_mount: true, holds_ours: false },
-            state_dir: Ok("would be created".to_owned()),
+            interfaces: vec![Ok((ethernet(), Attached::Free))],
+            pin_dir: PinDir {
+                on_bpffs: Some(true),
+                pinned: Found::No,
+                refused: None,
+                holder: None,
+                keeper: Keeper::Machine,
+            },
+            can_mount: true,
+            state_dir: StateDir::Good("would be created".to_owned()),
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
             geoip: Ok("embedded".to_owned()),
@@ -339,17 +371,41 @@ mod tests {
             ),
             (
                 lacking(|facts| {
-                    facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Native, 7)), ..ethernet() })];
+                    let (interface, kind) = ("eth0".to_owned(), Kind::Link(3));
+                    let occupant = Occupant { interface, program: Some(7), name: None, kind };
+                    facts.interfaces = vec![Ok((ethernet(), Attached::Foreign(occupant)))];
+                    // Pins that a program of another's stands beside change nothing.
+                    facts.pin_dir.pinned = Found::Yes;
                 }),
-                "PROBLEM  eth0: another XDP program (7) is attached; see `bpftool prog show id 7`, remove it \
-                 with `ip link set dev eth0 xdp off`, or observe another interface",
+                "PROBLEM  eth0: interface eth0 already has an XDP program (id 7); whoever attached it can detach it; \
+                 `bpftool link detach id 3` detaches it; or observe another interface",
             ),
             (
-                lacking(|facts| {
-                    facts.pin_dir = PinDir { on_bpffs: false, can_mount: false, holds_ours: false }
-                }),
+                lacking(|facts| facts.interfaces = vec![Ok((ethernet(), Attached::NotAllowed(7)))]),
+                "PROBLEM  eth0: XDP program 7 is attached; not allowed to see whether it is the pinned one, which \
+                 would be taken over; `sudo teiten check` tells",
+            ),
+            (
+                lacking(|facts| (facts.pin_dir.on_bpffs, facts.can_mount) = (Some(false), false)),
                 "PROBLEM  pins /sys/fs/bpf/teiten: not on a bpffs, and without CAP_SYS_ADMIN none can be \
                  mounted; `mount -t bpf bpf /sys/fs/bpf`",
+            ),
+            (
+                lacking(|facts| facts.pin_dir.pinned = Found::NotAllowed),
+                "PROBLEM  pins /sys/fs/bpf/teiten: not allowed to look; `sudo teiten check` tells",
+            ),
+            (
+                lacking(|facts| facts.pin_dir.holder = Some(12)),
+                "PROBLEM  pins /sys/fs/bpf/teiten: in use by process 12; stop that daemon, or give another --pin-dir",
+            ),
+            (
+                lacking(|facts| facts.state_dir = StateDir::NotAllowed),
+                "PROBLEM  state directory /var/lib/teiten: not allowed to look; `sudo teiten check` tells",
+            ),
+            (
+                lacking(|facts| facts.state_dir = StateDir::Of("teiten".to_owned())),
+                "warning  state directory /var/lib/teiten: belongs to teiten; the daemon starts as that user \
+                 (`User=` of its unit), not as root",
             ),
             (
                 lacking(|facts| facts.listen[0].1 = Err("Address in use".to_owned())),
@@ -357,8 +413,8 @@ mod tests {
                  (another teiten?) or give another address with --web.listen-address",
             ),
             (
-                lacking(|facts| facts.state_dir = Err("it cannot be written".to_owned())),
-                "PROBLEM  state directory /var/lib/teiten: it cannot be written; give another with --state-dir",
+                lacking(|facts| facts.state_dir = StateDir::Bad("it cannot be written".to_owned())),
+                "PROBLEM  state directory /var/lib/teiten: it cannot be written",
             ),
         ] {
             assert_eq!(complaints, [expected]);
@@ -368,9 +424,19 @@ mod tests {
     #[test]
     fn a_pinned_program_of_ours_would_be_taken_over() {
         let mut facts = good();
-        facts.interfaces = vec![Ok(Interface { xdp: Some((Mode::Generic, 7)), ..ethernet() })];
-        facts.pin_dir.holds_ours = true;
+        facts.interfaces = vec![Ok((ethernet(), Attached::Pinned))];
+        facts.pin_dir.pinned = Found::Yes;
         assert_eq!(complaints(&facts), [""; 0]);
+    }
+
+    #[test]
+    fn pins_that_would_end_with_the_daemon_are_foreseen() {
+        let mut facts = good();
+        facts.pin_dir.on_bpffs = Some(false);
+        facts.pin_dir.keeper = Keeper::Nobody;
+        let said = complaints(&facts);
+        let start = "warning  pins /sys/fs/bpf/teiten: not on a bpffs; one would be mounted there; the bpffs of the pins";
+        assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");
     }
 
     #[test]

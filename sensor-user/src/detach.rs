@@ -2,13 +2,19 @@
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::kernel::{Found, Kernel, Policy, is_pinned};
+use crate::kernel::{Found, Kernel, Policy, is_pinned, remove_pin_dir};
 use crate::ledger::Ledger;
-use crate::{drain, run};
+use crate::{drain, rights, run, trusted};
 use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use tracing::info;
 
 /// Ends the attachments, takes what they counted into the ledger, and removes the pins.
+///
+/// As root it works with the rights of the user to whom the state directory belongs, so that the ledger
+/// stays that user's.
 ///
 /// # Errors
 ///
@@ -25,6 +31,42 @@ pub fn detach(config: &Config) -> Result<()> {
             config.pin_dir.display()
         ),
     }
+    let owner = match config.state_dir.symlink_metadata() {
+        Ok(metadata) => (metadata.uid(), metadata.gid()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+            "not allowed to look at the state directory {}, into whose ledger the last counts belong; try `sudo \
+             teiten detach`",
+            config.state_dir.display()
+        ),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "the pinned counts belong into a ledger, and {} cannot be opened; name its place with --state-dir",
+                    config.state_dir.display()
+                )
+            });
+        }
+    };
+    let user = geteuid();
+    let packets = if user.is_root() && owner.0 != user.as_raw() {
+        info!(user = trusted::name(owner.0), "working as the user to whom the state directory belongs");
+        let work = || {
+            rights::become_user(owner.0, owner.1)?;
+            finish(config)
+        };
+        std::thread::scope(|scope| scope.spawn(work).join())
+            .map_err(|_| anyhow::anyhow!("the work panicked"))??
+    } else {
+        finish(config)?
+    };
+    // What a user without rights there had to leave.
+    remove_pin_dir(&config.pin_dir);
+    info!(packets, "took the last packets into the ledger, detached, removed the pins");
+    Ok(())
+}
+
+fn finish(config: &Config) -> Result<u64> {
+    trusted::check(&config.state_dir)?;
     let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
@@ -34,6 +76,5 @@ pub fn detach(config: &Config) -> Result<()> {
     let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)
         .map_err(|error| error.with_fate(&kernel.outlook()))?;
     kernel.detach()?;
-    info!(packets, "took the last packets into the ledger, detached, removed the pins");
-    Ok(())
+    Ok(packets)
 }

@@ -30,6 +30,7 @@ pub mod logging;
 pub mod memory;
 pub mod observation;
 pub mod replay;
+pub mod rights;
 pub mod run;
 pub mod spans;
 pub mod status;

@@ -14,8 +14,14 @@ fn main() -> ExitCode {
     match dispatch(Cli::from_process().command, &Environment::of_process()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("teiten: {}", sensor_user::error_chain(error.as_ref()));
-            ExitCode::from(if error.is::<ConfigError>() { USAGE } else { FAILED })
+            let Some(config) = error.downcast_ref::<ConfigError>() else {
+                eprintln!("teiten: {}", sensor_user::error_chain(error.as_ref()));
+                return ExitCode::from(FAILED);
+            };
+            for error in config.each() {
+                eprintln!("teiten: {}", sensor_user::error_chain(error));
+            }
+            ExitCode::from(USAGE)
         }
     }
 }

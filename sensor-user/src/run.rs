@@ -12,6 +12,7 @@ use crate::logging::LogHandle;
 use crate::status::{Inputs, Status, Today};
 use crate::totals::{PortLabel, Tally, Totals};
 use crate::web::{Server, State, WebConfig};
+use crate::{rights, trusted};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use futures::{Stream, StreamExt};
@@ -40,8 +41,14 @@ pub fn run(
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
     log: LogHandle,
 ) -> Result<()> {
+    rights::forbid_new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .on_thread_start(|| {
+            if let Err(error) = rights::keep_needed() {
+                warn!(error = &error as &dyn std::error::Error, "a thread keeps the rights of its user");
+            }
+        })
         .enable_all()
         .build()
         .context("start the runtime")?;
@@ -67,6 +74,7 @@ async fn daemon(
     ledger::make_state_dir(&config.state_dir).with_context(|| {
         format!("create state directory {}; give another --state-dir", config.state_dir.display())
     })?;
+    trusted::check(&config.state_dir).context("state directory refused")?;
     let ledger = Ledger::open(&config.state_dir, settings(&config))?;
     // After the ledger, whose lock tells which process is there already.
     let server = Server::bind(&WebConfig {
@@ -137,6 +145,11 @@ async fn daemon(
     snapshot.with(|shown| shown.totals = Arc::clone(&totals));
     exposition.update(totals);
 
+    // The drain's thread inherits what is left.
+    if let Err(error) = rights::keep_needed() {
+        give_up(drain.kernel);
+        return Err(error.into());
+    }
     let (ended, drain_ended) = oneshot::channel();
     // Taken out again when there is no thread to be had.
     let drain = Arc::new(Mutex::new(Some(drain)));

@@ -254,10 +254,9 @@ fn without_privilege_the_capabilities_are_named() {
     let state = lab.directory().join("nobody");
     std::fs::create_dir_all(lab.pin_dir()).unwrap();
     std::fs::create_dir_all(&state).unwrap();
-    for path in [lab.directory(), &state] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(path, mode).unwrap();
-    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(lab.directory(), mode).unwrap();
+    nix::unistd::chown(&state, Some(65_534.into()), Some(65_534.into())).unwrap();
     let mut command = lab.command("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
     command.arg(&program).args(["run", "--interface", INTERFACE]);

@@ -214,3 +214,243 @@ fn a_renamed_interface_is_taken_over_by_its_new_name() {
     assert!(daemon.stop(Signal::SIGINT).unwrap().success());
     assert!(!has_xdp(&lab, "lan0"));
 }
+
+/// Runs `teiten` as a user without rights, in the lab.
+fn as_nobody(lab: &Lab, arguments: &[&str]) -> Command {
+    // The built program may lie where nobody may look.
+    let program = lab.directory().join("teiten");
+    if !program.exists() {
+        std::fs::copy(teiten(), &program).unwrap();
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(lab.directory(), mode).unwrap();
+    let mut command = lab.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
+    command.arg(program).args(arguments);
+    command
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_not_said_to_be_absent() {
+    needs_root!();
+    needs_program!("setpriv");
+    let lab = Lab::new(1500).unwrap();
+    let pins = bpffs(&lab);
+    let mut command = lab.command(teiten());
+    command.arg("run").args(FLAGS).arg("--pin-dir").arg(&pins).arg("--state-dir").arg(lab.state_dir());
+    let mut daemon = lab.spawn_command(command).unwrap();
+    daemon.wait_ready(PATIENCE).unwrap();
+    assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
+
+    let (pins, state) = (pins.to_str().unwrap(), lab.state_dir());
+    let state = state.to_str().unwrap();
+    let places = ["--pin-dir", pins, "--state-dir", state];
+    let (text, done) = said(as_nobody(&lab, &["detach"]).args(places));
+    assert!(!done && text.contains("not allowed to see") && text.contains("sudo teiten detach"), "{text}");
+    let (text, done) = said(as_nobody(&lab, &["ledger", "--state-dir", state]).arg("days"));
+    assert!(!done && text.contains("not allowed to look") && text.contains("sudo teiten ledger"), "{text}");
+    let (text, done) = said(as_nobody(&lab, &["check", "--interface", INTERFACE]).args(places));
+    assert!(!done && !text.contains("another XDP program") && !text.contains("would be created"), "{text}");
+    assert!(text.contains(&format!("pins {pins}: not allowed to look; `sudo teiten check`")), "{text}");
+    assert!(text.contains("cannot be written by this user"), "{text}");
+    assert!(text.contains("not allowed to see whether it is the pinned one"), "{text}");
+    // The one who may look sees it.
+    let (text, done) = said(lab.command(teiten()).args(["check", "--interface", INTERFACE]).args(places));
+    assert!(done && text.contains("the pinned program is attached and would be taken over"), "{text}");
+    // Pins beside which another program is attached are not its own.
+    let other = lab.directory().join("host/other");
+    let other = other.to_str().unwrap();
+    let places = ["--pin-dir", other, "--state-dir", state];
+    let (text, done) = said(lab.command(teiten()).args(["check", "--interface", INTERFACE]).args(places));
+    assert!(!done && text.contains("already has an XDP program") && text.contains("teiten detach"), "{text}");
+    assert!(has_xdp(&lab, INTERFACE));
+}
+
+/// The capabilities of every thread of a process: effective, permitted, inheritable, bounding, ambient; and
+/// whether it may gain more.
+fn rights(pid: u32) -> Vec<Vec<String>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let of = |status: String| {
+        let names = ["CapEff:", "CapPrm:", "CapInh:", "CapBnd:", "CapAmb:", "NoNewPrivs:"];
+        let value =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        names.map(value).to_vec()
+    };
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok()).map(of).collect()
+}
+
+#[test]
+fn roots_rights_are_given_up_on_every_thread_and_the_daemon_works_on() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    let mut daemon = lab.start(teiten(), &FLAGS).unwrap();
+    let three = "000000c000001000";
+    let none = "0000000000000000";
+    let check = |daemon: &xtask::demo::sensor::Daemon| {
+        let threads = rights(daemon.id());
+        assert!(threads.len() > 2, "{threads:?}");
+        for thread in threads {
+            assert_eq!(thread, [three, three, none, three, none, "1"]);
+        }
+    };
+    check(&daemon);
+    // An interface that comes back is attached to, pins that are removed come back.
+    let mut ip = lab.sensor.command("ip");
+    common::output(ip.args(["link", "del", "dev", INTERFACE]));
+    lab.link().unwrap();
+    wait_for("the interface", || has_xdp(&lab, INTERFACE));
+    let generation = lab.pin_dir().join(format!("v{}/generation-a", sensor_common::layout::LAYOUT_VERSION));
+    lab.mounts.run(|| std::fs::remove_file(&generation).unwrap()).unwrap();
+    wait_for("the pin", || exists(&lab, &generation));
+    check(&daemon);
+    assert!(daemon.ended().unwrap().is_none());
+    assert!(daemon.stop(Signal::SIGINT).unwrap().success());
+    assert!(!has_xdp(&lab, INTERFACE));
+}
+
+/// As in the unit: a user of its own with three capabilities, and a directory of its own on root's bpffs, which
+/// it sees elsewhere.
+#[test]
+fn a_user_of_its_own_runs_it_and_root_detaches_it() {
+    needs_root!();
+    needs_program!("setpriv");
+    let lab = Lab::new(1500).unwrap();
+    let pins = bpffs(&lab);
+    let (seen, state) = (lab.directory().join("seen"), lab.state_dir());
+    std::fs::create_dir(&seen).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    let owner = Some(65_534.into());
+    nix::unistd::chown(&state, owner, Some(65_534.into())).unwrap();
+    lab.mounts
+        .run(|| {
+            std::fs::create_dir(&pins).unwrap();
+            nix::unistd::chown(&pins, owner, Some(65_534.into())).unwrap();
+            mount(Some(&pins), &seen, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        })
+        .unwrap();
+    let program = lab.directory().join("teiten");
+    std::fs::copy(teiten(), &program).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(lab.directory(), mode).unwrap();
+    let caps = "+bpf,+net_admin,+perfmon";
+    let run = || {
+        let mut command = lab.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        command.arg(format!("--bounding-set=-all,{caps}"));
+        command.arg(format!("--inh-caps=-all,{caps}")).arg(format!("--ambient-caps=-all,{caps}"));
+        command
+            .arg(&program)
+            .arg("run")
+            .args(FLAGS)
+            .arg("--pin-dir")
+            .arg(&seen)
+            .arg("--state-dir")
+            .arg(&state);
+        command
+    };
+    for _ in 0..2 {
+        let mut daemon = lab.spawn_command(run()).unwrap();
+        daemon.wait_ready(PATIENCE).unwrap();
+        let mut ip = lab.sensor.command("ip");
+        common::output(ip.args(["link", "del", "dev", INTERFACE]));
+        lab.link().unwrap();
+        wait_for("the interface", || has_xdp(&lab, INTERFACE));
+        assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
+    }
+    // Root would leave files that the daemon's user cannot write.
+    let places = [pins.to_str().unwrap(), state.to_str().unwrap()];
+    let places = ["--pin-dir", places[0], "--state-dir", places[1]];
+    let (text, started) = said(lab.command(teiten()).arg("run").args(FLAGS).args(places));
+    assert!(!started && text.contains("run teiten as"), "{text}");
+    assert!(has_xdp(&lab, INTERFACE), "{text}");
+    let (text, done) = said(lab.command(teiten()).arg("detach").args(places));
+    assert!(done && !has_xdp(&lab, INTERFACE), "{text}");
+    for entry in std::fs::read_dir(&state).unwrap().flatten() {
+        let uid = std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap());
+        assert_eq!(uid, 65_534, "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn a_state_directory_or_a_pin_directory_that_others_can_turn_is_refused() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    let pins = bpffs(&lab);
+    let state = lab.state_dir();
+    std::fs::create_dir(&state).unwrap();
+    let chmod = |path: &Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        lab.mounts.run(|| std::fs::set_permissions(path, mode).unwrap()).unwrap();
+    };
+    let run = |pins: &Path| {
+        let mut command = lab.command(teiten());
+        command.arg("run").args(FLAGS).arg("--pin-dir").arg(pins).arg("--state-dir").arg(&state);
+        said(&mut command)
+    };
+    chmod(&state, 0o777);
+    let (text, started) = run(&pins);
+    assert!(!started && text.contains(&format!("chmod o-w {}", state.display())), "{text}");
+    chmod(&state, 0o750);
+    lab.mounts.run(|| std::fs::create_dir(&pins).unwrap()).unwrap();
+    chmod(&pins, 0o777);
+    let (text, started) = run(&pins);
+    assert!(!started && text.contains(&format!("chmod o-w {}", pins.display())), "{text}");
+    chmod(&pins, 0o700);
+    let link = lab.directory().join("link");
+    std::os::unix::fs::symlink(&pins, &link).unwrap();
+    let (text, started) = run(&link);
+    assert!(!started && text.contains("is a symbolic link"), "{text}");
+    assert!(!has_xdp(&lab, INTERFACE));
+    // A lock file that leads elsewhere is not followed.
+    let precious = lab.directory().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let lock = state.join("teiten.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&precious, &lock).unwrap();
+    let (text, started) = run(&pins);
+    assert!(!started && text.contains("teiten.lock"), "{text}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+}
+
+#[test]
+fn every_command_reads_the_installed_sensors_configuration() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    // An /etc of the lab's own.
+    lab.mounts
+        .run(|| {
+            mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
+            std::fs::create_dir("/etc/teiten").unwrap();
+            let text = format!(
+                "interface = \"{INTERFACE}\"\nstate-dir = \"{}\"\npin-dir = \"{}\"\nsensor-name = \"from-etc\"\n",
+                lab.state_dir().display(),
+                lab.pin_dir().display()
+            );
+            std::fs::write("/etc/teiten/teiten.toml", text).unwrap();
+        })
+        .unwrap();
+    let daemon = lab.spawn_command({
+        let mut command = lab.command(teiten());
+        command.arg("run");
+        command
+    });
+    let mut daemon = daemon.unwrap();
+    daemon.wait_ready(PATIENCE).unwrap();
+    assert_eq!(daemon.status().unwrap()["sensor"], "from-etc");
+    assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
+    let all = |arguments: &[&str]| said(lab.command(teiten()).args(arguments));
+    assert!(all(&["check"]).0.contains("sensor from-etc"));
+    assert!(all(&["ledger", "days"]).1);
+    // Another file is read instead, and nothing of that one.
+    assert!(all(&["check", "--config", "/dev/null"]).0.contains("/var/lib/teiten"));
+    let (text, done) = all(&["detach"]);
+    assert!(done && !has_xdp(&lab, INTERFACE), "{text}");
+    // One that may not be read is no silence.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    lab.mounts.run(|| std::fs::set_permissions("/etc/teiten/teiten.toml", mode).unwrap()).unwrap();
+    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    assert!(
+        !done && text.contains("/etc/teiten/teiten.toml") && text.contains("run teiten as root"),
+        "{text}"
+    );
+}

@@ -3,13 +3,14 @@
 use crate::config::Config;
 use crate::error_chain;
 use crate::geoip::GeoIp;
+use crate::kernel::Found;
+use crate::kernel::inspect::{self, Attached, PinDir, nearest};
 use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
-use crate::kernel::{Found, is_pinned};
+use crate::trusted;
 use crate::web::{Server, WebConfig};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use caps::{CapSet, Capability};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -24,20 +25,26 @@ pub(super) struct Facts {
     pub(super) bpf: Result<(), String>,
     pub(super) btf: bool,
     /// Those configured, else the one of the default route.
-    pub(super) interfaces: Vec<Result<Interface, String>>,
+    pub(super) interfaces: Vec<Result<(Interface, Attached), String>>,
     pub(super) pin_dir: PinDir,
-    pub(super) state_dir: Result<String, String>,
+    pub(super) can_mount: bool,
+    pub(super) state_dir: StateDir,
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
     pub(super) web_config: Option<(String, Result<(), String>)>,
     pub(super) geoip: Result<String, String>,
 }
 
-pub(super) struct PinDir {
-    /// It, or what it would be made in, is on a bpffs.
-    pub(super) on_bpffs: bool,
-    pub(super) can_mount: bool,
-    /// A program of ours goes on counting.
-    pub(super) holds_ours: bool,
+/// A state directory as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StateDir {
+    /// It can be used; what would happen.
+    Good(String),
+    /// It can be used by the user to whom it belongs, and not by root.
+    Of(String),
+    /// It cannot be used; why, and the way out.
+    Bad(String),
+    /// This user may not look.
+    NotAllowed,
 }
 
 pub(super) fn gather(config: &Config) -> Facts {
@@ -51,7 +58,8 @@ pub(super) fn gather(config: &Config) -> Facts {
         bpf: bpf(),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         interfaces: interfaces(config),
-        pin_dir: pin_dir(&config.pin_dir),
+        pin_dir: inspect::pin_dir(&config.pin_dir),
+        can_mount: has(Capability::CAP_SYS_ADMIN),
         state_dir: state_dir(&config.state_dir),
         listen: config
             .listen
@@ -119,7 +127,7 @@ fn wait_for<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
         .block_on(work)
 }
 
-fn interfaces(config: &Config) -> Vec<Result<Interface, String>> {
+fn interfaces(config: &Config) -> Vec<Result<(Interface, Attached), String>> {
     let told = |error: InterfaceError| error_chain(&error);
     let found = wait_for(async {
         let (interfaces, _) = Interfaces::connect().map_err(|error| error.to_string())?;
@@ -130,7 +138,11 @@ fn interfaces(config: &Config) -> Vec<Result<Interface, String>> {
         };
         let mut found = Vec::new();
         for name in &names {
-            found.push(interfaces.named(name).await.map_err(told));
+            let interface = interfaces.named(name).await.map_err(told);
+            found.push(interface.map(|interface| {
+                let attached = inspect::attached(&config.pin_dir, &interface);
+                (interface, attached)
+            }));
         }
         Ok(found)
     });
@@ -147,33 +159,41 @@ fn web_config(path: &Path) -> Result<(), String> {
     wait_for(async { Server::bind(&config).map(drop).map_err(|error| error_chain(&error)) })
 }
 
-/// The path itself, or its nearest ancestor that exists.
-fn existing(path: &Path) -> &Path {
-    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."))
-}
-
-fn pin_dir(path: &Path) -> PinDir {
-    PinDir {
-        on_bpffs: statfs(existing(path)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
-        can_mount: has(Capability::CAP_SYS_ADMIN),
-        holds_ours: is_pinned(path) == Found::Yes,
-    }
-}
-
-fn state_dir(path: &Path) -> Result<String, String> {
-    let found = existing(path);
+fn state_dir(path: &Path) -> StateDir {
+    let Some(found) = nearest(path) else { return StateDir::NotAllowed };
     if !found.is_dir() {
-        return Err(format!("{} is not a directory", found.display()));
+        return StateDir::Bad(format!(
+            "{} is not a directory; give another with --state-dir",
+            found.display()
+        ));
     }
-    access(found, AccessFlags::W_OK | AccessFlags::X_OK)
-        .map_err(|error| format!("{} cannot be written: {}", found.display(), error.desc()))?;
-    Ok(if found != path {
-        "would be created".to_owned()
-    } else if path.join("ledger.sqlite").exists() {
-        "writable; the ledger there would be continued".to_owned()
-    } else {
-        "writable; a new ledger would be begun".to_owned()
-    })
+    if found == path {
+        match trusted::check(path) {
+            Ok(()) => {}
+            Err(trusted::Untrusted::Owner { path: of, owner, .. })
+                if of == path && nix::unistd::geteuid().is_root() =>
+            {
+                return StateDir::Of(owner);
+            }
+            Err(error) => return StateDir::Bad(error_chain(&error)),
+        }
+    }
+    if let Err(error) = access(found, AccessFlags::W_OK | AccessFlags::X_OK) {
+        let (found, error) = (found.display(), error.desc());
+        return StateDir::Bad(format!(
+            "{found} cannot be written by this user: {error}; `sudo teiten check` checks it for root; or give another \
+             with --state-dir"
+        ));
+    }
+    if found != path {
+        return StateDir::Good("would be created".to_owned());
+    }
+    match Found::of(path.join("ledger.sqlite").symlink_metadata()) {
+        Ok(Found::Yes) => StateDir::Good("writable; the ledger there would be continued".to_owned()),
+        Ok(Found::No) => StateDir::Good("writable; a new ledger would be begun".to_owned()),
+        Ok(Found::NotAllowed) => StateDir::NotAllowed,
+        Err(error) => StateDir::Bad(format!("the ledger there cannot be looked at: {error}")),
+    }
 }
 
 #[cfg(test)]
@@ -192,9 +212,11 @@ mod tests {
     fn a_directory_that_can_be_made_is_as_good_as_one_that_exists() {
         let directory = tempfile::tempdir().unwrap();
         let state = |path: &Path| state_dir(path);
-        assert_eq!(state(&directory.path().join("a/b")), Ok("would be created".to_owned()));
-        assert_eq!(state(directory.path()), Ok("writable; a new ledger would be begun".to_owned()));
+        assert_eq!(state(&directory.path().join("a/b")), StateDir::Good("would be created".to_owned()));
+        let begun = "writable; a new ledger would be begun".to_owned();
+        assert_eq!(state(directory.path()), StateDir::Good(begun));
         std::fs::write(directory.path().join("file"), "").unwrap();
-        assert!(state(&directory.path().join("file/a")).unwrap_err().ends_with("file is not a directory"));
+        let StateDir::Bad(text) = state(&directory.path().join("file/a")) else { panic!("no directory") };
+        assert!(text.contains("file is not a directory"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file `{}`", path.display())]
+    #[error("cannot read the configuration file `{}`{}", path.display(), way_to_read(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -42,6 +42,9 @@ pub enum ConfigError {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
+    /// More than one thing is wrong.
+    #[error("{}", joined(.0))]
+    Several(Vec<ConfigError>),
     /// Two values cannot both be meant.
     #[error("{first} contradicts {second}: {reason}")]
     Contradiction {
@@ -52,6 +55,46 @@ pub enum ConfigError {
         /// Why they cannot both be, and the way out.
         reason: String,
     },
+}
+
+impl ConfigError {
+    /// One error of several; `None` when there are none.
+    pub(super) fn of_all(mut errors: Vec<Self>) -> Option<Self> {
+        match errors.len() {
+            0 | 1 => errors.pop(),
+            _ => Some(Self::Several(errors)),
+        }
+    }
+
+    /// Everything that is wrong, each for itself.
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Several(errors) => errors,
+            error => std::slice::from_ref(error),
+        }
+    }
+
+    /// The same, owned.
+    pub(super) fn into_each(self) -> Vec<Self> {
+        match self {
+            Self::Several(errors) => errors,
+            error => vec![error],
+        }
+    }
+}
+
+fn joined(errors: &[ConfigError]) -> String {
+    let texts: Vec<_> = errors.iter().map(|error| crate::error_chain(error)).collect();
+    texts.join("; ")
+}
+
+fn way_to_read(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            ", which is for other users; run teiten as root, or give another file with --config (/dev/null for none)"
+        }
+        _ => "",
+    }
 }
 
 pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {

@@ -11,7 +11,7 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use settings::{Environment, KEYS, Key, Origin, PASSWORD_VARIABLE, Settings};
+pub use settings::{DEFAULT_CONFIG, Environment, KEYS, Key, Origin, PASSWORD_VARIABLE, Settings};
 
 use crate::cli::{ReplayArgs, RunArgs, StatusArgs};
 use ipnet::IpNet;
@@ -170,7 +170,7 @@ impl Config {
     /// Names the value, where it stands, what is wrong with it and what would be right; or the file
     /// that cannot be read.
     pub fn load(args: &RunArgs, environment: &Environment) -> Result<Self, ConfigError> {
-        Self::from_settings(&Settings::gather(&args.flags(), environment)?, environment)
+        Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
     }
 
     /// The configuration for asking the sensor that runs by it.
@@ -179,7 +179,7 @@ impl Config {
     ///
     /// As [`Config::load`].
     pub fn load_for_status(args: &StatusArgs, environment: &Environment) -> Result<Self, ConfigError> {
-        Self::from_settings(&Settings::gather(&args.flags(), environment)?, environment)
+        Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
     }
 
     /// The configuration of a replay, and the directory of the ledger to write, if any: the one that
@@ -195,7 +195,7 @@ impl Config {
     ) -> Result<(Self, Option<PathBuf>), ConfigError> {
         let mut settings = Settings::gather(&args.flags(), environment)?;
         settings.only_from_flag("state-dir");
-        let config = Self::from_settings(&settings, environment)?;
+        let config = Self::from_settings(&mut settings, environment)?;
         let state_dir = settings.one("state-dir").map(|_| config.state_dir.clone());
         Ok((config, state_dir))
     }
@@ -265,49 +265,76 @@ impl Config {
     }
 
     /// Checks merged settings.
-    pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn from_settings(
+        settings: &mut Settings,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut errors = Errors(settings.take_errors());
+        let settings = &*settings;
         let path = |key| optional(settings, key, values::path);
-        let max_ports = number(settings, "max-ports", 1, Slot::COUNT as u64, 500)?;
+        let max_ports = errors.take(number(settings, "max-ports", 1, Slot::COUNT as u64, 500));
         let config = Self {
-            interfaces: distinct(settings, "interface", values::interface)?,
-            xdp_mode: optional(settings, "xdp-mode", values::xdp_mode)?.unwrap_or_default(),
-            observe: distinct(settings, "observe", values::observed_prefix)?,
-            exclude_sources: distinct(settings, "exclude-source", values::prefix)?,
-            services: ascending(distinct(settings, "service", values::service)?),
-            port_groups: port_groups(settings)?,
-            features: ascending(distinct(settings, "feature", values::slot)?),
+            interfaces: errors.take(distinct(settings, "interface", values::interface)),
+            xdp_mode: errors.take(optional(settings, "xdp-mode", values::xdp_mode)).unwrap_or_default(),
+            observe: errors.take(distinct(settings, "observe", values::observed_prefix)),
+            exclude_sources: errors.take(distinct(settings, "exclude-source", values::prefix)),
+            services: ascending(errors.take(distinct(settings, "service", values::service))),
+            port_groups: errors.take(port_groups(settings)),
+            features: ascending(errors.take(distinct(settings, "feature", values::slot))),
             max_ports: max_ports as usize,
             // The default follows a smaller `max-ports`; a number that was asked for does not.
-            feature_ports: number(settings, "feature-ports", 0, Slot::COUNT as u64, 30.min(max_ports))?
-                as usize,
-            source_table: number(settings, "source-table", 1, MAX_SOURCE_TABLE, 1 << 20)? as u32,
-            series_hold: duration(settings, "series-hold", SERIES_HOLD, Duration::from_secs(75))?,
-            drain_interval: duration(settings, "drain-interval", DRAIN_INTERVAL, Duration::from_secs(10))?,
-            timezone: optional(settings, "timezone", values::timezone)?
+            feature_ports: errors.take(number(
+                settings,
+                "feature-ports",
+                0,
+                Slot::COUNT as u64,
+                30.min(max_ports),
+            )) as usize,
+            source_table: errors.take(number(settings, "source-table", 1, MAX_SOURCE_TABLE, 1 << 20)) as u32,
+            series_hold: errors.take(duration(settings, "series-hold", SERIES_HOLD, Duration::from_secs(75))),
+            drain_interval: errors.take(duration(
+                settings,
+                "drain-interval",
+                DRAIN_INTERVAL,
+                Duration::from_secs(10),
+            )),
+            timezone: errors
+                .take(optional(settings, "timezone", values::timezone))
                 .unwrap_or_else(|| environment.timezone.clone()),
-            sensor_name: optional(settings, "sensor-name", values::sensor_name)?
+            sensor_name: errors
+                .take(optional(settings, "sensor-name", values::sensor_name))
                 .unwrap_or_else(|| environment.host_name.clone()),
-            geoip: path("geoip")?,
-            keep_days: number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)? as u32,
-            state_dir: path("state-dir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
-            pin_dir: path("pin-dir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
-            listen: listen(settings)?,
-            web_config: path("web.config.file")?,
-            systemd_socket: optional(settings, "web.systemd-socket", values::boolean)?.unwrap_or_default(),
-            telemetry_path: optional(settings, "web.telemetry-path", values::telemetry_path)?
+            geoip: errors.take(path("geoip")),
+            keep_days: errors.take(number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)) as u32,
+            state_dir: errors.take(path("state-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            pin_dir: errors.take(path("pin-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
+            listen: errors.take(listen(settings)),
+            web_config: errors.take(path("web.config.file")),
+            systemd_socket: errors
+                .take(optional(settings, "web.systemd-socket", values::boolean))
+                .unwrap_or_default(),
+            telemetry_path: errors
+                .take(optional(settings, "web.telemetry-path", values::telemetry_path))
                 .unwrap_or_else(|| DEFAULT_TELEMETRY_PATH.to_owned()),
-            web_client: web_client(settings)?,
-            log_format: optional(settings, "log-format", values::log_format)?.unwrap_or_default(),
-            log_level: optional(settings, "log-level", values::log_level)?
+            web_client: errors.take(web_client(settings)),
+            log_format: errors.take(optional(settings, "log-format", values::log_format)).unwrap_or_default(),
+            log_level: errors
+                .take(optional(settings, "log-level", values::log_level))
                 .unwrap_or_else(|| "info".to_owned()),
-            local: distinct(settings, "local", values::prefix)?,
+            local: errors.take(distinct(settings, "local", values::prefix)),
         };
-        config.check_contradictions(settings)?;
-        Ok(config)
+        // Whether values that are wrong also contradict each other is of no interest.
+        if errors.0.is_empty() {
+            config.check_contradictions(settings, &mut errors.0);
+        }
+        match ConfigError::of_all(errors.0) {
+            None => Ok(config),
+            Some(error) => Err(error),
+        }
     }
 
     /// Values that are right alone and wrong together.
-    fn check_contradictions(&self, settings: &Settings) -> Result<(), ConfigError> {
+    fn check_contradictions(&self, settings: &Settings, errors: &mut Vec<ConfigError>) {
         let services: HashMap<_, _> = settings
             .list("service")
             .iter()
@@ -316,7 +343,7 @@ impl Config {
         for feature in settings.list("feature") {
             let service = values::slot(feature.value()).ok().and_then(|slot| services.get(&slot));
             if let Some(&service) = service {
-                return Err(ConfigError::Contradiction {
+                errors.push(ConfigError::Contradiction {
                     first: Box::new(feature.clone()),
                     second: Box::new(service.clone()),
                     reason: "a service is left out of the totals by port and has its own by country; \
@@ -329,9 +356,9 @@ impl Config {
         if self.features.len() > self.max_ports
             && let Some(feature) = settings.list("feature").last()
         {
-            return Err(ConfigError::Contradiction {
+            errors.push(ConfigError::Contradiction {
                 first: Box::new(feature.clone()),
-                second: Box::new(max_ports),
+                second: Box::new(max_ports.clone()),
                 reason: format!(
                     "each of the {} features has a series of its own; raise `max-ports` or name fewer",
                     self.features.len()
@@ -339,7 +366,7 @@ impl Config {
             });
         }
         if self.feature_ports > self.max_ports {
-            return Err(ConfigError::Contradiction {
+            errors.push(ConfigError::Contradiction {
                 first: Box::new(origin(settings, "feature-ports", self.feature_ports)),
                 second: Box::new(max_ports),
                 reason: "a port with detail has a series of its own too; raise `max-ports` or lower \
@@ -348,19 +375,31 @@ impl Config {
             });
         }
         if self.state_dir == self.pin_dir {
-            return Err(ConfigError::Contradiction {
+            errors.push(ConfigError::Contradiction {
                 first: Box::new(origin(settings, "state-dir", self.state_dir.display())),
                 second: Box::new(origin(settings, "pin-dir", self.pin_dir.display())),
                 reason: "pins live on a bpffs, which holds no files; give two directories".to_owned(),
             });
         }
-        Ok(())
     }
 }
 
 /// Where the one value of `key` stands, or that it is the default.
 fn origin(settings: &Settings, key: &'static str, default: impl std::fmt::Display) -> Origin {
     settings.one(key).cloned().unwrap_or_else(|| Origin::Default { key, value: default.to_string() })
+}
+
+/// What is wrong so far: each is told, so that it is mended in one go.
+struct Errors(Vec<ConfigError>);
+
+impl Errors {
+    /// The value; when it is wrong, any, which nobody will see.
+    fn take<T: Default>(&mut self, value: Result<T, ConfigError>) -> T {
+        value.unwrap_or_else(|error| {
+            self.0.extend(error.into_each());
+            T::default()
+        })
+    }
 }
 
 fn parse<T>(origin: &Origin, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
@@ -396,13 +435,15 @@ fn distinct<T: Clone + Eq + Hash>(
 ) -> Result<Vec<T>, ConfigError> {
     let mut found = Vec::new();
     let mut known = HashSet::new();
+    let mut errors = Vec::new();
     for origin in settings.list(key) {
-        let value = parse(origin, &value)?;
-        if known.insert(value.clone()) {
-            found.push(value);
+        match parse(origin, &value) {
+            Ok(value) if known.insert(value.clone()) => found.push(value),
+            Ok(_) => {}
+            Err(error) => errors.push(error),
         }
     }
-    Ok(found)
+    ConfigError::of_all(errors).map_or(Ok(found), Err)
 }
 
 fn ascending<T: Ord>(mut values: Vec<T>) -> Vec<T> {
@@ -412,11 +453,18 @@ fn ascending<T: Ord>(mut values: Vec<T>) -> Vec<T> {
 
 fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {
     let mut groups = Vec::new();
+    let mut errors = Vec::new();
     let mut names: BTreeMap<String, &Origin> = BTreeMap::new();
     for origin in settings.list("port-group") {
-        let group = parse(origin, values::port_group)?;
+        let group = match parse(origin, values::port_group) {
+            Ok(group) => group,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
         if let Some(first) = names.insert(group.name.clone(), origin) {
-            return Err(ConfigError::Contradiction {
+            errors.push(ConfigError::Contradiction {
                 first: Box::new(first.clone()),
                 second: Box::new(origin.clone()),
                 reason: "a group is given once; join the two lists with a comma".to_owned(),
@@ -424,10 +472,11 @@ fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {
         }
         groups.push(group);
         if groups.len() > MAX_GROUPS {
-            return Err(origin.error(format!("there can be {MAX_GROUPS} port groups at most")));
+            errors.push(origin.error(format!("there can be {MAX_GROUPS} port groups at most")));
+            break;
         }
     }
-    Ok(groups)
+    ConfigError::of_all(errors).map_or(Ok(groups), Err)
 }
 
 fn web_client(settings: &Settings) -> Result<WebClient, ConfigError> {

@@ -71,6 +71,16 @@ const SYSTEMD_SOCKET: &str = "web.systemd-socket";
 /// processes can read flags.
 pub const PASSWORD_VARIABLE: &str = "TEITEN_WEB_PASSWORD";
 
+/// Read by every command when it exists and no other file is named.
+pub const DEFAULT_CONFIG: &str = "/etc/teiten/teiten.toml";
+const CONFIG_VARIABLE: &str = "TEITEN_CONFIG";
+
+/// Whether a file is there, or may be there for all that this user may see: then reading it tells.
+fn may_exist(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    !path.metadata().is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
+}
+
 /// Names the file, so it cannot stand in it.
 const CONFIG: &str = "config";
 
@@ -93,14 +103,19 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// This process's environment. What is not UTF-8 in a value is replaced by U+FFFD, which no
+    /// This process's environment, with the installed sensor's file in it where that exists and no other
+    /// is named. What is not UTF-8 in a value is replaced by U+FFFD, which no
     /// setting takes and which the message about it then shows.
     pub fn of_process() -> Self {
-        let variables = std::env::vars_os()
+        let mut variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
             })
             .collect();
+        let is_given = variables.get(CONFIG_VARIABLE).is_some_and(|value| !value.trim().is_empty());
+        if !is_given && may_exist(Path::new(DEFAULT_CONFIG)) {
+            variables.insert(CONFIG_VARIABLE.to_owned(), DEFAULT_CONFIG.to_owned());
+        }
         let host_name = nix::unistd::gethostname()
             .ok()
             .and_then(|name| name.into_string().ok())
@@ -175,9 +190,11 @@ impl fmt::Display for Origin {
 type Values = Vec<Origin>;
 
 /// All layers, merged: for each key the values of the topmost layer that has any.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Settings {
     values: BTreeMap<&'static str, Values>,
+    /// What is wrong in the file, of which the rest is read all the same.
+    errors: Vec<ConfigError>,
 }
 
 impl Settings {
@@ -185,7 +202,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is not TOML, or sets what does not exist.
+    /// The file cannot be read, or is not TOML. What else is wrong in it is in the settings.
     pub(crate) fn gather(
         flags: &[(&'static str, Vec<String>)],
         environment: &Environment,
@@ -214,11 +231,16 @@ impl Settings {
             }
         }
         if let Some(path) = settings.one(CONFIG).map(|origin| PathBuf::from(origin.value())) {
-            for (key, origins) in read_file(&path)? {
+            for (key, origins) in read_file(&path, &mut settings.errors)? {
                 settings.values.entry(key).or_insert(origins);
             }
         }
         Ok(settings)
+    }
+
+    /// What was wrong in the file.
+    pub(super) fn take_errors(&mut self) -> Vec<ConfigError> {
+        std::mem::take(&mut self.errors)
     }
 
     /// The value of a key that takes one.
@@ -281,14 +303,14 @@ fn items(key: &Key, values: &[String]) -> Vec<String> {
     items
 }
 
-fn read_file(path: &Path) -> Result<Vec<(&'static str, Values)>, ConfigError> {
+fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Vec<(&'static str, Values)>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let table: toml::Table = text
         .parse()
         .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
     let mut values = Vec::new();
-    read_table(path, "", &table, &mut values)?;
+    read_table(path, "", &table, &mut values, errors);
     Ok(values)
 }
 
@@ -298,20 +320,24 @@ fn read_table(
     prefix: &str,
     table: &toml::Table,
     values: &mut Vec<(&'static str, Values)>,
-) -> Result<(), ConfigError> {
+    errors: &mut Vec<ConfigError>,
+) {
     for (name, value) in table {
         let dotted = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let known = key(&dotted).filter(|key| key.name != CONFIG);
         match (known, value) {
-            (Some(key), value) => values.push((key.name, file_values(path, key, value)?)),
+            (Some(key), value) => match file_values(path, key, value) {
+                Ok(found) => values.push((key.name, found)),
+                Err(error) => errors.push(error),
+            },
             (None, toml::Value::Table(inner))
                 if KEYS.iter().any(|key| key.name.starts_with(&format!("{dotted}."))) =>
             {
-                read_table(path, &dotted, inner, values)?;
+                read_table(path, &dotted, inner, values, errors);
             }
             (None, _) => {
                 let candidates = KEYS.iter().map(|key| key.name).filter(|name| *name != CONFIG);
-                return Err(ConfigError::UnknownKey {
+                errors.push(ConfigError::UnknownKey {
                     suggestion: nearest(&dotted.replace('_', "-"), candidates).map(str::to_owned),
                     key: dotted,
                     path: path.to_owned(),
@@ -319,7 +345,6 @@ fn read_table(
             }
         }
     }
-    Ok(())
 }
 
 fn file_values(path: &Path, key: &Key, value: &toml::Value) -> Result<Values, ConfigError> {

@@ -41,6 +41,14 @@ impl Keeper {
         }
     }
 
+    /// Of a bpffs that this process would mount at `path`.
+    pub(super) fn of_new(path: &Path) -> Self {
+        match find_for_new(path) {
+            Ok(keeper) => keeper,
+            Err(error) => Self::Unseen { reason: format!("mounts cannot be read from /proc: {error}") },
+        }
+    }
+
     /// What becomes of the counting when this process ends, if that is not for sure that it continues.
     pub fn warning(&self) -> Option<String> {
         match self {
@@ -134,6 +142,54 @@ fn find(path: &Path) -> io::Result<Keeper> {
     })
 }
 
+/// A new mount stays with the mount namespace, and spreads to the peers of the mount that it is made in.
+fn find_for_new(path: &Path) -> io::Result<Keeper> {
+    let path = path.canonicalize()?;
+    let own = fs::read_to_string("/proc/self/mountinfo")?;
+    if std::process::id() == 1 {
+        return Ok(Keeper::Unseen { reason: "this process is the first of its container".to_owned() });
+    }
+    let (Some(id), Ok(first)) = (namespace_of(&own), fs::read_to_string("/proc/1/mountinfo")) else {
+        return Ok(Keeper::Unseen { reason: "the first process cannot be looked at".to_owned() });
+    };
+    if namespace_of(&first) == Some(id) {
+        return Ok(Keeper::Machine);
+    }
+    let peers = peers_at(&own, &path);
+    if peers.is_some_and(|peers| first.lines().any(|line| line.split(' ').any(|field| field == peers))) {
+        return Ok(Keeper::Machine);
+    }
+    let pids =
+        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let shares = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo"));
+        *pid != std::process::id() && text.is_ok_and(|text| namespace_of(&text) == Some(id))
+    };
+    Ok(match pids.filter(shares).min() {
+        Some(pid) => {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            Keeper::Process { pid, name: name.trim_end().to_owned() }
+        }
+        None => Keeper::Nobody,
+    })
+}
+
+/// The number of the first mount, which no other namespace has.
+fn namespace_of(mountinfo: &str) -> Option<&str> {
+    mountinfo.split(' ').next()
+}
+
+/// The peer group of the mount in which `path` lies: `shared:15`.
+fn peers_at<'a>(mountinfo: &'a str, path: &Path) -> Option<&'a str> {
+    // The last of those at the same place is on top.
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split(' ').collect();
+        path.starts_with(fields.get(4)?).then_some((fields[4].len(), fields))
+    });
+    let (_, fields) = mounts.max_by_key(|(length, _)| *length)?;
+    fields.into_iter().take_while(|field| *field != "-").find(|field| field.starts_with("shared:"))
+}
+
 /// Whether a process is seen to have this mount namespace open.
 fn holds(pid: u32, namespace: Option<&Path>) -> bool {
     let is_it = |entry: fs::DirEntry| fs::read_link(entry.path()).ok().as_deref() == namespace;
@@ -206,6 +262,18 @@ mod tests {
             [mount("/sys/fs/bpf", true, true, "bpf"), mount("/run/teiten/bpf", false, false, "teiten")]
         );
         assert_eq!(mounts_of(text, "0:2"), []);
+    }
+
+    #[test]
+    fn a_new_mount_spreads_to_the_peers_of_the_one_it_is_made_in() {
+        let text = "\
+22 1 0:21 / / rw shared:1 - ext4 /dev/vda rw
+36 22 0:22 / /sys rw master:3 - sysfs sysfs rw
+37 22 0:23 / /sys rw shared:5 master:3 - sysfs sysfs rw
+";
+        assert_eq!(namespace_of(text), Some("22"));
+        assert_eq!(peers_at(text, Path::new("/sys/fs/bpf")), Some("shared:5"));
+        assert_eq!(peers_at(text, Path::new("/system")), Some("shared:1"));
     }
 
     #[test]

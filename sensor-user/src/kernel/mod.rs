@@ -20,6 +20,7 @@ mod clsact;
 mod earlier;
 mod flows;
 mod generation;
+pub mod inspect;
 pub mod interface;
 mod keeper;
 mod netlink;
@@ -38,7 +39,7 @@ pub use flows::FlowStatus;
 pub use keeper::Keeper;
 pub use occupant::{Kind, Occupant};
 pub use outlook::Outlook;
-pub use pins::{Found, any as is_pinned};
+pub use pins::{Found, any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
 
 use crate::aggregate::{AccessV4, AccessV6};

@@ -356,6 +356,14 @@ fn give_back(root: &Path, made: &[PathBuf]) {
     }
 }
 
+/// Removes a pin directory that is empty, and an empty bpffs below it that teiten had mounted.
+pub fn remove_pin_dir(root: &Path) {
+    if is_missing(root) {
+        return;
+    }
+    give_back(root, &[root.to_owned()]);
+}
+
 /// Whether nothing is pinned on a bpffs: of the kernel's own there may be these two files.
 fn is_empty_bpffs(mount: &Path) -> bool {
     fs::read_dir(mount).is_ok_and(|mut entries| {
@@ -431,7 +439,7 @@ pub fn any(pin_dir: &Path) -> Found {
 }
 
 /// The layouts that have a directory under `root`, ascending.
-fn versions(root: &Path) -> io::Result<Vec<u64>> {
+pub(super) fn versions(root: &Path) -> io::Result<Vec<u64>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name();
@@ -465,7 +473,7 @@ fn failed(path: &Path, source: io::Error) -> KernelError {
 }
 
 /// The process that has locked this file. A file on a bpffs has no room for its number.
-fn holder(file: &File) -> Option<u32> {
+pub(super) fn holder(file: &File) -> Option<u32> {
     let status = file.metadata().ok()?;
     let (major, minor) = (nix::sys::stat::major(status.dev()), nix::sys::stat::minor(status.dev()));
     let id = format!("{major:02x}:{minor:02x}:{}", status.ino());
@@ -497,7 +505,7 @@ fn make_on_bpffs(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_bpffs(path: &Path) -> io::Result<bool> {
+pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
     let status = nix::sys::statfs::statfs(path)?;
     #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
     Ok(i64::from(status.filesystem_type().0) & 0xffff_ffff == BPF_FS_MAGIC)

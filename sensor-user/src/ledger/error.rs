@@ -18,6 +18,15 @@ pub enum LedgerError {
         #[source]
         source: io::Error,
     },
+    /// This user may not look whether there is a ledger, or may not read it.
+    #[error(
+        "ledger {}: not allowed to look; run the command as root (`sudo teiten ledger …`) or as the daemon's user",
+        path.display()
+    )]
+    NotAllowed {
+        /// What may not be looked at.
+        path: PathBuf,
+    },
     /// The file system of the state directory is no longer mounted.
     #[error(
         "state directory {}: its file system is no longer mounted; mount it again, or restart teiten to begin \

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,14 +58,16 @@ impl Reader {
     /// There is no ledger, it was written by a newer release or another program, it is corrupt, or
     /// `SQLite` fails.
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
-        std::fs::metadata(state_dir)
-            .map_err(|source| LedgerError::StateDir { path: state_dir.to_owned(), source })?;
-        let path = if state_dir.is_file() { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
-        if !path.exists() {
-            return Err(LedgerError::Missing { path });
-        }
-        if !path.is_file() {
-            return Err(LedgerError::NotAFile { path });
+        let given = std::fs::metadata(state_dir).map_err(|source| unseen(state_dir, source))?;
+        let path = if given.is_file() { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LedgerError::Missing { path });
+            }
+            Err(source) => return Err(unseen(&path, source)),
+            Ok(metadata) if !metadata.is_file() => return Err(LedgerError::NotAFile { path }),
+            // SQLite does not tell why it cannot open a file.
+            Ok(_) => drop(std::fs::File::open(&path).map_err(|source| unseen(&path, source))?),
         }
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
         let connection = match version(&connection, &path)? {
@@ -106,6 +108,15 @@ impl Reader {
     /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
     pub fn verify(&self) -> Result<Verification, LedgerError> {
         verify::verify(&self.connection, &self.path)
+    }
+}
+
+/// The state directory or the ledger cannot be looked at.
+fn unseen(path: &Path, source: io::Error) -> LedgerError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => LedgerError::NotAllowed { path },
+        _ => LedgerError::StateDir { path, source },
     }
 }
 
