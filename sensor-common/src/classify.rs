@@ -65,6 +65,51 @@ impl Class {
     }
 }
 
+/// Why a packet is [`Class::Malformed`], as the `reason` label names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Flaw {
+    /// [`Unparsed::Truncated`].
+    Truncated = 0,
+    /// [`Unparsed::BadHeader`].
+    BadHeader = 1,
+    /// [`Unparsed::TooManyExtensions`].
+    Extensions = 2,
+    /// Counted by a release that did not tell.
+    Unknown = 3,
+}
+
+impl Flaw {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [Self::Truncated, Self::BadHeader, Self::Extensions, Self::Unknown];
+
+    /// The label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::BadHeader => "bad_header",
+            Self::Extensions => "extensions",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Unparsed {
+    /// What is wrong with the packet, when that makes it [`Class::Malformed`].
+    #[inline(always)]
+    pub const fn flaw(self) -> Option<Flaw> {
+        match self {
+            Self::Truncated => Some(Flaw::Truncated),
+            Self::BadHeader => Some(Flaw::BadHeader),
+            Self::TooManyExtensions => Some(Flaw::Extensions),
+            Self::NotIp | Self::Fragment => None,
+        }
+    }
+}
+
 /// What a packet means on its own, before anything is known of conversations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
@@ -111,6 +156,7 @@ pub struct Verdict {
     src: Address,
     slot: Slot,
     tool: Option<Tool>,
+    is_assumed: bool,
 }
 
 /// What is counted besides a packet's class.
@@ -130,19 +176,21 @@ pub struct Access {
     pub slot: Slot,
     /// [`Class::Access`] and a TCP SYN: the scanner that made it.
     pub tool: Option<Tool>,
+    /// That it starts something is assumed, since its first fragment is cut ([`Packet::is_cut`]).
+    pub is_assumed: bool,
 }
 
 impl Verdict {
     #[inline(always)]
     const fn of(class: Class) -> Self {
         let (src, slot) = (Address::v4([0; 4]), Slot::new(Transport::Other, 0));
-        Self { class, besides: Besides::Nothing, src, slot, tool: None }
+        Self { class, besides: Besides::Nothing, src, slot, tool: None, is_assumed: false }
     }
 
     /// An access, of [`Class::Access`] or [`Class::Service`].
     #[inline(always)]
-    pub const fn of_access(class: Class, Access { src, slot, tool }: Access) -> Self {
-        Self { class, besides: Besides::Access, src, slot, tool }
+    pub const fn of_access(class: Class, Access { src, slot, tool, is_assumed }: Access) -> Self {
+        Self { class, besides: Besides::Access, src, slot, tool, is_assumed }
     }
 
     /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
@@ -150,7 +198,10 @@ impl Verdict {
     #[inline(always)]
     pub const fn access(&self) -> Option<Access> {
         match self.besides {
-            Besides::Access => Some(Access { src: self.src, slot: self.slot, tool: self.tool }),
+            Besides::Access => {
+                let Self { src, slot, tool, is_assumed, .. } = *self;
+                Some(Access { src, slot, tool, is_assumed })
+            }
             Besides::Nothing | Besides::Backscatter => None,
         }
     }
@@ -167,7 +218,8 @@ impl Verdict {
 
 /// What `packet` means on its own.
 ///
-/// TCP: neither ACK nor RST starts (SYN, and FIN, NULL and Xmas probes); RST and SYN+ACK answer.
+/// TCP: neither ACK nor RST starts (SYN, and FIN, NULL and Xmas probes); RST and SYN+ACK answer. What
+/// [`Packet::is_cut`] starts.
 /// ICMP: requests start (8, 13, 15, 17; `ICMPv6` 128 and 139), the types of Corsaro's rule answer
 /// (0, 3, 4, 5, 11, 12, 14, 16, 18; `ICMPv6` 1 to 4, 129 and 140). UDP starts, but for DNS
 /// responses, which answer, and DHCP. SCTP: INIT (RFC 9260, chunk 1), or a packet without any chunk,
@@ -276,7 +328,10 @@ pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
     let intent = intent(packet);
     if world.serves(slot) {
         return match intent {
-            Intent::Start => Verdict::of_access(Class::Service, Access { src: packet.src, slot, tool: None }),
+            Intent::Start => {
+                let access = Access { src: packet.src, slot, tool: None, is_assumed: packet.is_cut };
+                Verdict::of_access(Class::Service, access)
+            }
             Intent::Answer | Intent::Neither => Verdict::of(Class::Service),
         };
     }
@@ -294,7 +349,8 @@ pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> 
     }
     match intent {
         Intent::Start => {
-            Verdict::of_access(Class::Access, Access { src: packet.src, slot, tool: Tool::of(packet) })
+            let access = Access { src: packet.src, slot, tool: Tool::of(packet), is_assumed: packet.is_cut };
+            Verdict::of_access(Class::Access, access)
         }
         Intent::Answer => Verdict {
             besides: Besides::Backscatter,

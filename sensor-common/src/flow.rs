@@ -497,7 +497,8 @@ pub trait Flows {
 pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool {
     match packet.transport {
         Transport::Tcp => {
-            packet.control & (TCP_ACK | TCP_RST) != 0 && flows.asked(Slot::new(Transport::Tcp, packet.port))
+            (packet.is_cut || packet.control & (TCP_ACK | TCP_RST) != 0)
+                && flows.asked(Slot::new(Transport::Tcp, packet.port))
         }
         Transport::Udp => match intent {
             Intent::Start | Intent::Answer => flows.asked(Slot::new(Transport::Udp, packet.port)),
@@ -552,7 +553,7 @@ fn close<T: Flows>(key: &FlowKey, now: u64, flows: &T) {
 /// A segment that has no flow, against the connections that this host offers.
 #[inline(always)]
 fn handshake<T: Flows>(packet: &Packet, key: &FlowKey, now: u64, flows: &T) -> Conversation {
-    if packet.control & (TCP_SYN | TCP_RST) == TCP_SYN {
+    if packet.is_cut || packet.control & (TCP_SYN | TCP_RST) == TCP_SYN {
         return Conversation::None;
     }
     let Some(offered) = flows.half_open(key) else { return Conversation::None };
@@ -615,7 +616,7 @@ pub fn depart<T: Flows>(packet: &Packet, is_connected: impl Fn() -> bool, flows:
             }
             if packet.control & (TCP_RST | TCP_FIN) != 0 {
                 Phase::Closing
-            } else if packet.control & TCP_SYN != 0 {
+            } else if packet.control & TCP_SYN != 0 || packet.is_cut && !is_connected() {
                 Phase::Opening
             } else {
                 Phase::Established

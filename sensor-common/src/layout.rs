@@ -11,13 +11,13 @@
 //!
 //! Integers are in the machine's byte order unless a field says otherwise.
 
-use crate::classify::Class;
+use crate::classify::{Class, Flaw};
 use crate::port::Slot;
 use crate::tool::Tool;
 
 /// Version of everything in this module; a pinned generation of another version is drained by its
 /// own rules, never read by these.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 
 /// IPv4 access records a block holds: 4 MiB.
 pub const LOG_V4_RECORDS: usize = 512 * 1024;
@@ -136,6 +136,21 @@ pub struct Rules {
 /// Words of [`Rules::services`]: three transports with ports.
 pub const SERVICE_WORDS: usize = 3 * 65_536 / 64;
 
+/// Kinds of frames that a block counts apart; the rest is [`Counters::unread_other`].
+pub const UNREAD_KINDS: usize = 16;
+
+/// Frames of [`Class::NonIp`] of one kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// [`LinkProtocol::number`](crate::LinkProtocol::number); 0 while the place is free.
+    pub protocol: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Frames.
+    pub frames: u64,
+}
+
 /// Counters of one block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +167,15 @@ pub struct Counters {
     pub service_overflow: u64,
     /// Accesses and service accesses that the source table took.
     pub table_packets: u64,
-    /// Frames of which no octet could be read: the program then counts them as malformed.
-    pub unreadable: u64,
+    /// [`Class::Malformed`] by [`Flaw`].
+    pub malformed: [u64; Flaw::COUNT],
+    /// [`Class::Access`] of which it is assumed that it starts something
+    /// ([`Packet::is_cut`](crate::Packet::is_cut)).
+    pub assumed: u64,
+    /// [`Class::NonIp`] by what the frame holds, in order of arrival.
+    pub unread: [Unread; UNREAD_KINDS],
+    /// [`Class::NonIp`] of kinds that came when all places were taken.
+    pub unread_other: u64,
 }
 
 /// One CPU's part of a generation.
@@ -193,7 +215,11 @@ const _: () = {
     assert!(size_of::<PrefixV4>() == 8);
     assert!(size_of::<PrefixV6>() == 32);
     assert!(size_of::<Rules>() == 8 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);
-    assert!(size_of::<Counters>() == (2 * Class::COUNT + Tool::COUNT + 4) * 8);
+    assert!(size_of::<Unread>() == 16);
+    assert!(
+        size_of::<Counters>()
+            == (2 * Class::COUNT + Tool::COUNT + 3 + Flaw::COUNT + 1 + 2 * UNREAD_KINDS + 1) * 8
+    );
     assert!(core::mem::offset_of!(Block, ports) == 48 + size_of::<Counters>() + size_of::<Rules>());
     assert!(
         core::mem::offset_of!(Block, log_v6)

@@ -12,13 +12,16 @@
 )]
 
 pub mod classify;
+pub mod extensions;
 pub mod flow;
 pub mod layout;
+pub mod link;
 pub mod parse;
 pub mod port;
 pub mod tool;
 
-pub use classify::{Class, Conversation, Verdict, World, judge};
+pub use classify::{Class, Conversation, Flaw, Verdict, World, judge};
+pub use link::LinkProtocol;
 pub use parse::{Address, Frame, Link, Octets, Packet, Unparsed, parse};
 pub use port::{Slot, Transport};
 pub use tool::Tool;

@@ -6,6 +6,8 @@
 //! does not fit into it, or into the frame, makes the packet [`Unparsed`]. A payload cut off by a
 //! capture's snap length does not.
 
+use crate::extensions::{self, Extensions, is_extension};
+use crate::link::{self, LinkProtocol, Payload};
 use crate::port::Transport;
 
 /// FIN, in [`Packet::control`] of a TCP segment.
@@ -20,24 +22,31 @@ pub const TCP_ACK: u8 = 0x10;
 /// [`Packet::control`] of an SCTP packet that has no chunk.
 pub const SCTP_NO_CHUNK: u8 = 0xff;
 
-/// Tags that are looked behind; a third makes the frame [`Unparsed::NotIp`].
-const MAX_VLAN_TAGS: usize = 2;
-/// IPv6 extension headers that are looked behind.
-const MAX_EXTENSION_HEADERS: usize = 6;
-/// No header begins further into the frame than this, octets. The verifier needs a bound, and a
-/// longer chain of extension headers has no honest use.
-pub const MAX_OFFSET: usize = 512;
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// No header begins further into the frame than this, bytes: behind a whole frame of Ethernet, and behind
+/// the longest extension header (RFC 8200: 2,048). The verifier needs a bound.
+pub const MAX_OFFSET: usize = 4096;
 
 /// Where packets are read from.
 pub trait Frame {
     /// The `N` octets at `offset` (octets from the start of the frame), or `None` when the frame
     /// ends before their end.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// [`link::unwrap`], for which the program in the kernel has a function of its own.
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        link::unwrap(self, ethertype)
+    }
+
+    /// [`extensions::skip`], likewise.
+    ///
+    /// # Errors
+    ///
+    /// As [`extensions::skip`].
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::skip(self, next, at)
+    }
 }
 
 impl Frame for [u8] {
@@ -122,7 +131,8 @@ impl core::fmt::Debug for Address {
 /// Why a frame has no transport and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unparsed {
-    /// Neither IPv4 nor IPv6: ARP, LLDP, MPLS, a third VLAN tag, an IEEE 802.3 length.
+    /// Neither IPv4 nor IPv6: ARP, LLDP, a PPP control protocol, an IEEE 802.3 length. What it is
+    /// instead is told by [`link_protocol`].
     NotIp,
     /// A header ends behind the frame or behind what the IP header says the packet holds.
     Truncated,
@@ -159,6 +169,9 @@ pub struct Packet {
     pub identification: u16,
     /// UDP from port 53 whose payload has the DNS response bit (RFC 1035, section 4.1.1).
     pub dns_response: bool,
+    /// This is a first fragment, too short for the bytes that tell whether it starts something: flags of
+    /// TCP, the first chunk of SCTP, the DNS response bit. They are then taken for those of a start.
+    pub is_cut: bool,
     /// Where the transport header begins, octets from the start of the frame.
     pub offset: u16,
 }
@@ -181,10 +194,10 @@ fn octets_at<const N: usize>(octets: &[u8; N], at: usize) -> [u8; 16] {
 /// [`Unparsed`] says why there is no transport and port; see its variants.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparsed> {
-    let (ethertype, offset) = network(frame, link)?;
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, offset),
-        ETHERTYPE_IPV6 => ipv6(frame, offset),
+    let payload = network(frame, link)?;
+    match payload.protocol {
+        LinkProtocol::IPV4 => ipv4(frame, payload.offset),
+        LinkProtocol::IPV6 => ipv6(frame, payload.offset),
         _ => Err(Unparsed::NotIp),
     }
 }
@@ -192,39 +205,38 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparse
 /// The sender of an IPv6 packet, as far as its IP header can be read; of other frames `None`.
 #[inline(always)]
 pub fn source_v6<F: Frame + ?Sized>(frame: &F, link: Link) -> Option<Address> {
-    let (ETHERTYPE_IPV6, offset) = network(frame, link).ok()? else { return None };
+    let Payload { protocol: LinkProtocol::IPV6, offset } = network(frame, link).ok()? else { return None };
     frame.load(offset + 8).map(Address::v6)
 }
 
-/// `EtherType` of the network header, and where it begins, octets.
+/// What a frame holds that is [`Unparsed::NotIp`].
 #[inline(always)]
-fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(u16, usize), Unparsed> {
-    let mut offset;
-    let ethertype;
+pub fn link_protocol<F: Frame + ?Sized>(frame: &F, link: Link) -> LinkProtocol {
+    match network(frame, link) {
+        Ok(payload) => payload.protocol,
+        Err(_) => LinkProtocol::NONE,
+    }
+}
+
+/// The network header.
+#[inline(always)]
+fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Payload, Unparsed> {
+    let here = |protocol, offset| Ok(Payload { protocol, offset });
     match link {
-        Link::Ip => {
-            offset = 0;
-            // Two octets, because the verifier cannot follow a bound of one at the very start.
-            ethertype = match frame.load::<2>(0).ok_or(Unparsed::Truncated)?[0] >> 4 {
-                4 => ETHERTYPE_IPV4,
-                6 => ETHERTYPE_IPV6,
-                _ => return Err(Unparsed::NotIp),
-            };
-        }
+        // Two bytes, because the verifier cannot follow a bound of one at the very start.
+        Link::Ip => match frame.load::<2>(0).ok_or(Unparsed::Truncated)?[0] >> 4 {
+            4 => here(LinkProtocol::IPV4, 0),
+            6 => here(LinkProtocol::IPV6, 0),
+            _ => Err(Unparsed::NotIp),
+        },
         Link::Ethernet => {
-            let mut next = u16::from_be_bytes(frame.load(12).ok_or(Unparsed::Truncated)?);
-            offset = 14;
-            for _ in 0..MAX_VLAN_TAGS {
-                if next != ETHERTYPE_VLAN && next != ETHERTYPE_QINQ {
-                    break;
-                }
-                next = u16::from_be_bytes(frame.load(offset + 2).ok_or(Unparsed::Truncated)?);
-                offset += 4;
+            let ethertype = u16::from_be_bytes(frame.load(12).ok_or(Unparsed::Truncated)?);
+            match LinkProtocol::ethertype(ethertype) {
+                protocol @ (LinkProtocol::IPV4 | LinkProtocol::IPV6) => here(protocol, 14),
+                _ => frame.unwrap_link(ethertype).ok_or(Unparsed::Truncated),
             }
-            ethertype = next;
         }
     }
-    Ok((ethertype, offset))
 }
 
 /// RFC 791.
@@ -254,6 +266,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         acknowledgement: 0,
         identification: u16_at(&header, 4),
         dns_response: false,
+        is_cut: false,
         offset: (offset + header_length) as u16,
     };
     let more_fragments = fragment & 0x2000 != 0;
@@ -269,44 +282,11 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
     }
     let begin = offset + 40;
     let end = begin + usize::from(u16_at(&header, 4));
-    let mut at = begin;
-    let mut next = header[6];
-    let mut more_fragments = false;
-    for _ in 0..MAX_EXTENSION_HEADERS {
-        let length = match next {
-            // Hop-by-hop, routing, destination options, mobility, HIP, shim6: units of 8 octets,
-            // not counting the first.
-            0 | 43 | 60 | 135 | 139 | 140 => {
-                let extension: [u8; 2] = frame.load(at).ok_or(Unparsed::Truncated)?;
-                next = extension[0];
-                (usize::from(extension[1]) + 1) * 8
-            }
-            // Authentication (RFC 4302): units of 4 octets, not counting the first two.
-            51 => {
-                let extension: [u8; 2] = frame.load(at).ok_or(Unparsed::Truncated)?;
-                next = extension[0];
-                (usize::from(extension[1]) + 2) * 4
-            }
-            44 => {
-                let extension: [u8; 8] = frame.load(at).ok_or(Unparsed::Truncated)?;
-                next = extension[0];
-                let fragment = u16_at(&extension, 2);
-                if fragment & 0xfff8 != 0 {
-                    return Err(Unparsed::Fragment);
-                }
-                more_fragments = fragment & 1 != 0;
-                8
-            }
-            _ => break,
-        };
-        at += length;
-        if at > MAX_OFFSET {
-            return Err(Unparsed::TooManyExtensions);
-        }
-    }
-    if matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
-        return Err(Unparsed::TooManyExtensions);
-    }
+    let Extensions { next, at, more_fragments } = if is_extension(header[6]) {
+        frame.skip_extensions(header[6], begin)?
+    } else {
+        Extensions { next: header[6], at: begin, more_fragments: false }
+    };
     if at > end {
         return Err(Unparsed::Truncated);
     }
@@ -321,6 +301,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         acknowledgement: 0,
         identification: 0,
         dns_response: false,
+        is_cut: false,
         offset: at as u16,
     };
     transport(frame, packet, next, end - at, more_fragments)
@@ -338,13 +319,14 @@ fn transport<F: Frame + ?Sized>(
 ) -> Result<Packet, Unparsed> {
     let at = usize::from(packet.offset);
     match protocol {
+        6 if more_fragments && length < 20 => return cut_segment(frame, packet, length),
         6 => {
             let header: [u8; 20] = load_within(frame, at, length)?;
             let header_length = usize::from(header[12] >> 4) * 4;
             if header_length < 20 {
                 return Err(Unparsed::BadHeader);
             }
-            if header_length > length {
+            if header_length > length && !more_fragments {
                 return Err(Unparsed::Truncated);
             }
             packet.transport = Transport::Tcp;
@@ -366,11 +348,15 @@ fn transport<F: Frame + ?Sized>(
             packet.transport = Transport::Udp;
             packet.source_port = u16_at(&header, 0);
             packet.port = u16_at(&header, 2);
-            if packet.source_port == 53 && datagram_length >= 11 && length >= 11 {
-                packet.dns_response = match frame.load::<1>(at + 10) {
-                    Some([flags]) => flags & 0x80 != 0,
-                    None => false,
-                };
+            if packet.source_port == 53 && datagram_length >= 11 {
+                if length >= 11 {
+                    packet.dns_response = match frame.load::<1>(at + 10) {
+                        Some([flags]) => flags & 0x80 != 0,
+                        None => false,
+                    };
+                } else {
+                    packet.is_cut = true;
+                }
             }
         }
         1 | 58 => {
@@ -381,10 +367,20 @@ fn transport<F: Frame + ?Sized>(
             packet.source_port = u16_at(&header, 4);
         }
         132 => {
-            let header: [u8; 12] = load_within(frame, at, length)?;
+            // The common header has 12 bytes.
+            if length < 12 && !more_fragments {
+                return Err(Unparsed::Truncated);
+            }
+            let header: [u8; 8] = load_within(frame, at, length)?;
             packet.transport = Transport::Sctp;
             packet.source_port = u16_at(&header, 0);
             packet.port = u16_at(&header, 2);
+            if length < 13 && more_fragments {
+                packet.is_cut = true;
+                packet.control = SCTP_NO_CHUNK;
+                return Ok(packet);
+            }
+            frame.load::<4>(at + 8).ok_or(Unparsed::Truncated)?;
             packet.control = match frame.load::<1>(at + 12) {
                 Some([chunk]) if length > 12 => chunk,
                 _ => SCTP_NO_CHUNK,
@@ -396,6 +392,30 @@ fn transport<F: Frame + ?Sized>(
             packet.port = u16::from(protocol);
         }
     }
+    Ok(packet)
+}
+
+/// A TCP segment of which the first fragment holds less than the header: after `nmap -f`, whose fragments
+/// have 8 bytes, 16 and so on (RFC 1858). The ports are always there, the flags from 16 bytes on.
+#[inline(always)]
+fn cut_segment<F: Frame + ?Sized>(frame: &F, mut packet: Packet, length: usize) -> Result<Packet, Unparsed> {
+    let at = usize::from(packet.offset);
+    let header: [u8; 8] = load_within(frame, at, length)?;
+    packet.transport = Transport::Tcp;
+    packet.source_port = u16_at(&header, 0);
+    packet.port = u16_at(&header, 2);
+    packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    // A fragment that is not the last ends at a multiple of 8 bytes; Linux cuts off what is beyond.
+    if length < 16 {
+        packet.is_cut = true;
+        return Ok(packet);
+    }
+    let header: [u8; 8] = frame.load(at + 8).ok_or(Unparsed::Truncated)?;
+    if header[4] >> 4 < 5 {
+        return Err(Unparsed::BadHeader);
+    }
+    packet.acknowledgement = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
+    packet.control = header[5];
     Ok(packet)
 }
 

@@ -11,11 +11,24 @@ use sensor_common::Link;
 /// header ignores the number).
 type Extension = (u8, u8);
 
+/// What stands between tags and IP.
+#[derive(Clone, Copy, Debug)]
+enum Tunnel {
+    Nothing,
+    /// `PPPoE`, its PPP protocol field compressed or not.
+    Session {
+        compressed: bool,
+    },
+    /// MPLS labels.
+    Labels(u8),
+}
+
 /// A frame before it is written, with lengths that are right unless `lie` says otherwise.
 #[derive(Clone, Debug)]
 struct Recipe {
     link: Link,
     tags: Vec<u16>,
+    tunnel: Tunnel,
     v6: bool,
     options: u8,
     extensions: Vec<Extension>,
@@ -29,19 +42,30 @@ struct Recipe {
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
-    let tag = prop::sample::select(vec![0x8100, 0x88a8, 0x9100]);
-    let extension = (prop::sample::select(vec![0, 43, 44, 51, 60, 135, 139, 140]), 0..4_u8);
+    let tag = prop::sample::select(vec![0x8100, 0x88a8, 0x9100, 0x9200]);
+    let tunnel = prop_oneof![
+        6 => Just(Tunnel::Nothing),
+        1 => any::<bool>().prop_map(|compressed| Tunnel::Session { compressed }),
+        1 => (1..5_u8).prop_map(Tunnel::Labels),
+    ];
+    let size = prop_oneof![20 => 0..4_u8, 1 => 60..=255_u8];
+    let extension = (prop::sample::select(vec![0, 43, 44, 51, 60, 135, 139, 140]), size);
+    let extensions = prop_oneof![
+        12 => prop::collection::vec(extension.clone(), 0..8),
+        1 => prop::collection::vec(extension, 8..80),
+    ];
     let fragment = prop_oneof![8 => Just(0), 2 => (0..16_u32).prop_map(|bit| 1 << bit), 1 => any::<u16>()];
     let protocol = prop_oneof![8 => prop::sample::select(vec![1, 6, 17, 58, 132]), 1 => any::<u8>()];
     let lie = prop::option::weighted(0.3, (0..60_u8, any::<u8>()));
     let cut = prop_oneof![3 => Just(0), 1 => 0..80_u8];
-    let ip = (any::<bool>(), 0..=10_u8, prop::collection::vec(extension, 0..8), fragment, protocol);
+    let ip = (any::<bool>(), 0..=10_u8, extensions, fragment, protocol);
     let link = prop::sample::select(vec![Link::Ethernet, Link::Ip]);
-    let around = (link, prop::collection::vec(tag, 0..4), lie, cut, transport());
+    let around = (link, prop::collection::vec(tag, 0..4), tunnel, lie, cut, transport());
     (ip, around).prop_map(
-        |((v6, options, extensions, fragment, protocol), (link, tags, lie, cut, transport))| Recipe {
+        |((v6, options, extensions, fragment, protocol), (link, tags, tunnel, lie, cut, transport))| Recipe {
             link,
             tags,
+            tunnel,
             v6,
             options,
             extensions,
@@ -80,7 +104,22 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
             frame.extend(tag.to_be_bytes());
             frame.extend([0, 7]);
         }
-        frame.extend(if recipe.v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
+        match recipe.tunnel {
+            Tunnel::Nothing => frame.extend(if recipe.v6 { [0x86, 0xdd] } else { [0x08, 0x00] }),
+            Tunnel::Session { compressed } => {
+                frame.extend([0x88, 0x64, 0x11, 0, 0, 9, 0, 40]);
+                if !compressed {
+                    frame.push(0);
+                }
+                frame.push(if recipe.v6 { 0x57 } else { 0x21 });
+            }
+            Tunnel::Labels(labels) => {
+                frame.extend([0x88, 0x47]);
+                for label in 1..=labels {
+                    frame.extend([0, label, u8::from(label == labels), 64]);
+                }
+            }
+        }
     }
     let ip = frame.len();
     if recipe.v6 {
@@ -95,8 +134,9 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
                 }
                 // Units of 4 octets, not counting the first two.
                 51 => {
+                    let size = size % 64;
                     extensions.extend([next, 2 * size + 2]);
-                    extensions.extend(vec![0; 8 * (usize::from(*size) + 2) - 2]);
+                    extensions.extend(vec![0; 8 * (usize::from(size) + 2) - 2]);
                 }
                 _ => {
                     extensions.extend([next, *size]);

@@ -7,7 +7,7 @@ use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::layout::{Rules, TRACK_FLOWS};
-use sensor_common::parse::source_v6;
+use sensor_common::parse::{link_protocol, source_v6};
 use sensor_common::{Link, Packet};
 
 use crate::flows::KernelFlows;
@@ -66,6 +66,15 @@ pub fn note_unread(ctx: &XdpContext, link: Link, rules: &Rules) -> u32 {
         && let Some(src) = source_v6(&XdpFrame::<false>::new(ctx), link)
     {
         flow::arrived_unread(&src, &KernelFlows);
+    }
+    0
+}
+
+/// Counts a frame that is not of IP by what it holds.
+#[inline(never)]
+pub fn count_unread(ctx: &XdpContext, link: Link) -> u32 {
+    if let Some(mut generation) = generation::current() {
+        generation.count_unread(link_protocol(&XdpFrame::<false>::new(ctx), link));
     }
     0
 }

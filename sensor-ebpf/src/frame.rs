@@ -1,12 +1,17 @@
 //! The packet as XDP and the traffic control layer hand it over.
 
 use core::arch::asm;
+use core::cell::Cell;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use sensor_common::Frame;
+use sensor_common::extensions::{self, Extensions};
+use sensor_common::link::Payload;
 use sensor_common::parse::MAX_OFFSET;
+use sensor_common::{Frame, Unparsed};
+
+use crate::headers;
 
 /// Furthest octet that is ever read, plus room for the header that begins at [`MAX_OFFSET`].
 const READABLE: usize = MAX_OFFSET + 64;
@@ -47,6 +52,16 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
             return Some(unsafe { read(start) });
         }
         None
+    }
+
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        Payload::from_bits(headers::unwrap_xdp(self.ctx, ethertype))
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::from_bits(headers::skip_xdp(self.ctx, next, at))
     }
 }
 
@@ -125,5 +140,49 @@ impl Frame for SkbFrame<'_> {
         };
         // SAFETY: all octets are written when the helper returns 0.
         if result == 0 { Some(unsafe { octets.assume_init() }) } else { None }
+    }
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        Payload::from_bits(headers::unwrap_skb(self.ctx, ethertype))
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::from_bits(headers::skip_skb(self.ctx, next, at))
+    }
+}
+
+/// The same where a loop reads from it: no read fails, so that the compiler keeps no value that is not
+/// there; bytes behind the end are zeros, and [`SkbBytes::are_whole`] tells.
+pub struct SkbBytes<'a> {
+    ctx: &'a TcContext,
+    are_whole: Cell<bool>,
+}
+
+impl<'a> SkbBytes<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx, are_whole: Cell::new(true) }
+    }
+
+    /// Whether all that was read lies in the frame.
+    #[inline(always)]
+    pub fn are_whole(&self) -> bool {
+        self.are_whole.get()
+    }
+}
+
+impl Frame for SkbBytes<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the helper writes `N` bytes, for which there is room.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        if result != 0 {
+            self.are_whole.set(false);
+        }
+        Some(bytes)
     }
 }

@@ -10,7 +10,7 @@ use sensor_common::classify::Access;
 use sensor_common::layout::{
     Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
 };
-use sensor_common::{Address, Class, Octets, Packet, Slot, Tool, Verdict};
+use sensor_common::{Address, Class, Flaw, LinkProtocol, Octets, Packet, Slot, Tool, Verdict};
 
 use crate::bounds::below;
 use crate::maps::{GENERATION, SOURCES, WAKE};
@@ -53,6 +53,30 @@ impl Current {
         }
     }
 
+    /// Counts one malformed packet by what is wrong with it.
+    #[inline(always)]
+    pub fn count_flaw(&mut self, flaw: Flaw) {
+        if let Some(flaw) = below::<{ Flaw::COUNT }>(flaw as usize) {
+            // SAFETY: `flaw` is below the array's length.
+            unsafe { *(*self.block).counters.malformed.as_mut_ptr().add(flaw) += 1 };
+        }
+    }
+
+    /// Counts one frame that is not of IP by what it holds.
+    #[inline(always)]
+    pub fn count_unread(&mut self, protocol: LinkProtocol) {
+        // SAFETY: this CPU alone writes its block.
+        let counters = unsafe { &mut (*self.block).counters };
+        for kind in &mut counters.unread {
+            if kind.protocol == protocol.number() || kind.protocol == 0 {
+                kind.protocol = protocol.number();
+                kind.frames += 1;
+                return;
+            }
+        }
+        counters.unread_other += 1;
+    }
+
     /// Counts one packet of `length` octets.
     #[inline(always)]
     pub fn count(&mut self, ctx: &XdpContext, packet: &Packet, verdict: &Verdict, length: u64) {
@@ -79,6 +103,10 @@ impl Current {
         {
             // SAFETY: `tool` is below the array's length.
             unsafe { *(*self.block).counters.tools.as_mut_ptr().add(tool) += 1 };
+        }
+        if access.is_assumed && !service {
+            // SAFETY: this CPU alone writes its block.
+            unsafe { (*self.block).counters.assumed += 1 };
         }
         let target = access.slot.index() | if service { SERVICE_BIT } else { 0 };
         let kept = match src.octets() {

@@ -15,6 +15,7 @@ mod cold;
 mod flows;
 mod frame;
 mod generation;
+mod headers;
 mod maps;
 mod world;
 
@@ -24,7 +25,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
 use sensor_common::classify::judge_packet;
-use sensor_common::{Class, Link, flow, parse};
+use sensor_common::{Class, Link, Unparsed, flow, parse};
 use world::Sensor;
 
 /// Links with an Ethernet header.
@@ -77,10 +78,12 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
                 generation.count(ctx, &packet, &verdict, frame.length());
             }
             Err(why) => {
-                let class = Class::from(why);
-                generation.count_class(class, frame.length());
-                if matches!(class, Class::Malformed) {
+                generation.count_class(Class::from(why), frame.length());
+                if let Some(flaw) = why.flaw() {
+                    generation.count_flaw(flaw);
                     cold::note_unread(ctx, link, generation.rules());
+                } else if matches!(why, Unparsed::NotIp) {
+                    cold::count_unread(ctx, link);
                 }
             }
         }

@@ -67,3 +67,7 @@ pub type ScratchRoom = [u64; 16];
 /// This CPU's room, used within one run of the XDP program.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();
+
+/// This CPU's word, written and read at once by a program that no other interrupts meanwhile.
+#[btf_map]
+pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();

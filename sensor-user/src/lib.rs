@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod country;
 pub mod detach;
+pub mod detail;
 pub mod drain;
 pub mod exposition;
 pub mod geoip;

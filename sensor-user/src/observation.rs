@@ -4,6 +4,7 @@
 //! are switched at those boundaries; only a generation that ran while no daemon did can be longer,
 //! and it counts where it was drained.
 
+use crate::detail::Details;
 use jiff::Timestamp;
 use sensor_common::{Class, Slot, Tool};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Observation {
     pub overflow: u64,
     /// Accesses to services whose source could not be kept.
     pub service_overflow: u64,
+    /// What is counted besides class and port.
+    pub details: Details,
     /// IPv4 sources, ascending by address (as a number) and target, each pair once.
     pub sources_v4: Vec<SourceCount<u32>>,
     /// IPv6 sources, likewise.

@@ -10,6 +10,7 @@ pub use client::{Endpoint, StatusError, fetch, run};
 pub use table::render;
 
 use crate::country::Country;
+use crate::detail::Detail;
 use crate::exposition::{Health, PortTable, SensorInfo};
 use crate::totals::{PortLabel, Tally, Totals};
 use jiff::Timestamp;
@@ -179,6 +180,15 @@ pub struct TotalStatus {
     pub backscatter: Vec<BackscatterRow>,
     /// By scanner, in the order of the labels' definition.
     pub tools: Vec<ToolRow>,
+    /// Frames of class `non_ip`, in the order of their labels' numbers.
+    #[serde(default)]
+    pub unread_frames: Vec<UnreadRow>,
+    /// Packets of class `malformed` by reason.
+    #[serde(default)]
+    pub malformed: Vec<MalformedRow>,
+    /// Accesses whose first fragment does not tell whether they start something.
+    #[serde(default)]
+    pub assumed_accesses: u64,
 }
 
 /// One class.
@@ -279,6 +289,24 @@ pub struct ToolRow {
     pub tool: String,
     /// TCP SYN accesses.
     pub accesses: u64,
+}
+
+/// Frames that are not of IP, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRow {
+    /// As the label.
+    pub ethertype: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// Malformed packets of one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MalformedRow {
+    /// As the label.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// What was not counted in full.
@@ -402,6 +430,19 @@ impl TotalStatus {
                 .into_iter()
                 .map(|tool| ToolRow { tool: tool.name().to_owned(), accesses: totals.tools[tool as usize] })
                 .collect(),
+            unread_frames: totals
+                .details
+                .of_kind("unread")
+                .into_iter()
+                .map(|(detail, frames)| UnreadRow { ethertype: detail.label(), frames })
+                .collect(),
+            malformed: totals
+                .details
+                .of_kind("malformed")
+                .into_iter()
+                .map(|(detail, packets)| MalformedRow { reason: detail.label(), packets })
+                .collect(),
+            assumed_accesses: totals.details.get(Detail::Assumed),
         }
     }
 }
@@ -456,6 +497,16 @@ impl Status {
                 "sum(teiten_sources_total) = sum(teiten_country_sources_total)",
                 total.sources,
                 country_sum(|tally| tally.sources),
+            ),
+            Identity::new(
+                "sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}",
+                total.unread_frames.iter().map(|row| row.frames).sum(),
+                totals.packets[Class::NonIp as usize],
+            ),
+            Identity::new(
+                "sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}",
+                total.malformed.iter().map(|row| row.packets).sum(),
+                totals.packets[Class::Malformed as usize],
             ),
         ];
         let unobserved = since.zip(last_drain).map(|(since, last)| {

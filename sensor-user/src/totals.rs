@@ -5,6 +5,7 @@
 //! [`PortLabel::Rest`], so no series ever goes down and the sums stay true.
 
 use crate::country::Country;
+use crate::detail::Details;
 use sensor_common::{Class, Slot, Tool, Transport};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct Totals {
     /// Sources that came when the day's source sets were full: they count as accesses, but neither as
     /// cumulative sources nor as unique hosts.
     pub set_overflow: u64,
+    /// What is counted besides class and port.
+    pub details: Details,
     /// `teiten_observation_seconds_total`.
     pub observed: Duration,
     /// The last generation that is in these totals.

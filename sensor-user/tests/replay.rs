@@ -5,6 +5,8 @@
 mod both;
 #[path = "replay/damage.rs"]
 mod damage;
+#[path = "replay/headers.rs"]
+mod headers;
 #[path = "replay/ledger.rs"]
 mod ledger;
 

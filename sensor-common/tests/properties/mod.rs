@@ -24,7 +24,7 @@ pub(crate) fn check(frame: &[u8], link: Link) -> Checked {
     let parsed = parse(frame, link);
     accepted_by_etherparse_means_accepted_here(frame, link, &parsed);
     let Ok(packet) = parsed else { return Checked::Refused };
-    what_it_read_lies_inside_the_frame(frame, &packet);
+    what_it_read_lies_inside_the_frame(frame, link, &packet);
     what_it_read_lies_inside_what_the_ip_header_says(frame, link, &packet);
     without_its_last_header_octet_it_is_truncated(frame, link, &packet);
     what_follows_the_frame_changes_nothing(frame, link, &packet);
@@ -32,24 +32,78 @@ pub(crate) fn check(frame: &[u8], link: Link) -> Checked {
     agrees_with_etherparse(frame, link, &packet)
 }
 
-/// Octets of the transport header that the parser needs.
-fn header_size(transport: Transport) -> usize {
-    match transport {
+/// Bytes of the transport header that the parser needs: of a first fragment, what there is.
+fn header_size(frame: &[u8], link: Link, packet: &Packet) -> usize {
+    let whole = match packet.transport {
         Transport::Tcp => 20,
         Transport::Sctp => 12,
         Transport::Udp | Transport::Icmp | Transport::Icmpv6 => 8,
         Transport::Other => 0,
+    };
+    let ip = ip_offset(frame, link);
+    let rest = ip_end(frame, ip) - usize::from(packet.offset);
+    match packet.transport {
+        Transport::Tcp if rest < whole => {
+            assert!(is_first_of_several(frame, ip), "a segment is cut: {packet:?}");
+            assert_eq!(packet.is_cut, rest < 16, "{packet:?}");
+            if rest < 16 { 8 } else { 16 }
+        }
+        Transport::Sctp if rest < whole + 1 && is_first_of_several(frame, ip) => {
+            assert!(packet.is_cut, "{packet:?}");
+            8
+        }
+        Transport::Udp if packet.source_port == 53 && rest < 11 && is_first_of_several(frame, ip) => {
+            let length = u16_at(frame, usize::from(packet.offset) + 4);
+            assert_eq!(packet.is_cut, length >= 11, "{packet:?}");
+            whole
+        }
+        _ => {
+            assert!(!packet.is_cut, "{packet:?}");
+            whole
+        }
     }
+}
+
+/// Where the IP packet ends, by its own word.
+fn ip_end(frame: &[u8], ip: usize) -> usize {
+    match frame[ip] >> 4 {
+        4 => ip + usize::from(u16_at(frame, ip + 2)),
+        6 => ip + 40 + usize::from(u16_at(frame, ip + 4)),
+        version => panic!("version {version} was parsed"),
+    }
+}
+
+/// Whether the IP header, or a fragment header after it, says that more fragments follow.
+fn is_first_of_several(frame: &[u8], ip: usize) -> bool {
+    if frame[ip] >> 4 == 4 {
+        return frame[ip + 6] & 0x20 != 0;
+    }
+    let (mut next, mut at, mut more) = (frame[ip + 6], ip + 40, false);
+    while matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
+        let length = match next {
+            44 => 8,
+            51 => (usize::from(frame[at + 1]) + 2) * 4,
+            _ => (usize::from(frame[at + 1]) + 1) * 8,
+        };
+        if next == 44 {
+            more = frame[at + 3] & 1 != 0;
+        }
+        (next, at) = (frame[at], at + length);
+    }
+    more
 }
 
 fn u16_at(frame: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([frame[at], frame[at + 1]])
 }
 
-fn what_it_read_lies_inside_the_frame(frame: &[u8], packet: &Packet) {
+fn what_it_read_lies_inside_the_frame(frame: &[u8], link: Link, packet: &Packet) {
     let at = usize::from(packet.offset);
     assert!(at <= MAX_OFFSET, "no header begins behind {MAX_OFFSET}: {packet:?}");
-    assert!(at + header_size(packet.transport) <= frame.len(), "a header ends behind the frame: {packet:?}");
+    assert!(
+        at + header_size(frame, link, packet) <= frame.len(),
+        "a header ends behind the frame: {packet:?}"
+    );
     match packet.transport {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
             assert_eq!(packet.source_port, u16_at(frame, at));
@@ -66,7 +120,7 @@ fn what_it_read_lies_inside_the_frame(frame: &[u8], packet: &Packet) {
         }
     }
     if packet.transport == Transport::Tcp {
-        assert_eq!(packet.control, frame[at + 13]);
+        assert_eq!(packet.control, if packet.is_cut { 0 } else { frame[at + 13] });
         assert_eq!(packet.sequence.to_be_bytes(), frame[at + 4..at + 8]);
     }
     if packet.dns_response {
@@ -80,33 +134,50 @@ fn ip_offset(frame: &[u8], link: Link) -> usize {
     match link {
         Link::Ip => 0,
         Link::Ethernet => {
-            let mut tags = 0;
-            while tags < 2 && matches!(u16_at(frame, 12 + 4 * tags), 0x8100 | 0x88a8) {
-                tags += 1;
+            let mut at = 12;
+            loop {
+                at += match u16_at(frame, at) {
+                    0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => 4,
+                    // To the protocol field, of one byte or two.
+                    0x8864 if frame[at + 8] & 1 != 0 => return at + 9,
+                    0x8864 if frame[at + 8] == 0 => return at + 10,
+                    // MPLS over PPP.
+                    0x8864 => return bottom(frame, at + 10),
+                    0x8847 | 0x8848 => return bottom(frame, at + 2),
+                    _ => return at + 2,
+                }
             }
-            14 + 4 * tags
         }
     }
 }
 
+/// Behind a label stack.
+fn bottom(frame: &[u8], mut at: usize) -> usize {
+    while frame[at + 2] & 1 == 0 {
+        at += 4;
+    }
+    at + 4
+}
+
 fn what_it_read_lies_inside_what_the_ip_header_says(frame: &[u8], link: Link, packet: &Packet) {
     let ip = ip_offset(frame, link);
-    let (end, src, dst) = match frame[ip] >> 4 {
-        4 => {
-            let address = |at: usize| Address::v4(frame[ip + at..ip + at + 4].try_into().unwrap());
-            (ip + usize::from(u16_at(frame, ip + 2)), address(12), address(16))
-        }
-        6 => {
-            let address = |at: usize| Address::v6(frame[ip + at..ip + at + 16].try_into().unwrap());
-            (ip + 40 + usize::from(u16_at(frame, ip + 4)), address(8), address(24))
-        }
-        version => panic!("version {version} was parsed"),
+    let end = ip_end(frame, ip);
+    let (src, dst) = if frame[ip] >> 4 == 4 {
+        let address = |at: usize| Address::v4(frame[ip + at..ip + at + 4].try_into().unwrap());
+        (address(12), address(16))
+    } else {
+        let address = |at: usize| Address::v6(frame[ip + at..ip + at + 16].try_into().unwrap());
+        (address(8), address(24))
     };
     assert_eq!((packet.src, packet.dst), (src, dst));
-    let header_end = usize::from(packet.offset) + header_size(packet.transport);
+    let header_end = usize::from(packet.offset) + header_size(frame, link, packet);
     assert!(header_end <= end, "a header ends behind the packet's own length: {packet:?}");
     let at = usize::from(packet.offset);
     match packet.transport {
+        Transport::Tcp if header_end < at + 16 => {}
+        Transport::Tcp if is_first_of_several(frame, ip) => {
+            assert!(frame[at + 12] >> 4 >= 5, "TCP's own length is impossible: {packet:?}");
+        }
         Transport::Tcp => {
             let options_end = at + usize::from(frame[at + 12] >> 4) * 4;
             assert!((header_end..=end).contains(&options_end), "TCP's own length is impossible: {packet:?}");
@@ -130,7 +201,7 @@ fn what_it_read_lies_inside_what_the_ip_header_says(frame: &[u8], link: Link, pa
 }
 
 fn without_its_last_header_octet_it_is_truncated(frame: &[u8], link: Link, packet: &Packet) {
-    let header_end = usize::from(packet.offset) + header_size(packet.transport);
+    let header_end = usize::from(packet.offset) + header_size(frame, link, packet);
     assert_eq!(parse(&frame[..header_end - 1], link), Err(Unparsed::Truncated), "{packet:?}");
 }
 

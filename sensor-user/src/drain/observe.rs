@@ -51,6 +51,7 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
         tools: drained.tools,
         overflow,
         service_overflow,
+        details: drained.details,
         sources_v4,
         sources_v6,
     }

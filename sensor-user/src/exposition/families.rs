@@ -2,6 +2,7 @@
 
 use super::hold::Veil;
 use crate::country::Country;
+use crate::detail::Detail;
 use crate::totals::{PortLabel, SeriesKey, Tally, Totals};
 use prometheus::core::Desc;
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
@@ -111,13 +112,33 @@ const SET_OVERFLOW: Family = Family {
            themselves neither as cumulative sources nor as unique hosts.",
     labels: &[],
 };
+const UNREAD: Family = Family {
+    name: "teiten_unread_frames_total",
+    help: "Frames of class non_ip by EtherType; with the PPP protocol number where a PPPoE session holds \
+           something else than IP (0x8864/0xc021); llc for IEEE 802.3 frames, whose field is a length; none \
+           on links without an EtherType; other for kinds beyond the bound.",
+    labels: &["ethertype"],
+};
+const MALFORMED: Family = Family {
+    name: "teiten_malformed_packets_total",
+    help: "Packets of class malformed by reason: a header that ends behind the packet (truncated), that \
+           contradicts itself (bad_header), more IPv6 extension headers than are looked behind (extensions), \
+           or counted by a release that did not tell (unknown).",
+    labels: &["reason"],
+};
+const ASSUMED: Family = Family {
+    name: "teiten_assumed_accesses_total",
+    help: "Accesses whose first fragment ends before the bytes that tell whether the packet starts something \
+           (flags of TCP, chunk of SCTP, DNS header), so that a start is assumed.",
+    labels: &[],
+};
 const OBSERVATION_SECONDS: Family = Family {
     name: "teiten_observation_seconds_total",
     help: "Time during which counting was attached.",
     labels: &[],
 };
 
-const ALL: [&Family; 19] = [
+const ALL: [&Family; 22] = [
     &PACKETS,
     &BYTES,
     &ACCESSES,
@@ -136,8 +157,14 @@ const ALL: [&Family; 19] = [
     &TOOLS,
     &OVERFLOW,
     &SET_OVERFLOW,
+    &UNREAD,
+    &MALFORMED,
+    &ASSUMED,
     &OBSERVATION_SECONDS,
 ];
+
+/// The families of [`Detail`], and the kind of each.
+const DETAILS: [(&Family, &str); 3] = [(&UNREAD, "unread"), (&MALFORMED, "malformed"), (&ASSUMED, "assumed")];
 
 /// A series that is held, or two that are held together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,6 +181,7 @@ pub(super) enum Key {
     Tool(Tool),
     Overflow,
     SetOverflow,
+    Detail(Detail),
 }
 
 impl Key {
@@ -174,6 +202,9 @@ impl Key {
             Self::Tool(tool) => (&TOOLS, tool.name().to_owned()),
             Self::Overflow => (&OVERFLOW, String::new()),
             Self::SetOverflow => (&SET_OVERFLOW, String::new()),
+            Self::Detail(detail @ Detail::Unread(_)) => (&UNREAD, detail.label()),
+            Self::Detail(detail @ Detail::Malformed(_)) => (&MALFORMED, detail.label()),
+            Self::Detail(detail @ Detail::Assumed) => (&ASSUMED, detail.label()),
         };
         SeriesKey { metric: family.name.to_owned(), labels }
     }
@@ -205,6 +236,9 @@ pub(super) fn for_each_key(totals: &Totals, mut visit: impl FnMut(Key)) {
     Tool::ALL.into_iter().map(Key::Tool).for_each(&mut visit);
     visit(Key::Overflow);
     visit(Key::SetOverflow);
+    for (_, kind) in DETAILS {
+        totals.details.of_kind(kind).into_keys().map(Key::Detail).for_each(&mut visit);
+    }
 }
 
 /// What Prometheus must know of all the families in advance.
@@ -363,6 +397,17 @@ pub(super) fn collect(totals: &Totals, veil: &Veil) -> Vec<MetricFamily> {
         tools.push([tool.name().to_owned()], value);
     }
     out.push(tools.finish());
+
+    for (family, kind) in DETAILS {
+        let counters = totals.details.of_kind(kind);
+        let mut series = Series::new(family, counters.len());
+        for (detail, packets) in counters {
+            let value = shown(veil, packets, || Key::Detail(detail));
+            // A family without a label takes none of it.
+            series.push([detail.label()], value);
+        }
+        out.push(series.finish());
+    }
 
     for (family, value) in [
         (&HOSTS, shown(veil, totals.hosts, || Key::Hosts)),

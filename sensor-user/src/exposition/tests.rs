@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::country::Country;
+use crate::detail::{Detail, Unread};
 use crate::totals::{PortLabel, Tally};
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sensor_common::{Class, Slot, Tool, Transport};
+use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -126,8 +127,9 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
     exposition.update(one_access());
     assert_eq!(scrape(&exposition, now)[ACCESSES_445], 1.0);
     let due = exposition.due(now);
-    // 10 classes, 4 tools, hosts, two overflows, a port and a country.
-    assert_eq!(due.len(), 10 + 4 + 3 + 2);
+    // 10 classes, 4 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, a port
+    // and a country.
+    assert_eq!(due.len(), 10 + 4 + 3 + 4 + 2 + 2);
     exposition.release(&due);
     assert_eq!(exposition.due(now), []);
 }
@@ -206,6 +208,10 @@ fn one_of_each() -> Totals {
     totals.backscatter.insert(PortLabel::Own(slot(Transport::Tcp, 80)), 17);
     totals.tools[Tool::Mirai as usize] = 4;
     totals.tools[Tool::Other as usize] = 1;
+    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 3);
+    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), 2);
+    totals.details.add(Detail::Malformed(Flaw::Truncated), 6);
+    totals.details.add(Detail::Assumed, 1);
     totals
 }
 
@@ -272,6 +278,9 @@ fn every_metric_of_the_contract_is_there_with_its_labels() {
         ("teiten_hosts_total", "counter", ""),
         ("teiten_backscatter_packets_total", "counter", "transport port"),
         ("teiten_tool_accesses_total", "counter", "tool"),
+        ("teiten_unread_frames_total", "counter", "ethertype"),
+        ("teiten_malformed_packets_total", "counter", "reason"),
+        ("teiten_assumed_accesses_total", "counter", ""),
         ("teiten_source_table_overflow_packets_total", "counter", ""),
         ("teiten_port_info", "gauge", "transport port name description"),
         ("teiten_sensor_info", "gauge", "sensor timezone interface xdp_mode"),

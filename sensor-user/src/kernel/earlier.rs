@@ -9,8 +9,9 @@ use super::sys::{self, Mapping};
 use super::table::Table;
 use super::{Drained, KernelError, pins};
 use crate::aggregate::AccessV4;
+use crate::detail::{Detail, Details, Unread};
 use crate::observation::Target;
-use sensor_common::{Class, Slot, Tool};
+use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub(super) struct Shape {
     overflow: usize,
     service_overflow: usize,
     table_packets: usize,
+    /// From version 2 on.
+    details: Option<DetailShape>,
     /// One bit for each slot.
     services: usize,
     service_words: usize,
@@ -51,8 +54,39 @@ pub(super) struct Shape {
     tool_names: &'static [Tool],
 }
 
+/// Where what is counted besides class and port lies.
+#[derive(Clone, Copy, Debug)]
+struct DetailShape {
+    malformed: usize,
+    /// In the order of the counters.
+    flaws: &'static [Flaw],
+    assumed: usize,
+    /// Entries of protocol (4 bytes), padding (4), and frames (8).
+    unread: usize,
+    unread_kinds: usize,
+    unread_other: usize,
+}
+
 /// Every version that there was.
-pub(super) const SHAPES: &[Shape] = &[V1];
+pub(super) const SHAPES: &[Shape] = &[V1, V2];
+
+pub(super) const V2: Shape = Shape {
+    version: 2,
+    details: Some(DetailShape {
+        malformed: 264,
+        flaws: &[Flaw::Truncated, Flaw::BadHeader, Flaw::Extensions, Flaw::Unknown],
+        assumed: 296,
+        unread: 304,
+        unread_kinds: 16,
+        unread_other: 560,
+    }),
+    services: 736,
+    ports: 25_312,
+    backscatter: 1_604_320,
+    log_v4: 3_183_328,
+    log_v6: 7_377_632,
+    ..V1
+};
 
 pub(super) const V1: Shape = Shape {
     version: 1,
@@ -68,6 +102,7 @@ pub(super) const V1: Shape = Shape {
     overflow: 240,
     service_overflow: 248,
     table_packets: 256,
+    details: None,
     services: 440,
     service_words: 3_072,
     ports: 25_016,
@@ -183,7 +218,7 @@ impl Earlier {
         for name in ["generation-a", "generation-b"] {
             if let Some(map) = self.open(name)? {
                 let doing = || format!("read {}", self.root.join(name).display());
-                generations.push(Memory::new(map, self.shape).map_err(KernelError::map(doing()))?);
+                generations.push(Memory::new(map, &self.shape).map_err(KernelError::map(doing()))?);
             }
         }
         generations.retain(|it| it.number() != 0);
@@ -217,7 +252,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(map: OwnedFd, shape: Shape) -> io::Result<Self> {
+    fn new(map: OwnedFd, shape: &Shape) -> io::Result<Self> {
         let info = sys::map_info(map.as_fd())?;
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         if info.value_size as usize != shape.block {
@@ -226,7 +261,7 @@ impl Memory {
         }
         let cpus = info.max_entries as usize;
         let mapping = Mapping::new(map.as_fd(), cpus * shape.block)?;
-        let memory = Self { map, id: info.id, cpus, mapping, shape };
+        let memory = Self { map, id: info.id, cpus, mapping, shape: *shape };
         // The version is the first word of every layout.
         match memory.word(0, 0) {
             version if version == shape.version || memory.number() == 0 => Ok(memory),
@@ -291,6 +326,9 @@ impl Memory {
             counted.overflow += self.word(cpu, self.shape.overflow);
             counted.service_overflow += self.word(cpu, self.shape.service_overflow);
             counted.table_packets += self.word(cpu, self.shape.table_packets);
+            if let Some(shape) = self.shape.details {
+                self.read_details(cpu, shape, &mut counted.details);
+            }
             for (sum, packets) in ports.iter_mut().zip(self.words(cpu, self.shape.ports, slots)) {
                 *sum += packets;
             }
@@ -318,6 +356,25 @@ impl Memory {
         };
         counted.ports = by_slot(ports);
         counted.backscatter = by_slot(backscatter);
+        if self.shape.details.is_none() {
+            let packets = |class: Class| counted.packets[class as usize];
+            counted.details.add(Detail::Unread(Unread::Rest), packets(Class::NonIp));
+            counted.details.add(Detail::Malformed(Flaw::Unknown), packets(Class::Malformed));
+        }
         counted
+    }
+
+    fn read_details(&self, cpu: usize, shape: DetailShape, details: &mut Details) {
+        for (flaw, packets) in shape.flaws.iter().zip(self.words(cpu, shape.malformed, shape.flaws.len())) {
+            details.add(Detail::Malformed(*flaw), *packets);
+        }
+        details.add(Detail::Assumed, self.word(cpu, shape.assumed));
+        let (kinds, _) = self.words(cpu, shape.unread, 2 * shape.unread_kinds).as_chunks::<2>();
+        for [protocol, frames] in kinds {
+            // Little-endian: the protocol is the first half.
+            let protocol = LinkProtocol::from_number(*protocol as u32);
+            details.add(Detail::Unread(Unread::Kind(protocol)), *frames);
+        }
+        details.add(Detail::Unread(Unread::Rest), self.word(cpu, shape.unread_other));
     }
 }

@@ -2,9 +2,10 @@
 
 use super::sys::{self, Mapping};
 use crate::aggregate::{AccessV4, AccessV6};
+use crate::detail::{Detail, Details, Unread};
 use crate::observation::Target;
 use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
-use sensor_common::{Class, Slot, Tool};
+use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -34,6 +35,8 @@ pub(super) struct Counted {
     pub service_overflow: u64,
     /// Packets that the source table took.
     pub table_packets: u64,
+    /// What is counted besides class and port.
+    pub details: Details,
     /// Accesses and service accesses by port, ascending, without zeros.
     pub ports: Vec<(Slot, u64)>,
     /// Backscatter by what answered, ascending, without zeros.
@@ -229,6 +232,15 @@ impl Generation {
             counted.overflow += overflow;
             counted.service_overflow += service_overflow;
             counted.table_packets += table_packets;
+            for (flaw, packets) in Flaw::ALL.into_iter().zip(block.counters.malformed) {
+                counted.details.add(Detail::Malformed(flaw), packets);
+            }
+            counted.details.add(Detail::Assumed, block.counters.assumed);
+            for kind in &block.counters.unread {
+                let protocol = LinkProtocol::from_number(kind.protocol);
+                counted.details.add(Detail::Unread(Unread::Kind(protocol)), kind.frames);
+            }
+            counted.details.add(Detail::Unread(Unread::Rest), block.counters.unread_other);
         }
         counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
         counted.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));

@@ -45,6 +45,7 @@ pub use rules::Policy;
 use crate::aggregate::{AccessV4, AccessV6};
 use crate::clock::{self, monotonic_nanos};
 use crate::config::XdpMode;
+use crate::detail::Details;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
 use earlier::{Earlier, Shape};
@@ -219,6 +220,8 @@ pub struct Drained {
     pub overflow: u64,
     /// Service accesses without a source.
     pub service_overflow: u64,
+    /// What is counted besides class and port.
+    pub details: Details,
     /// Accesses and service accesses by port.
     pub ports: Vec<(Slot, u64)>,
     /// What were services while it counted.
@@ -256,6 +259,7 @@ impl Drained {
             tools: counted.tools,
             overflow: counted.overflow,
             service_overflow: counted.service_overflow,
+            details: counted.details,
             ports: counted.ports,
             services,
             backscatter: counted.backscatter,

@@ -6,6 +6,7 @@ use super::series::{Pair, Series, nanoseconds};
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
 use super::state::{Day, Promoted, Settings, State, rest};
 use crate::country::{Country, Locate};
+use crate::detail::Details;
 use crate::observation::{Observation, SourceCount, Target};
 use crate::totals::{PortLabel, Tally};
 use jiff::Timestamp;
@@ -97,6 +98,13 @@ pub(super) fn compute(
     }
     for tool in Tool::ALL {
         sums.add(Series::Tool(tool), [observation.tools[tool as usize], 0]);
+    }
+    let mut details = Details::default();
+    for (detail, packets) in observation.details.iter() {
+        details.add(state.totals.details.bounded(detail, &details), packets);
+    }
+    for (detail, packets) in details.iter() {
+        sums.add(Series::Detail(detail), [packets, 0]);
     }
     for (slot, tally) in &ports {
         let own = PortLabel::Own(*slot);

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 /// For each kind of series: the table that has it by day, and the columns to sum.
-pub(super) const DAY_TABLES: [(&str, &str, &str, &str); 13] = [
+pub(super) const DAY_TABLES: [(&str, &str, &str, &str); 16] = [
     ("packets", "day_class", "packets", "bytes"),
     ("port", "day_port", "accesses", "sources"),
     ("country", "day_country", "accesses", "sources"),
@@ -17,6 +17,9 @@ pub(super) const DAY_TABLES: [(&str, &str, &str, &str); 13] = [
     ("overflow", "day", "overflow", "0"),
     ("set_overflow", "day", "set_overflow", "0"),
     ("observed", "day", "observed_ns", "0"),
+    ("unread", "day_detail", "CASE kind WHEN 'unread' THEN packets ELSE 0 END", "0"),
+    ("malformed", "day_detail", "CASE kind WHEN 'malformed' THEN packets ELSE 0 END", "0"),
+    ("assumed", "day_detail", "CASE kind WHEN 'assumed' THEN packets ELSE 0 END", "0"),
 ];
 
 /// Pages given back to the file system after one commit, at most.

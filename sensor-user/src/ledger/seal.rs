@@ -108,7 +108,7 @@ const fn weight(row: u64, column: usize) -> u64 {
 }
 
 /// What the seal of a day covers: table, how many columns are the key, the rows of day `?1`.
-const OF_DAY: [(&str, usize, &str); 12] = [
+const OF_DAY: [(&str, usize, &str); 13] = [
     (
         "day",
         0,
@@ -124,6 +124,7 @@ const OF_DAY: [(&str, usize, &str); 12] = [
     ("day_service", 2, "SELECT slot, country, accesses, sources FROM day_service WHERE day = ?1"),
     ("day_tool", 1, "SELECT tool, accesses FROM day_tool WHERE day = ?1"),
     ("day_backscatter", 1, "SELECT slot, packets FROM day_backscatter WHERE day = ?1"),
+    ("day_detail", 2, "SELECT kind, label, packets FROM day_detail WHERE day = ?1"),
     ("hour", 1, "SELECT start, stop, hour FROM hour WHERE day = ?1"),
     (
         "hour_series",

@@ -1,6 +1,7 @@
 //! The counters as one list of labelled series: what the database stores and the export names.
 
 use crate::country::Country;
+use crate::detail::Detail;
 use crate::totals::{PortLabel, Tally, Totals};
 use sensor_common::{Class, Slot, Tool, Transport};
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub(super) enum Series {
     Overflow,
     /// Sources.
     SetOverflow,
+    /// Packets.
+    Detail(Detail),
     /// Nanoseconds.
     Observed,
 }
@@ -41,7 +44,7 @@ pub(super) enum Series {
 pub(super) type Pair = [u64; 2];
 
 /// Names of the kinds, in the order in which exports show them.
-pub(super) const KINDS: [&str; 13] = [
+pub(super) const KINDS: [&str; 16] = [
     "packets",
     "port",
     "country",
@@ -55,6 +58,9 @@ pub(super) const KINDS: [&str; 13] = [
     "overflow",
     "set_overflow",
     "observed",
+    "unread",
+    "malformed",
+    "assumed",
 ];
 
 impl Series {
@@ -68,7 +74,7 @@ impl Series {
             "overflow" => vec![Self::Overflow],
             "set_overflow" => vec![Self::SetOverflow],
             "observed" => vec![Self::Observed],
-            _ => Vec::new(),
+            kind => Detail::fixed(kind).into_iter().map(Self::Detail).collect(),
         }
     }
 
@@ -88,6 +94,7 @@ impl Series {
             Self::Overflow => 10,
             Self::SetOverflow => 11,
             Self::Observed => 12,
+            Self::Detail(detail) => return detail.kind(),
         }]
     }
 
@@ -104,6 +111,7 @@ impl Series {
             Self::PortHour(label, hour) => format!("{},{hour:02}", port_labels(*label)),
             Self::Group(name, country) => format!("{},{name}", country.label()),
             Self::Tool(tool) => tool.name().to_owned(),
+            Self::Detail(detail) => detail.label(),
             Self::Hosts | Self::Overflow | Self::SetOverflow | Self::Observed => String::new(),
         }
     }
@@ -134,7 +142,7 @@ impl Series {
             "overflow" => whole(Self::Overflow),
             "set_overflow" => whole(Self::SetOverflow),
             "observed" => whole(Self::Observed),
-            _ => None,
+            kind => Detail::parse(kind, labels).map(Self::Detail),
         }
     }
 }
@@ -189,6 +197,7 @@ impl Totals {
             Series::Tool(tool) => self.tools[*tool as usize] += first,
             Series::Overflow => self.overflow += first,
             Series::SetOverflow => self.set_overflow += first,
+            Series::Detail(detail) => self.details.add(*detail, first),
             Series::Observed => self.observed += Duration::from_nanos(first),
         }
     }
@@ -207,6 +216,7 @@ impl Totals {
         all.insert(Series::Overflow, [self.overflow, 0]);
         all.insert(Series::SetOverflow, [self.set_overflow, 0]);
         all.insert(Series::Observed, [nanoseconds(self.observed), 0]);
+        all.extend(self.details.iter().map(|(detail, packets)| (Series::Detail(detail), [packets, 0])));
         all.retain(|_, value| *value != [0, 0]);
         all.extend(self.ports.iter().map(|(label, tally)| (Series::Port(*label), pair(tally))));
         all.extend(self.countries.iter().map(|(country, tally)| (Series::Country(*country), pair(tally))));
@@ -241,6 +251,8 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detail::Unread;
+    use sensor_common::{Flaw, LinkProtocol};
 
     fn one_of_each() -> Vec<(Series, &'static str, &'static str)> {
         let smb = Slot::new(Transport::Tcp, 445);
@@ -261,6 +273,9 @@ mod tests {
             (Series::Overflow, "overflow", ""),
             (Series::SetOverflow, "set_overflow", ""),
             (Series::Observed, "observed", ""),
+            (Series::Detail(Detail::Unread(Unread::Kind(LinkProtocol::LLC))), "unread", "llc"),
+            (Series::Detail(Detail::Malformed(Flaw::Extensions)), "malformed", "extensions"),
+            (Series::Detail(Detail::Assumed), "assumed", ""),
         ]
     }
 
@@ -275,7 +290,7 @@ mod tests {
     #[test]
     fn kinds_without_labels_of_their_own_know_their_series() {
         let fixed: usize = KINDS.iter().map(|kind| Series::fixed(kind).len()).sum();
-        assert_eq!(fixed, Class::COUNT + Tool::COUNT + 4);
+        assert_eq!(fixed, Class::COUNT + Tool::COUNT + 4 + 1 + Flaw::COUNT + 1);
         for kind in KINDS {
             assert!(Series::fixed(kind).iter().all(|series| series.kind() == kind));
         }

@@ -37,9 +37,12 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 /// The first version with seals.
 const SEALED: i64 = 4;
+/// The first version that has [`Series::Detail`], and series for what was counted before.
+const DETAILED: i64 = 6;
 /// The schema's version in this release.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Deltas of a day before they are put together into one.
@@ -651,6 +654,12 @@ impl Writer<'_> {
                 Series::Observed => tx
                     .prepare_cached("UPDATE day SET observed_ns = observed_ns + ?2 WHERE day = ?1")?
                     .execute([day, first])?,
+                Series::Detail(detail) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_detail (day, kind, label, packets) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET packets = packets + excluded.packets",
+                    )?
+                    .execute(params![day, detail.kind(), detail.label(), first])?,
                 // By slot, above.
                 Series::Port(_) | Series::Backscatter(_) => 0,
             };
@@ -679,6 +688,9 @@ impl Writer<'_> {
                 seal.add("day_service", &[slot_part(slot), country.label().into()], &values);
             }
             Series::Tool(tool) => seal.add("day_tool", &[tool.name().into()], &values[..1]),
+            Series::Detail(detail) => {
+                seal.add("day_detail", &[detail.kind().into(), detail.label().as_str().into()], &values[..1]);
+            }
             Series::Hosts => seal.day(DayColumn::Hosts, values[0]),
             Series::Overflow => seal.day(DayColumn::Overflow, values[0]),
             Series::SetOverflow => seal.day(DayColumn::SetOverflow, values[0]),
@@ -1026,12 +1038,29 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Le
     for step in steps {
         tx.execute_batch(step).map_err(fail)?;
     }
-    if version < SEALED {
+    if version < DETAILED {
+        let sum = checksum_of_all(&tx, path)?;
+        tx.execute("UPDATE state SET checksum = ?1", [sum as i64]).map_err(fail)?;
+    }
+    if version < SEALED.max(DETAILED) {
         seal::everything(&tx).map_err(fail)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
     tx.pragma_update(None, "user_version", VERSION).map_err(fail)?;
     tx.commit().map_err(fail)
+}
+
+/// The checksum of the counters, from their rows.
+fn checksum_of_all(connection: &Connection, path: &Path) -> Result<u64, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "migrating", error);
+    let mut statement = connection.prepare("SELECT kind, labels, first, second FROM series").map_err(fail)?;
+    let rows = statement.query_map([], |row| {
+        let (kind, labels): (String, String) = (row.get(0)?, row.get(1)?);
+        let value: Pair = [row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64];
+        // What names no series is found when the ledger is loaded.
+        Ok(Series::parse(&kind, &labels).map_or(0, |series| checksum(&series, value)))
+    });
+    rows.map_err(fail)?.try_fold(0_u64, |sum, row| Ok(sum.wrapping_add(row.map_err(fail)?)))
 }
 
 /// Loads what a daemon needs to go on.

@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
 }
 
 /// Numbers of a day that must be equal: what they prove, and both sides.
-const EQUAL: [(&str, &str, &str); 5] = [
+const EQUAL: [(&str, &str, &str); 7] = [
     (
         "accesses by port = packets of class access",
         "SELECT sum(accesses) FROM day_port WHERE day = ?1",
@@ -70,14 +70,29 @@ const EQUAL: [(&str, &str, &str); 5] = [
         "SELECT sum(packets) FROM day_backscatter WHERE day = ?1",
         "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'backscatter'",
     ),
+    (
+        "unread frames by kind = packets of class non_ip",
+        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'unread'",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'non_ip'",
+    ),
+    (
+        "malformed packets by reason = packets of class malformed",
+        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'malformed'",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'malformed'",
+    ),
 ];
 
 /// Numbers of a day of which the first must not be above the second.
-const AT_MOST: [(&str, &str, &str); 5] = [
+const AT_MOST: [(&str, &str, &str); 6] = [
     (
         "service accesses <= packets of class service",
         "SELECT sum(accesses) FROM day_service WHERE day = ?1",
         "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'service'",
+    ),
+    (
+        "assumed accesses <= packets of class access",
+        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'assumed'",
+        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'access'",
     ),
     (
         "accesses by tool <= accesses to tcp",
@@ -179,6 +194,16 @@ fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
             "accesses by port = packets of class access",
             "SELECT sum(first) FROM series WHERE kind = 'port'",
             "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'access'",
+        ),
+        (
+            "unread frames by kind = packets of class non_ip",
+            "SELECT sum(first) FROM series WHERE kind = 'unread'",
+            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'non_ip'",
+        ),
+        (
+            "malformed packets by reason = packets of class malformed",
+            "SELECT sum(first) FROM series WHERE kind = 'malformed'",
+            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'malformed'",
         ),
         (
             "accesses by port = accesses by country + overflow",

@@ -1,6 +1,7 @@
 //! Counts of one stretch, while it goes on: flat arrays, so that a packet costs a few additions.
 
 use crate::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
+use crate::detail::{Detail, Details};
 use crate::observation::{Observation, Target};
 use jiff::Timestamp;
 use sensor_common::{Class, Octets, Slot, Tool, Verdict};
@@ -51,6 +52,7 @@ pub struct Accumulator {
     accesses: BySlot,
     services: BySlot,
     backscatter: BySlot,
+    details: Details,
     v4: Vec<AccessV4>,
     v6: Vec<AccessV6>,
 }
@@ -64,6 +66,7 @@ impl Default for Accumulator {
             accesses: BySlot::new(),
             services: BySlot::new(),
             backscatter: BySlot::new(),
+            details: Details::default(),
             v4: Vec::new(),
             v6: Vec::new(),
         }
@@ -71,9 +74,13 @@ impl Default for Accumulator {
 }
 
 impl Accumulator {
-    /// Counts one packet of `octets` on the wire.
+    /// Counts one packet of `octets` on the wire. `unparsed` is why it was not judged by transport and
+    /// port.
     #[inline]
-    pub fn count(&mut self, verdict: &Verdict, octets: u32) {
+    pub fn count(&mut self, verdict: &Verdict, unparsed: Option<Detail>, octets: u32) {
+        if let Some(detail) = unparsed {
+            self.details.add(detail, 1);
+        }
         let class = verdict.class as usize;
         self.packets[class] += 1;
         self.bytes[class] += u64::from(octets);
@@ -86,6 +93,9 @@ impl Accumulator {
             }
             if let Some(tool) = access.tool {
                 self.tools[tool as usize] += 1;
+            }
+            if access.is_assumed && !service {
+                self.details.add(Detail::Assumed, 1);
             }
             let target = Target::new(access.slot, service);
             match access.src.octets() {
@@ -124,6 +134,7 @@ impl Accumulator {
             tools: std::mem::take(&mut self.tools),
             overflow: 0,
             service_overflow: 0,
+            details: std::mem::take(&mut self.details),
             sources_v4: aggregate_v4(&mut self.v4),
             sources_v6: aggregate_v6(&mut self.v6),
         }

@@ -5,6 +5,7 @@ use super::capture::{Captured, Fault, Findings, Packets};
 use super::flows::Conversations;
 use super::world::{Moment, Rules};
 use super::{Replay, Sink, open};
+use crate::detail::Detail;
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
 use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};
@@ -40,6 +41,7 @@ pub(super) struct Seen {
     pub(super) octets: u32,
     pub(super) is_outbound: bool,
     parsed: Result<Packet, Unparsed>,
+    pub(super) unparsed: Option<Detail>,
     /// Who sent it, when that can be told.
     src: Option<Address>,
     message: Message,
@@ -64,7 +66,8 @@ impl Seen {
             }
             _ => Message::default(),
         };
-        Self { at, octets, is_outbound, parsed, src, message }
+        let unparsed = parsed.as_ref().err().and_then(|why| link.detail(frame, *why));
+        Self { at, octets, is_outbound, parsed, unparsed, src, message }
     }
 
     /// Learns from what the sensor's side sends; judges what it receives.

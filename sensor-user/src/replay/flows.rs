@@ -321,6 +321,7 @@ mod tests {
             acknowledgement: 0,
             identification: 0,
             dns_response: false,
+            is_cut: false,
             offset: 20,
         }
     }

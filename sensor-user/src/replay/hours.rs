@@ -1,6 +1,7 @@
 //! Splits a capture into stretches that lie within one local hour each, as the ledger wants them.
 
 use super::accumulator::Accumulator;
+use crate::detail::Detail;
 use crate::observation::Observation;
 use crate::spans::Spans;
 use jiff::Timestamp;
@@ -76,6 +77,7 @@ impl Hours {
         &mut self,
         at: i64,
         verdict: &Verdict,
+        unparsed: Option<Detail>,
         octets: u32,
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
@@ -85,7 +87,7 @@ impl Hours {
             _ => self.switch_to(second, sink)?,
         }
         let hour = &mut self.open[0];
-        hour.counts.count(verdict, octets);
+        hour.counts.count(verdict, unparsed, octets);
         hour.latest = hour.latest.max(at);
         let is_full = hour.counts.is_full();
         match self.latest {
@@ -253,7 +255,7 @@ mod tests {
     fn telnet() -> Verdict {
         let slot = Slot::new(Transport::Tcp, 23);
         let src = Address::v4([198, 51, 100, 1]);
-        Verdict::of_access(Class::Access, Access { src, slot, tool: None })
+        Verdict::of_access(Class::Access, Access { src, slot, tool: None, is_assumed: false })
     }
 
     /// Counts one packet at each time; what is handed on, as (latest packet, packets, observed
@@ -271,7 +273,7 @@ mod tests {
         };
         for time in times {
             let at = time.parse::<Timestamp>().unwrap().as_nanosecond();
-            hours.count(i64::try_from(at).unwrap(), &telnet(), 60, &mut sink).unwrap();
+            hours.count(i64::try_from(at).unwrap(), &telnet(), None, 60, &mut sink).unwrap();
         }
         hours.finish(&mut sink).unwrap();
         handed_on
@@ -333,7 +335,7 @@ mod tests {
         for &(begin, end) in captures {
             hours.begin_capture();
             for at in begin..=end {
-                hours.count(at * NANOS, &telnet(), 60, &mut sink).unwrap();
+                hours.count(at * NANOS, &telnet(), None, 60, &mut sink).unwrap();
             }
         }
         hours.finish(&mut sink).unwrap();

@@ -1,6 +1,9 @@
 //! Link types of captures: what a frame begins with, and where its IP packet is.
 
-use sensor_common::{Address, Link, Packet, Unparsed, parse};
+use crate::detail::{Detail, Unread};
+use sensor_common::link::{self, Payload};
+use sensor_common::parse::link_protocol;
+use sensor_common::{Address, Link, LinkProtocol, Packet, Unparsed, parse};
 use std::fmt;
 
 /// A link type that can be read, by the registry at <https://www.tcpdump.org/linktypes.html>.
@@ -150,6 +153,14 @@ const NAMES: &[(i32, &str)] = &[
     (292, "Z-Wave"),
 ];
 
+/// What a link header holds.
+enum Opened<'a> {
+    /// What the parser takes, and as what.
+    Packet(&'a [u8], Link),
+    /// Something that is not IP.
+    Other(LinkProtocol),
+}
+
 impl LinkType {
     pub(super) fn from_number(number: i32) -> Result<Self, UnknownLinkType> {
         // The upper bits of a pcap header say whether frames end with a check sequence, and how long.
@@ -174,9 +185,17 @@ impl LinkType {
     /// The part of a frame that the parser takes, and as what.
     #[inline]
     pub(super) fn open(self, frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+        match self.opened(frame)? {
+            Opened::Packet(packet, link) => Ok((packet, link)),
+            Opened::Other(_) => Err(Unparsed::NotIp),
+        }
+    }
+
+    #[inline]
+    fn opened(self, frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
         match self {
-            Self::Ethernet => Ok((frame, Link::Ethernet)),
-            Self::Ip => Ok((frame, Link::Ip)),
+            Self::Ethernet => Ok(Opened::Packet(frame, Link::Ethernet)),
+            Self::Ip => Ok(Opened::Packet(frame, Link::Ip)),
             Self::Null | Self::Loop => {
                 let (family, packet) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
                 let family = match u32::from_be_bytes(*family) {
@@ -198,7 +217,11 @@ impl LinkType {
             Self::Pppoe => {
                 let (header, packet) = frame.split_first_chunk::<6>().ok_or(Unparsed::Truncated)?;
                 // Version and type; session data has code 0.
-                if header[..2] == [0x11, 0] { ppp(packet) } else { Err(Unparsed::NotIp) }
+                if header[..2] == [0x11, 0] {
+                    ppp(packet)
+                } else {
+                    Ok(Opened::Other(LinkProtocol::ethertype(0x8864)))
+                }
             }
             Self::Nflog => nflog(frame),
             Self::Pflog => {
@@ -218,14 +241,28 @@ impl LinkType {
         parse(packet, link)
     }
 
+    /// What a frame is counted by besides its class, when it could not be parsed for this reason.
+    #[cold]
+    pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Detail> {
+        if why != Unparsed::NotIp {
+            return why.flaw().map(Detail::Malformed);
+        }
+        let protocol = match self.opened(frame) {
+            Ok(Opened::Other(protocol)) => protocol,
+            Ok(Opened::Packet(packet, link)) => link_protocol(packet, link),
+            Err(_) => LinkProtocol::NONE,
+        };
+        Some(Detail::Unread(Unread::Kind(protocol)))
+    }
+
     /// The source address of a frame whose transport cannot be told, when its IP header can.
     pub(super) fn source(self, frame: &[u8]) -> Option<Address> {
         let (frame, link) = self.open(frame).ok()?;
         let packet = match link {
             Link::Ip => frame,
             Link::Ethernet => {
-                let protocol = frame.get(12..14)?.try_into().ok()?;
-                untagged(protocol, frame.get(14..)?)?.1
+                let ethertype = u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?);
+                frame.get(link::unwrap(frame, ethertype)?.offset..)?
             }
         };
         match packet.first()? >> 4 {
@@ -236,56 +273,47 @@ impl LinkType {
     }
 }
 
-/// Behind up to two VLAN tags: the protocol, and what follows it.
-#[inline]
-fn untagged(mut protocol: [u8; 2], mut rest: &[u8]) -> Option<(u16, &[u8])> {
-    for _ in 0..2 {
-        if !matches!(u16::from_be_bytes(protocol), 0x8100 | 0x88a8) {
-            break;
-        }
-        let (tag, behind) = rest.split_first_chunk::<4>()?;
-        (protocol, rest) = ([tag[2], tag[3]], behind);
-    }
-    Some((u16::from_be_bytes(protocol), rest))
-}
-
 /// `ARPHRD_NETLINK`: the protocol is then a netlink family, not an `EtherType`.
 const NETLINK: u16 = 824;
 
 #[inline]
-fn cooked(hardware: [u8; 2], protocol: [u8; 2], rest: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+fn cooked(hardware: [u8; 2], protocol: [u8; 2], rest: &[u8]) -> Result<Opened<'_>, Unparsed> {
     if u16::from_be_bytes(hardware) == NETLINK {
-        return Err(Unparsed::NotIp);
+        return Ok(Opened::Other(LinkProtocol::NONE));
     }
-    match untagged(protocol, rest).ok_or(Unparsed::Truncated)? {
-        (0x0800, packet) => ip(packet, 4),
-        (0x86dd, packet) => ip(packet, 6),
-        _ => Err(Unparsed::NotIp),
+    of_ethertype(protocol, rest)
+}
+
+/// What follows an `EtherType`.
+#[inline]
+fn of_ethertype(ethertype: [u8; 2], rest: &[u8]) -> Result<Opened<'_>, Unparsed> {
+    let payload = link::unwrap_at(rest, u16::from_be_bytes(ethertype), 0);
+    let Payload { protocol, offset } = payload.ok_or(Unparsed::Truncated)?;
+    match protocol {
+        LinkProtocol::IPV4 => ip(&rest[offset..], 4),
+        LinkProtocol::IPV6 => ip(&rest[offset..], 6),
+        protocol => Ok(Opened::Other(protocol)),
     }
 }
 
 /// An IP packet of this address family of who captured.
 #[inline]
-fn of_family(family: u32, packet: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+fn of_family(family: u32, packet: &[u8]) -> Result<Opened<'_>, Unparsed> {
     // AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24, 28 and 30 on the BSDs.
     match family {
         2 => ip(packet, 4),
         10 | 24 | 28 | 30 => ip(packet, 6),
-        _ => Err(Unparsed::NotIp),
+        _ => Ok(Opened::Other(LinkProtocol::NONE)),
     }
 }
 
 /// The packet in a PPP frame (RFC 1661, 1662) or one of Cisco's HDLC (RFC 1547, 4.3.1), which share link
 /// types.
 #[inline]
-fn ppp(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+fn ppp(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
     let frame = match frame {
         [0x0f | 0x8f, 0, high, low, packet @ ..] => {
-            return match untagged([*high, *low], packet).ok_or(Unparsed::Truncated)? {
-                (0x0800, packet) => ip(packet, 4),
-                (0x86dd, packet) => ip(packet, 6),
-                _ => Err(Unparsed::NotIp),
-            };
+            return of_ethertype([*high, *low], packet);
         }
         // Address and control; the direction may stand in place of the address.
         [0xff | 0 | 1, 3, rest @ ..] => rest,
@@ -300,7 +328,7 @@ fn ppp(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
     match protocol {
         0x0021 => ip(packet, 4),
         0x0057 => ip(packet, 6),
-        _ => Err(Unparsed::NotIp),
+        protocol => Ok(Opened::Other(LinkProtocol::ppp(protocol))),
     }
 }
 
@@ -309,7 +337,7 @@ const NFULA_PAYLOAD: u16 = 9;
 
 /// The packet in a message of Linux's packet filter: family, version, resource, then attributes in the
 /// byte order of who captured.
-fn nflog(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
+fn nflog(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
     let (_, mut attributes) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
     while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
         // Types are below 256, besides two flags in the upper bits.
@@ -324,21 +352,21 @@ fn nflog(frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
             let packet = &rest[..rest.len().min(length)];
             return match packet.first() {
                 None => Err(Unparsed::Truncated),
-                Some(first) if matches!(first >> 4, 4 | 6) => Ok((packet, Link::Ip)),
-                Some(_) => Err(Unparsed::NotIp),
+                Some(first) if matches!(first >> 4, 4 | 6) => Ok(Opened::Packet(packet, Link::Ip)),
+                Some(_) => Ok(Opened::Other(LinkProtocol::NONE)),
             };
         }
         attributes = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Err(Unparsed::NotIp)
+    Ok(Opened::Other(LinkProtocol::NONE))
 }
 
 /// An IP packet, of the version that the link header says.
 #[inline]
-fn ip(packet: &[u8], version: u8) -> Result<(&[u8], Link), Unparsed> {
+fn ip(packet: &[u8], version: u8) -> Result<Opened<'_>, Unparsed> {
     match packet.first() {
         None => Err(Unparsed::Truncated),
-        Some(first) if first >> 4 == version => Ok((packet, Link::Ip)),
+        Some(first) if first >> 4 == version => Ok(Opened::Packet(packet, Link::Ip)),
         Some(_) => Err(Unparsed::BadHeader),
     }
 }

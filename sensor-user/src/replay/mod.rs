@@ -135,9 +135,11 @@ impl Replay {
     fn received<E>(&mut self, packet: &Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.extend_span(packet.at);
         let moment = Moment::<[u8]> { rules: &self.rules, conversations: None };
-        let verdict = judge(&packet.link.parse(packet.frame), &moment);
+        let parsed = packet.link.parse(packet.frame);
+        let verdict = judge(&parsed, &moment);
+        let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, packet.octets, sink)
+        self.hours.count(packet.at, &verdict, unparsed, packet.octets, sink)
     }
 
     /// Counts a packet of a capture of both directions.
@@ -149,7 +151,7 @@ impl Replay {
             return Ok(());
         };
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, packet.octets, sink)
+        self.hours.count(packet.at, &verdict, packet.unparsed, packet.octets, sink)
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 use super::{FlowCounts, Outcome};
 use crate::config::Config;
 use crate::country::Country;
+use crate::detail::Detail;
 use crate::totals::{PortLabel, Tally, Totals};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
@@ -57,6 +58,12 @@ pub struct Report {
     pub backscatter: Vec<BackscatterRow>,
     /// Scanner tools of TCP SYNs, in the order of their labels' definition.
     pub tools: Vec<ToolRow>,
+    /// Frames of class `non_ip`, in the order of their labels' numbers.
+    pub unread_frames: Vec<UnreadRow>,
+    /// Packets of class `malformed` by reason.
+    pub malformed: Vec<MalformedRow>,
+    /// Accesses whose first fragment does not tell whether they start something.
+    pub assumed_accesses: u64,
     /// What is wrong with captures, a sentence each.
     pub errors: Vec<String>,
 }
@@ -142,6 +149,24 @@ pub struct ToolRow {
     pub tool: &'static str,
     /// Accesses.
     pub accesses: u64,
+}
+
+/// Frames that are not of IP, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadRow {
+    /// Label.
+    pub ethertype: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// Malformed packets of one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MalformedRow {
+    /// Label.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
 }
 
 fn labels(label: PortLabel) -> (&'static str, String) {
@@ -236,6 +261,19 @@ impl Report {
                 .iter()
                 .map(|&tool| ToolRow { tool: tool.name(), accesses: totals.tools[tool as usize] })
                 .collect(),
+            unread_frames: totals
+                .details
+                .of_kind("unread")
+                .into_iter()
+                .map(|(detail, frames)| UnreadRow { ethertype: detail.label(), frames })
+                .collect(),
+            malformed: totals
+                .details
+                .of_kind("malformed")
+                .into_iter()
+                .map(|(detail, packets)| MalformedRow { reason: detail.label(), packets })
+                .collect(),
+            assumed_accesses: totals.details.get(Detail::Assumed),
             errors: outcome.errors.iter().map(|error| crate::error_chain(error)).collect(),
         }
     }
@@ -387,6 +425,24 @@ pub fn render(report: &Report, config: &Config) -> String {
         ]
     });
     table(&["class", "packets", "share", "bytes"], classes, &mut out);
+    let unread = report.unread_frames.iter().filter(|row| row.frames > 0);
+    let unread: Vec<_> = unread.map(|row| vec![Cell::new(&row.ethertype), number(row.frames)]).collect();
+    if !unread.is_empty() {
+        table(&["non_ip by EtherType", "frames"], unread.into_iter(), &mut out);
+    }
+    let malformed = report.malformed.iter().filter(|row| row.packets > 0);
+    let malformed: Vec<_> = malformed.map(|row| vec![Cell::new(&row.reason), number(row.packets)]).collect();
+    if !malformed.is_empty() {
+        table(&["malformed by reason", "packets"], malformed.into_iter(), &mut out);
+    }
+    if report.assumed_accesses > 0 {
+        let _ = writeln!(
+            out,
+            "\n  {} accesses are assumed: their first fragment ends before the bytes that tell whether they \
+             start something",
+            thousands(report.assumed_accesses)
+        );
+    }
     let syns = report.tools.iter().map(|row| row.accesses).sum();
     if syns > 0 {
         let tools = report.tools.iter().filter(|row| row.accesses > 0).map(|row| {

@@ -265,6 +265,14 @@ impl Page {
             .collect();
         self.sums("Scanners, by TCP SYN", ["tool", "accesses"], &by_tool, out);
 
+        let unread = total.unread_frames.iter().filter(|row| row.frames > 0);
+        let unread: Vec<_> = unread.map(|row| (clean(&row.ethertype), row.frames, None)).collect();
+        self.sums("Frames that are not of IP", ["EtherType", "frames"], &unread, out);
+
+        let malformed = total.malformed.iter().filter(|row| row.packets > 0);
+        let malformed: Vec<_> = malformed.map(|row| (clean(&row.reason), row.packets, None)).collect();
+        self.sums("Malformed packets", ["reason", "packets"], &malformed, out);
+
         let mut services: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         for row in &total.services {
             let sum = services.entry((row.port.clone(), row.transport.clone())).or_default();
@@ -343,6 +351,13 @@ impl Page {
         }
         if loss.drain_failures > 0 {
             let _ = writeln!(out, "  {} drains had to be tried again", thousands(loss.drain_failures));
+        }
+        if status.total.assumed_accesses > 0 {
+            let _ = writeln!(
+                out,
+                "  {} accesses assumed: their first fragment ends before the bytes that tell",
+                thousands(status.total.assumed_accesses)
+            );
         }
         for identity in &status.identities {
             let verdict =

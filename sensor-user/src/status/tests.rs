@@ -1,7 +1,8 @@
 use super::*;
+use crate::detail::Unread;
 use crate::exposition::Exposition;
 use jiff::civil::date;
-use sensor_common::Transport;
+use sensor_common::{Flaw, LinkProtocol, Transport};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -45,6 +46,12 @@ fn totals() -> Totals {
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
     totals.backscatter.insert(own(Transport::Tcp, 80), 17);
     totals.tools[Tool::Mirai as usize] = 12;
+    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x0806))), 958);
+    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), 42);
+    totals.packets[Class::Malformed as usize] = 5;
+    totals.bytes[Class::Malformed as usize] = 300;
+    totals.details.add(Detail::Malformed(Flaw::Extensions), 5);
+    totals.details.add(Detail::Assumed, 3);
     totals
 }
 
@@ -151,7 +158,10 @@ fn the_identities_are_checked_on_the_values_behind_the_hold() {
     let status = status();
     let sides: Vec<_> = status.identities.iter().map(|i| (i.left, i.right, i.holds)).collect();
     // Accesses by port and by class; by port and by country (300 + 500) with 200 lost; sources.
-    assert_eq!(sides, [(1_000, 1_000, true), (1_000, 1_000, true), (7, 7, true)]);
+    // Frames that are not of IP (958 + 42), and malformed packets.
+    let whole =
+        [(1_000, 1_000, true), (1_000, 1_000, true), (7, 7, true), (1_000, 1_000, true), (5, 5, true)];
+    assert_eq!(sides, whole);
 }
 
 #[test]
@@ -205,7 +215,7 @@ Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
 All packets, since counting began
   class              packets  share    bytes
   non_ip               1,000   50 %   42,000
-  malformed                0    0 %        0
+  malformed                5    0 %      300
   fragment                 0    0 %        0
   other_destination        0    0 %        0
   excluded                 0    0 %        0
@@ -214,11 +224,20 @@ All packets, since counting began
   backscatter              0    0 %        0
   access               1,000   50 %   60,000
   other                    0    0 %        0
-  all                  2,000         102,000
+  all                  2,005         102,300
 
 Scanners, by TCP SYN
   tool   accesses
   mirai        12
+
+Frames that are not of IP
+  EtherType      frames
+  0x0806            958
+  0x8864/0xc021      42
+
+Malformed packets
+  reason      packets
+  extensions        5
 
 Services offered here, apart from the totals
   service  accesses  sources
@@ -235,10 +254,13 @@ Backscatter, by what answered
 Loss
   200 accesses counted by port without their source (20 % of 1,000)
   10 min 6 s without counting
+  3 accesses assumed: their first fragment ends before the bytes that tell
   holds  sum(teiten_accesses_total) = teiten_packets_total{class=\"access\"}
   holds  sum(teiten_accesses_total) = sum(teiten_country_accesses_total)
          + teiten_source_table_overflow_packets_total
   holds  sum(teiten_sources_total) = sum(teiten_country_sources_total)
+  holds  sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}
+  holds  sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}
 ";
     let text = render(&status(), false, 79);
     let trimmed: Vec<_> = text.lines().map(str::trim_end).collect();

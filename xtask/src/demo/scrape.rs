@@ -152,7 +152,8 @@ impl Samples {
     /// The contract's identities that do not hold in this scrape, as sentences.
     pub fn broken_identities(&self) -> Vec<String> {
         let accesses = self.sum("teiten_accesses_total");
-        let by_class = self.counter("teiten_packets_total", &[("class", "access")]).unwrap_or(0);
+        let of_class = |class| self.counter("teiten_packets_total", &[("class", class)]).unwrap_or(0);
+        let by_class = of_class("access");
         let by_country = self.sum("teiten_country_accesses_total")
             + self.sum("teiten_source_table_overflow_packets_total");
         let sources = self.sum("teiten_sources_total");
@@ -161,6 +162,12 @@ impl Samples {
             ("accesses by port, class access", accesses, by_class),
             ("accesses by port, by country and overflow", accesses, by_country),
             ("sources by port, by country", sources, sources_by_country),
+            ("unread frames, class non_ip", self.sum("teiten_unread_frames_total"), of_class("non_ip")),
+            (
+                "malformed by reason, class malformed",
+                self.sum("teiten_malformed_packets_total"),
+                of_class("malformed"),
+            ),
         ];
         pairs
             .into_iter()

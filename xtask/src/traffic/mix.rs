@@ -115,7 +115,7 @@ pub enum Flaw {
     UdpLengthLong,
     /// The frame ends within an IPv6 extension header.
     ExtensionCut,
-    /// More IPv6 extension headers than the parser follows (six).
+    /// More IPv6 extension headers than the parser follows (64).
     TooManyExtensions,
     /// An IPv6 extension header that ends behind the IP packet.
     ExtensionTooLong,
@@ -935,7 +935,7 @@ impl Mix {
                 packet
             }
             Flaw::TooManyExtensions => {
-                let count = self.rng.random_range(7..=12);
+                let count = self.rng.random_range(65..=90);
                 ip.extensions =
                     vec![Extension::Raw { number: protocol::DESTINATION_OPTIONS, words: 0 }; count];
                 ip.packet(protocol::TCP, &tcp(&ip))

@@ -233,9 +233,10 @@ impl Both {
         }
         let before = self.kernel.snapshot();
         self.kernel.run(program, frame, 1);
-        let wanted = expected(before, &verdict, frame.len());
-        assert_eq!(self.kernel.snapshot(), wanted, "{verdict:?} {parsed:?}\n{frame:02x?}");
-        verdict.class
+        let class = verdict.class;
+        let wanted = expected(before, &(verdict, parsed.err()), frame.len());
+        assert_eq!(self.kernel.snapshot(), wanted, "{class:?} {parsed:?}\n{frame:02x?}");
+        class
     }
 
     /// Lets time go on; `false` when the machine has not run for long enough to have such old flows.

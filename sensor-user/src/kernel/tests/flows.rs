@@ -280,10 +280,10 @@ fn the_reply_to_a_datagram_that_cannot_be_read_starts_nothing() {
     let mut without_length = request.clone();
     without_length[58..60].fill(0);
     let mut behind_options = request.clone();
-    // Destination options of 8 octets, seven times, before UDP.
-    behind_options[18..20].copy_from_slice(&(24_u16 + 56).to_be_bytes());
+    // Destination options of 8 bytes, 65 times, before UDP.
+    behind_options[18..20].copy_from_slice(&(24_u16 + 65 * 8).to_be_bytes());
     behind_options[20] = 60;
-    let options = [[60, 0, 1, 4, 0, 0, 0, 0]; 6].as_flattened();
+    let options = [[60, 0, 1, 4, 0, 0, 0, 0]; 64].as_flattened();
     behind_options.splice(54..54, [options, &[17, 0, 1, 4, 0, 0, 0, 0]].concat());
     for unread in [without_length, behind_options] {
         let Some(mut host) = Harness::with_flows(&[]) else { return };

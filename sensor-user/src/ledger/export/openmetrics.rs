@@ -16,6 +16,7 @@ use super::super::moment::day_number;
 use super::super::series::Series;
 use super::Source;
 use super::table;
+use crate::detail::Detail;
 use crate::exposition::PortTable;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ enum Part {
 }
 
 /// Metric without `_total`, kind of series, value, meaning.
-const METRICS: [(&str, &str, Part, &str); 19] = [
+const METRICS: [(&str, &str, Part, &str); 22] = [
     ("teiten_packets", "packets", Part::First, "Packets seen, by class."),
     ("teiten_bytes", "packets", Part::Second, "Octets seen, by class."),
     ("teiten_accesses", "port", Part::First, "Accesses by port."),
@@ -69,6 +70,9 @@ const METRICS: [(&str, &str, Part, &str); 19] = [
         Part::First,
         "Sources that came when the day's sets were full.",
     ),
+    ("teiten_unread_frames", "unread", Part::First, "Frames of class non_ip by what they hold."),
+    ("teiten_malformed_packets", "malformed", Part::First, "Packets of class malformed by what is wrong."),
+    ("teiten_assumed_accesses", "assumed", Part::First, "Accesses whose first fragment is cut."),
     ("teiten_observation_seconds", "observed", Part::Seconds, "Time during which counting was attached."),
 ];
 
@@ -326,6 +330,12 @@ fn label_names(series: &Series) -> &'static [&'static str] {
         Series::PortHour(..) => &["transport", "port", "hour"],
         Series::Group(..) => &["group", "country"],
         Series::Tool(_) => &["tool"],
-        Series::Hosts | Series::Overflow | Series::SetOverflow | Series::Observed => &[],
+        Series::Detail(Detail::Unread(_)) => &["ethertype"],
+        Series::Detail(Detail::Malformed(_)) => &["reason"],
+        Series::Detail(Detail::Assumed)
+        | Series::Hosts
+        | Series::Overflow
+        | Series::SetOverflow
+        | Series::Observed => &[],
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) hour: Option<u8>,
     pub(super) accesses: Option<u64>,
     pub(super) sources: Option<u64>,
-    /// Class, group or tool.
+    /// Class, group, tool, kind of frame or reason.
     pub(super) name: Option<String>,
     /// What kinds count that are not accesses.
     pub(super) value: Option<u64>,
@@ -46,7 +46,7 @@ enum Column {
 /// Kind, table, and its columns with what they fill.
 type Kind = (&'static str, &'static str, &'static [(&'static str, Column)]);
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 18] = [
     (
         "port",
         "day_port",
@@ -101,6 +101,17 @@ const KINDS: [Kind; 15] = [
     ("service_overflow", "day", &[("service_overflow", Column::Value)]),
     ("set_overflow", "day", &[("set_overflow", Column::Value)]),
     ("observed_milliseconds", "day", &[("observed_ns / 1000000", Column::Value)]),
+    (
+        "unread",
+        "(SELECT * FROM day_detail WHERE kind = 'unread')",
+        &[("label", Column::Name), ("packets", Column::Value)],
+    ),
+    (
+        "malformed",
+        "(SELECT * FROM day_detail WHERE kind = 'malformed')",
+        &[("label", Column::Name), ("packets", Column::Value)],
+    ),
+    ("assumed", "(SELECT * FROM day_detail WHERE kind = 'assumed')", &[("packets", Column::Value)]),
 ];
 
 /// The sensor's name.

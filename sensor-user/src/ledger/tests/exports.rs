@@ -23,7 +23,13 @@ fn two_days() -> Ledger {
         ("2010-07-08T15:00:00Z", vec![burst("192.0.2.5", SIP, 2), burst("192.0.2.5", SMB, 4)]),
     ];
     for (generation, (instant, bursts)) in (1..).zip(steps) {
-        ledger.fold(&observe(generation, at(instant), &bursts), &ByLastOctet, &[]).unwrap();
+        let mut observation = observe(generation, at(instant), &bursts);
+        observation.packets[Class::NonIp as usize] = 2;
+        observation.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 2);
+        observation.packets[Class::Malformed as usize] = 1;
+        observation.details.add(Detail::Malformed(Flaw::Extensions), 1);
+        observation.details.add(Detail::Assumed, 3);
+        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
     }
     ledger
 }
@@ -44,12 +50,19 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor
 2010-07-09,group,,,JP,,2,1,\"say \"\"hi\"\", all\",,test
 2010-07-09,tool,,,,,4,,other,,test
 2010-07-09,packets,,,,,,,access,6,test
+2010-07-09,packets,,,,,,,malformed,1,test
+2010-07-09,packets,,,,,,,non_ip,2,test
 2010-07-09,bytes,,,,,,,access,360,test
+2010-07-09,bytes,,,,,,,malformed,0,test
+2010-07-09,bytes,,,,,,,non_ip,0,test
 2010-07-09,hosts,,,,,,,,1,test
 2010-07-09,overflow,,,,,,,,0,test
 2010-07-09,service_overflow,,,,,,,,0,test
 2010-07-09,set_overflow,,,,,,,,0,test
 2010-07-09,observed_milliseconds,,,,,,,,10001,test
+2010-07-09,unread,,,,,,,0x8847,2,test
+2010-07-09,malformed,,,,,,,extensions,1,test
+2010-07-09,assumed,,,,,,,,3,test
 ";
     assert_eq!(csv.replace("\r\n", "\n"), expected);
 }

@@ -1,0 +1,291 @@
+//! Headers between the Ethernet header and the IP header: VLAN tags, MPLS labels, and `PPPoE` sessions.
+
+use core::fmt;
+
+use crate::parse::Frame;
+
+/// VLAN tags, MPLS labels and `PPPoE` headers that are looked behind, together.
+const MAX_LINK_HEADERS: usize = 8;
+
+/// Bytes of an Ethernet header without tags.
+const ETHERNET: usize = 14;
+
+const ETHERTYPE_MPLS: u16 = 0x8847;
+const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
+const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
+/// Below it the field is the length of an IEEE 802.3 frame.
+const FIRST_ETHERTYPE: u16 = 0x0600;
+
+/// PPP protocol numbers (RFC 1332, RFC 5072, RFC 3032).
+const PPP_IPV4: u16 = 0x0021;
+const PPP_IPV6: u16 = 0x0057;
+const PPP_MPLS: u16 = 0x0281;
+const PPP_MPLS_UPSTREAM: u16 = 0x0283;
+
+/// What the last link header says that it holds: an `EtherType`, and, within a `PPPoE` session, a PPP
+/// protocol number.
+///
+/// Written as `0x88cc`, as `0x8864/0xc021`, as `llc` for IEEE 802.3 frames, whose field is a length, and
+/// as `none` where there is no `EtherType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkProtocol(u32);
+
+impl LinkProtocol {
+    /// IPv4.
+    pub const IPV4: Self = Self::ethertype(0x0800);
+    /// IPv6.
+    pub const IPV6: Self = Self::ethertype(0x86dd);
+    /// The length of an IEEE 802.3 frame: spanning tree, IS-IS, and others behind an LLC header.
+    pub const LLC: Self = Self::ethertype(1);
+    /// The link has no `EtherType`, and the packet begins with neither version of IP.
+    pub const NONE: Self = Self(u32::MAX);
+
+    /// An `EtherType`, host order.
+    #[inline(always)]
+    pub const fn ethertype(ethertype: u16) -> Self {
+        Self((ethertype as u32) << 16)
+    }
+
+    /// A PPP protocol within a `PPPoE` session, host order.
+    #[inline(always)]
+    pub const fn ppp(protocol: u16) -> Self {
+        Self((ETHERTYPE_PPPOE_SESSION as u32) << 16 | protocol as u32)
+    }
+
+    /// As a number that is not 0; [`LinkProtocol::from_number`] reads it.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The reverse of [`LinkProtocol::number`].
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The reverse of the written form; `None` when `label` is not one.
+    pub fn from_label(label: &str) -> Option<Self> {
+        fn hex(text: &str) -> Option<u16> {
+            let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 4)?;
+            digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(())?;
+            u16::from_str_radix(digits, 16).ok()
+        }
+        match label {
+            "llc" => Some(Self::LLC),
+            "none" => Some(Self::NONE),
+            _ => match label.split_once('/') {
+                Some((session, protocol)) => {
+                    let protocol = hex(protocol).filter(|protocol| *protocol != 0)?;
+                    (hex(session)? == ETHERTYPE_PPPOE_SESSION).then_some(Self::ppp(protocol))
+                }
+                None => hex(label).filter(|ethertype| *ethertype > 1).map(Self::ethertype),
+            },
+        }
+    }
+}
+
+impl fmt::Display for LinkProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ethertype, ppp) = (self.0 >> 16, self.0 & 0xffff);
+        match *self {
+            Self::LLC => f.write_str("llc"),
+            Self::NONE => f.write_str("none"),
+            _ if ppp != 0 => write!(f, "0x{ethertype:04x}/0x{ppp:04x}"),
+            _ => write!(f, "0x{ethertype:04x}"),
+        }
+    }
+}
+
+/// What link headers hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// [`LinkProtocol::IPV4`] and [`LinkProtocol::IPV6`] also within PPP and below MPLS labels.
+    pub protocol: LinkProtocol,
+    /// Where it begins, bytes from the start of the frame; below 128.
+    pub offset: usize,
+}
+
+const _: () = assert!(ETHERNET + 8 * MAX_LINK_HEADERS < 128);
+
+impl Payload {
+    /// All of it in one word, in which the verifier knows no constants; 0 for `None`.
+    #[inline(always)]
+    pub const fn to_bits(payload: Option<Self>) -> u64 {
+        match payload {
+            Some(Self { protocol, offset }) => (protocol.0 as u64) << 32 | offset as u64,
+            None => 0,
+        }
+    }
+
+    /// The reverse of [`Payload::to_bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        if bits == 0 {
+            return None;
+        }
+        Some(Self { protocol: LinkProtocol((bits >> 32) as u32), offset: (bits & 0x7f) as usize })
+    }
+}
+
+/// Looks behind tags, labels and `PPPoE` headers after an Ethernet header with this `ethertype` (host
+/// order); `None` when one of them ends behind the frame.
+///
+/// A `PPPoE` session (RFC 2516) holds PPP (RFC 1661), whose protocol field may be compressed to one byte.
+/// What an MPLS label stack (RFC 3032) holds is not said; IP shows by its version.
+#[inline(always)]
+pub fn unwrap<F: Frame + ?Sized>(frame: &F, ethertype: u16) -> Option<Payload> {
+    unwrap_at(frame, ethertype, ETHERNET)
+}
+
+/// The same after another header, which ends at `offset` (bytes from the start of the frame).
+#[inline(always)]
+pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) -> Option<Payload> {
+    let mut ethertype = ethertype;
+    let mut offset = offset;
+    for _ in 0..MAX_LINK_HEADERS {
+        match ethertype {
+            // IEEE 802.1Q, 802.1ad, and what stood for the latter before there was a standard.
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
+                ethertype = u16::from_be_bytes(frame.load(offset + 2)?);
+                offset += 4;
+            }
+            ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => {
+                let [_, _, last, _] = frame.load(offset)?;
+                offset += 4;
+                if last & 1 != 0 {
+                    let protocol = match frame.load::<2>(offset)?[0] >> 4 {
+                        4 => LinkProtocol::IPV4,
+                        6 => LinkProtocol::IPV6,
+                        _ => LinkProtocol::ethertype(ethertype),
+                    };
+                    return Some(Payload { protocol, offset });
+                }
+            }
+            ETHERTYPE_PPPOE_SESSION => {
+                // Version and type, code, session, length, and the protocol field.
+                let header: [u8; 8] = frame.load(offset)?;
+                if header[0] != 0x11 || header[1] != 0 {
+                    break;
+                }
+                let is_compressed = header[6] & 1 != 0;
+                let protocol = if is_compressed {
+                    u16::from(header[6])
+                } else {
+                    u16::from_be_bytes([header[6], header[7]])
+                };
+                offset += if is_compressed { 7 } else { 8 };
+                match protocol {
+                    PPP_IPV4 => return Some(Payload { protocol: LinkProtocol::IPV4, offset }),
+                    PPP_IPV6 => return Some(Payload { protocol: LinkProtocol::IPV6, offset }),
+                    PPP_MPLS => ethertype = ETHERTYPE_MPLS,
+                    PPP_MPLS_UPSTREAM => ethertype = ETHERTYPE_MPLS_UPSTREAM,
+                    protocol => return Some(Payload { protocol: LinkProtocol::ppp(protocol), offset }),
+                }
+            }
+            _ => break,
+        }
+    }
+    let protocol =
+        if ethertype < FIRST_ETHERTYPE { LinkProtocol::LLC } else { LinkProtocol::ethertype(ethertype) };
+    Some(Payload { protocol, offset })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::string::ToString as _;
+    use std::vec::Vec;
+
+    /// An Ethernet header without its `EtherType`, then these bytes.
+    fn frame(rest: &[&[u8]]) -> Vec<u8> {
+        [&[2; 12][..], &rest.concat()].concat()
+    }
+
+    fn opened(rest: &[&[u8]]) -> Option<(std::string::String, usize)> {
+        let frame = frame(rest);
+        let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
+        unwrap(&frame[..], ethertype).map(|payload| (payload.protocol.to_string(), payload.offset))
+    }
+
+    const IPV4: &[u8] = &[0x45, 0, 0, 20];
+    const IPV6: &[u8] = &[0x60, 0, 0, 0];
+
+    #[test]
+    fn ip_is_found_behind_tags_labels_and_sessions() {
+        let tag = |kind: u16| [kind.to_be_bytes(), [0, 7]].concat();
+        let session: &[u8] = &[0x88, 0x64, 0x11, 0, 0, 9, 0, 22];
+        let (v4, v6) = ("0x0800".to_string(), "0x86dd".to_string());
+        for kind in [0x8100, 0x88a8, 0x9100, 0x9200, 0x9300] {
+            assert_eq!(opened(&[&tag(kind), &[8, 0], IPV4]), Some((v4.clone(), 18)), "{kind:04x}");
+        }
+        let three = [tag(0x88a8), tag(0x8100), tag(0x8100)].concat();
+        assert_eq!(opened(&[&three, &[0x86, 0xdd], IPV6]), Some((v6.clone(), 26)));
+        assert_eq!(opened(&[session, &[0, 0x21], IPV4]), Some((v4.clone(), 22)));
+        assert_eq!(opened(&[session, &[0x21], IPV4]), Some((v4.clone(), 21)), "compressed");
+        assert_eq!(opened(&[&tag(0x8100), session, &[0, 0x57], IPV6]), Some((v6.clone(), 26)));
+        // Two labels, of which the second has the bottom-of-stack bit.
+        let labels: &[u8] = &[0, 1, 0, 64, 0, 2, 0x01, 64];
+        assert_eq!(opened(&[&[0x88, 0x47], labels, IPV4]), Some((v4.clone(), 22)));
+        assert_eq!(opened(&[&[0x88, 0x48], labels, IPV6]), Some((v6, 22)));
+        assert_eq!(opened(&[session, &[2, 0x81], labels, IPV4]), Some((v4, 30)));
+    }
+
+    #[test]
+    fn what_is_not_ip_is_named() {
+        let session: &[u8] = &[0x88, 0x64, 0x11, 0, 0, 9, 0, 22];
+        let named = |rest: &[&[u8]]| opened(rest).map(|(name, _)| name);
+        for (name, rest) in [
+            ("0x0806", &[&[8, 6, 0, 1][..]][..]),
+            ("llc", &[&[0, 38, 0x42, 0x42, 3]]),
+            ("llc", &[&[5, 0xff, 0xaa, 0xaa, 3]]),
+            ("0x0600", &[&[6, 0]]),
+            ("0x8864/0xc021", &[session, &[0xc0, 0x21, 9, 1]]),
+            ("0x8864/0x00fd", &[session, &[0xfd, 1, 2]]),
+            // A PPPoE code other than that of session data, and another version.
+            ("0x8864", &[&[0x88, 0x64, 0x11, 0xa7, 0, 9, 0, 0, 0, 0]]),
+            ("0x8864", &[&[0x88, 0x64, 0x21, 0, 0, 9, 0, 0, 0, 0]]),
+            // A pseudowire's control word, at the bottom of the stack.
+            ("0x8847", &[&[0x88, 0x47, 0, 1, 0x01, 64, 0, 0, 0, 0]]),
+        ] {
+            assert_eq!(named(rest).as_deref(), Some(name), "{rest:02x?}");
+        }
+        assert_eq!(named(&[&[0x81, 0, 0, 1].repeat(9), &[8, 0]]).as_deref(), Some("0x8100"));
+        assert_eq!(named(&[&[0x88, 0x47], &[0, 1, 0, 64].repeat(9), IPV4]).as_deref(), Some("0x8847"));
+    }
+
+    #[test]
+    fn a_header_that_ends_behind_the_frame_is_none() {
+        for rest in [
+            &[&[0x81, 0, 0, 1, 8][..]][..],
+            &[&[0x88, 0x64, 0x11, 0, 0, 9, 0, 22, 0]],
+            &[&[0x88, 0x47, 0, 1, 0]],
+            &[&[0x88, 0x47, 0, 1, 0x01, 64, 0x45]],
+        ] {
+            assert_eq!(opened(rest), None, "{rest:02x?}");
+        }
+    }
+
+    #[test]
+    fn names_and_words_are_read_back() {
+        for protocol in [
+            LinkProtocol::IPV4,
+            LinkProtocol::LLC,
+            LinkProtocol::NONE,
+            LinkProtocol::ethertype(0x88cc),
+            LinkProtocol::ppp(0xc021),
+        ] {
+            assert_eq!(LinkProtocol::from_label(&protocol.to_string()), Some(protocol));
+            assert_eq!(LinkProtocol::from_number(protocol.number()), protocol);
+            let payload = Some(Payload { protocol, offset: 78 });
+            assert_eq!(Payload::from_bits(Payload::to_bits(payload)), payload);
+        }
+        assert_eq!(Payload::from_bits(Payload::to_bits(None)), None);
+        for label in ["", "0x", "0x88CC", "0x88c", "88cc", "0x8864/0x0000", "0x8863/0xc021", "0x0001", "LLC"]
+        {
+            assert_eq!(LinkProtocol::from_label(label), None, "{label}");
+        }
+    }
+}

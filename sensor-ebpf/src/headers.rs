@@ -1,0 +1,52 @@
+//! The headers that few packets have, in functions of their own: between the Ethernet header and the IP
+//! header, and between that of IPv6 and the transport.
+//!
+//! What they find goes through scratch memory. The verifier follows the rest of the program for each
+//! constant that it knows, so once for each number of tags; of what is read back it knows nothing.
+
+use aya_ebpf::programs::{TcContext, XdpContext};
+use sensor_common::link::{self, Payload};
+use sensor_common::{Unparsed, extensions};
+
+use crate::frame::{SkbBytes, XdpFrame};
+use crate::maps::HEADERS;
+
+/// `bits`, of which the verifier knows nothing any more.
+#[inline(always)]
+fn forgotten(bits: u64) -> u64 {
+    // XDP programs and those of the traffic control layer run with softirqs off, one after the other.
+    let Some(room) = HEADERS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a word of this CPU's map value; volatile, so that it is written and read.
+    unsafe {
+        room.write_volatile(bits);
+        room.read_volatile()
+    }
+}
+
+/// [`link::unwrap`] of a frame that arrives.
+#[inline(never)]
+pub fn unwrap_xdp(ctx: &XdpContext, ethertype: u16) -> u64 {
+    forgotten(Payload::to_bits(link::unwrap(&XdpFrame::<false>::new(ctx), ethertype)))
+}
+
+/// [`extensions::skip`] of a frame that arrives.
+#[inline(never)]
+pub fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
+    forgotten(extensions::to_bits(extensions::skip(&XdpFrame::<false>::new(ctx), next, at)))
+}
+
+/// [`link::unwrap`] of a frame that departs.
+#[inline(never)]
+pub fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
+    let bytes = SkbBytes::new(ctx);
+    let bits = Payload::to_bits(link::unwrap(&bytes, ethertype));
+    forgotten(if bytes.are_whole() { bits } else { Payload::to_bits(None) })
+}
+
+/// [`extensions::skip`] of a frame that departs.
+#[inline(never)]
+pub fn skip_skb(ctx: &TcContext, next: u8, at: usize) -> u64 {
+    let bytes = SkbBytes::new(ctx);
+    let bits = extensions::to_bits(extensions::skip(&bytes, next, at));
+    forgotten(if bytes.are_whole() { bits } else { extensions::to_bits(Err(Unparsed::Truncated)) })
+}
