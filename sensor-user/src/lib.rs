@@ -19,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod country;
+pub mod country_names;
 pub mod detach;
 pub mod detail;
 pub mod drain;

@@ -1,39 +1,121 @@
-//! The landing page: today's picture on one screen, without scripts or anything from elsewhere.
+//! The landing page: today's picture on one screen, in English or Japanese, without scripts or anything
+//! from elsewhere. It loads itself again every half minute.
 
-use crate::status::{CountryRow, DayStatus, PortRow, Status, percent, spoken, thousands};
+use crate::country::Country;
+use crate::country_names;
+use crate::status::{DayStatus, Status, percent, spoken, thousands};
+use http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Display, Write};
 
 /// Rows of a ranking; the rest is summed up.
 const TOP: usize = 10;
 
+/// Seconds after which the page loads itself again.
+const REFRESH: u32 = 30;
+
 const STYLE: &str = "\
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5d6670;--line:#d9dee3;--bar:#9ec5ee;\
---good:#14672f;--bad:#b3151a}\
+:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5d6670;--line:#d9dee3;--bar:#5b95d6;\
+--track:#eef1f4;--good:#14672f;--bad:#b3151a;--badbg:#fdeceb}\
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e4e8ec;--dim:#98a2ad;--line:#30363d;\
---bar:#2c5686;--good:#63c883;--bad:#ff8080}}\
+--bar:#4d86c6;--track:#22272c;--good:#63c883;--bad:#ff8f8f;--badbg:#3a1d1e}}\
 *{box-sizing:border-box}\
-body{margin:0 auto;padding:1.5rem;max-width:72rem;background:var(--bg);color:var(--fg);\
-font:16px/1.5 system-ui,sans-serif}\
-h1{margin:0;font-size:1.5rem}h2{margin:2rem 0 .5rem;font-size:1.1rem}\
+body{margin:0 auto;padding:1.25rem;max-width:72rem;background:var(--bg);color:var(--fg);\
+font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}\
+h1{margin:0;font-size:1.5rem;line-height:1.3}h2{margin:1.75rem 0 .5rem;font-size:1.1rem}\
 p{margin:.25rem 0}a{color:inherit}\
 .dim{color:var(--dim)}.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}\
-.tiles{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}\
-.tile{flex:1 1 10rem;padding:.75rem 1rem;border:1px solid var(--line);border-radius:.5rem}\
-.tile b{display:block;font-size:1.75rem;line-height:1.2;font-variant-numeric:tabular-nums}\
-.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:0 2.5rem}\
+.note{margin:.5rem 0;padding:.4rem .75rem;border-left:.25rem solid var(--bad);background:var(--badbg)}\
+.tiles{display:flex;flex-wrap:wrap;gap:.75rem;margin:1rem 0}\
+.tile{flex:1 1 9rem;padding:.6rem 1rem;border:1px solid var(--line);border-radius:.5rem}\
+.tile b{display:block;font-size:clamp(1.2rem,5vw,1.75rem);line-height:1.2;font-variant-numeric:tabular-nums}\
+.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:0 2.5rem}\
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
-th{font-weight:400;color:var(--dim);text-align:left}\
-th,td{padding:.2rem .5rem;border-bottom:1px solid var(--line)}\
+th{font-weight:400;color:var(--dim);text-align:left;vertical-align:bottom}\
+th,td{padding:.2rem .4rem;overflow-wrap:break-word}tr{border-bottom:1px solid var(--line)}\
+th:first-child,td:first-child{padding-left:0;min-width:6.5rem}\
 .n{text-align:right;white-space:nowrap}\
-.share{min-width:7rem;background:linear-gradient(var(--bar),var(--bar)) no-repeat 0 50%/calc(var(--share)*.6%) 70%}\
+.share{width:18%}.share div{height:.7rem;background:var(--track);border-radius:2px}\
+.share i{display:block;height:100%;background:var(--bar);border-radius:2px}\
 section{min-width:0;overflow-x:auto}\
-@media(max-width:40rem){th,td{padding:.2rem .25rem}.share{min-width:4.5rem}}\
-.identity{font-size:.9rem;overflow-wrap:anywhere}\
-.hours{display:flex;align-items:flex-end;gap:2px;height:8rem}\
-.hours div{flex:1;display:flex;flex-direction:column;justify-content:flex-end;height:100%;\
-font-size:.7rem;text-align:center;color:var(--dim)}\
-.hours i{display:block;background:var(--bar);border-radius:2px 2px 0 0;min-height:1px}";
+.identity{font-size:.9rem}\
+.hours{display:flex;gap:2px}\
+.hours div{flex:1;min-width:0;text-align:center;font-size:.7rem;color:var(--dim)}\
+.hours span{display:flex;align-items:flex-end;height:6rem;background:var(--track)}\
+.hours i{flex:1;background:var(--bar);border-radius:2px 2px 0 0}\
+.hours .now{color:var(--fg);font-weight:700}\
+@media(max-width:32rem){body{padding:.75rem}th,td{padding:.2rem;font-size:.875rem}th:first-child,td:first-child{min-width:5rem}.share,.wide{display:none}\
+.hours{gap:1px}.hours div{font-size:.55rem}}";
+
+/// A language of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    English,
+    Japanese,
+}
+
+impl Language {
+    /// As `Content-Language` and `lang` have it.
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Japanese => "ja",
+        }
+    }
+
+    /// The one that a reader wants: as `?lang=` says, else as `Accept-Language` (RFC 9110, 12.5.4) does.
+    pub(super) fn wanted(query: Option<&str>, headers: &HeaderMap) -> Self {
+        match query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("lang=")) {
+            Some("ja") => return Self::Japanese,
+            Some("en") => return Self::English,
+            _ => {}
+        }
+        // Of those of equal weight the first is meant.
+        let mut best = (0.0, Self::English);
+        for value in headers.get_all(ACCEPT_LANGUAGE) {
+            for range in value.to_str().unwrap_or_default().split(',') {
+                let mut parts = range.split(';').map(str::trim);
+                let name = parts.next().unwrap_or_default();
+                let quality = parts.find_map(|part| part.strip_prefix("q="));
+                let quality: f32 = quality.map_or(Ok(1.0), str::parse).unwrap_or(0.0);
+                let language = match name.split('-').next().unwrap_or_default().to_ascii_lowercase().as_str()
+                {
+                    "ja" => Self::Japanese,
+                    "en" => Self::English,
+                    _ => continue,
+                };
+                if quality > best.0 {
+                    best = (quality, language);
+                }
+            }
+        }
+        best.1
+    }
+
+    /// One of two texts.
+    const fn pick(self, english: &'static str, japanese: &'static str) -> &'static str {
+        match self {
+            Self::English => english,
+            Self::Japanese => japanese,
+        }
+    }
+
+    /// A duration in this language.
+    fn spoken(self, seconds: f64) -> String {
+        let text = spoken(seconds);
+        if self == Self::English {
+            return text;
+        }
+        let words = text.split(' ').map(|word| match word {
+            "d" => "日",
+            "h" => "時間",
+            "min" => "分",
+            "s" => "秒",
+            number => number,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
 
 /// Text that came from elsewhere, as HTML text or attribute value.
 struct Escaped<T>(T);
@@ -60,231 +142,388 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
-/// The page.
-pub(super) fn render(status: &Status) -> String {
-    let mut out = String::with_capacity(16 * 1024);
+/// The page; `metrics` is the path of the metrics.
+pub(super) fn render(status: &Status, metrics: &str, language: Language) -> String {
+    let mut page = Page { status, language, out: String::with_capacity(16 * 1024) };
     // Writing to a string does not fail.
-    let _ = write(status, &mut out);
-    out
+    let _ = page.write(metrics);
+    page.out
 }
 
-fn write(status: &Status, out: &mut String) -> fmt::Result {
-    let sensor = Escaped(&status.sensor);
-    write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{sensor} – Teiten</title><style>{STYLE}</style></head><body>\n\
-         <header><h1>{sensor}</h1><p class=\"dim\">Teiten {}: fixed-point observation of the Internet, \
-         days by {}</p><p>",
-        Escaped(&status.version),
-        Escaped(&status.timezone),
-    )?;
-    out.push_str(if status.up {
-        "<span class=\"good\">● up</span>"
-    } else {
-        "<span class=\"bad\">● down</span>: the XDP program is not attached, or the last drain is too old"
-    });
-    if let Some(last) = status.last_drain {
-        let ago = spoken(status.now.duration_since(last).as_secs_f64());
-        write!(out, " <span class=\"dim\">last drain {ago} ago</span>")?;
-    }
-    for interface in &status.interfaces {
-        let (name, mode) = (Escaped(&interface.name), Escaped(&interface.xdp_mode));
-        write!(out, " <span class=\"dim\">· {name} ({mode})</span>")?;
-    }
-    out.push_str("</p>");
-    if let Some(since) = status.since {
-        let zone = TimeZone::get(&status.timezone).unwrap_or(TimeZone::UTC);
-        let since = since.to_zoned(zone).strftime("%Y-%m-%d %H:%M %Z").to_string();
-        let observed = spoken(status.observed_seconds);
-        write!(out, "<p class=\"dim\">Counting since {}, {observed} observed</p>", Escaped(since))?;
-    }
-    for note in &status.notes {
-        write!(out, "<p class=\"bad\">{}</p>", Escaped(note))?;
-    }
-    out.push_str("</header>\n<main>");
-    match &status.today {
-        Some(today) => day(today, out)?,
-        None => out.push_str("<h2>Today</h2><p>Nothing was committed today yet.</p>"),
-    }
-    out.push_str("<div class=\"columns\">");
-    classes(status, out)?;
-    loss(status, out)?;
-    out.push_str(
-        "</div></main>\n<footer><h2>More</h2><p><a href=\"/metrics\">Metrics</a> for Prometheus · \
-         <a href=\"/api/v1/status\">status</a> as JSON · <a href=\"/-/healthy\">healthy</a> · \
-         <a href=\"/-/ready\">ready</a></p></footer></body></html>\n",
-    );
-    Ok(())
+/// A row of a ranking: what it is, what that is called, accesses, sources.
+type Row<'a> = (String, &'a str, u64, u64);
+
+struct Page<'a> {
+    status: &'a Status,
+    language: Language,
+    out: String,
 }
 
-fn day(today: &DayStatus, out: &mut String) -> fmt::Result {
-    write!(out, "<h2>Today, {}</h2><div class=\"tiles\">", Escaped(today.date))?;
-    for (value, what) in
-        [(today.accesses, "accesses"), (today.sources, "cumulative sources"), (today.hosts, "unique hosts")]
-    {
-        write!(out, "<div class=\"tile\"><b>{}</b>{what}</div>", thousands(value))?;
+impl Page<'_> {
+    fn pick(&self, english: &'static str, japanese: &'static str) -> &'static str {
+        self.language.pick(english, japanese)
     }
-    out.push_str("</div>");
-    hours(&today.hours, out)?;
-    out.push_str("<div class=\"columns\">");
-    ranking(
-        "Ports",
-        "Port",
-        today.ports.iter().map(|row: &PortRow| {
+
+    fn write(&mut self, metrics: &str) -> fmt::Result {
+        let sensor = Escaped(&self.status.sensor);
+        write!(
+            self.out,
+            "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+             <meta http-equiv=\"refresh\" content=\"{REFRESH}\">\
+             <title>Teiten – {sensor}</title><style>{STYLE}</style></head><body>\n<header>",
+            self.language.code()
+        )?;
+        let what = self.pick("fixed-point observation of the Internet", "インターネット定点観測");
+        let version = Escaped(&self.status.version);
+        write!(self.out, "<p class=\"dim\">Teiten {version} · {what}</p><h1>{sensor}</h1>")?;
+        self.state()?;
+        self.out.push_str("</header>\n<main>");
+        if let Some(today) = &self.status.today {
+            self.day(today)?;
+        } else {
+            let title = self.pick("Today", "本日");
+            let text = self.pick("Nothing was committed today yet.", "本日の集計はまだありません。");
+            write!(self.out, "<h2>{title}</h2><p>{text}</p>")?;
+        }
+        self.out.push_str("<div class=\"columns\">");
+        self.classes()?;
+        self.loss()?;
+        let (more, metrics_text, json, healthy, ready) = match self.language {
+            Language::English => ("More", "metrics for Prometheus", "status as JSON", "healthy", "ready"),
+            Language::Japanese => {
+                ("その他", "Prometheus 用メトリクス", "状態（JSON）", "稼働確認", "準備確認")
+            }
+        };
+        write!(
+            self.out,
+            "</div></main>\n<footer><h2>{more}</h2><p><a href=\"{}\">{metrics_text}</a> · \
+             <a href=\"/api/v1/status\">{json}</a> · <a href=\"/-/healthy\">{healthy}</a> · \
+             <a href=\"/-/ready\">{ready}</a> · <a href=\"/?lang=en\" lang=\"en\">English</a> · \
+             <a href=\"/?lang=ja\" lang=\"ja\">日本語</a></p></footer></body></html>\n",
+            Escaped(metrics)
+        )
+    }
+
+    /// Whether the sensor sees its line, since when, and what else there is to know.
+    fn state(&mut self) -> fmt::Result {
+        let status = self.status;
+        let state = if status.up {
+            self.pick("<span class=\"good\">● sees its line</span>", "<span class=\"good\">● 観測中</span>")
+        } else {
+            self.pick(
+                "<span class=\"bad\">● down</span>: it does not see its line, or the last drain is too old",
+                "<span class=\"bad\">● 停止</span>：回線を観測できていないか、最後の集計が古すぎます",
+            )
+        };
+        write!(self.out, "<p>{state}")?;
+        if let Some(last) = status.last_drain {
+            let ago = self.language.spoken(status.now.duration_since(last).as_secs_f64());
+            let text = match self.language {
+                Language::English => format!("last drain {ago} ago"),
+                Language::Japanese => format!("最終集計 {ago}前"),
+            };
+            write!(self.out, " <span class=\"dim\">· {text}</span>")?;
+        }
+        for interface in &status.interfaces {
+            let (name, mode) = (Escaped(&interface.name), Escaped(&interface.xdp_mode));
+            write!(self.out, " <span class=\"dim\">· {name} ({mode})</span>")?;
+        }
+        self.out.push_str("</p>");
+        if let Some(since) = status.since {
+            let zone = TimeZone::get(&status.timezone).unwrap_or(TimeZone::UTC);
+            let since = since.to_zoned(zone).strftime("%Y-%m-%d %H:%M %Z").to_string();
+            let (since, observed) = (Escaped(since), self.language.spoken(status.observed_seconds));
+            let zone = Escaped(&status.timezone);
+            match self.language {
+                Language::English => write!(
+                    self.out,
+                    "<p class=\"dim\">Counting since {since}, {observed} observed; days by {zone}</p>"
+                )?,
+                Language::Japanese => write!(
+                    self.out,
+                    "<p class=\"dim\">{since} から計数、観測時間 {observed}、日付は {zone}</p>"
+                )?,
+            }
+        }
+        for note in &status.notes {
+            write!(self.out, "<p class=\"note\" lang=\"en\">{}</p>", Escaped(note))?;
+        }
+        Ok(())
+    }
+
+    fn day(&mut self, today: &DayStatus) -> fmt::Result {
+        let date = match self.language {
+            Language::English => format!("Today, {}", today.date),
+            Language::Japanese => format!("本日（{}）", today.date.strftime("%Y年%-m月%-d日")),
+        };
+        write!(self.out, "<h2>{}</h2><div class=\"tiles\">", Escaped(date))?;
+        for (value, what) in [
+            (today.accesses, self.pick("accesses", "アクセス数")),
+            (today.sources, self.pick("cumulative sources", "延べ発信元数")),
+            (today.hosts, self.pick("unique hosts", "ユニークホスト数")),
+        ] {
+            write!(self.out, "<div class=\"tile\"><b>{}</b>{what}</div>", thousands(value))?;
+        }
+        self.out.push_str("</div>");
+        if today.accesses == 0 {
+            let text = self.pick("No access was counted today yet.", "本日のアクセスはまだありません。");
+            return write!(self.out, "<p>{text}</p>");
+        }
+        self.hours(&today.hours)?;
+        self.out.push_str("<div class=\"columns\">");
+        let ports = today.ports.iter().map(|row| {
             let name = row.name.as_deref().unwrap_or_default();
             (format!("{}/{}", row.port, row.transport), name, row.accesses, row.sources)
-        }),
-        today,
-        out,
-    )?;
-    ranking(
-        "Regions",
-        "Country",
-        today.countries.iter().map(|row: &CountryRow| (row.country.clone(), "", row.accesses, row.sources)),
-        today,
-        out,
-    )?;
-    out.push_str("</div>");
-    Ok(())
-}
-
-fn hours(hours: &[u64], out: &mut String) -> fmt::Result {
-    let most = hours.iter().copied().max().unwrap_or(0);
-    out.push_str(
-        "<h2>Accesses by hour</h2><div class=\"hours\" role=\"img\" aria-label=\"Accesses by local hour\">",
-    );
-    for (hour, &accesses) in hours.iter().enumerate() {
-        write!(
-            out,
-            "<div title=\"{hour:02}: {}\"><i style=\"height:{}%\"></i>{hour}</div>",
-            thousands(accesses),
-            // Room for the hour below.
-            percent(accesses, most) * 85 / 100
-        )?;
+        });
+        let (title, label) = (self.pick("Ports", "宛先（ポート種類）"), self.pick("Port", "ポート"));
+        self.ranking(title, label, ports, today.accesses)?;
+        let language = self.language;
+        let regions = today.countries.iter().map(|row| {
+            let names = Country::from_label(&row.country).and_then(country_names::names);
+            match names {
+                Some((english, japanese)) => {
+                    let name = language.pick(english, japanese).to_owned();
+                    // Codes of two letters; the others are words themselves.
+                    let code = if row.country.len() == 2 { row.country.as_str() } else { "" };
+                    (name, code, row.accesses, row.sources)
+                }
+                None => (row.country.clone(), "", row.accesses, row.sources),
+            }
+        });
+        let (title, label) = (self.pick("Regions", "発信元地域"), self.pick("Region", "地域"));
+        self.ranking(title, label, regions, today.accesses)?;
+        self.out.push_str("</div>");
+        Ok(())
     }
-    out.push_str("</div>");
-    Ok(())
-}
 
-fn ranking<'a>(
-    title: &str,
-    label: &str,
-    rows: impl ExactSizeIterator<Item = (String, &'a str, u64, u64)>,
-    today: &DayStatus,
-    out: &mut String,
-) -> fmt::Result {
-    write!(
-        out,
-        "<section><h2>{title}</h2><table><thead><tr><th>{label}</th><th class=\"n\">Accesses</th>\
-         <th class=\"n\">Share</th><th class=\"n\">Sources</th></tr></thead><tbody>"
-    )?;
-    let mut rest = (rows.len().saturating_sub(TOP), 0, 0);
-    for (index, (label, name, accesses, sources)) in rows.enumerate() {
-        if index >= TOP {
-            rest = (rest.0, rest.1 + accesses, rest.2 + sources);
-            continue;
+    fn hours(&mut self, hours: &[u64]) -> fmt::Result {
+        let most = hours.iter().copied().max().unwrap_or(0);
+        let zone = TimeZone::get(&self.status.timezone).unwrap_or(TimeZone::UTC);
+        let now = self.status.now.to_zoned(zone).hour();
+        let title = self.pick("Accesses by hour", "時間帯別アクセス数");
+        let label = self.pick("most in an hour", "最多");
+        write!(
+            self.out,
+            "<h2>{title} <span class=\"dim\">· {label} {}</span></h2>\
+             <div class=\"hours\" role=\"img\" aria-label=\"{title}\">",
+            thousands(most)
+        )?;
+        for (hour, &accesses) in hours.iter().enumerate() {
+            let class = if usize::try_from(now) == Ok(hour) { " class=\"now\"" } else { "" };
+            write!(
+                self.out,
+                "<div{class} title=\"{hour:02}: {}\"><span><i style=\"height:{}%\"></i></span>{hour}</div>",
+                thousands(accesses),
+                percent(accesses, most)
+            )?;
         }
-        write!(out, "<tr><td>{} <span class=\"dim\">{}</span></td>", Escaped(label), Escaped(name))?;
-        numbers(accesses, sources, today.accesses, out)?;
+        self.out.push_str("</div>");
+        Ok(())
     }
-    if rest.0 > 0 {
-        write!(out, "<tr><td class=\"dim\">{} more</td>", thousands(rest.0 as u64))?;
-        numbers(rest.1, rest.2, today.accesses, out)?;
-    }
-    out.push_str("</tbody></table></section>");
-    Ok(())
-}
 
-fn numbers(accesses: u64, sources: u64, whole: u64, out: &mut String) -> fmt::Result {
-    let share = percent(accesses, whole);
-    write!(
-        out,
-        "<td class=\"n\">{}</td><td class=\"n share\" style=\"--share:{share}\">{share} %</td>\
-         <td class=\"n\">{}</td></tr>",
-        thousands(accesses),
-        thousands(sources)
-    )
-}
-
-fn classes(status: &Status, out: &mut String) -> fmt::Result {
-    let today = status.today.as_ref().map(|today| &today.classes).filter(|classes| !classes.is_empty());
-    out.push_str("<section><h2>All packets since counting began</h2><table><thead><tr><th>Class</th>");
-    if today.is_some() {
-        out.push_str("<th class=\"n\">Today</th>");
+    fn ranking<'r>(
+        &mut self,
+        title: &str,
+        label: &str,
+        rows: impl ExactSizeIterator<Item = Row<'r>>,
+        whole: u64,
+    ) -> fmt::Result {
+        let (accesses, share, sources) = match self.language {
+            Language::English => ("Accesses", "Share", "Sources"),
+            Language::Japanese => ("アクセス", "割合", "発信元"),
+        };
+        write!(
+            self.out,
+            "<section><h2>{title}</h2><table><thead><tr><th>{label}</th><th class=\"n\">{accesses}</th>\
+             <th class=\"share\"></th><th class=\"n\">{share}</th><th class=\"n\">{sources}</th></tr></thead><tbody>"
+        )?;
+        let mut rest = (rows.len().saturating_sub(TOP), 0, 0);
+        for (index, (label, name, accesses, sources)) in rows.enumerate() {
+            if index >= TOP {
+                rest = (rest.0, rest.1 + accesses, rest.2 + sources);
+                continue;
+            }
+            write!(
+                self.out,
+                "<tr><td>{} <span class=\"dim\">{}</span></td><td class=\"n\">{}</td>",
+                Escaped(label),
+                Escaped(name),
+                thousands(accesses)
+            )?;
+            self.share(accesses, whole)?;
+            write!(self.out, "<td class=\"n\">{}</td></tr>", thousands(sources))?;
+        }
+        if rest.0 > 0 {
+            let more = match self.language {
+                Language::English => format!("{} more", thousands(rest.0 as u64)),
+                Language::Japanese => format!("ほか {} 件", thousands(rest.0 as u64)),
+            };
+            write!(self.out, "<tr><td class=\"dim\">{more}</td><td class=\"n\">{}</td>", thousands(rest.1))?;
+            self.share(rest.1, whole)?;
+            write!(self.out, "<td class=\"n\">{}</td></tr>", thousands(rest.2))?;
+        }
+        self.out.push_str("</tbody></table></section>");
+        Ok(())
     }
-    out.push_str(
-        "<th class=\"n\">Packets</th><th class=\"n\">Share</th><th class=\"n\">Bytes</th></tr></thead><tbody>",
-    );
-    let whole = status.total.classes.iter().map(|row| row.packets).sum();
-    for row in &status.total.classes {
-        let share = percent(row.packets, whole);
-        write!(out, "<tr><td>{}</td>", Escaped(&row.class))?;
-        if let Some(today) = today {
-            let packets = today.iter().find(|of_day| of_day.class == row.class).map_or(0, |row| row.packets);
-            write!(out, "<td class=\"n\">{}</td>", thousands(packets))?;
+
+    /// The cells of a share: its bar, and beside it the number.
+    fn share(&mut self, part: u64, whole: u64) -> fmt::Result {
+        let share = percent(part, whole);
+        write!(
+            self.out,
+            "<td class=\"share\"><div><i style=\"width:{share}%\"></i></div></td><td class=\"n\">{share} %</td>"
+        )
+    }
+
+    fn classes(&mut self) -> fmt::Result {
+        let status = self.status;
+        let today = status.today.as_ref().map(|today| &today.classes).filter(|classes| !classes.is_empty());
+        let (title, class, of_today, packets, share, bytes) = match self.language {
+            Language::English => {
+                ("All packets since counting began", "Class", "Today", "Packets", "Share", "Bytes")
+            }
+            Language::Japanese => ("計数開始からの全パケット", "分類", "本日", "パケット", "割合", "バイト"),
+        };
+        write!(self.out, "<section><h2>{title}</h2><table><thead><tr><th>{class}</th>")?;
+        if today.is_some() {
+            write!(self.out, "<th class=\"n\">{of_today}</th>")?;
         }
         write!(
-            out,
-            "<td class=\"n\">{}</td><td class=\"n share\" style=\"--share:{share}\">{share} %</td>\
-             <td class=\"n\">{}</td></tr>",
-            thousands(row.packets),
-            thousands(row.bytes)
+            self.out,
+            "<th class=\"n\">{packets}</th><th class=\"n\">{share}</th><th class=\"n wide\">{bytes}</th></tr></thead>\
+             <tbody>"
         )?;
+        let whole = status.total.classes.iter().map(|row| row.packets).sum();
+        for row in &status.total.classes {
+            let label = Escaped(&row.class);
+            match class_name(&row.class).filter(|_| self.language == Language::Japanese) {
+                Some(name) => write!(self.out, "<tr><td>{name} <span class=\"dim\">{label}</span></td>")?,
+                None => write!(self.out, "<tr><td>{label}</td>")?,
+            }
+            if let Some(today) = today {
+                let of_day = today.iter().find(|of_day| of_day.class == row.class);
+                let packets = of_day.map_or(0, |row| row.packets);
+                write!(self.out, "<td class=\"n\">{}</td>", thousands(packets))?;
+            }
+            write!(
+                self.out,
+                "<td class=\"n\">{}</td><td class=\"n\">{} %</td><td class=\"n wide\">{}</td></tr>",
+                thousands(row.packets),
+                percent(row.packets, whole),
+                size(row.bytes)
+            )?;
+        }
+        self.out.push_str("</tbody></table></section>");
+        Ok(())
     }
-    out.push_str("</tbody></table></section>");
-    Ok(())
+
+    fn loss(&mut self) -> fmt::Result {
+        let loss = self.status.loss;
+        write!(self.out, "<section><h2>{}</h2>", self.pick("Loss", "欠測・損失"))?;
+        let overflow = loss.source_table_overflow_packets;
+        self.line(
+            overflow == 0,
+            overflow,
+            "accesses counted by port without their source",
+            "件のアクセスは発信元を記録できず、ポートのみで計数",
+        )?;
+        if loss.source_set_overflow > 0 {
+            self.line(
+                false,
+                loss.source_set_overflow,
+                "sources not counted as such: the day's sets of sources were full",
+                "件の発信元は、1 日の発信元集合が満杯のため計数されず",
+            )?;
+        }
+        if let Some(unobserved) = loss.unobserved_seconds {
+            let unobserved = self.language.spoken(unobserved);
+            match self.language {
+                Language::English => write!(self.out, "<p>{unobserved} without counting</p>")?,
+                Language::Japanese => write!(self.out, "<p>観測できなかった時間 {unobserved}</p>")?,
+            }
+        }
+        self.line(loss.drain_failures == 0, loss.drain_failures, "drains tried again", "回の集計を再試行")?;
+        write!(self.out, "<h2>{}</h2>", self.pick("Sums that must agree", "一致すべき合計"))?;
+        for identity in &self.status.identities {
+            let holds =
+                if identity.holds { self.pick("holds", "一致") } else { self.pick("fails", "不一致") };
+            write!(
+                self.out,
+                "<p class=\"identity {}\">{holds}: {}</p>",
+                class(identity.holds),
+                Escaped(&identity.identity)
+            )?;
+            if !identity.holds {
+                let (left, right) = (thousands(identity.left), thousands(identity.right));
+                write!(self.out, "<p>{left} ≠ {right}</p>")?;
+            }
+        }
+        self.out.push_str("</section>");
+        Ok(())
+    }
+
+    /// A number and what it counts.
+    fn line(
+        &mut self,
+        is_good: bool,
+        number: u64,
+        english: &'static str,
+        japanese: &'static str,
+    ) -> fmt::Result {
+        let (class, number, text) = (class(is_good), thousands(number), self.pick(english, japanese));
+        write!(self.out, "<p class=\"{class}\">{number} {text}</p>")
+    }
 }
 
-fn loss(status: &Status, out: &mut String) -> fmt::Result {
-    let loss = status.loss;
-    out.push_str("<section><h2>Loss</h2>");
-    let class = |is_good| if is_good { "good" } else { "bad" };
-    let overflow = loss.source_table_overflow_packets;
-    write!(
-        out,
-        "<p class=\"{}\">{} accesses counted by port without their source</p>",
-        class(overflow == 0),
-        thousands(overflow)
-    )?;
-    if loss.source_set_overflow > 0 {
-        let sources = thousands(loss.source_set_overflow);
-        write!(
-            out,
-            "<p class=\"bad\">{sources} sources not counted as such: the day's sets of sources were full</p>"
-        )?;
+/// A number of bytes with three digits: `9.88 TB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    // What would be rounded to 1,000 is 1 of the next unit.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1_000.0;
+        unit += 1;
     }
-    if let Some(unobserved) = loss.unobserved_seconds {
-        write!(out, "<p>{} without counting</p>", spoken(unobserved))?;
-    }
-    write!(
-        out,
-        "<p class=\"{}\">{} drains tried again</p>",
-        class(loss.drain_failures == 0),
-        thousands(loss.drain_failures)
-    )?;
-    out.push_str("<h2>Sums that must agree</h2>");
-    for identity in &status.identities {
-        write!(
-            out,
-            "<p class=\"identity {}\">{}: {}</p>",
-            class(identity.holds),
-            if identity.holds { "holds" } else { "fails" },
-            Escaped(&identity.identity)
-        )?;
-        if !identity.holds {
-            write!(out, "<p>{} and {}</p>", thousands(identity.left), thousands(identity.right))?;
-        }
-    }
-    out.push_str("</section>");
-    Ok(())
+    let decimals = match value {
+        _ if unit == 0 => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+const fn class(is_good: bool) -> &'static str {
+    if is_good { "good" } else { "bad" }
+}
+
+/// The Japanese name of a class.
+fn class_name(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "non_ip" => "IP 以外",
+        "malformed" => "不正な形式",
+        "fragment" => "後続フラグメント",
+        "other_destination" => "宛先が対象外",
+        "excluded" => "除外した発信元",
+        "service" => "提供サービス",
+        "solicited" => "自ホスト発の通信への応答",
+        "backscatter" => "バックスキャッター",
+        "access" => "アクセス",
+        "other" => "その他",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::status::tests::{info, status_with};
+    use http::HeaderValue;
+
+    fn english(status: &Status) -> String {
+        render(status, "/metrics", Language::English)
+    }
 
     #[test]
     fn names_and_notes_cannot_become_markup() {
@@ -297,45 +536,120 @@ mod tests {
             today.ports[0].name = Some(evil.to_owned());
             today.countries[0].country = evil.to_owned();
         }
-        let page = render(&status);
-        assert!(!page.contains("<script"), "{page}");
-        let escaped = "&lt;/title&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;";
-        // Title, heading, interface, note, port and country.
-        assert_eq!(page.matches(escaped).count(), 6, "{page}");
+        for language in [Language::English, Language::Japanese] {
+            let page = render(&status, "/metrics", language);
+            assert!(!page.contains("<script"), "{page}");
+            let escaped = "&lt;/title&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;";
+            // Title, heading, interface, note, port and country.
+            assert_eq!(page.matches(escaped).count(), 6, "{page}");
+        }
     }
 
     #[test]
     fn the_day_has_its_classes_beside_the_totals_and_the_page_says_since_when() {
         let mut status = status_with(&info(), &[]);
+        let page = english(&status);
         // 09:59:50 in Tokyo, and ten minutes less than a day observed.
-        assert!(
-            render(&status).contains("Counting since 2026-11-21 09:59 JST, 23 h 50 min observed"),
-            "{}",
-            render(&status)
-        );
-        let row = "<tr><td>access</td><td class=\"n\">1,000</td><td class=\"n share\"";
-        assert!(render(&status).contains(row), "without classes of the day there is no column for them");
+        assert!(page.contains("Counting since 2026-11-21 09:59 JST, 23 h 50 min observed"), "{page}");
+        let row = "<tr><td>access</td><td class=\"n\">1,000</td><td class=\"n\">50 %</td>";
+        assert!(page.contains(row), "without classes of the day there is no column for them: {page}");
         status.today.as_mut().unwrap().classes =
             vec![crate::status::DayClassRow { class: "access".to_owned(), packets: 200 }];
         let row = "<tr><td>access</td><td class=\"n\">200</td><td class=\"n\">1,000</td>";
-        assert!(render(&status).contains(row), "{}", render(&status));
+        assert!(english(&status).contains(row), "{}", english(&status));
     }
 
     #[test]
     fn what_is_wrong_stands_out() {
         let mut status = status_with(&info(), &[]);
-        assert!(render(&status).contains("<span class=\"good\">● up</span>"));
+        assert!(english(&status).contains("<span class=\"good\">● sees its line</span>"));
         // 200 accesses of the example lost their source.
         assert!(
-            render(&status).contains("<p class=\"bad\">200 accesses counted by port without their source")
+            english(&status).contains("<p class=\"bad\">200 accesses counted by port without their source")
         );
-        assert!(!render(&status).contains("sets of sources were full"));
+        assert!(!english(&status).contains("sets of sources were full"));
         status.loss.source_set_overflow = 1_200;
-        assert!(render(&status).contains("<p class=\"bad\">1,200 sources not counted as such"));
+        assert!(english(&status).contains("<p class=\"bad\">1,200 sources not counted as such"));
         status.up = false;
         status.identities[0].holds = false;
-        let page = render(&status);
+        let page = english(&status);
         assert!(page.contains("<span class=\"bad\">● down</span>"), "{page}");
         assert!(page.contains("<p class=\"identity bad\">fails: sum(teiten_accesses_total)"), "{page}");
+    }
+
+    #[test]
+    fn the_whole_page_is_in_the_language_of_the_reader() {
+        let page = render(&status_with(&info(), &[]), "/metrics", Language::Japanese);
+        for text in [
+            "<html lang=\"ja\">",
+            "<title>Teiten – tokyo-1</title>",
+            "本日（2026年11月22日）",
+            "● 観測中",
+            "最終集計 4 秒前",
+            "観測時間 23 時間 50 分",
+            "<td>日本 <span class=\"dim\">JP</span></td>",
+            "延べ発信元数",
+            "アクセス <span class=\"dim\">access</span>",
+        ] {
+            assert!(page.contains(text), "{text}: {page}");
+        }
+        for word in ["accesses", "Today", "sources", "ago", "Share", "drain", "Packets", "holds"] {
+            let outside = page.replace("teiten_", "").replace("_accesses", "").replace("accesses_total", "");
+            let outside = outside.replace("sources_total", "").replace("source_table_overflow", "");
+            assert!(
+                !outside.contains(&format!(" {word}")) && !outside.contains(&format!(">{word}")),
+                "{word}"
+            );
+        }
+        assert!(english(&status_with(&info(), &[])).contains("<td>Japan <span class=\"dim\">JP</span></td>"));
+    }
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, said) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.00 kB"),
+            (60_000, "60.0 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (9_876_543_210_987, "9.88 TB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(size(bytes), said);
+        }
+    }
+
+    #[test]
+    fn a_day_without_an_access_says_so() {
+        let mut status = status_with(&info(), &[]);
+        let today = status.today.as_mut().unwrap();
+        (today.accesses, today.sources, today.hosts) = (0, 0, 0);
+        (today.ports, today.countries, today.hours) = (Vec::new(), Vec::new(), vec![0; 24]);
+        assert!(english(&status).contains("No access was counted today yet."));
+        assert!(!english(&status).contains("class=\"hours\""));
+        status.today = None;
+        assert!(english(&status).contains("Nothing was committed today yet."));
+    }
+
+    #[test]
+    fn the_language_is_the_one_that_the_reader_prefers() {
+        for (query, accept, wanted) in [
+            (None, "ja", Language::Japanese),
+            (None, "ja-JP,ja;q=0.9,en-US;q=0.8,en;q=0.7", Language::Japanese),
+            (None, "en-US,en;q=0.9,ja;q=0.8", Language::English),
+            (None, "fr,de;q=0.9,JA;q=0.1", Language::Japanese),
+            (None, "ja;q=0", Language::English),
+            (None, "ja;q=x", Language::English),
+            (None, "fr", Language::English),
+            (None, "", Language::English),
+            (Some("lang=en"), "ja", Language::English),
+            (Some("a=b&lang=ja"), "en", Language::Japanese),
+            (Some("lang=fr"), "ja", Language::Japanese),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_str(accept).unwrap())]);
+            assert_eq!(Language::wanted(query, &headers), wanted, "{query:?} {accept}");
+        }
+        assert_eq!(Language::wanted(None, &HeaderMap::new()), Language::English);
     }
 }

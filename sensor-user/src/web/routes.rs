@@ -5,7 +5,7 @@ use super::auth::Authenticator;
 use super::cache::Cache;
 use super::config::{Loaded, Security};
 use super::connection::Connection;
-use super::page;
+use super::page::{self, Language};
 use crate::clock;
 use crate::exposition::{self, Exposition, ExpositionError, Shown};
 use axum::Router;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, REFERRER_POLICY, VARY,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
@@ -50,7 +50,15 @@ struct Metrics {
 
 struct Pages {
     json: Bytes,
-    html: Bytes,
+    english: Bytes,
+    japanese: Bytes,
+}
+
+/// One of the pages, and what it says of itself.
+struct Page {
+    which: fn(&Pages) -> &Bytes,
+    kind: &'static str,
+    language: Option<Language>,
 }
 
 struct Shared {
@@ -59,14 +67,20 @@ struct Shared {
     /// Apart, because most scrapers take gzip and others should not pay for it.
     gzipped: Cache<exposition::Version, Metrics>,
     pages: Cache<exposition::Version, Pages>,
+    telemetry_path: String,
 }
 
 impl Routes {
     pub(super) fn new(state: State, security: Security, telemetry_path: &str) -> Self {
         let exposition = Arc::clone(&state.exposition);
         let telemetry_path = telemetry_path.to_owned();
-        let shared =
-            Arc::new(Shared { state, metrics: Cache::new(), gzipped: Cache::new(), pages: Cache::new() });
+        let shared = Arc::new(Shared {
+            state,
+            metrics: Cache::new(),
+            gzipped: Cache::new(),
+            pages: Cache::new(),
+            telemetry_path: telemetry_path.clone(),
+        });
         let with = |shared: &Arc<Shared>| Arc::clone(shared);
         let (metrics, ready, status, landing) = (with(&shared), with(&shared), with(&shared), shared);
         let has_landing = telemetry_path != "/";
@@ -84,12 +98,19 @@ impl Routes {
                 "/api/v1/status",
                 get(move || {
                     let shared = Arc::clone(&status);
-                    async move { shared.page(|pages| &pages.json, "application/json").await }
+                    let page = Page { which: |pages| &pages.json, kind: "application/json", language: None };
+                    async move { shared.page(page).await }
                 }),
             );
-        let landing = get(move || {
+        let landing = get(move |request: Request<Body>| {
             let shared = Arc::clone(&landing);
-            async move { shared.page(|pages| &pages.html, "text/html; charset=utf-8").await }
+            let language = Language::wanted(request.uri().query(), request.headers());
+            let which: fn(&Pages) -> &Bytes = match language {
+                Language::English => |pages| &pages.english,
+                Language::Japanese => |pages| &pages.japanese,
+            };
+            let page = Page { which, kind: "text/html; charset=utf-8", language: Some(language) };
+            async move { shared.page(page).await }
         });
         let router = if has_landing { router.route("/", landing) } else { router };
         let missing = Bytes::from(format!(
@@ -256,14 +277,17 @@ impl Shared {
         response
     }
 
-    async fn page(&self, which: fn(&Pages) -> &Bytes, kind: &'static str) -> Response<Body> {
+    async fn page(&self, page: Page) -> Response<Body> {
         let exposition = Arc::clone(&self.state.exposition);
         let status = Arc::clone(&self.state.status);
+        let telemetry_path = self.telemetry_path.clone();
         let make = move || {
             let status = status();
             let mut json = serde_json::to_vec(&status)?;
             json.push(b'\n');
-            Ok::<_, serde_json::Error>(Pages { json: json.into(), html: page::render(&status).into() })
+            let html = |language| page::render(&status, &telemetry_path, language).into();
+            let (english, japanese) = (html(Language::English), html(Language::Japanese));
+            Ok::<_, serde_json::Error>(Pages { json: json.into(), english, japanese })
         };
         let pages = match self.pages.get(move || exposition.version(), make).await {
             Some(Ok(pages)) => pages,
@@ -276,9 +300,13 @@ impl Shared {
             }
             None => return text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the status\n"),
         };
-        let mut response = Response::new(Body::from(which(&pages).clone()));
+        let mut response = Response::new(Body::from((page.which)(&pages).clone()));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
+        if let Some(language) = page.language {
+            headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
+            headers.insert(VARY, HeaderValue::from_static("accept-language"));
+        }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(

@@ -64,6 +64,7 @@ fn the_metrics_have_the_path_that_is_asked_for() {
     let serving = Serving::with(&moved, HOLD);
     assert!(serving.get("/x/metrics").text().contains("teiten_up "));
     assert_eq!(serving.get("/metrics").status, 404);
+    assert!(serving.get("/").text().contains("href=\"/x/metrics\""));
     assert_eq!(serving.metric("teiten_http_requests_total{code=\"200\",handler=\"metrics\"} "), 1.0);
 
     let alone = WebConfig { telemetry_path: "/".to_owned(), ..config(&["127.0.0.1:0"]) };
@@ -131,6 +132,14 @@ fn the_landing_page_is_whole_by_itself_and_believes_no_name() {
     assert!(page.contains("&lt;b&gt;tokyo &amp; &quot;1&quot;&lt;/b&gt;"), "{page}");
     assert!(!page.contains("<b>tokyo"), "{page}");
     assert!(page.contains("543,415") && page.contains("href=\"/metrics\""));
+    assert!(page.contains("<meta http-equiv=\"refresh\" content=\"30\">"), "{page}");
+    assert!(page.contains("Japan <span class=\"dim\">JP</span>"), "{page}");
+    assert_eq!(answer.headers["content-language"], "en");
+    assert_eq!(answer.headers["vary"], "accept-language");
+    let japanese =
+        serving.ask("GET / HTTP/1.1\r\nhost: s\r\naccept-language: ja,en;q=0.5\r\nconnection: close\r\n\r\n");
+    assert_eq!(japanese.headers["content-language"], "ja");
+    assert!(japanese.text().contains("日本 <span class=\"dim\">JP</span>"), "{}", japanese.text());
     for outside in ["http://", "https://", "<script", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside} in {page}");
     }
