@@ -72,7 +72,12 @@ impl Serving {
                 info: &info(),
                 totals: &totals,
                 today: Some(&Today {
+                    total: totals.ports.values().fold(Tally::default(), |mut total, tally| {
+                        total += *tally;
+                        total
+                    }),
                     ports: totals.ports.iter().map(|(port, tally)| (*port, *tally)).collect(),
+                    countries: totals.countries.iter().map(|(country, tally)| (*country, *tally)).collect(),
                     ..Today::default()
                 }),
                 ports: &PortTable::default(),
