@@ -90,7 +90,11 @@ pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
     }
     let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
     match problems {
-        0 => writeln!(out, "teiten run would start")?,
+        0 => {
+            let is_blind = findings.iter().any(|finding| finding.text.starts_with(BLIND));
+            let end = if is_blind { ", and not see its line until what is said above changes" } else { "" };
+            writeln!(out, "teiten run would start{end}")?;
+        }
         problems => writeln!(out, "teiten run would not start: {problems} to mend")?,
     }
     Ok(problems == 0)
@@ -100,6 +104,9 @@ pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// The kernel that has TCX: 6.6, commit e420bed02507.
 const TCX_KERNEL: (u32, u32) = (6, 6);
+
+/// How a finding about sight begins.
+const BLIND: &str = "would be blind";
 
 fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![configuration(config)];
@@ -114,6 +121,14 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
             Err(text) => findings.push(Finding::new(Level::Problem, "interface", text)),
         }
     }
+    let sight = facts.blind.iter().map(|blind| {
+        let about = blind.interface.as_deref().unwrap_or("interface");
+        let text = format!("{BLIND} ({}): {}; {}", blind.reason, blind.what, blind.advice);
+        Finding::new(Level::Warning, about, text)
+    });
+    findings.extend(sight);
+    let doubles = facts.doubles.iter().map(|text| Finding::new(Level::Warning, "interfaces", text));
+    findings.extend(doubles);
     findings.push(pins(config, facts));
     findings.push(state_dir(config, facts));
     for (address, bound) in &facts.listen {
@@ -305,6 +320,8 @@ mod tests {
             bpf: Ok(()),
             btf: true,
             interfaces: vec![Ok((ethernet(), Attached::Free))],
+            blind: vec![],
+            doubles: vec![],
             pin_dir: PinDir {
                 on_bpffs: Some(true),
                 pinned: Found::No,

@@ -3,6 +3,7 @@
 //! ```text
 //! config      flags, environment and file become one checked configuration
 //! kernel      the XDP program: load, attach, pin; the generations it counts into
+//! sight       whether the sensor can see its line, and why not
 //! drain       when to switch generations, and what a drained one becomes
 //! observation what one drained generation (or a stretch of a capture) saw
 //! geoip       source address -> country
@@ -34,6 +35,7 @@ pub mod observation;
 pub mod replay;
 pub mod rights;
 pub mod run;
+pub mod sight;
 pub mod spans;
 pub mod status;
 pub mod totals;

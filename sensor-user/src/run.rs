@@ -2,13 +2,16 @@
 
 use crate::clock;
 use crate::config::{Config, ConfigError, Reload, XdpMode};
-use crate::drain::{self, Command, Drain, DrainError, Outbox};
+use crate::drain::{self, Command, Drain, DrainError, Outbox, Scene};
 use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
-use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
+use crate::kernel::interface::{Interface, Interfaces};
+use crate::kernel::network::Network;
 use crate::kernel::{Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
 use crate::logging::LogHandle;
+use crate::sight::Watch;
+use crate::sight::targets::Targets;
 use crate::status::{Inputs, Status, Today};
 use crate::totals::{PortLabel, Tally, Totals};
 use crate::web::{Server, State, WebConfig};
@@ -18,6 +21,7 @@ use aya::maps::{MapData, RingBuf};
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -67,10 +71,12 @@ async fn daemon(
     // What can fail is tried before anything is attached.
     let geoip = geoip::Watcher::open(config.geoip.clone())?;
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
-    let observed = observed_interfaces(&interfaces, &config).await?;
-    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
-    let indexes: Vec<u32> = observed.iter().map(|interface| interface.index).collect();
-    let policy = policy(&interfaces, &config, &indexes).await?;
+    let network = interfaces.survey().await?;
+    let mut targets = Targets::new(&network, &config)?;
+    let observed = targets.present(&network)?;
+    let names = targets.names();
+    let policy = policy(&network, &config, &targets.indexes());
+    let blind = targets.blind(&network, &config);
     ledger::make_state_dir(&config.state_dir).with_context(|| {
         format!("create state directory {}; give another --state-dir", config.state_dir.display())
     })?;
@@ -91,6 +97,9 @@ async fn daemon(
     exposition.health().set_current_for(config.drain_interval * 3);
     exposition.health().set_geoip_build(geoip.current().built().as_second() as u64);
 
+    for double in targets.doubles(&network) {
+        warn!("{double}");
+    }
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
     let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
     let wake = match attach(&mut kernel, &observed, config.xdp_mode) {
@@ -122,7 +131,9 @@ async fn daemon(
     });
 
     let detached = Arc::new(Notify::new());
+    exposition.health().set_blind(blind.clone());
     let drain = Drain {
+        watch: Watch::new(blind, kernel.began()),
         kernel,
         ledger,
         exposition: Arc::clone(&exposition),
@@ -131,7 +142,7 @@ async fn daemon(
         timezone: config.timezone.clone(),
         interval: config.drain_interval,
         mode: config.xdp_mode,
-        interfaces: names.clone(),
+        interfaces: names,
         detached: Arc::clone(&detached),
         committed: {
             let (snapshot, exposition) = (Arc::clone(&snapshot), Arc::clone(&exposition));
@@ -182,9 +193,8 @@ async fn daemon(
     }));
 
     let (reconfigured, config_changes) = watch::channel(config.clone());
-    let followed = names.into_iter().zip(indexes).map(|(name, index)| Followed::new(name, index));
-    let followed = Follower { interfaces, followed: followed.collect(), commands: commands.clone() };
-    tokio::spawn(followed.follow(changes, config_changes, detached));
+    let follower = Follower { interfaces, targets, commands: commands.clone() };
+    tokio::spawn(follower.follow(changes, config_changes, detached));
     let result = serve(signals, config, reload, log, commands, reconfigured, drain_ended).await;
     drop(shutdown);
     if let Ok(Err(error)) = web.await {
@@ -206,7 +216,9 @@ fn attach(
         let mode = kernel.attach(interface, wanted)?;
         info!(interface = interface.name, mode = mode.name(), "observing");
     }
-    for name in kernel.release_others(&names)? {
+    // Until a default route tells what to observe, what an earlier daemon observed goes on counting.
+    let released = if names.is_empty() { Vec::new() } else { kernel.release_others(&names)? };
+    for name in released {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
     kernel.observe();
@@ -307,32 +319,20 @@ fn apply(
     reconfigured.send_replace(config.clone());
 }
 
-/// The interfaces to observe: those that are named, or the one of the default route.
-async fn observed_interfaces(
-    interfaces: &Interfaces,
-    config: &Config,
-) -> Result<Vec<Interface>, InterfaceError> {
-    let names = if config.interfaces.is_empty() {
-        vec![interfaces.of_default_route().await?]
+/// What counts, by the configuration and the addresses that the interfaces of these indexes have now.
+fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Policy {
+    let observe: Vec<IpNet> = if config.observe.is_empty() {
+        let links = network.links.iter().filter(|link| indexes.contains(&link.index));
+        let addresses: BTreeSet<_> = links.flat_map(|link| link.addresses.iter().copied()).collect();
+        addresses.into_iter().map(IpNet::from).collect()
     } else {
-        config.interfaces.clone()
+        config.observe.clone()
     };
-    let mut observed = Vec::new();
-    for name in names {
-        observed.push(interfaces.named(&name).await?);
-    }
-    Ok(observed)
-}
-
-/// What counts, by the configuration and the addresses that the interfaces have now.
-async fn policy(interfaces: &Interfaces, config: &Config, indexes: &[u32]) -> Result<Policy, InterfaceError> {
-    let observe: Vec<IpNet> =
-        if config.observe.is_empty() { interfaces.addresses(indexes).await? } else { config.observe.clone() };
-    Ok(Policy {
+    Policy {
         observe,
         exclude: config.exclude_sources.clone(),
         services: config.services.iter().copied().collect(),
-    })
+    }
 }
 
 /// What the ledger goes by.
@@ -352,54 +352,12 @@ pub(crate) fn settings(config: &Config) -> ledger::Settings {
     }
 }
 
-/// Follows addresses, links and the configuration: makes the new policy, and attaches anew to an
-/// interface that has come back.
+/// Follows addresses, links, default routes and the configuration: makes the new policy, attaches anew
+/// to an interface that has come back, and tells whether the sensor can see.
 struct Follower {
     interfaces: Interfaces,
-    followed: Vec<Followed>,
+    targets: Targets,
     commands: Outbox,
-}
-
-/// An interface that is observed.
-struct Followed {
-    /// As it is configured.
-    name: String,
-    /// As the kernel knows it, and calls it.
-    index: u32,
-    called: String,
-}
-
-impl Followed {
-    fn new(name: String, index: u32) -> Self {
-        Self { called: name.clone(), name, index }
-    }
-
-    /// The interface as it is now: still the same, though it may be called otherwise; or another that
-    /// has the name. `None` when there is neither.
-    async fn find(&mut self, interfaces: &Interfaces) -> Option<Interface> {
-        let found = match interfaces.with_index(self.index).await {
-            Ok(Some(found)) => found,
-            // One that is gone may come back.
-            Ok(None) => interfaces.named(&self.name).await.ok()?,
-            Err(error) => {
-                error!(interface = self.name, error = &error as &dyn std::error::Error, "cannot look for it");
-                return None;
-            }
-        };
-        self.index = found.index;
-        if found.name != self.called {
-            if found.name != self.name {
-                warn!(
-                    interface = self.name,
-                    now = found.name,
-                    "the interface was renamed and is observed all the same; a restart will look for the name it is \
-                     configured by"
-                );
-            }
-            self.called.clone_from(&found.name);
-        }
-        Some(Interface { name: self.name.clone(), ..found })
-    }
 }
 
 impl Follower {
@@ -410,6 +368,11 @@ impl Follower {
         detached: Arc<Notify>,
     ) {
         loop {
+            // What changed between the start and now is not told.
+            let now = config.borrow_and_update().clone();
+            if self.look(&now).await.is_none() {
+                return;
+            }
             tokio::select! {
                 change = changes.next() => if change.is_none() { return },
                 change = config.changed() => if change.is_err() { return },
@@ -418,28 +381,40 @@ impl Follower {
             tokio::time::sleep(SETTLE).await;
             // What has come meanwhile is answered with it.
             while futures::future::poll_immediate(changes.next()).await.flatten().is_some() {}
-            let config = config.borrow_and_update().clone();
-            if self.look(&config).await.is_none() {
-                return;
-            }
         }
     }
 
     /// Tells the drain what there is now; `None` when it has ended.
     async fn look(&mut self, config: &Config) -> Option<()> {
-        let mut present = Vec::new();
-        for followed in &mut self.followed {
-            present.extend(followed.find(&self.interfaces).await);
-        }
-        let indexes: Vec<u32> = present.iter().map(|interface| interface.index).collect();
-        match policy(&self.interfaces, config, &indexes).await {
-            Ok(policy) => self.commands.send(Command::Policy(policy)).ok()?,
+        let network = match self.interfaces.survey().await {
+            Ok(network) => network,
             Err(error) => {
-                error!(error = &error as &dyn std::error::Error, "keeping the addresses that are observed");
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "netlink failed; keeping the interfaces and addresses that are observed"
+                );
+                return Some(());
+            }
+        };
+        if self.targets.follow(&network) {
+            for double in self.targets.doubles(&network) {
+                warn!("{double}");
             }
         }
-        self.commands.send(Command::Gone).ok()?;
-        present.into_iter().try_for_each(|interface| self.commands.send(Command::Attach(interface)).ok())
+        let mut interfaces = Vec::new();
+        for (name, interface) in self.targets.interfaces(&network) {
+            match interface {
+                Ok(interface) => interfaces.push(interface),
+                Err(error) => error!(interface = name, error, "interface cannot be observed"),
+            }
+        }
+        let scene = Scene {
+            names: self.targets.names(),
+            policy: policy(&network, config, &self.targets.indexes()),
+            interfaces,
+            blind: self.targets.blind(&network, config),
+        };
+        self.commands.send(Command::Network(Box::new(scene))).ok()
     }
 }
 

@@ -12,6 +12,7 @@ pub use table::render;
 use crate::country::Country;
 use crate::detail::Detail;
 use crate::exposition::{Health, PortTable, SensorInfo};
+use crate::sight::Blind;
 use crate::totals::{PortLabel, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -77,10 +78,13 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Size of the observed space, by address family; absent until known.
     pub monitored_addresses: Option<Monitored>,
-    /// Whether the XDP program is attached and the drain is current.
+    /// Whether the sensor can see its line, and the drain is current.
     pub up: bool,
-    /// Whether a drain was committed, and not too long ago.
+    /// What `/-/ready` says: the same.
     pub ready: bool,
+    /// What keeps the sensor from seeing its line.
+    #[serde(default)]
+    pub blind: Vec<Blind>,
     /// When this was written.
     pub now: Timestamp,
     /// When the totals began.
@@ -526,7 +530,8 @@ impl Status {
                 .collect(),
             monitored_addresses: health.monitored_addresses().map(|[ipv4, ipv6]| Monitored { ipv4, ipv6 }),
             up: health.is_up(instant),
-            ready: health.is_ready(instant),
+            ready: health.is_up(instant),
+            blind: health.blind(),
             now,
             since,
             last_drain,

@@ -5,7 +5,10 @@ use crate::error_chain;
 use crate::geoip::GeoIp;
 use crate::kernel::Found;
 use crate::kernel::inspect::{self, Attached, PinDir, nearest};
-use crate::kernel::interface::{Interface, InterfaceError, Interfaces};
+use crate::kernel::interface::{Interface, Interfaces};
+use crate::kernel::network::Network;
+use crate::sight::Blind;
+use crate::sight::targets::Targets;
 use crate::trusted;
 use crate::web::{Server, WebConfig};
 use aya::maps::MapType;
@@ -24,8 +27,12 @@ pub(super) struct Facts {
     pub(super) missing_capabilities: Vec<&'static str>,
     pub(super) bpf: Result<(), String>,
     pub(super) btf: bool,
-    /// Those configured, else the one of the default route.
+    /// Those configured, else those of the default routes.
     pub(super) interfaces: Vec<Result<(Interface, Attached), String>>,
+    /// What the daemon would not see from the start.
+    pub(super) blind: Vec<Blind>,
+    /// Observed interfaces that see the same packets.
+    pub(super) doubles: Vec<String>,
     pub(super) pin_dir: PinDir,
     pub(super) can_mount: bool,
     pub(super) state_dir: StateDir,
@@ -51,13 +58,16 @@ pub(super) fn gather(config: &Config) -> Facts {
     let release = nix::sys::utsname::uname()
         .map(|names| names.release().to_string_lossy().into_owned())
         .unwrap_or_default();
+    let (interfaces, blind, doubles) = observed(config, survey());
     Facts {
         kernel: version(&release),
         release,
         missing_capabilities: missing_capabilities(),
         bpf: bpf(),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-        interfaces: interfaces(config),
+        interfaces,
+        blind,
+        doubles,
         pin_dir: inspect::pin_dir(&config.pin_dir),
         can_mount: has(Capability::CAP_SYS_ADMIN),
         state_dir: state_dir(&config.state_dir),
@@ -127,26 +137,37 @@ fn wait_for<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
         .block_on(work)
 }
 
-fn interfaces(config: &Config) -> Vec<Result<(Interface, Attached), String>> {
-    let told = |error: InterfaceError| error_chain(&error);
-    let found = wait_for(async {
-        let (interfaces, _) = Interfaces::connect().map_err(|error| error.to_string())?;
-        let names = if config.interfaces.is_empty() {
-            vec![interfaces.of_default_route().await.map_err(told)?]
-        } else {
-            config.interfaces.clone()
-        };
-        let mut found = Vec::new();
-        for name in &names {
-            let interface = interfaces.named(name).await.map_err(told);
-            found.push(interface.map(|interface| {
-                let attached = inspect::attached(&config.pin_dir, &interface);
-                (interface, attached)
-            }));
-        }
-        Ok(found)
-    });
-    found.unwrap_or_else(|error| vec![Err(error)])
+/// The network as it is now.
+fn survey() -> Result<Network, String> {
+    wait_for(async {
+        let (interfaces, _changes) =
+            Interfaces::connect().map_err(|error| format!("open a netlink socket: {error}"))?;
+        interfaces.survey().await.map_err(|error| error_chain(&error))
+    })
+}
+
+/// Interfaces, what keeps them from seeing, and which of them see the same.
+type Observed = (Vec<Result<(Interface, Attached), String>>, Vec<Blind>, Vec<String>);
+
+fn observed(config: &Config, network: Result<Network, String>) -> Observed {
+    let network = match network {
+        Ok(network) => network,
+        Err(error) => return (vec![Err(error)], Vec::new(), Vec::new()),
+    };
+    let attached = |interface: Interface| {
+        let attached = inspect::attached(&config.pin_dir, &interface);
+        (interface, attached)
+    };
+    let Ok(mut targets) = Targets::new(&network, config) else {
+        // One is missing, which is for the others no reason not to be looked at.
+        let named = config.interfaces.iter();
+        let found =
+            named.map(|name| network.interface(name).map(attached).map_err(|error| error_chain(&error)));
+        return (found.collect(), Vec::new(), Vec::new());
+    };
+    let interfaces =
+        targets.interfaces(&network).into_iter().map(|(_, interface)| interface.map(attached)).collect();
+    (interfaces, targets.blind(&network, config), targets.doubles(&network))
 }
 
 /// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.

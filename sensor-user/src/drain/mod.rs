@@ -26,6 +26,7 @@ use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Kernel, KernelError, Mode, Outlook, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
+use crate::sight::{Blind, Change, Origin, Reason, Watch};
 use crate::totals::Totals;
 use inbox::Event;
 use jiff::tz::TimeZone;
@@ -87,21 +88,31 @@ impl DrainError {
 pub enum Command {
     /// A log may be filling up.
     Wake,
-    /// Other packets count from now on.
-    Policy(Policy),
     /// Other settings of the ledger.
     Settings(Box<Settings>),
     /// Another drain interval.
     Interval(Duration),
-    /// Attach to this interface, whose attachment may have ended with an earlier one of its name.
-    Attach(Interface),
-    /// Interfaces may have gone, and their attachments with them.
-    Gone,
+    /// What is to be observed as the network is now.
+    Network(Box<Scene>),
     /// Drain a last time and end.
     Stop {
         /// End the attachments and remove the pins.
         detach: bool,
     },
+}
+
+/// What is to be observed, and what of it there is.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The interfaces to observe, and no others.
+    pub names: Vec<String>,
+    /// Which packets count from now on.
+    pub policy: Policy,
+    /// The interfaces of these names that are there; the attachment to one may have ended with an
+    /// earlier one of its name.
+    pub interfaces: Vec<Interface>,
+    /// What keeps the sensor from seeing.
+    pub blind: Vec<Blind>,
 }
 
 /// Is told after each commit, before the totals are shown: the ledger, its totals, and how each
@@ -128,6 +139,8 @@ pub struct Drain {
     pub mode: XdpMode,
     /// The interfaces to observe.
     pub interfaces: Vec<String>,
+    /// Whether the sensor can see its line.
+    pub watch: Watch,
     /// Asks for the interfaces to be looked at, since one is not attached.
     pub detached: Arc<Notify>,
     /// Told after each commit.
@@ -208,6 +221,7 @@ impl Drain {
     pub fn run(mut self, mut inbox: Inbox) -> Result<(), DrainError> {
         let mut state = State::new(&self.kernel);
         self.compare_with_pins();
+        self.exposition.health().set_ledger(self.ledger.numbering().ledger);
         self.take_left_over(&mut state)?;
         self.tell_taken_over(&state.switched);
         self.step(&mut state);
@@ -236,14 +250,7 @@ impl Drain {
                         self.step(&mut state);
                     }
                 }
-                Command::Policy(policy) => {
-                    if policy != self.policy {
-                        self.policy = policy;
-                        self.show_monitored();
-                        self.step(&mut state);
-                        self.tell_policy(&state);
-                    }
-                }
+                Command::Network(scene) => self.observe(*scene, &mut state),
                 Command::Settings(settings) => {
                     self.step(&mut state);
                     self.timezone = settings.timezone.clone();
@@ -252,13 +259,6 @@ impl Drain {
                 Command::Interval(interval) => {
                     self.interval = interval;
                     self.exposition.health().set_current_for(interval * 3);
-                }
-                Command::Attach(interface) => self.attach(&interface, &mut state),
-                Command::Gone => {
-                    if state.attached && !self.is_attached() {
-                        warn!("an interface that is observed has gone; waiting for it to come back");
-                        self.step(&mut state);
-                    }
                 }
                 Command::Stop { detach } => return self.stop(state, detach),
             }
@@ -324,6 +324,27 @@ impl Drain {
         }
     }
 
+    /// Brings up to date whether the sensor can see, and tells what has changed.
+    fn look(&mut self, state: &State) {
+        let detached = self.interfaces.iter().filter(|name| !self.kernel.is_attached(name)).map(|name| {
+            let advice = match state.refused.get(name) {
+                Some(error) => format!("attaching failed and is tried again with every drain: {error}"),
+                None => "attached again as soon as it can be".to_owned(),
+            };
+            let what = format!("the program is not attached to interface {name}");
+            Blind::new(Reason::Detached, Some(name), what, advice)
+        });
+        let detached = detached.collect();
+        self.watch.set(Origin::Attachments, detached, clock::monotonic_nanos());
+        let (health, blind) = (self.exposition.health(), self.watch.blind());
+        if health.blind() != blind {
+            health.set_blind(blind);
+        }
+        for change in self.watch.changes(clock::now()) {
+            tell_sight(&change);
+        }
+    }
+
     /// Keeps up the flows and shows how they are.
     fn maintain_flows(&mut self) {
         let status = self.kernel.maintain_flows();
@@ -333,9 +354,57 @@ impl Drain {
         health.set_flows(&status);
     }
 
+    /// Observes what is to be observed now.
+    fn observe(&mut self, scene: Scene, state: &mut State) {
+        let Scene { names, policy, interfaces, blind } = scene;
+        let (has_moved, is_changed) = (names != self.interfaces, policy != self.policy);
+        if is_changed {
+            self.policy = policy;
+            self.show_monitored();
+        }
+        if has_moved || is_changed {
+            self.step(state);
+        }
+        if is_changed {
+            self.tell_policy(state);
+        }
+        if has_moved {
+            self.release_others(&names);
+        }
+        for interface in &interfaces {
+            self.attach(interface, state);
+        }
+        // With those that are not there.
+        self.interfaces = names;
+        self.watch.set(Origin::Network, blind, clock::monotonic_nanos());
+        self.look(state);
+        if state.attached && !self.is_attached() {
+            self.step(state);
+        }
+    }
+
+    fn release_others(&mut self, names: &[String]) {
+        match self.kernel.release_others(names) {
+            Ok(released) => {
+                for name in released {
+                    info!(interface = name, "no longer observed; its attachment has ended");
+                }
+            }
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "an attachment could not be ended; what arrives there is still counted"
+            ),
+        }
+        self.interfaces.retain(|name| names.contains(name));
+    }
+
     fn attach(&mut self, interface: &Interface, state: &mut State) {
         if self.kernel.is_attached(&interface.name) {
             return;
+        }
+        let is_known = self.kernel.attachments().any(|(name, ..)| name == interface.name);
+        if is_known {
+            self.look(state);
         }
         // What has been counted so far lies before a gap.
         state.attached = false;
@@ -343,7 +412,9 @@ impl Drain {
         let attached =
             self.kernel.release(&interface.name).and_then(|()| self.kernel.attach(interface, self.mode));
         match attached {
-            Ok(mode) => info!(interface = interface.name, mode = mode.name(), "attached again"),
+            // That a known one is attached again is told with the end of that state.
+            Ok(_) if is_known => {}
+            Ok(mode) => info!(interface = interface.name, mode = mode.name(), "observing"),
             // The link was on its way down; it is looked at again when it is back.
             Err(KernelError::Gone { .. }) => {
                 debug!(interface = interface.name, "gone before it was attached again");
@@ -360,15 +431,20 @@ impl Drain {
                     );
                     state.refused.insert(interface.name.clone(), told);
                 }
+                self.look(state);
                 return;
             }
         }
         state.refused.remove(&interface.name);
+        if !self.interfaces.contains(&interface.name) {
+            self.interfaces.push(interface.name.clone());
+        }
         // What the current generation counts from now on is observed, be it begun just now or, when the
         // step failed, in the midst of the gap.
         self.kernel.observe();
         state.attached = self.is_attached();
         self.exposition.health().set_attached(state.attached);
+        self.look(state);
     }
 
     /// Tells when the ledger lacks what an earlier daemon had committed: it was put in place from a
@@ -461,6 +537,7 @@ impl Drain {
         self.exposition.health().set_attached(attached);
         // When in between an attachment ended is not known.
         state.attached &= attached;
+        self.look(state);
         self.commit(state)?;
         self.take_earlier(state)?;
         let switched = clock::now();
@@ -471,9 +548,9 @@ impl Drain {
         let ended = if began.jump(&now).is_some() { began.wall_at(now.steady) } else { now.wall };
         let at = schedule::attribute(began.wall, ended, &self.timezone);
         let mut pending = Pending::new(drained, at, switched);
-        if !state.attached {
-            pending.observation.observed = Duration::ZERO;
-        }
+        let seen = self.watch.take_seen(clock::monotonic_nanos());
+        pending.observation.observed =
+            if state.attached { pending.observation.observed.min(seen) } else { Duration::ZERO };
         state.attached = attached;
         state.pending = Some(pending);
         self.commit(state)
@@ -598,6 +675,31 @@ impl State {
             failing: false,
             // The country database and the ledger were just read.
             swollen: true,
+        }
+    }
+}
+
+/// Says in the log what became of the sensor's sight.
+fn tell_sight(change: &Change) {
+    match change {
+        Change::Begun { blind, untold } => {
+            let interface = blind.interface.as_deref();
+            let Blind { reason, .. } = blind;
+            if *untold == 0 {
+                warn!(reason = reason.name(), interface, "blind: {blind}");
+            } else {
+                warn!(reason = reason.name(), interface, untold, "blind, again and again: {blind}");
+            }
+        }
+        Change::Ended { reason, interface, lasted } => {
+            let after = crate::status::spoken(lasted.as_secs_f64());
+            let what = if *reason == Reason::Detached { "attached again" } else { "sees again" };
+            info!(
+                reason = reason.name(),
+                interface = interface.as_deref(),
+                after,
+                "{what}: {reason} is over; its time counts as observed from now on, unless another reason holds"
+            );
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::{PortTable, SensorInfo};
 use crate::kernel::FlowStatus;
+use crate::sight::{Blind, Reason, sees};
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Counter, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +23,9 @@ pub struct Health {
     changes: AtomicU64,
     attached: AtomicBool,
     drains: Mutex<Drains>,
+    blind: Mutex<Vec<Blind>>,
     up: IntGauge,
+    blind_reasons: IntGaugeVec,
     // Without labels, so that they are absent until they are known: 0 would be the year 1970.
     last_drain: GaugeVec,
     geoip_build: GaugeVec,
@@ -30,6 +34,7 @@ pub struct Health {
     reload_failures: IntCounterVec,
     monitored: GaugeVec,
     sensor_info: GaugeVec,
+    ledger_info: GaugeVec,
     build_info: GaugeVec,
     port_info: GaugeVec,
     flow_tracking: GaugeVec,
@@ -119,7 +124,19 @@ impl Health {
             changes: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             drains: Mutex::new(Drains { current_for: Duration::from_secs(30), last: None }),
-            up: gauge("teiten_up", "1 while the XDP program is attached and the drain is current.")?,
+            blind: Mutex::new(Vec::new()),
+            up: gauge(
+                "teiten_up",
+                "1 while the sensor can see its line: the XDP program is attached, the drain is current, and \
+                 no reason of teiten_blind but silence holds.",
+            )?,
+            blind_reasons: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("teiten_blind", "1 while the sensor does not see its line for this reason."),
+                    &["reason"],
+                )?,
+            )?,
             last_drain: gauges(
                 "teiten_last_drain_timestamp_seconds",
                 "When the last drain was committed, seconds since the epoch.",
@@ -161,6 +178,12 @@ impl Health {
                 "teiten_sensor_info",
                 "The sensor, its observation time zone and how each interface is observed; always 1.",
                 &["sensor", "timezone", "interface", "xdp_mode"],
+            )?,
+            ledger_info: gauges(
+                "teiten_ledger_info",
+                "Identity of the ledger: the same as long as the state directory lives, and another on every \
+                 machine; always 1.",
+                &["ledger"],
             )?,
             build_info: gauges(
                 "teiten_build_info",
@@ -213,6 +236,9 @@ impl Health {
                 &["reason"],
             )?,
         };
+        for reason in Reason::ALL {
+            health.blind_reasons.with_label_values(&[reason.name()]);
+        }
         for closed in Closed::ALL {
             health.http_closed.with_label_values(&[closed.name()]);
         }
@@ -247,6 +273,29 @@ impl Health {
     /// Whether the XDP program is attached.
     pub fn set_attached(&self, attached: bool) {
         self.attached.store(attached, Ordering::Release);
+        self.changed();
+    }
+
+    /// Everything that keeps the sensor from seeing its line now.
+    pub fn set_blind(&self, blind: Vec<Blind>) {
+        *self.lock_blind() = blind;
+        self.changed();
+    }
+
+    fn lock_blind(&self) -> std::sync::MutexGuard<'_, Vec<Blind>> {
+        // Replaced as a whole: a panic elsewhere does not spoil it.
+        self.blind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps the sensor from seeing its line.
+    pub fn blind(&self) -> Vec<Blind> {
+        self.lock_blind().clone()
+    }
+
+    /// The identity of the ledger; what was set before goes away.
+    pub fn set_ledger(&self, identity: u64) {
+        self.ledger_info.reset();
+        self.ledger_info.with_label_values(&[&format!("{identity:016x}")]).set(1.0);
         self.changed();
     }
 
@@ -355,14 +404,31 @@ impl Health {
     }
 
     /// Whether a drain was committed, and not too long ago.
-    pub fn is_ready(&self, now: Instant) -> bool {
+    pub fn is_current(&self, now: Instant) -> bool {
         let drains = self.drains();
         drains.last.is_some_and(|(last, _)| now.saturating_duration_since(last) <= drains.current_for)
     }
 
-    /// Whether the XDP program is attached and the drain is current.
+    /// Whether the sensor can see its line: the XDP program is attached, the drain is current, and no
+    /// reason for blindness is certain.
     pub fn is_up(&self, now: Instant) -> bool {
-        self.attached.load(Ordering::Acquire) && self.is_ready(now)
+        self.attached.load(Ordering::Acquire) && self.is_current(now) && sees(&self.lock_blind())
+    }
+
+    /// Why the sensor is not up, a line for each reason.
+    pub fn why_not_up(&self, now: Instant) -> Vec<String> {
+        let mut why: Vec<String> = self
+            .blind()
+            .into_iter()
+            .filter(|blind| blind.reason.is_certain())
+            .map(|blind| format!("{}: {blind}", blind.reason))
+            .collect();
+        if !self.is_current(now) {
+            why.push("no drain was committed within three intervals".to_owned());
+        } else if why.is_empty() && !self.attached.load(Ordering::Acquire) {
+            why.push("the program is not attached to every interface".to_owned());
+        }
+        why
     }
 
     /// When the last drain was committed, by the wall clock.
@@ -407,7 +473,14 @@ impl Health {
 
     /// Brings what depends on the time and on the holds up to date, before a render.
     pub(super) fn refresh(&self, now: Instant, held: usize) {
-        self.up.set(i64::from(self.is_up(now)));
+        let blind = self.lock_blind();
+        let sees = sees(&blind);
+        for reason in Reason::ALL {
+            let holds = blind.iter().any(|blind| blind.reason == reason);
+            self.blind_reasons.with_label_values(&[reason.name()]).set(i64::from(holds));
+        }
+        drop(blind);
+        self.up.set(i64::from(sees && self.attached.load(Ordering::Acquire) && self.is_current(now)));
         self.held.set(held as i64);
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::country::Country;
 use crate::detail::{Detail, Unread};
+use crate::sight::{Blind, Reason};
 use crate::totals::{PortLabel, Tally};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -164,18 +165,30 @@ fn up_and_ready_follow_the_attachment_and_the_age_of_the_last_drain() {
     let up = |now| scrape(&exposition, now)["teiten_up"];
     health.set_current_for(Duration::from_secs(30));
     health.set_attached(true);
-    assert!(!health.is_ready(now), "no drain was committed yet");
+    assert!(!health.is_current(now), "no drain was committed yet");
     assert_eq!(up(now), 0.0);
 
     health.drained(now, Timestamp::from_second(1_700_000_000).unwrap(), Duration::from_millis(20));
-    assert!(health.is_ready(now + Duration::from_secs(30)));
+    assert!(health.is_current(now + Duration::from_secs(30)));
     assert_eq!(up(now + Duration::from_secs(30)), 1.0);
-    assert!(!health.is_ready(now + Duration::from_secs(31)));
+    assert!(!health.is_current(now + Duration::from_secs(31)));
     assert_eq!(up(now + Duration::from_secs(31)), 0.0);
 
     health.set_attached(false);
     assert_eq!(up(now), 0.0);
-    assert!(health.is_ready(now), "what was committed can still be read");
+    health.set_attached(true);
+
+    let blind = |reason| Blind::new(reason, Some("eth0"), "what", "advice");
+    let shown = |reason| scrape(&exposition, now)[&format!("teiten_blind{{reason=\"{reason}\"}}")];
+    for reason in Reason::ALL {
+        assert_eq!(shown(reason), 0.0);
+        health.set_blind(vec![blind(reason)]);
+        assert_eq!(shown(reason), 1.0);
+        assert_eq!(up(now) == 0.0, reason.is_certain(), "{reason}");
+        assert_eq!(health.why_not_up(now).is_empty(), !reason.is_certain(), "{reason}");
+        health.set_blind(Vec::new());
+        assert_eq!((shown(reason), up(now)), (0.0, 1.0));
+    }
 }
 
 /// Totals with something in every family, small enough to check by eye.
@@ -225,6 +238,7 @@ fn golden_exposition() -> Vec<u8> {
     health.drained(now, Timestamp::from_second(1_700_000_010).unwrap(), Duration::from_millis(220));
     health.set_geoip_build(1_699_000_000);
     health.set_monitored_addresses(256.0, 2.0_f64.powi(64));
+    health.set_ledger(0xc17f_5898_2aba_04c7);
     health.set_sensor(&SensorInfo {
         sensor: "tokyo \"1\"".to_owned(),
         timezone: "Asia/Tokyo".to_owned(),
@@ -291,6 +305,8 @@ fn every_metric_of_the_contract_is_there_with_its_labels() {
         ("teiten_last_drain_timestamp_seconds", "gauge", ""),
         ("teiten_geoip_build_timestamp_seconds", "gauge", ""),
         ("teiten_up", "gauge", ""),
+        ("teiten_blind", "gauge", "reason"),
+        ("teiten_ledger_info", "gauge", "ledger"),
     ] {
         assert!(text.contains(&format!("\n# TYPE {metric} {kind}\n")), "{metric} is a {kind}");
         let sample = text

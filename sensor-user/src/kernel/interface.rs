@@ -4,17 +4,15 @@
 //! one's interfaces.
 
 use super::Mode;
+use super::network::Network;
 use futures::{Stream, StreamExt, TryStreamExt};
-use ipnet::IpNet;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
-use rtnetlink::packet_route::route::RouteAttribute;
-use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
-use std::collections::BTreeSet;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What the packets of an interface begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +47,9 @@ pub enum InterfaceError {
         /// The interfaces that there are.
         present: Vec<String>,
     },
-    /// None was named and no route is the default.
-    #[error("there is no default route to tell the interface; name one with `--interface`")]
-    NoDefaultRoute,
+    /// It cannot be observed, by what netlink told of it.
+    #[error("{0}")]
+    Unusable(String),
     /// Its packets begin with something else.
     #[error(
         "interface {name} has link type {link_type}, which teiten cannot parse; Ethernet and IP links can be observed"
@@ -78,111 +76,46 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// Connects; the stream yields whenever an address or a link has changed. It must be polled, or
-    /// what it would have told is dropped by the kernel.
+    /// Connects; the stream yields whenever an address, a link or a default route has changed. It must be
+    /// polled, or what it would have told is dropped by the kernel.
     ///
     /// # Errors
     ///
     /// When no netlink socket can be had. Needs a tokio runtime.
     pub fn connect() -> io::Result<(Self, impl Stream<Item = ()> + Unpin + Send)> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ];
         let (connection, handle, changes) = new_multicast_connection(&groups)?;
         tokio::spawn(connection);
-        Ok((Self { handle }, changes.map(drop)))
+        Ok((Self { handle }, changes.filter(|(message, _)| std::future::ready(matters(message))).map(drop)))
     }
 
-    /// The interface of this name.
+    /// The network as it is now.
     ///
     /// # Errors
     ///
-    /// See [`InterfaceError`].
-    pub async fn named(&self, name: &str) -> Result<Interface, InterfaceError> {
-        let links = self.links().await?;
-        let Some(link) = links.iter().find(|link| name_of(link) == name) else {
-            let present = links.iter().map(|link| name_of(link).to_owned()).collect();
-            return Err(InterfaceError::NotFound { name: name.to_owned(), present });
-        };
-        describe(link)
-    }
-
-    /// The interface of this index, whatever its name is now; `None` when it is gone.
-    ///
-    /// # Errors
-    ///
-    /// See [`InterfaceError`].
-    pub async fn with_index(&self, index: u32) -> Result<Option<Interface>, InterfaceError> {
-        let links = self.links().await?;
-        links.iter().find(|link| link.header.index == index).map(describe).transpose()
-    }
-
-    async fn links(&self) -> Result<Vec<LinkMessage>, InterfaceError> {
-        self.handle.link().get().execute().try_collect().await.map_err(netlink)
-    }
-
-    /// The interface of the default route with the lowest metric, IPv4 before IPv6.
-    ///
-    /// # Errors
-    ///
-    /// See [`InterfaceError`].
-    pub async fn of_default_route(&self) -> Result<String, InterfaceError> {
-        for version in [IpVersion::V4, IpVersion::V6] {
-            let query = match version {
-                IpVersion::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
-                IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
-            };
-            let routes: Vec<_> =
-                self.handle.route().get(query).execute().try_collect().await.map_err(netlink)?;
-            let best = routes
-                .iter()
-                .filter(|route| route.header.destination_prefix_length == 0)
-                .filter_map(|route| {
-                    let mut metric = 0;
-                    let mut output = None;
-                    for attribute in &route.attributes {
-                        match attribute {
-                            RouteAttribute::Priority(value) => metric = *value,
-                            RouteAttribute::Oif(index) => output = Some(*index),
-                            _ => {}
-                        }
-                    }
-                    output.map(|index| (metric, index))
-                })
-                .min();
-            if let Some((_, index)) = best {
-                let links = self.links().await?;
-                if let Some(link) = links.iter().find(|link| link.header.index == index) {
-                    return Ok(name_of(link).to_owned());
+    /// [`InterfaceError::Netlink`].
+    pub async fn survey(&self) -> Result<Network, InterfaceError> {
+        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(netlink)?;
+        let addresses: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(netlink)?;
+        let mut routes = Vec::new();
+        for query in
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+        {
+            let mut stream = self.handle.route().get(query).execute();
+            // A router has a million others.
+            while let Some(route) = stream.try_next().await.map_err(netlink)? {
+                if route.header.destination_prefix_length == 0 {
+                    routes.push(route);
                 }
             }
         }
-        Err(InterfaceError::NoDefaultRoute)
-    }
-
-    /// The unicast addresses of the interfaces with these indexes, each as a prefix of full length.
-    /// Interfaces that are gone have none.
-    ///
-    /// # Errors
-    ///
-    /// See [`InterfaceError`].
-    pub async fn addresses(&self, indexes: &[u32]) -> Result<Vec<IpNet>, InterfaceError> {
-        let messages: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(netlink)?;
-        let mut addresses = BTreeSet::new();
-        for message in messages {
-            if !indexes.contains(&message.header.index) {
-                continue;
-            }
-            let mut own = None;
-            for attribute in &message.attributes {
-                match attribute {
-                    // On point-to-point links the local address, elsewhere the same as `Address`.
-                    AddressAttribute::Local(address) => own = Some(*address),
-                    AddressAttribute::Address(address) if own.is_none() => own = Some(*address),
-                    _ => {}
-                }
-            }
-            addresses.extend(own.filter(IpAddr::is_unicast).map(IpNet::from));
-        }
-        Ok(addresses.into_iter().collect())
+        Ok(Network::new(&links, &addresses, &routes))
     }
 }
 
@@ -202,20 +135,18 @@ pub(super) fn now(index: u32) -> Result<Option<Interface>, InterfaceError> {
     found.as_ref().map(describe).transpose()
 }
 
-/// Whether an address names one host.
-trait Unicast {
-    fn is_unicast(&self) -> bool;
-}
-
-impl Unicast for IpAddr {
-    fn is_unicast(&self) -> bool {
-        let broadcast = matches!(self, Self::V4(address) if address.is_broadcast());
-        !self.is_multicast() && !self.is_unspecified() && !broadcast
+/// Whether a notice is one of those that change what is observed: of routes, the default ones.
+fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => route.header.destination_prefix_length == 0,
+        _ => true,
     }
 }
 
 /// What a link message says of an interface.
-fn describe(link: &LinkMessage) -> Result<Interface, InterfaceError> {
+pub(super) fn describe(link: &LinkMessage) -> Result<Interface, InterfaceError> {
     let link_layer = match link.header.link_layer_type {
         LinkLayerType::Ether | LinkLayerType::Eether | LinkLayerType::Loopback => LinkLayer::Ethernet,
         LinkLayerType::None
@@ -241,7 +172,7 @@ fn describe(link: &LinkMessage) -> Result<Interface, InterfaceError> {
     })
 }
 
-fn name_of(link: &LinkMessage) -> &str {
+pub(super) fn name_of(link: &LinkMessage) -> &str {
     link.attributes
         .iter()
         .find_map(|attribute| match attribute {

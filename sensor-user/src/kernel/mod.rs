@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod interface;
 mod keeper;
 mod netlink;
+pub mod network;
 mod object;
 mod occupant;
 mod outlook;

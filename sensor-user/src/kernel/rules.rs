@@ -36,9 +36,11 @@ impl Policy {
     /// Addresses that count as the sensor, (IPv4, IPv6); overlapping prefixes count once.
     pub fn monitored_addresses(&self) -> (f64, f64) {
         let (v4, v6) = split(&self.observe);
+        // A sum of no numbers is -0.0, which would be shown so.
+        let size = |bits: u8| f64::from(bits).exp2();
         (
-            v4.iter().map(|net| f64::from(32 - net.prefix_len()).exp2()).sum(),
-            v6.iter().map(|net| f64::from(128 - net.prefix_len()).exp2()).sum(),
+            v4.iter().fold(0.0, |sum, net| sum + size(32 - net.prefix_len())),
+            v6.iter().fold(0.0, |sum, net| sum + size(128 - net.prefix_len())),
         )
     }
 
@@ -169,6 +171,12 @@ mod tests {
     fn overlapping_prefixes_are_counted_once() {
         let nets = ["10.0.0.0/24", "10.0.0.0/25", "10.0.0.9/32"];
         assert_eq!(policy(&nets).monitored_addresses(), (256.0, 0.0));
+    }
+
+    #[test]
+    fn nothing_observed_is_zero_without_a_sign() {
+        let (v4, v6) = policy(&[]).monitored_addresses();
+        assert_eq!(format!("{v4:?} {v6:?}"), "0.0 0.0");
     }
 
     #[test]

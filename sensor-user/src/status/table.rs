@@ -149,6 +149,10 @@ impl Page {
             }
             None => out.push_str("  last drain  none yet\n"),
         }
+        for blind in &status.blind {
+            let reason = self.coloured(blind.reason.name(), false);
+            let _ = writeln!(out, "  BLIND       {reason}: {}", clean(&blind.to_string()));
+        }
         for note in &status.notes {
             let _ = writeln!(out, "  note        {}", clean(note));
         }

@@ -246,6 +246,11 @@ impl Page<'_> {
                 )?,
             }
         }
+        let blind = self.pick("Blind", "観測不能");
+        for reason in &status.blind {
+            let (name, text) = (Escaped(reason.reason), Escaped(reason));
+            write!(self.out, "<p class=\"note\">{blind} ({name}): <span lang=\"en\">{text}</span></p>")?;
+        }
         for note in &status.notes {
             write!(self.out, "<p class=\"note\" lang=\"en\">{}</p>", Escaped(note))?;
         }

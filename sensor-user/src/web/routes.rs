@@ -236,13 +236,12 @@ fn text(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
 
 impl Shared {
     fn ready(&self) -> Response<Body> {
-        if self.state.exposition.health().is_ready(clock::now()) {
+        let (health, now) = (self.state.exposition.health(), clock::now());
+        if health.is_up(now) {
             text(StatusCode::OK, "teiten is ready\n")
         } else {
-            text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not ready: no drain was committed within three intervals\n",
-            )
+            let why = health.why_not_up(now).join("\nnot ready: ");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
         }
     }
 

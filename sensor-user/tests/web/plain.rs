@@ -2,6 +2,7 @@
 
 use crate::support::{Answer, Serving, accesses, config, large};
 use flate2::read::GzDecoder;
+use sensor_user::sight::{Blind, Reason};
 use sensor_user::status::{Endpoint, Status, fetch};
 use sensor_user::web::{Limits, WebConfig};
 use std::io::{Read, Write};
@@ -94,9 +95,21 @@ fn ready_from_the_first_drain_until_three_intervals_without_one() {
     let serving = Serving::start(HOLD);
     let health = serving.exposition.health();
     assert_eq!(serving.get("/-/ready").status, 503);
+    health.set_attached(true);
     health.set_current_for(Duration::from_hours(1));
     health.drained(Instant::now(), jiff::Timestamp::now(), Duration::from_millis(1));
     assert_eq!(serving.get("/-/ready").status, 200);
+    let blind = |reason| vec![Blind::new(reason, Some("eth0"), "interface eth0 is set down", "set it up")];
+    health.set_blind(blind(Reason::LinkDown));
+    let answer = serving.get("/-/ready");
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.text().starts_with("not ready: link_down: interface eth0 is set down; "),
+        "{}",
+        answer.text()
+    );
+    health.set_blind(blind(Reason::Silent));
+    assert_eq!(serving.get("/-/ready").status, 200, "silence is a suspicion");
     health.set_current_for(Duration::ZERO);
     assert_eq!(serving.get("/-/ready").status, 503);
     assert_eq!(serving.get("/-/healthy").status, 200, "it is alive all the same");

@@ -1,0 +1,189 @@
+//! Which interfaces are to be observed: those that are named, or wherever the default routes lead.
+
+use super::{Aim, Blind, doubles, of_network};
+use crate::config::Config;
+use crate::kernel::interface::{Interface, InterfaceError};
+use crate::kernel::network::{Link, Network};
+use tracing::{info, warn};
+
+/// The interfaces to observe.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    targets: Vec<Target>,
+    follows_routes: bool,
+}
+
+/// An interface that is observed.
+#[derive(Clone, Debug)]
+struct Target {
+    /// As it is configured, and pinned.
+    name: String,
+    /// As the kernel knows it, and calls it.
+    index: u32,
+    called: String,
+    /// Whether the default routes of IPv4 and of IPv6 lead over it, or did when there were any.
+    leads: [bool; 2],
+}
+
+impl Target {
+    fn new(name: &str, index: u32) -> Self {
+        Self { name: name.to_owned(), index, called: name.to_owned(), leads: [false; 2] }
+    }
+
+    /// The interface as it is now: still the same, though it may be called otherwise; or another that
+    /// has the name. `None` when there is neither.
+    fn find<'a>(&mut self, network: &'a Network) -> Option<&'a Link> {
+        let found = network.with_index(self.index).or_else(|| network.named(&self.name))?;
+        self.index = found.index;
+        if found.name != self.called {
+            if found.name != self.name {
+                warn!(
+                    interface = self.name,
+                    now = found.name,
+                    "the interface was renamed; still observing it; a restart will look for the configured name"
+                );
+            }
+            self.called.clone_from(&found.name);
+        }
+        Some(found)
+    }
+}
+
+impl Targets {
+    /// Those of the configuration, as the network is.
+    ///
+    /// # Errors
+    ///
+    /// When an interface that is named is not there. Without a default route to follow there is nothing
+    /// to observe yet.
+    pub fn new(network: &Network, config: &Config) -> Result<Self, InterfaceError> {
+        let mut targets = Self { targets: Vec::new(), follows_routes: config.interfaces.is_empty() };
+        if targets.follows_routes {
+            targets.follow(network);
+        }
+        for name in &config.interfaces {
+            targets.targets.push(Target::new(name, network.interface(name)?.index));
+        }
+        Ok(targets)
+    }
+
+    /// Goes where the default routes lead; says whether that is elsewhere than before. A family without a
+    /// default route is observed where its last one led.
+    pub fn follow(&mut self, network: &Network) -> bool {
+        if !self.follows_routes {
+            return false;
+        }
+        let before = self.names();
+        for target in &mut self.targets {
+            target.find(network);
+        }
+        for (family, is_v6) in [false, true].into_iter().enumerate() {
+            let wanted = network.default_of(is_v6);
+            if wanted.is_empty() {
+                continue;
+            }
+            for target in &mut self.targets {
+                target.leads[family] = wanted.contains(&target.index);
+            }
+            for index in wanted {
+                if self.targets.iter().all(|target| target.index != index)
+                    && let Some(link) = network.with_index(index)
+                {
+                    self.targets.push(Target::new(&link.name, index));
+                }
+                self.targets
+                    .iter_mut()
+                    .filter(|target| target.index == index)
+                    .for_each(|target| target.leads[family] = true);
+            }
+        }
+        self.targets.retain(|target| target.leads != [false; 2]);
+        self.targets.sort_by(|one, other| one.name.cmp(&other.name));
+        let names = self.names();
+        if names == before {
+            return false;
+        }
+        if !before.is_empty() {
+            info!(
+                from = before.join(", "),
+                to = names.join(", "),
+                "default route moved; observing the interfaces that it leads over now"
+            );
+        }
+        true
+    }
+
+    /// The families that had a default route and have none, each with where it led.
+    fn lost(&self, network: &Network) -> Vec<(&'static str, Vec<&str>)> {
+        if !self.follows_routes {
+            return Vec::new();
+        }
+        let mut lost = Vec::new();
+        for (family, is_v6) in [false, true].into_iter().enumerate() {
+            if !network.default_of(is_v6).is_empty() {
+                continue;
+            }
+            let led = self.targets.iter().filter(|target| target.leads[family]);
+            // One that is gone is a reason of its own.
+            let led = led.filter(|target| network.with_index(target.index).is_some());
+            let names: Vec<&str> = led.map(|target| target.name.as_str()).collect();
+            if !names.is_empty() {
+                lost.push((["IPv4", "IPv6"][family], names));
+            }
+        }
+        lost
+    }
+
+    /// The names that the interfaces are observed by.
+    pub fn names(&self) -> Vec<String> {
+        self.targets.iter().map(|target| target.name.clone()).collect()
+    }
+
+    /// The indexes that they were seen with last.
+    pub fn indexes(&self) -> Vec<u32> {
+        self.targets.iter().map(|target| target.index).collect()
+    }
+
+    /// Those that are there, each under the name that it is observed by, or why it cannot be.
+    pub fn interfaces(&mut self, network: &Network) -> Vec<(String, Result<Interface, String>)> {
+        let mut found = Vec::new();
+        for target in &mut self.targets {
+            if let Some(link) = target.find(network) {
+                let name = target.name.clone();
+                let interface = link.interface.clone().map(|found| Interface { name: name.clone(), ..found });
+                found.push((name, interface));
+            }
+        }
+        found
+    }
+
+    /// All of them, to be attached to.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be observed.
+    pub fn present(&mut self, network: &Network) -> Result<Vec<Interface>, InterfaceError> {
+        let found = self.interfaces(network).into_iter().map(|(_, interface)| interface);
+        found.collect::<Result<_, _>>().map_err(InterfaceError::Unusable)
+    }
+
+    /// What keeps the sensor from seeing, by what the network is.
+    pub fn blind(&self, network: &Network, config: &Config) -> Vec<Blind> {
+        let there = |target: &Target| network.with_index(target.index).map(|link| link.index);
+        let interfaces: Vec<_> = self.targets.iter().map(|it| (it.name.clone(), there(it))).collect();
+        of_network(
+            network,
+            Aim {
+                interfaces: &interfaces,
+                follows_routes: self.follows_routes,
+                lost: &self.lost(network),
+                has_addresses: !config.observe.is_empty(),
+            },
+        )
+    }
+
+    /// Which of them see the same packets.
+    pub fn doubles(&self, network: &Network) -> Vec<String> {
+        doubles(network, &self.indexes())
+    }
+}
