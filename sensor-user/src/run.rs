@@ -102,7 +102,7 @@ async fn daemon(
     }
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
     let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
-    let wake = match attach(&mut kernel, &observed, config.xdp_mode) {
+    let wake = match attach(&mut kernel, &observed, &targets.above(&network), config.xdp_mode) {
         Ok(wake) => wake,
         Err(error) => {
             give_up(kernel);
@@ -203,15 +203,20 @@ async fn daemon(
     result
 }
 
-/// Attaches to the interfaces, and only then ends what is attached to others.
+/// Attaches to the interfaces, and only then ends what is attached to others, but for those `above`
+/// them: the kernel attaches to no port of a bridge or bond that has a program.
 fn attach(
     kernel: &mut Kernel,
     observed: &[Interface],
+    above: &[String],
     wanted: XdpMode,
 ) -> Result<RingBuf<MapData>, KernelError> {
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
     let wake = kernel.wake()?;
     kernel.adopt(observed)?;
+    for name in kernel.release_where(|name| above.contains(name) && !names.contains(name))? {
+        warn!(interface = name, "no longer observed; its attachment has ended");
+    }
     for interface in observed {
         let mode = kernel.attach(interface, wanted)?;
         info!(interface = interface.name, mode = mode.name(), "observing");

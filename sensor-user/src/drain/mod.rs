@@ -329,7 +329,7 @@ impl Drain {
         let detached = self.interfaces.iter().filter(|name| !self.kernel.is_attached(name)).map(|name| {
             let advice = match state.refused.get(name) {
                 Some(error) => format!("attaching failed and is tried again with every drain: {error}"),
-                None => "attached again as soon as it can be".to_owned(),
+                None => "it is attached as soon as it can be".to_owned(),
             };
             let what = format!("the program is not attached to interface {name}");
             Blind::new(Reason::Detached, Some(name), what, advice)

@@ -737,8 +737,20 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn release_others(&mut self, wanted: &[String]) -> Result<Vec<String>, KernelError> {
+        self.release_where(|name| !wanted.contains(name))
+    }
+
+    /// Ends the pinned attachments to interfaces that are not wanted; returns their names.
+    ///
+    /// # Errors
+    ///
+    /// See [`KernelError`].
+    pub fn release_where(
+        &mut self,
+        is_unwanted: impl Fn(&String) -> bool,
+    ) -> Result<Vec<String>, KernelError> {
         let mut released = self.pins.links()?;
-        released.retain(|name| !wanted.contains(name));
+        released.retain(is_unwanted);
         for name in &released {
             self.release(name)?;
         }

@@ -182,6 +182,12 @@ impl Targets {
         )
     }
 
+    /// The names of the links that carry their packets further up.
+    pub fn above(&self, network: &Network) -> Vec<String> {
+        let links = self.targets.iter().filter_map(|target| network.with_index(target.index));
+        links.flat_map(|link| network.above(link)).map(|link| link.name.clone()).collect()
+    }
+
     /// Which of them see the same packets.
     pub fn doubles(&self, network: &Network) -> Vec<String> {
         doubles(network, &self.indexes())
