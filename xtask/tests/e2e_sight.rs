@@ -89,7 +89,7 @@ fn observed(daemon: &Daemon) -> [f64; 2] {
 
 fn assert_not_observed(daemon: &Daemon) {
     let [before, after] = observed(daemon);
-    assert!(before == after, "{before} and {after} seconds");
+    assert_eq!(before.to_bits(), after.to_bits(), "{before} and {after} seconds");
 }
 
 fn assert_observed(daemon: &Daemon) {
