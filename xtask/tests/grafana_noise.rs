@@ -74,7 +74,7 @@ fn rules_with_input(file: &std::path::Path) -> String {
             counters.iter().any(|counter| record.contains(counter))
         })
         .collect();
-    assert_eq!(kept.len(), 2 * counters.len(), "a midnight and a day of each");
+    assert_eq!(kept.len(), 3 * counters.len(), "a midnight, a day and a full day of each");
     format!("{head}      - record: {}", kept.join("      - record: "))
 }
 

@@ -71,7 +71,9 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 raw("teiten_up"),
                 raw("teiten_blind")
             ),
-        ),
+        )
+        .defaults(json!({ "color": { "mode": "thresholds" },
+            "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "red" }, { "value": 1, "color": "green" }] } })),
     );
     layout.add(18, 8, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
         .query(Run::Range, &state(raw), "{{sensor}}")
