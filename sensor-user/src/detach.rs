@@ -2,14 +2,14 @@
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::kernel::{Found, Kernel, Policy, is_pinned, remove_pin_dir};
-use crate::ledger::Ledger;
+use crate::kernel::{Found, Kernel, Policy, inspect, is_pinned, remove_pin_dir};
+use crate::ledger::{self, Ledger};
 use crate::{drain, rights, run, trusted};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Ends the attachments, takes what they counted into the ledger, and removes the pins.
 ///
@@ -24,6 +24,9 @@ pub fn detach(config: &Config) -> Result<()> {
         Found::Yes => {}
         Found::No => {
             info!("nothing is pinned under {}", config.pin_dir.display());
+            for occupant in inspect::attached_elsewhere() {
+                warn!("{occupant}");
+            }
             return Ok(());
         }
         Found::NotAllowed => bail!(
@@ -67,6 +70,7 @@ pub fn detach(config: &Config) -> Result<()> {
 
 fn finish(config: &Config) -> Result<u64> {
     trusted::check(&config.state_dir)?;
+    trusted::check_files(&config.state_dir, &ledger::FILES)?;
     let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;

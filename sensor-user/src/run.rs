@@ -66,8 +66,6 @@ async fn daemon(
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
     log: LogHandle,
 ) -> Result<()> {
-    // One that comes during the start is answered after it.
-    let signals = Signals::listen().context("listen to signals")?;
     // What can fail is tried before anything is attached.
     let geoip = geoip::Watcher::open(config.geoip.clone())?;
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
@@ -80,7 +78,9 @@ async fn daemon(
     ledger::make_state_dir(&config.state_dir).with_context(|| {
         format!("create state directory {}; give another --state-dir", config.state_dir.display())
     })?;
-    trusted::check(&config.state_dir).context("state directory refused")?;
+    trusted::check(&config.state_dir)
+        .and_then(|()| trusted::check_files(&config.state_dir, &ledger::FILES))
+        .context("state directory refused")?;
     let ledger = Ledger::open(&config.state_dir, settings(&config))?;
     // After the ledger, whose lock tells which process is there already.
     let server = Server::bind(&WebConfig {
@@ -101,6 +101,9 @@ async fn daemon(
         warn!("{double}");
     }
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
+    // Until now a signal ends the process, which has nothing to undo. From here on it is answered after the
+    // start.
+    let signals = Signals::listen().context("listen to signals")?;
     let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
     let wake = match attach(&mut kernel, &observed, &targets.above(&network), config.xdp_mode) {
         Ok(wake) => wake,

@@ -13,13 +13,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
     /// It is a link.
-    #[error("{} is a symbolic link, which may be turned elsewhere; give the directory it leads to ({})",
+    #[error("{} is a symbolic link, which may be turned elsewhere; put what it leads to ({}) in its place, or name that",
         path.display(), target.display())]
     Link {
         /// The link.
         path: PathBuf,
         /// Where it leads.
         target: PathBuf,
+    },
+    /// It is a file that has other names, too.
+    #[error("{} has other names (hard links), which may be another user's; remove it, or put a copy in its place",
+        path.display())]
+    Names {
+        /// The file.
+        path: PathBuf,
     },
     /// It is something else.
     #[error("{} is not a directory", path.display())]
@@ -99,6 +106,26 @@ pub fn check(directory: &Path) -> Result<(), Untrusted> {
     Ok(())
 }
 
+/// Checks that what has these names in `directory`, if anything, does not lead elsewhere: others may have
+/// been able to write there before.
+///
+/// # Errors
+///
+/// [`Untrusted::Link`], [`Untrusted::Names`].
+pub fn check_files(directory: &Path, names: &[&str]) -> Result<(), Untrusted> {
+    for path in names.iter().map(|name| directory.join(name)) {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if metadata.is_symlink() {
+            let target = path.read_link().unwrap_or_default();
+            return Err(Untrusted::Link { path, target });
+        }
+        if metadata.is_file() && metadata.nlink() > 1 {
+            return Err(Untrusted::Names { path });
+        }
+    }
+    Ok(())
+}
+
 /// Whether a directory above may belong to whom it does: root, this user, or who became root by sudo.
 fn may_hold(metadata: &Metadata, user: Uid) -> bool {
     let by_sudo = || std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
@@ -170,6 +197,23 @@ mod tests {
         assert!(matches!(check(&link), Err(Untrusted::Link { target, .. }) if target == state));
         std::fs::write(directory.path().join("file"), "").unwrap();
         assert!(matches!(check(&directory.path().join("file")), Err(Untrusted::NotADirectory { .. })));
+    }
+
+    #[test]
+    fn files_that_lead_elsewhere_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ledger.sqlite");
+        let names = ["ledger.sqlite", "ledger.sqlite-wal"];
+        check_files(directory.path(), &names).unwrap();
+        std::fs::write(&file, "").unwrap();
+        check_files(directory.path(), &names).unwrap();
+        std::fs::hard_link(&file, directory.path().join("other")).unwrap();
+        assert!(
+            matches!(check_files(directory.path(), &names), Err(Untrusted::Names { path }) if path == file)
+        );
+        std::fs::remove_file(&file).unwrap();
+        symlink("other", &file).unwrap();
+        assert!(matches!(check_files(directory.path(), &names), Err(Untrusted::Link { .. })));
     }
 
     #[test]

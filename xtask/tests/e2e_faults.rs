@@ -101,7 +101,7 @@ fn a_full_disk_is_told_and_nothing_is_lost_when_there_is_space_again() {
     watched
         .lab
         .mounts
-        .run(move || mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=6m")))
+        .run(move || mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=6m,mode=0750")))
         .unwrap()
         .unwrap();
     let daemon = watched.start();
@@ -140,7 +140,7 @@ fn a_state_directory_that_is_deleted_unmounted_or_read_only_loses_no_count() {
         fs::create_dir(directory).unwrap();
     }
     let path = store.clone();
-    let tmpfs = move || mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>);
+    let tmpfs = move || mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("mode=0750"));
     watched.lab.mounts.run(tmpfs).unwrap().unwrap();
     bind(&watched.lab, &store, MsFlags::empty());
 

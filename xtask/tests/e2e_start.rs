@@ -96,7 +96,7 @@ fn pins_that_the_first_process_keeps_give_no_warning_and_count_on() {
     container.stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file);
     let mut container = container.spawn().unwrap();
     let log = || std::fs::read_to_string(&log).unwrap();
-    wait_for("the daemon", || lab.sensor.connect(WEB, Duration::from_secs(1)).is_ok());
+    wait_for("the daemon", || log().contains("serving HTTP"));
     let mut steps = container.stdin.take().unwrap();
     steps.write_all(b"\n").unwrap();
     wait_for("its end", || log().contains("ended\n"));
@@ -263,6 +263,8 @@ fn what_may_not_be_looked_at_is_not_said_to_be_absent() {
     let places = ["--pin-dir", other, "--state-dir", state];
     let (text, done) = said(lab.command(teiten()).args(["check", "--interface", INTERFACE]).args(places));
     assert!(!done && text.contains("already has an XDP program") && text.contains("teiten detach"), "{text}");
+    let (text, done) = said(lab.command(teiten()).arg("detach").args(places));
+    assert!(done && text.contains("nothing is pinned under") && text.contains("it is teiten's"), "{text}");
     assert!(has_xdp(&lab, INTERFACE));
 }
 
@@ -401,11 +403,20 @@ fn a_state_directory_or_a_pin_directory_that_others_can_turn_is_refused() {
     let (text, started) = run(&link);
     assert!(!started && text.contains("is a symbolic link"), "{text}");
     assert!(!has_xdp(&lab, INTERFACE));
-    // A lock file that leads elsewhere is not followed.
+    // What leads elsewhere is not followed.
+    let ledger = state.join("ledger.sqlite");
+    for file in std::fs::read_dir(&state).unwrap().flatten() {
+        std::fs::remove_file(file.path()).unwrap();
+    }
+    std::os::unix::fs::symlink(lab.directory().join("elsewhere"), &ledger).unwrap();
+    let (text, started) = run(&pins);
+    assert!(!started && text.contains("ledger.sqlite is a symbolic link"), "{text}");
+    assert!(!lab.directory().join("elsewhere").exists());
+    std::fs::remove_file(&ledger).unwrap();
     let precious = lab.directory().join("precious");
     std::fs::write(&precious, "precious").unwrap();
     let lock = state.join("teiten.lock");
-    std::fs::remove_file(&lock).unwrap();
+    let _ = std::fs::remove_file(&lock);
     std::os::unix::fs::symlink(&precious, &lock).unwrap();
     let (text, started) = run(&pins);
     assert!(!started && text.contains("teiten.lock"), "{text}");

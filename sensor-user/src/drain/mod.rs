@@ -526,12 +526,18 @@ impl Drain {
         state.tried = clock::now();
         self.maintain_flows();
         match self.kernel.keep_pinned() {
-            Ok(false) => {}
-            Ok(true) => warn!("pins were removed while running; pinned again"),
-            Err(error) => warn!(
+            Ok(false) => state.unpinned = false,
+            Ok(true) => {
+                warn!("pins were removed while running; pinned again");
+                state.unpinned = false;
+            }
+            // It is tried again with every drain, and told once.
+            Err(error) if !std::mem::replace(&mut state.unpinned, true) => warn!(
                 error = &error as &dyn std::error::Error,
-                "pins were removed while running; what is counted after this daemon ends will be lost"
+                "pins were removed while running and cannot be made again; packets after this daemon ends are not \
+                 counted. Restart teiten, which mounts and pins as at any start"
             ),
+            Err(_) => {}
         }
         let attached = self.is_attached();
         self.exposition.health().set_attached(attached);
@@ -659,6 +665,8 @@ struct State {
     refused: HashMap<String, String>,
     /// Whether the last drain failed; what it had drained is pending.
     failing: bool,
+    /// Whether pins are missing that cannot be made again.
+    unpinned: bool,
     /// Whether there may be memory to give back.
     swollen: bool,
 }
@@ -673,6 +681,7 @@ impl State {
             attached: true,
             refused: HashMap::new(),
             failing: false,
+            unpinned: false,
             // The country database and the ledger were just read.
             swollen: true,
         }

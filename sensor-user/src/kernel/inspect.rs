@@ -4,7 +4,8 @@ use super::interface::Interface;
 use super::keeper::Keeper;
 use super::occupant::Occupant;
 use super::pins::{self, Found};
-use super::{earlier, sys};
+use super::{earlier, interface, sys};
+use crate::trusted::{self, Untrusted};
 use sensor_common::layout::LAYOUT_VERSION;
 use std::fs;
 use std::io;
@@ -44,7 +45,11 @@ pub fn pin_dir(path: &Path) -> PinDir {
     let place = nearest(path);
     let on_bpffs = place.map(|place| pins::is_bpffs(place).unwrap_or(false));
     let is_there = place == Some(path);
-    let refused = is_there.then(|| crate::trusted::check(path).err().map(|error| crate::error_chain(&error)));
+    let refused = is_there.then(|| match trusted::check(path) {
+        // A sensor with a user of its own; the state directory tells that.
+        Err(Untrusted::Owner { path: of, .. }) if of == path && nix::unistd::geteuid().is_root() => None,
+        checked => checked.err().map(|error| crate::error_chain(&error)),
+    });
     let keeper = match (place, on_bpffs) {
         (Some(place), Some(true)) => Keeper::of(place),
         (Some(place), _) => Keeper::of_new(place),
@@ -90,6 +95,16 @@ pub fn attached(pin_dir: &Path, interface: &Interface) -> Attached {
         Ok(false) => Attached::Foreign(Occupant::of(interface, Some(program))),
         Err(_) => Attached::NotAllowed(program),
     }
+}
+
+/// Programs that are called like teiten's, on whatever interface.
+pub fn attached_elsewhere() -> Vec<Occupant> {
+    let interfaces = interface::all_now().unwrap_or_default();
+    let attached = interfaces.iter().filter_map(|interface| Some((interface, interface.xdp?.1)));
+    attached
+        .map(|(interface, program)| Occupant::of(interface, Some(program)))
+        .filter(Occupant::is_teitens)
+        .collect()
 }
 
 /// Whether a pinned link attaches this program to this interface.

@@ -125,14 +125,29 @@ impl Interfaces {
 ///
 /// See [`InterfaceError`].
 pub(super) fn now(index: u32) -> Result<Option<Interface>, InterfaceError> {
-    let mut found = None;
+    let links = links_now()?;
+    links.iter().find(|link| link.header.index == index).map(describe).transpose()
+}
+
+/// All interfaces that can be observed. Blocks, shortly.
+///
+/// # Errors
+///
+/// See [`InterfaceError`].
+pub(super) fn all_now() -> Result<Vec<Interface>, InterfaceError> {
+    Ok(links_now()?.iter().filter_map(|link| describe(link).ok()).collect())
+}
+
+fn links_now() -> Result<Vec<LinkMessage>, InterfaceError> {
+    let mut links = Vec::new();
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    super::netlink::dump(NETLINK_ROUTE, request, |answer| match answer {
-        RouteNetlinkMessage::NewLink(link) if link.header.index == index => found = Some(link),
-        _ => {}
+    super::netlink::dump(NETLINK_ROUTE, request, |answer| {
+        if let RouteNetlinkMessage::NewLink(link) = answer {
+            links.push(link);
+        }
     })
     .map_err(InterfaceError::Netlink)?;
-    found.as_ref().map(describe).transpose()
+    Ok(links)
 }
 
 /// Whether a notice is one of those that change what is observed: of routes, the default ones.

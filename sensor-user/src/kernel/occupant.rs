@@ -42,7 +42,7 @@ impl Occupant {
     }
 
     /// Whether it is called like a program of teiten's.
-    fn is_teitens(&self) -> bool {
+    pub(super) fn is_teitens(&self) -> bool {
         self.name.as_ref().is_some_and(|name| name.starts_with("teiten_"))
     }
 }

@@ -73,6 +73,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use store::{Entry, Store};
 
+/// What of a ledger is written in its state directory by a fixed name.
+pub const FILES: [&str; 3] = [LEDGER_FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"];
+
 /// What became of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folded {
