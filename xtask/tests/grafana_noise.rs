@@ -90,6 +90,58 @@ fn the_second_half_of_a_year_of_seasonal_noise_fires_nothing() {
     fires_nothing(365 - DAYS, 13);
 }
 
+/// Three times as many on two days of each week, as where offices are scanned from homes.
+#[test]
+fn weekends_that_are_always_busy_are_no_spikes() {
+    let rules = dashboards::directory().join("prometheus/rules").canonicalize().expect("the rules");
+    let directory = tempfile::tempdir().expect("a directory");
+    let days = directory.path().join("day.yml");
+    std::fs::write(&days, rules_with_input(&rules.join("teiten-day.yml"))).expect("the rules of days");
+    let mut rng = ChaCha8Rng::seed_from_u64(14);
+    let mut test = format!(
+        "rule_files: [{1}, {0}/teiten-normal.yml, {0}/teiten-alerts.yml]
+evaluation_interval: 1d
+group_eval_order: [teiten-day, teiten-normal, teiten-spike]
+tests:
+  - interval: 1d
+    input_series:
+",
+        rules.display(),
+        days.display()
+    );
+    for sensor in 0..SENSORS {
+        let label = format!("sensor=\"s{sensor}\"");
+        writeln!(test, "      - series: sensor:teiten_utc_offset:seconds{{{label}}}\n        values: 0x63")
+            .expect("memory");
+        test += &format!(
+            "      - series: teiten_observation_seconds_total{{job=\"teiten\",{label}}}\n        values: 0+86400x63\n"
+        );
+        for (port, mean) in [("445", 160.0), ("23", 60.0), ("1433", 40.0)] {
+            let labels = format!("job=\"teiten\",{label},transport=\"tcp\",port=\"{port}\"");
+            let counts: Vec<u64> =
+                (0..63).map(|day| poisson(&mut rng, if day % 7 < 5 { mean } else { 3.0 * mean })).collect();
+            test += &counter(&format!("teiten_accesses_total{{{labels}}}"), &counts);
+            test += &counter(&format!("teiten_sources_total{{{labels}}}"), &counts);
+        }
+    }
+    // A weekend is known to be one when there was one before.
+    test += "    promql_expr_test:
+      - expr: count by (alertname, transport, port, sensor) (count_over_time(ALERTS[53d]))
+        eval_time: 63d
+        exp_samples: []
+";
+    passes(directory.path(), &test);
+}
+
+/// A counter in promtool's notation.
+fn counter(name: &str, increments: &[u64]) -> String {
+    let values = increments.iter().scan(0, |value, increment| {
+        *value += increment;
+        Some(value.to_string())
+    });
+    format!("      - series: {name}\n        values: 0 {}\n", values.collect::<Vec<_>>().join(" "))
+}
+
 fn fires_nothing(first_day: usize, seed: u64) {
     let rules = dashboards::directory().join("prometheus/rules").canonicalize().expect("the rules");
     let directory = tempfile::tempdir().expect("a directory");
@@ -163,7 +215,12 @@ tests:
         SENSORS * (PORTS.len() - 1)
     )
     .expect("memory");
-    let file = directory.path().join("noise.yml");
+    passes(directory.path(), &test);
+}
+
+/// Runs a test of rules by promtool.
+fn passes(directory: &std::path::Path, test: &str) {
+    let file = directory.join("noise.yml");
     std::fs::write(&file, test).expect("the test file");
     let output = match Command::new("promtool").args(["test", "rules"]).arg(&file).output() {
         Ok(output) => output,

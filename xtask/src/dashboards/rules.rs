@@ -10,6 +10,7 @@
 //! | `:full` | the amount of the local day that has just ended, scaled to a day observed in full; none when less than six hours of it were observed | once a day |
 //! | `:delta24h` | the amount of the last 24 hours | every five minutes |
 //! | `:normal` | the median `:full` of the last 28 days | every five minutes |
+//! | `:high` | their 90th percentile, of seven days or more; of accesses | every five minutes |
 //!
 //! All of them are differences of samples that exist. `increase()` would extrapolate to the
 //! window's edges, and a day's accesses would not be whole numbers.
@@ -414,6 +415,17 @@ fn normal() -> anyhow::Result<String> {
             family.record("normal"),
             median(&full)
         )?;
+        if family.metric == "teiten_accesses" {
+            write!(
+                out,
+                "      - record: {}
+        expr: >-
+          quantile_over_time(0.9, {full})
+          and count_over_time({full}) >= 7
+",
+                family.record("high")
+            )?;
+        }
     }
     Ok(out)
 }
