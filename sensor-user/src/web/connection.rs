@@ -430,8 +430,9 @@ impl Table {
     }
 
     /// A place for a newcomer; the connection that leaves for it is told. `None` when that one was not
-    /// even looked at yet: the tasks of the connections have to run first.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer, now: Instant) -> Option<Place> {
+    /// even looked at yet: the tasks of the connections have to run first. There is nothing to look at on
+    /// one that `is_silent`.
+    pub(super) fn enter(self: &Arc<Self>, peer: Peer, is_silent: bool, now: Instant) -> Option<Place> {
         let mut places = self.places();
         // The newcomer counts, so that of two peers alike the one that asks for more gives way.
         let of_peer = 1 + places.shares.get(&peer).map_or(0, |share| share.places.load(Ordering::Relaxed));
@@ -448,6 +449,7 @@ impl Table {
         let share = Arc::clone(places.shares.entry(peer).or_default());
         share.places.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(peer, share, now));
+        connection.progress().met = is_silent;
         places.taken.insert(id, Arc::clone(&connection));
         Some(Place { table: Arc::clone(self), id, connection })
     }
@@ -498,7 +500,7 @@ mod tests {
 
     /// A place for a connection that was looked at.
     fn enter(table: &Arc<Table>, address: &str, now: Instant) -> Place {
-        let place = table.enter(peer(address), now).expect("all others were looked at");
+        let place = table.enter(peer(address), false, now).expect("all others were looked at");
         place.connection.progress().met = true;
         place
     }
@@ -535,12 +537,14 @@ mod tests {
     #[test]
     fn what_was_not_looked_at_yet_does_not_leave() {
         let (table, now) = (Table::new(4), Instant::now());
-        let unmet = table.enter(peer("192.0.2.1"), now).unwrap();
-        assert!(table.enter(peer("192.0.2.1"), now).is_none());
+        let unmet = table.enter(peer("192.0.2.1"), false, now).unwrap();
+        assert!(table.enter(peer("192.0.2.1"), false, now).is_none());
         assert!(!is_evicted(&unmet));
         unmet.connection.progress().met = true;
-        assert!(table.enter(peer("192.0.2.1"), now).is_some());
+        let silent = table.enter(peer("192.0.2.1"), true, now).unwrap();
         assert!(is_evicted(&unmet));
+        assert!(table.enter(peer("192.0.2.1"), false, now).is_some());
+        assert!(is_evicted(&silent), "at once");
     }
 
     #[test]

@@ -371,6 +371,14 @@ struct Service {
     violations: Rarely,
 }
 
+/// Whether the client has sent nothing yet.
+fn is_silent(stream: &TcpStream) -> bool {
+    let mut first = [std::mem::MaybeUninit::uninit()];
+    socket2::SockRef::from(stream)
+        .peek(&mut first)
+        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Accepts connections until the server ends, and waits for those that are open.
 async fn accept(
     listener: tokio::net::TcpListener,
@@ -388,8 +396,9 @@ async fn accept(
         };
         match accepted {
             Ok((stream, address)) => {
+                let is_silent = is_silent(&stream);
                 let place = loop {
-                    match table.enter(Peer::of(address), Instant::now()) {
+                    match table.enter(Peer::of(address), is_silent, Instant::now()) {
                         Some(place) => break place,
                         None => tokio::time::sleep(LOOK).await,
                     }
