@@ -3,6 +3,7 @@
 
 use crate::country::Country;
 use crate::country_names;
+use crate::sight::Reason;
 use crate::status::{DayStatus, Status, percent, spoken, thousands};
 use http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use jiff::tz::TimeZone;
@@ -208,13 +209,21 @@ impl Page<'_> {
     /// Whether the sensor sees its line, since when, and what else there is to know.
     fn state(&mut self) -> fmt::Result {
         let status = self.status;
-        let state = if status.up {
-            self.pick("<span class=\"good\">● sees its line</span>", "<span class=\"good\">● 観測中</span>")
-        } else {
-            self.pick(
-                "<span class=\"bad\">● down</span>: it does not see its line, or the last drain is too old",
-                "<span class=\"bad\">● 停止</span>：回線を観測できていないか、最後の集計が古すぎます",
-            )
+        let state = match (status.up, status.blind.is_empty()) {
+            (true, true) => self
+                .pick("<span class=\"good\">● sees its line</span>", "<span class=\"good\">● 観測中</span>"),
+            (true, false) => self.pick(
+                "<span class=\"bad\">● may not see all of its line</span>",
+                "<span class=\"bad\">● 観測に支障のおそれ</span>",
+            ),
+            (false, false) => self.pick(
+                "<span class=\"bad\">● does not see its line</span>",
+                "<span class=\"bad\">● 回線を観測できていません</span>",
+            ),
+            (false, true) => self.pick(
+                "<span class=\"bad\">● down</span>: no drain was committed within three intervals",
+                "<span class=\"bad\">● 停止</span>：集計間隔の 3 倍以上、集計が行われていません",
+            ),
         };
         write!(self.out, "<p>{state}")?;
         if let Some(last) = status.last_drain {
@@ -246,10 +255,14 @@ impl Page<'_> {
                 )?,
             }
         }
-        let blind = self.pick("Blind", "観測不能");
-        for reason in &status.blind {
-            let (name, text) = (Escaped(reason.reason), Escaped(reason));
-            write!(self.out, "<p class=\"note\">{blind} ({name}): <span lang=\"en\">{text}</span></p>")?;
+        for blind in &status.blind {
+            self.out.push_str("<p class=\"note\">");
+            if self.language == Language::Japanese {
+                let interface = blind.interface.as_deref().unwrap_or_default();
+                write!(self.out, "{} {}<br>", Escaped(interface), blind_text(blind.reason))?;
+            }
+            let (name, text) = (Escaped(blind.reason), Escaped(blind));
+            write!(self.out, "<span lang=\"en\">{name}: {text}</span></p>")?;
         }
         for note in &status.notes {
             write!(self.out, "<p class=\"note\" lang=\"en\">{}</p>", Escaped(note))?;
@@ -503,6 +516,19 @@ const fn class(is_good: bool) -> &'static str {
     if is_good { "good" } else { "bad" }
 }
 
+/// What keeps a sensor from seeing, in Japanese.
+const fn blind_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoAddress => "観測対象となるアドレスがありません",
+        Reason::LinkDown => "インターフェースが停止しています",
+        Reason::NoCarrier => "リンクがありません（キャリアなし）",
+        Reason::WrongInterface => "このホスト宛の通信は別のインターフェースを通っています",
+        Reason::Detached => "XDP プログラムが接続されていません",
+        Reason::Unreadable => "受信フレームの大半が解釈できない種類です",
+        Reason::Silent => "通常よりはるかに長い間、何も受信していません",
+    }
+}
+
 /// The Japanese name of a class.
 fn class_name(label: &str) -> Option<&'static str> {
     Some(match label {
@@ -523,6 +549,7 @@ fn class_name(label: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sight::Blind;
     use crate::status::tests::{info, status_with};
     use http::HeaderValue;
 
@@ -607,6 +634,26 @@ mod tests {
             );
         }
         assert!(english(&status_with(&info(), &[])).contains("<td>Japan <span class=\"dim\">JP</span></td>"));
+    }
+
+    #[test]
+    fn the_state_says_what_keeps_the_sensor_from_seeing() {
+        let mut status = status_with(&info(), &[]);
+        status.blind = vec![Blind {
+            reason: Reason::NoCarrier,
+            interface: Some("eth0".to_owned()),
+            what: "eth0 has <no> carrier".to_owned(),
+            advice: "plug it in".to_owned(),
+        }];
+        assert!(english(&status).contains("● may not see all of its line"));
+        status.up = false;
+        let page = english(&status);
+        assert!(page.contains("● does not see its line") && !page.contains("● down"), "{page}");
+        assert!(page.contains("<span lang=\"en\">no_carrier: eth0 has &lt;no&gt; carrier; "), "{page}");
+        let page = render(&status, "/metrics", Language::Japanese);
+        assert!(page.contains("eth0 リンクがありません（キャリアなし）"), "{page}");
+        status.blind.clear();
+        assert!(english(&status).contains("● down</span>: no drain was committed within three intervals"));
     }
 
     #[test]
