@@ -9,9 +9,9 @@ mod facts;
 use crate::cli::RunArgs;
 use crate::config::{Config, Environment, XdpMode};
 use crate::error_chain;
-use crate::kernel::Found;
 use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
+use crate::kernel::{Found, GENERIC_MERGES};
 use facts::{Facts, StateDir, gather};
 use std::fmt;
 use std::io::{self, Write};
@@ -226,11 +226,16 @@ fn judge_interface(config: &Config, interface: &Interface, attached: &Attached) 
         XdpMode::Native => "natively",
         XdpMode::Generic => "generically",
     };
+    let merges = match config.xdp_mode {
+        XdpMode::Auto => format!(" (generic mode: {GENERIC_MERGES})"),
+        XdpMode::Generic => format!("; {GENERIC_MERGES}"),
+        XdpMode::Native => String::new(),
+    };
     match attached {
         Attached::Free => Finding::new(
             Level::Good,
             name,
-            format!("packets begin with {header} headers; would attach {mode}"),
+            format!("packets begin with {header} headers; would attach {mode}{merges}"),
         ),
         Attached::Pinned => {
             Finding::new(Level::Good, name, "the pinned program is attached and would be taken over")

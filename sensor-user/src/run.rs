@@ -7,7 +7,7 @@ use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
-use crate::kernel::{Kernel, KernelError, Mode, Policy};
+use crate::kernel::{GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
 use crate::logging::LogHandle;
 use crate::sight::Watch;
@@ -511,7 +511,9 @@ impl Snapshot {
         let notes: Vec<String> = attachments
             .iter()
             .filter(|(_, mode)| *mode == Mode::Generic)
-            .map(|(name, _)| format!("{name} is observed in generic mode, which costs more per packet"))
+            .map(|(name, _)| {
+                format!("{name} is observed in generic mode: it costs more per packet, and {GENERIC_MERGES}")
+            })
             .chain(exposition.health().untracked().into_iter().map(|name| {
                 format!("it is not known what {name} sends; answers count as backscatter and accesses")
             }))

@@ -114,6 +114,33 @@ fn nmap_udp_and_stealth_scans_are_accesses() {
     assert_eq!(samples.sum("teiten_tool_accesses_total"), 0, "no SYN among them");
 }
 
+/// A SYN of `nmap` has 24 bytes: three fragments of 8, of which the first has the ports, or one of 16 with the
+/// flags and one of 8.
+#[test]
+fn nmap_in_fragments_counts_every_port_once() {
+    needs_root!();
+    needs_program!("nmap");
+    let (lab, daemon) = scanned(&["--max-ports", "197376"]);
+    for (fragments, ports) in [(&["-f"][..], "1001-1100"), (&["--mtu", "16"], "2001-2100")] {
+        let mut nmap = lab.internet.command("nmap");
+        nmap.args(["-sS", "-Pn", "-n", "--max-retries", "0"]).args(fragments).args(["-p", ports, SENSOR]);
+        let report = output(&mut nmap);
+        assert!(
+            report.contains("closed tcp ports (reset)"),
+            "the sensor's host has put them together: {report}"
+        );
+    }
+    let samples = settled(&daemon);
+    assert_eq!(total(&samples, "tcp"), 200);
+    for port in [1001, 1100, 2001, 2100] {
+        assert_eq!(accesses(&samples, "tcp", port), 1, "{port}/tcp");
+    }
+    assert_eq!(samples.sum("teiten_assumed_accesses_total"), 100);
+    assert_eq!(samples.sum("teiten_tool_accesses_total"), 100, "of the others no flags were seen");
+    let class = |class| samples.counter("teiten_packets_total", &[("class", class)]).unwrap_or(0);
+    assert_eq!((class("fragment"), class("malformed")), (100 * 2 + 100, 0));
+}
+
 #[test]
 fn masscan_is_known() {
     needs_root!();

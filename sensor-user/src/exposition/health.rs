@@ -176,7 +176,8 @@ impl Health {
             )?,
             sensor_info: gauges(
                 "teiten_sensor_info",
-                "The sensor, its observation time zone and how each interface is observed; always 1.",
+                "The sensor, its observation time zone and how each interface is observed; always 1. In generic \
+                 mode packets that were merged (GRO, LRO) or came unsegmented over a virtual link count as one.",
                 &["sensor", "timezone", "interface", "xdp_mode"],
             )?,
             ledger_info: gauges(

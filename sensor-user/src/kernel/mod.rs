@@ -159,6 +159,11 @@ impl KernelError {
     }
 }
 
+/// What generic mode does to the counts. It runs after the kernel has merged packets, and an XDP program
+/// is not told of how many segments a packet is made.
+pub const GENERIC_MERGES: &str = "packets that were merged (GRO, LRO) or came unsegmented over a virtual link \
+                                  count as one";
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

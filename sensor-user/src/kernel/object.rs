@@ -2,7 +2,7 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{KernelError, Mode, Occupant, Tries, clsact, sys};
+use super::{GENERIC_MERGES, KernelError, Mode, Occupant, Tries, clsact, sys};
 use crate::config::XdpMode;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
@@ -177,7 +177,7 @@ impl Object {
                         warn!(
                             interface = interface.name,
                             reason,
-                            "the driver takes no XDP program; observing in generic mode, which costs more per packet"
+                            "the driver takes no XDP program; observing in generic mode: it costs more per packet, and {GENERIC_MERGES}"
                         );
                     }
                     return Ok((link, mode));

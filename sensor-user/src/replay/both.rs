@@ -50,7 +50,7 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(captured: &Captured<'_>, rules: &Rules) -> Self {
         let Captured { at, link, frame, octets } = *captured;
-        let parsed = link.parse(frame);
+        let parsed = link.parse_captured(frame, octets);
         let src = match &parsed {
             Ok(packet) => Some(packet.src),
             // What is broken or a fragment has its sender all the same.

@@ -3,7 +3,7 @@
 use crate::detail::{Detail, Unread};
 use sensor_common::link::{self, Payload};
 use sensor_common::parse::link_protocol;
-use sensor_common::{Address, Link, LinkProtocol, Packet, Unparsed, parse};
+use sensor_common::{Address, Frame, Link, LinkProtocol, Packet, Unparsed, parse};
 use std::fmt;
 
 /// A link type that can be read, by the registry at <https://www.tcpdump.org/linktypes.html>.
@@ -241,6 +241,39 @@ impl LinkType {
         parse(packet, link)
     }
 
+    /// Parses a frame of a capture that had `bytes` on the wire. The total length of an IPv4 packet may be 0
+    /// there: a sending host leaves it to the network card that cuts the packet up, and the frame's own
+    /// length holds. On the wire no host takes such a packet.
+    #[inline]
+    pub(super) fn parse_captured(self, frame: &[u8], bytes: u32) -> Result<Packet, Unparsed> {
+        match self.parse(frame) {
+            Err(Unparsed::Truncated) => self.parse_offloaded(frame, bytes),
+            parsed => parsed,
+        }
+    }
+
+    #[cold]
+    fn parse_offloaded(self, frame: &[u8], bytes: u32) -> Result<Packet, Unparsed> {
+        let (packet, link) = self.open(frame)?;
+        let begin = match link {
+            Link::Ip => 0,
+            Link::Ethernet => {
+                let ethertype = packet.load(12).map(u16::from_be_bytes);
+                let payload = ethertype.and_then(|ethertype| link::unwrap(packet, ethertype));
+                payload.ok_or(Unparsed::Truncated)?.offset
+            }
+        };
+        let [first, _, 0, 0] = packet.load(begin).ok_or(Unparsed::Truncated)? else {
+            return Err(Unparsed::Truncated);
+        };
+        if first >> 4 != 4 {
+            return Err(Unparsed::Truncated);
+        }
+        let before = frame.len() - packet.len() + begin;
+        let length = (bytes as usize).saturating_sub(before).min(usize::from(u16::MAX)) as u16;
+        parse(&Offloaded { packet, at: begin + 2, length: length.to_be_bytes() }, link)
+    }
+
     /// What a frame is counted by besides its class, when it could not be parsed for this reason.
     #[cold]
     pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Detail> {
@@ -270,6 +303,26 @@ impl LinkType {
             6 => Some(Address::v6(packet.get(8..24)?.try_into().ok()?)),
             _ => None,
         }
+    }
+}
+
+/// A frame with another total length in its IPv4 header.
+struct Offloaded<'a> {
+    packet: &'a [u8],
+    /// Where the total length is, bytes.
+    at: usize,
+    length: [u8; 2],
+}
+
+impl Frame for Offloaded<'_> {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = self.packet.load::<N>(offset)?;
+        for (at, byte) in (self.at..).zip(self.length) {
+            if let Some(place) = at.checked_sub(offset).and_then(|place| bytes.get_mut(place)) {
+                *place = byte;
+            }
+        }
+        Some(bytes)
     }
 }
 

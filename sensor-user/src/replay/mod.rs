@@ -135,7 +135,7 @@ impl Replay {
     fn received<E>(&mut self, packet: &Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.extend_span(packet.at);
         let moment = Moment::<[u8]> { rules: &self.rules, conversations: None };
-        let parsed = packet.link.parse(packet.frame);
+        let parsed = packet.link.parse_captured(packet.frame, packet.octets);
         let verdict = judge(&parsed, &moment);
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;

@@ -161,3 +161,38 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         assert_eq!(observation.details.get(Detail::Malformed(Flaw::Truncated)), 1);
     }
 }
+
+/// What the kernel hands to a network card that cuts it up has no total length (`TSO`, `USO`).
+#[test]
+fn a_total_length_of_zero_is_the_frames_in_a_capture_of_a_sending_host() {
+    let without_length = |mut packet: Vec<u8>, payload: usize| {
+        packet[2..4].fill(0);
+        packet.resize(packet.len() + payload, 7);
+        packet
+    };
+    let syn = without_length(tcp(STRANGER, SENSOR, (40_000, 23), SYN), 0);
+    let cooked = [&[0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0][..], &syn].concat();
+    for (link_type, frame) in [
+        (1, ethernet(0x0800, &syn)),
+        (1, ethernet(0x8100, &[&[0, 5, 8, 0][..], &syn].concat())),
+        (101, syn.clone()),
+        (113, cooked),
+    ] {
+        let capture = pcap(Endian::Little, MICROSECONDS, link_type, &[(BEFORE_FOUR, 0, frame)]);
+        assert_eq!(observe(&config(), &capture).accesses, [(slot(23), 1)], "link type {link_type}");
+    }
+    // Its header still has to be there, and right.
+    for wrong in [&syn[..39], &[&syn[..32], &[0x40], &syn[33..]].concat()] {
+        let observation = counted(&[ethernet(0x0800, wrong)]);
+        assert_eq!(of_class(&observation, Class::Malformed), 1);
+    }
+    // By such a segment of its own the sensor's side has a connection.
+    let ack = 0x10;
+    let records = [
+        (BEFORE_FOUR, 0, ethernet(0x0800, &without_length(tcp(SENSOR, STRANGER, (50_000, 443), ack), 4_000))),
+        (BEFORE_FOUR, 1, ethernet(0x0800, &tcp(STRANGER, SENSOR, (443, 50_000), ack))),
+    ];
+    let local = Config { local: vec!["192.0.2.1/32".parse().unwrap()], ..config() };
+    let observation = observe(&local, &pcap(Endian::Little, MICROSECONDS, 1, &records));
+    assert_eq!(of_class(&observation, Class::Solicited), 1);
+}

@@ -110,9 +110,11 @@ impl Packets {
         let mut octets = Vec::new();
         if family == 0 {
             let options: &[u8] = if self.one_in(10) { &[1, 1, 1, 1] } else { &[] };
+            // First and later fragments, now and then; first ones that end before the header does.
+            let fragment = if self.one_in(10) { self.pick(&[0x2000_u16, 0x2000, 1]) } else { 0 };
+            let kept = if fragment == 0x2000 { self.pick(&[8, 16, 1_000]) } else { payload.len() };
+            let payload = &payload[..kept.min(payload.len())];
             let length = (20 + options.len() + payload.len()) as u16;
-            // First and later fragments, now and then.
-            let fragment = if self.one_in(20) { self.pick(&[0x2000_u16, 1]) } else { 0 };
             octets.extend([0x45 + options.len() as u8 / 4, 0]);
             octets.extend(length.to_be_bytes());
             octets.extend([0, 7]);

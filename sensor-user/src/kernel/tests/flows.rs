@@ -296,6 +296,33 @@ fn the_reply_to_a_datagram_that_cannot_be_read_starts_nothing() {
     }
 }
 
+/// The first fragment of an IPv4 frame, with so many bytes of its transport header.
+fn first_fragment(mut frame: Vec<u8>, bytes: usize) -> Vec<u8> {
+    frame.truncate(34 + bytes);
+    frame[16..18].copy_from_slice(&(20 + bytes as u16).to_be_bytes());
+    frame[20] = 0x20;
+    frame
+}
+
+#[test]
+fn first_fragments_without_flags_belong_to_conversations_by_their_ports() {
+    let ends = FAMILIES[0];
+    let Some(mut host) = Harness::with_flows(&[]) else { return };
+    let answer = tcp(ends.there(443), ends.here(50_000), SYN_ACK, 1001);
+    assert_eq!(host.receives(&first_fragment(answer.clone(), 8)), Class::Access, "nothing was asked");
+    assert_eq!(host.receives(&first_fragment(answer.clone(), 16)), Class::Backscatter);
+    host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
+    for bytes in [8, 16, 20] {
+        assert_eq!(host.receives(&first_fragment(answer.clone(), bytes)), Class::Solicited, "{bytes} bytes");
+    }
+    let elsewhere = tcp(ends.elsewhere(443), ends.here(50_000), TCP_SYN, 0);
+    assert_eq!(host.receives(&first_fragment(elsewhere, 8)), Class::Access);
+    // A SYN of this host's own in fragments asks as well.
+    host.sends(&first_fragment(tcp(ends.here(50_001), ends.there(443), TCP_SYN, 0), 8));
+    let answer = tcp(ends.there(443), ends.here(50_001), SYN_ACK, 1001);
+    assert_eq!(host.receives(&answer), Class::Solicited);
+}
+
 #[test]
 fn syn_ack_without_our_syn_is_backscatter() {
     for ends in FAMILIES {
