@@ -30,7 +30,7 @@ pub struct Sample {
 /// What kind of packet to make; how often is a matter of its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// ARP, LLDP, spanning tree, MPLS, three VLAN tags.
+    /// ARP, LLDP, spanning tree, MPLS with something else than IP, LCP in `PPPoE`, nine VLAN tags.
     NonIp,
     /// One of [`Flaw`].
     Malformed(Flaw),
@@ -568,7 +568,7 @@ impl Mix {
         let mut content = vec![0; self.rng.random_range(28..=60)];
         self.rng.fill(content.as_mut_slice());
         let tags = self.site.tags(&mut self.rng);
-        let frame = match self.rng.random_range(0..5) {
+        let frame = match self.rng.random_range(0..6) {
             0 => {
                 // Request, Ethernet and IPv4 (RFC 826).
                 content[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
@@ -577,13 +577,23 @@ impl Mix {
             1 => ethernet([1, 0x80, 0xc2, 0, 0, 0x0e], from, &tags, ethertype::LLDP, &content),
             // Spanning tree: IEEE 802.3 with a length instead of a type.
             2 => ethernet([1, 0x80, 0xc2, 0, 0, 0], from, &tags, content.len() as u16, &content),
-            3 => ethernet(sensor, from, &tags, ethertype::MPLS, &content),
+            3 => {
+                // The bottom of the stack, then a pseudowire's control word (RFC 4385).
+                content[2] |= 1;
+                content[4] &= 0x0f;
+                ethernet(sensor, from, &tags, ethertype::MPLS, &content)
+            }
+            4 => {
+                // An echo request of LCP (RFC 1661, section 5.8).
+                content[..12].copy_from_slice(&[0x11, 0, 0, 7, 0, 10, 0xc0, 0x21, 9, 1, 0, 8]);
+                ethernet(sensor, from, &tags, ethertype::PPPOE_SESSION, &content)
+            }
             _ => {
                 let tag = Tag { kind: ethertype::VLAN, id: self.rng.random_range(1..4095) };
                 let ip = self.ip();
                 let syn = self.tcp_segment(&ip, 40_000, 23, flag::SYN);
                 let kind = if ip.dst.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };
-                ethernet(sensor, from, &[tag; 3], kind, &ip.packet(protocol::TCP, &syn))
+                ethernet(sensor, from, &[tag; 9], kind, &ip.packet(protocol::TCP, &syn))
             }
         };
         Sample { frame, meaning: Meaning::Plain(Class::NonIp) }

@@ -339,6 +339,8 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
     /// MPLS
     pub const MPLS: u16 = 0x8847;
+    /// `PPPoE` session (RFC 2516)
+    pub const PPPOE_SESSION: u16 = 0x8864;
     /// Service VLAN tag (802.1ad)
     pub const QINQ: u16 = 0x88a8;
     /// LLDP
