@@ -6,10 +6,43 @@
 //! sender saw this host's sequence number. Nothing that arrives prolongs one either (RFC 4787,
 //! REQ-6: only outbound packets are sure to be this host's will).
 //!
-//! A stranger can make this host send: an echo reply, an ICMP error, a RST, a SYN+ACK, a UDP server's
+//! A remote host can make this host send: an echo reply, an ICMP error, a RST, a SYN+ACK, a UDP server's
 //! reply. The first three make no flow at all, a SYN+ACK only leaves a note ([`HalfOpen`]), and a UDP
-//! datagram to somebody who was heard from unasked ([`heard_set`]) is taken for the reply. Nor does a
+//! datagram to a peer that was heard from unasked ([`heard_set`]) is taken for the reply. Nor does a
 //! connection that is over live on by what the kernel sends back to its remote end.
+//!
+//! # What remote hosts can fill
+//!
+//! What this host started ([`Table::Started`]) is kept apart from what remote hosts can make it remember:
+//! the connections it accepted ([`Table::Accepted`]), those it offers, and the notes of unasked datagrams.
+//! Of those the least recently used make room. A flow that this host started stays for its whole life,
+//! whatever arrives; a connection whose first segment was not seen counts as accepted, until the socket
+//! tables say that no listener has its port. What a declared service sends offers nothing, since all that
+//! arrives there is [`Class::Service`] before flows are asked.
+//!
+//! # Who spoke first
+//!
+//! A UDP peer that is heard from unasked owns the conversation: what this host sends to it within
+//! [`REPLY_TIMEOUT`] is a reply. This ends when the peer is silent for as long, and at once when this host
+//! had started a conversation between the same addresses and ports within [`MEMORY`], which a remote host
+//! cannot bring about.
+//!
+//! Notes are bounded, so a flood of unasked datagrams displaces some. From a port that has replied to
+//! remote hosts before, and where such a note may have been lost, a datagram counts as a reply: an answer
+//! to this host that is counted as an access does less harm than a remote host that is not counted.
+//!
+//! # Who answers a group
+//!
+//! A question to a multicast or broadcast address is answered by others than the address that was asked,
+//! for [`GROUP_TIMEOUT`]. Of UDP, an answer to the port that asked belongs to it when it comes
+//!
+//! - from an address that is near ([`is_near`]), whatever its port: SSDP and WS-Discovery answer from
+//!   where they like; or
+//! - from the port that was asked, whatever its address, such as mDNS to a one-shot querier, LLMNR, SSDP.
+//!
+//! When the port that asked is the one that was asked (mDNS daemons, `NetBIOS`), both must hold: such ports
+//! ask all the time, and remote hosts scan them. Of ICMP, the identifier decides. TFTP's server answers a
+//! request to its port 69 from another port (RFC 1350, section 4), so all ports of that address may.
 //!
 //! The rules are the same for the program in the kernel and on the host; where flows are kept is told
 //! by [`Flows`].
@@ -40,8 +73,20 @@ pub const HALF_OPEN_SECONDS: u32 = 240;
 /// take more than ten seconds (a resolver that finds no name server, for one).
 pub const REPLY_TIMEOUT: u64 = UDP_TIMEOUT;
 
-/// Flows that are kept at most: 2.6 MiB of keys, 4 to 8 MiB with what the kernel needs.
+/// How long answers to a question to a group, or from other ports than the asked one, come in time,
+/// nanoseconds. Devices spread their answers to SSDP over the seconds that the question names, 5 at most
+/// (`UPnP` Device Architecture 2.0, section 1.3.2); older ones take longer.
+pub const GROUP_TIMEOUT: u64 = 30 * SECOND;
+/// How long it is remembered with whom this host started a UDP conversation, nanoseconds.
+pub const MEMORY: u64 = 24 * 3600 * SECOND;
+
+/// Flows that this host started and that are kept at most: 2.6 MiB of keys, 4 to 8 MiB with what the
+/// kernel needs.
 pub const MAX_FLOWS: usize = 65_536;
+/// Accepted connections that are kept at most; the least recently used make room.
+pub const MAX_ACCEPTED: usize = 65_536;
+/// UDP conversations that are over and remembered at most.
+pub const MAX_REMEMBERED: usize = 16_384;
 /// Offered connections that are kept at most; the oldest makes room.
 pub const MAX_HALF_OPEN: usize = 16_384;
 /// Notes of unasked datagrams.
@@ -49,6 +94,9 @@ pub const HEARD_NOTES: usize = 65_536;
 /// Notes of one set ([`heard_set`]), a cache line's half. Between a request and its reply a flood of
 /// 8,000 other datagrams displaces one note in 600, one of 1,000 one in two million.
 pub const HEARD_WAYS: usize = 4;
+
+/// The notes of unasked datagrams, and behind them one for each set: when it last lost a note in its time.
+pub const HEARD_ENTRIES: usize = HEARD_NOTES + HEARD_NOTES / HEARD_WAYS;
 
 /// IPv6 extension headers that are looked behind in what an ICMP error quotes.
 const MAX_QUOTED_EXTENSIONS: usize = 3;
@@ -85,6 +133,17 @@ pub enum Phase {
     Udp = 4,
     /// ICMP request.
     Icmp = 5,
+    /// UDP: asked of a group, or answered from other ports.
+    Group = 6,
+}
+
+/// Where a flow is kept: by whose doing it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// This host started it.
+    Started,
+    /// A TCP connection that a remote host opened, or whose beginning nobody saw.
+    Accepted,
 }
 
 /// What is known of a flow.
@@ -95,8 +154,8 @@ pub struct FlowState {
     pub sent: u64,
     /// A [`Phase`].
     pub phase: u32,
-    /// Zero.
-    pub padding: u32,
+    /// When it began, `CLOCK_MONOTONIC`, seconds.
+    pub began: u32,
 }
 
 /// A connection that this host offers: it has answered a SYN by a SYN+ACK.
@@ -109,23 +168,39 @@ pub struct HalfOpen {
     pub sent: u32,
 }
 
-/// Ports that this host ever asked from, and what else is one for all flows.
+/// What is known of ports, and what else is one for all flows.
 #[repr(C)]
 pub struct Asked {
     /// Seed of [`heard_set`]; 0 until the daemon has set it.
     pub seed: u64,
-    /// Not 0 once this host has started anything.
+    /// [`STARTED`] and [`PINGED_GROUP`].
     pub any: u64,
-    /// [`ASKED`] once this host has sent from this TCP or UDP port, [`SERVED`] while it is taken for a
-    /// server's: the index is [`Slot::index`].
+    /// What this host has sent from each TCP or UDP port, bits that the programs set: [`ASKED`],
+    /// [`ACCEPTS`], [`ASKED_GROUP`], [`REPLIES`]. The index is [`Slot::index`].
     pub ports: [u8; ASKED_PORTS],
+    /// What the daemon knows of each port, bits that it alone writes: [`SERVED`], [`SERVICE`].
+    pub told: [u8; ASKED_PORTS],
 }
+
+/// A bit of [`Asked::any`]: this host has sent something that may be answered.
+pub const STARTED: u64 = 1;
+/// A bit of [`Asked::any`]: it has sent an ICMP request to a group.
+pub const PINGED_GROUP: u64 = 1 << 1;
 
 /// A bit of [`Asked::ports`]: this host has sent from it.
 pub const ASKED: u8 = 1;
-/// A bit of [`Asked::ports`]: when the observation began, a server was there already, which may be about
+/// A bit of [`Asked::ports`]: this host has offered or had connections here that it did not start.
+pub const ACCEPTS: u8 = 1 << 1;
+/// A bit of [`Asked::ports`]: this host has asked a group from it, or what answers from other ports.
+pub const ASKED_GROUP: u8 = 1 << 2;
+/// A bit of [`Asked::ports`]: this host has replied from it to a remote host that spoke first.
+pub const REPLIES: u8 = 1 << 3;
+
+/// A bit of [`Asked::told`]: when the observation began, a server was there already, which may be about
 /// to answer a datagram that nobody has seen. The daemon takes it back after [`REPLY_TIMEOUT`].
-pub const SERVED: u8 = 2;
+pub const SERVED: u8 = 1;
+/// A bit of [`Asked::told`]: a service is declared here.
+pub const SERVICE: u8 = 1 << 1;
 
 /// Ports of TCP and of UDP.
 pub const ASKED_PORTS: usize = 2 * 65_536;
@@ -138,13 +213,18 @@ pub enum FlowCounter {
     Created = 0,
     /// Flows that could not be made, because there are [`MAX_FLOWS`] already.
     Failed = 1,
-    /// Datagrams that started nothing, because they reply to a stranger.
+    /// Datagrams that started nothing, because they reply to a remote host that spoke first.
     Replies = 2,
+    /// Notes of unasked datagrams that were displaced within their time.
+    Displaced = 3,
+    /// Among [`FlowCounter::Replies`], those that were taken for a reply because a note may have been
+    /// displaced.
+    Unsure = 4,
 }
 
 impl FlowCounter {
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 5;
 }
 
 // The program and the daemon see the same memory; a key with padding that is not named would be
@@ -153,7 +233,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 16 + 16 + 2 + 2 + 1 + 3);
     assert!(size_of::<FlowState>() == 16);
     assert!(size_of::<HalfOpen>() == 8);
-    assert!(size_of::<Asked>() == 16 + ASKED_PORTS);
+    assert!(size_of::<Asked>() == 16 + 2 * ASKED_PORTS);
     assert!(HEARD_NOTES.is_power_of_two() && HEARD_WAYS.is_power_of_two());
 };
 
@@ -161,7 +241,24 @@ impl FlowState {
     /// A flow by which this host has sent something at `now`, nanoseconds.
     #[inline(always)]
     pub const fn new(phase: Phase, now: u64) -> Self {
-        Self { sent: now, phase: phase as u32, padding: 0 }
+        Self { sent: now, phase: phase as u32, began: (now / SECOND) as u32 }
+    }
+
+    /// The same flow after this host has sent something more at `now`, nanoseconds.
+    #[inline(always)]
+    const fn then(self, phase: Phase, now: u64) -> Self {
+        Self { sent: now, phase: phase as u32, began: self.began }
+    }
+
+    /// Whether it is a UDP conversation, be it over, that this host remembers at `now`, nanoseconds.
+    #[inline(always)]
+    pub const fn is_remembered(&self, now: u64) -> bool {
+        self.phase == Phase::Udp as u32 && now.saturating_sub(self.sent) <= MEMORY
+    }
+
+    /// Time from its first to its last datagram, seconds.
+    pub const fn lasted(&self) -> u64 {
+        (self.sent / SECOND).saturating_sub(self.began as u64)
     }
 
     /// Whether answers at `now` (nanoseconds) come in time.
@@ -171,11 +268,13 @@ impl FlowState {
         const ESTABLISHED: u32 = Phase::Established as u32;
         const CLOSING: u32 = Phase::Closing as u32;
         const UDP: u32 = Phase::Udp as u32;
+        const GROUP: u32 = Phase::Group as u32;
         let timeout = match self.phase {
             OPENING => TCP_OPENING_TIMEOUT,
             ESTABLISHED => TCP_ESTABLISHED_TIMEOUT,
             CLOSING => TCP_CLOSING_TIMEOUT,
             UDP => UDP_TIMEOUT,
+            GROUP => GROUP_TIMEOUT,
             _ => ICMP_TIMEOUT,
         };
         // Another CPU may have sent since this one read its clock.
@@ -185,6 +284,12 @@ impl FlowState {
 
 /// The port of a note that is of an address alone.
 const NO_PORT: u16 = 0;
+/// The remote port of a flow whose answers come from any.
+const ANY_PORT: u16 = 0;
+/// The remote address of a flow whose answers come from any.
+const ANYBODY: [u8; 16] = [0; 16];
+/// TFTP's server is asked here (RFC 1350).
+const TFTP: u16 = 69;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -390,6 +495,18 @@ const fn age_of(note: u64, now: u64) -> u32 {
     ((now >> 20) as u32).wrapping_sub(note as u32)
 }
 
+/// The note of when a set last lost one in its time.
+#[inline(always)]
+const fn loss_of(set: u32) -> u32 {
+    HEARD_NOTES as u32 + set / HEARD_WAYS as u32
+}
+
+/// Whether a note still says that what departs is a reply.
+#[inline(always)]
+const fn is_current(note: u64, now: u64) -> bool {
+    note != 0 && age_of(note, now) <= (REPLY_TIMEOUT >> 20) as u32
+}
+
 /// Notes an unasked datagram from `remote` and its port to a local port; the oldest of its set makes
 /// room.
 #[inline(always)]
@@ -398,14 +515,21 @@ fn hear<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flows: &T
     let now = flows.now();
     let mut place = set;
     let mut oldest = 0;
+    let mut displaced = 0;
     for at in set..set + HEARD_WAYS as u32 {
         let note = flows.note(at);
+        let is_same = tag_of(note) == tag;
         // The note of the same tuple is the one to renew, however young.
-        let age = if tag_of(note) == tag { u32::MAX } else { age_of(note, now) };
+        let age = if is_same { u32::MAX } else { age_of(note, now) };
         if age >= oldest {
             oldest = age;
             place = at;
+            displaced = if is_same { 0 } else { note };
         }
+    }
+    if is_current(displaced, now) {
+        flows.set_note(loss_of(set), note(1, now));
+        flows.count(FlowCounter::Displaced);
     }
     flows.set_note(place, note(tag, now));
 }
@@ -418,9 +542,21 @@ fn was_heard<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flow
     let mut was_heard = false;
     for at in set..set + HEARD_WAYS as u32 {
         let note = flows.note(at);
-        was_heard |= tag_of(note) == tag && age_of(note, now) <= (REPLY_TIMEOUT >> 20) as u32;
+        was_heard |= tag_of(note) == tag && is_current(note, now);
     }
     was_heard
+}
+
+/// Whether a datagram that departs may go to a remote host that spoke first, whose note was displaced:
+/// from a port that has replied to others, or where a service is declared.
+#[inline(always)]
+fn may_be_reply<T: Flows>(packet: &Packet, flows: &T) -> bool {
+    let port = Slot::new(Transport::Udp, packet.source_port);
+    if flows.port(port) & REPLIES == 0 && flows.told(port) & SERVICE == 0 {
+        return false;
+    }
+    let (set, _) = heard_set(flows.seed(), &packet.dst, packet.port, packet.source_port);
+    is_current(flows.note(loss_of(set)), flows.now())
 }
 
 /// Whether a datagram that departs goes to somebody who was heard from unasked. Of who was only heard
@@ -428,10 +564,13 @@ fn was_heard<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flow
 /// chosen it itself.
 #[inline(always)]
 fn is_reply<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
-    was_heard(&packet.dst, packet.port, packet.source_port, flows)
-        || matches!(packet.dst.octets(), Octets::V6(_))
-            && !is_connected()
-            && was_heard(&packet.dst, NO_PORT, NO_PORT, flows)
+    if was_heard(&packet.dst, packet.port, packet.source_port, flows) {
+        flows.mark(Slot::new(Transport::Udp, packet.source_port), REPLIES);
+        return true;
+    }
+    matches!(packet.dst.octets(), Octets::V6(_))
+        && !is_connected()
+        && was_heard(&packet.dst, NO_PORT, NO_PORT, flows)
 }
 
 /// Whether a datagram that departs is taken for a server's answer to one that came before anybody
@@ -439,7 +578,7 @@ fn is_reply<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: 
 #[inline(always)]
 fn answers_unseen<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
     packet.port != packet.source_port
-        && flows.served(Slot::new(Transport::Udp, packet.source_port))
+        && flows.told(Slot::new(Transport::Udp, packet.source_port)) & SERVED != 0
         && !is_connected()
 }
 
@@ -457,21 +596,26 @@ const fn mix(hash: u64, word: u64) -> u64 {
 pub trait Flows {
     /// Now, `CLOCK_MONOTONIC`, nanoseconds.
     fn now(&self) -> u64;
-    /// Whether this host has ever started anything.
-    fn any(&self) -> bool;
-    /// Whether this host has ever sent from this TCP or UDP port.
-    fn asked(&self, port: Slot) -> bool;
-    /// Notes that this host sends from this TCP or UDP port.
-    fn ask(&self, port: Slot);
-    /// Whether this UDP port is taken for a server's ([`SERVED`]).
-    fn served(&self, port: Slot) -> bool;
+    /// What this host has ever sent: [`STARTED`], [`PINGED_GROUP`].
+    fn any(&self) -> u64;
+    /// Notes that this host has sent such.
+    fn start(&self, bits: u64);
+    /// What this host has sent from this TCP or UDP port, as in [`Asked::ports`].
+    fn port(&self, port: Slot) -> u8;
+    /// Notes that this host sends such from this TCP or UDP port.
+    fn mark(&self, port: Slot, bits: u8);
+    /// What the configuration and the socket tables say of this TCP or UDP port, as in [`Asked::told`].
+    fn told(&self, port: Slot) -> u8;
     /// The flow with this key.
-    fn get(&self, key: &FlowKey) -> Option<FlowState>;
+    fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState>;
     /// Writes what `next` makes of the flow with this key; `false` when there is none, or `next` has
     /// made nothing of it.
-    fn update(&self, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool;
+    fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool;
     /// Makes a flow, and counts it, or the failure.
-    fn create(&self, key: &FlowKey, state: FlowState);
+    fn create(&self, table: Table, key: &FlowKey, state: FlowState);
+    /// Whether this host remembers that it started the UDP conversation with this key, which is over and
+    /// no longer among the flows.
+    fn remembers(&self, key: &FlowKey) -> bool;
     /// The offered connection with this key.
     fn half_open(&self, key: &FlowKey) -> Option<HalfOpen>;
     /// Notes an offered connection.
@@ -480,12 +624,12 @@ pub trait Flows {
     fn accepted(&self, key: &FlowKey);
     /// Seed of [`heard_set`].
     fn seed(&self) -> u64;
-    /// One of [`HEARD_NOTES`] notes of unasked datagrams; 0 when it was never written.
+    /// One of [`HEARD_ENTRIES`] notes; 0 when it was never written.
     fn note(&self, at: u32) -> u64;
     /// Writes one of them.
     fn set_note(&self, at: u32, note: u64);
-    /// Counts a datagram that started nothing, because it replies to a stranger.
-    fn replied(&self);
+    /// Counts one.
+    fn count(&self, counter: FlowCounter);
 }
 
 /// Whether `packet`, which has arrived and means `intent` on its own, can be part of a conversation at
@@ -498,14 +642,14 @@ pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool
     match packet.transport {
         Transport::Tcp => {
             (packet.is_cut || packet.control & (TCP_ACK | TCP_RST) != 0)
-                && flows.asked(Slot::new(Transport::Tcp, packet.port))
+                && flows.port(Slot::new(Transport::Tcp, packet.port)) & ASKED != 0
         }
         Transport::Udp => match intent {
-            Intent::Start | Intent::Answer => flows.asked(Slot::new(Transport::Udp, packet.port)),
+            Intent::Start | Intent::Answer => flows.port(Slot::new(Transport::Udp, packet.port)) & ASKED != 0,
             Intent::Neither => false,
         },
         Transport::Icmp | Transport::Icmpv6 => match intent {
-            Intent::Answer => flows.any(),
+            Intent::Answer => flows.any() != 0,
             Intent::Start | Intent::Neither => false,
         },
         Transport::Sctp | Transport::Other => false,
@@ -521,31 +665,99 @@ pub fn conversation<F: Frame + ?Sized, T: Flows>(
     key: &mut FlowKey,
     flows: &T,
 ) -> Conversation {
-    let is_known = if is_error(packet) { key.set_quoted(frame, packet) } else { key.set_incoming(packet) };
+    let quotes = is_error(packet);
+    let is_known = if quotes { key.set_quoted(frame, packet) } else { key.set_incoming(packet) };
     if !is_known {
         return Conversation::None;
     }
     let now = flows.now();
-    if flows.get(key).is_some_and(|state| state.is_alive(now)) {
-        if matches!(packet.transport, Transport::Tcp) && packet.control & TCP_RST != 0 {
-            close(key, now, flows);
+    let resets = matches!(packet.transport, Transport::Tcp) && packet.control & TCP_RST != 0;
+    let accepts = key.protocol == TCP && flows.port(Slot::new(Transport::Tcp, key.local_port)) & ACCEPTS != 0;
+    if accepts && is_alive(Table::Accepted, key, now, flows) {
+        if resets {
+            close(Table::Accepted, key, now, flows);
         }
-        Conversation::Ours
-    } else if matches!(packet.transport, Transport::Tcp) {
-        handshake(packet, key, now, flows)
-    } else {
-        Conversation::None
+        return Conversation::Ours;
+    }
+    if is_alive(Table::Started, key, now, flows) {
+        if resets {
+            close(Table::Started, key, now, flows);
+        }
+        return Conversation::Ours;
+    }
+    match packet.transport {
+        Transport::Tcp => handshake(packet, key, now, flows),
+        Transport::Udp | Transport::Icmp | Transport::Icmpv6 if !quotes && answers_group(key, now, flows) => {
+            Conversation::Ours
+        }
+        _ => Conversation::None,
     }
 }
 
-/// The other end has reset a connection: this host sends nothing more by which its end could be known,
-/// and strangers who only connect and reset would fill the table with connections of two hours.
 #[inline(always)]
-fn close<T: Flows>(key: &FlowKey, now: u64, flows: &T) {
+fn is_alive<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) -> bool {
+    flows.get(table, key).is_some_and(|state| state.is_alive(now))
+}
+
+/// Whether an answer without a flow of its own, whose key is `key`, is one to a question to a group, or
+/// comes from another port than was asked. The key is used up.
+#[inline(always)]
+fn answers_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) -> bool {
+    if key.protocol != UDP {
+        key.remote = ANYBODY;
+        return flows.any() & PINGED_GROUP != 0 && is_alive(Table::Started, key, now, flows);
+    }
+    if flows.port(Slot::new(Transport::Udp, key.local_port)) & ASKED_GROUP == 0 {
+        return false;
+    }
+    let is_near = is_near(&key.local, &key.remote);
+    let port = key.remote_port;
+    key.remote_port = ANY_PORT;
+    if is_alive(Table::Started, key, now, flows) {
+        return true;
+    }
+    key.remote = ANYBODY;
+    if is_near && is_alive(Table::Started, key, now, flows) {
+        return true;
+    }
+    key.remote_port = port;
+    (is_near || port != key.local_port) && is_alive(Table::Started, key, now, flows)
+}
+
+/// Whether the address `remote` may be on a link of `local`: both mapped into IPv6, network byte order.
+/// Nobody but this host's own network can have a private or link-local address; else the first 24 bits of
+/// IPv4 and 64 of IPv6 are the same.
+#[inline(always)]
+pub const fn is_near(local: &[u8; 16], remote: &[u8; 16]) -> bool {
+    const fn word(address: &[u8; 16], at: usize) -> u64 {
+        let mut word = 0;
+        let mut index = at;
+        while index < at + 8 {
+            word = word << 8 | address[index] as u64;
+            index += 1;
+        }
+        word
+    }
+    let (net, host) = (word(remote, 0), word(remote, 8));
+    if net == 0 && host >> 32 == 0xffff {
+        let address = host as u32;
+        return address >> 24 == 10
+            || address >> 20 == 0xac1
+            || address >> 16 == 0xc0a8
+            || address >> 16 == 0xa9fe
+            || (word(local, 0) == 0 && word(local, 8) >> 8 == host >> 8);
+    }
+    net >> 54 == 0xfe80 >> 6 || net >> 57 == 0xfc >> 1 || word(local, 0) == net
+}
+
+/// The other end has reset a connection: this host sends nothing more by which its end could be known,
+/// and remote hosts that only connect and reset would fill the table with connections of two hours.
+#[inline(always)]
+fn close<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) {
     const SOONER: u64 = TCP_ESTABLISHED_TIMEOUT - TCP_CLOSING_TIMEOUT;
-    flows.update(key, |state| {
+    flows.update(table, key, |state| {
         let is_established = state.phase == Phase::Established as u32;
-        let end = FlowState::new(Phase::Closing, now.min(state.sent.saturating_add(SOONER)));
+        let end = state.then(Phase::Closing, now.min(state.sent.saturating_add(SOONER)));
         is_established.then_some(end)
     });
 }
@@ -562,7 +774,7 @@ fn handshake<T: Flows>(packet: &Packet, key: &FlowKey, now: u64, flows: &T) -> C
     } else if packet.control & TCP_RST != 0 {
         Conversation::Declined
     } else if packet.acknowledgement == offered.sequence.wrapping_add(1) {
-        flows.create(key, FlowState::new(Phase::Established, now));
+        flows.create(Table::Accepted, key, FlowState::new(Phase::Established, now));
         flows.accepted(key);
         Conversation::Ours
     } else {
@@ -596,72 +808,142 @@ pub fn arrived_unread<T: Flows>(src: &Address, flows: &T) {
     hear(src, NO_PORT, NO_PORT, flows);
 }
 
-/// Learns from `packet`, which this host sends. `is_connected` tells whether there is a connection
-/// behind it, by which connections older than the daemon are known, and what the kernel sends back to
-/// a stranger is not taken for one.
+/// Learns from `packet`, which this host sends; `to_group` when the link's destination is a group.
+/// `is_connected` tells whether there is a connection behind it, by which connections older than the
+/// daemon are known, and what the kernel sends back to a remote host is not taken for one.
 #[inline(always)]
-pub fn depart<T: Flows>(packet: &Packet, is_connected: impl Fn() -> bool, flows: &T) {
-    // Whoever answers is not who was asked then.
-    if is_group(&packet.dst) {
+pub fn depart<T: Flows>(packet: &Packet, to_group: bool, is_connected: impl Fn() -> bool, flows: &T) {
+    let Some(mut key) = FlowKey::of_outgoing(packet) else { return };
+    let now = flows.now();
+    match packet.transport {
+        Transport::Tcp => send_segment(packet, &key, now, &is_connected, flows),
+        Transport::Udp | Transport::Icmp | Transport::Icmpv6 if to_group || is_group(&packet.dst) => {
+            ask_group(&mut key, now, flows);
+        }
+        Transport::Udp => send_datagram(packet, &mut key, now, &is_connected, flows),
+        Transport::Icmp | Transport::Icmpv6 => ask(&key, Phase::Icmp, now, flows),
+        Transport::Sctp | Transport::Other => {}
+    }
+}
+
+/// Prolongs a flow of what this host starts, or makes it.
+#[inline(always)]
+fn ask<T: Flows>(key: &FlowKey, phase: Phase, now: u64, flows: &T) {
+    let goes_on =
+        flows.update(Table::Started, key, |state| state.is_alive(now).then_some(state.then(phase, now)));
+    if !goes_on {
+        flows.create(Table::Started, key, FlowState::new(phase, now));
+    }
+}
+
+/// Others answer than the one who is asked.
+#[inline(always)]
+fn ask_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) {
+    key.remote = ANYBODY;
+    if key.protocol != UDP {
+        flows.start(PINGED_GROUP);
+        ask(key, Phase::Icmp, now, flows);
         return;
     }
-    let Some(key) = FlowKey::of_outgoing(packet) else { return };
-    let phase = match packet.transport {
-        Transport::Tcp => {
-            if packet.control & (TCP_RST | TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
-                flows.ask(Slot::new(Transport::Tcp, packet.source_port));
-                let sent = (flows.now() / SECOND) as u32;
-                flows.offer(&key, HalfOpen { sequence: packet.sequence, sent });
-                return;
-            }
-            if packet.control & (TCP_RST | TCP_FIN) != 0 {
-                Phase::Closing
-            } else if packet.control & TCP_SYN != 0 || packet.is_cut && !is_connected() {
-                Phase::Opening
-            } else {
-                Phase::Established
-            }
+    flows.mark(Slot::new(Transport::Udp, key.local_port), ASKED | ASKED_GROUP);
+    ask(key, Phase::Group, now, flows);
+    if key.remote_port != key.local_port {
+        key.remote_port = ANY_PORT;
+        ask(key, Phase::Group, now, flows);
+    }
+}
+
+#[inline(always)]
+fn send_segment<T: Flows>(
+    packet: &Packet,
+    key: &FlowKey,
+    now: u64,
+    is_connected: &impl Fn() -> bool,
+    flows: &T,
+) {
+    let port = Slot::new(Transport::Tcp, packet.source_port);
+    if packet.control & (TCP_RST | TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
+        if flows.told(port) & SERVICE == 0 {
+            flows.mark(port, ASKED | ACCEPTS);
+            flows.offer(key, HalfOpen { sequence: packet.sequence, sent: (now / SECOND) as u32 });
         }
-        Transport::Udp => Phase::Udp,
-        Transport::Icmp | Transport::Icmpv6 => Phase::Icmp,
-        Transport::Sctp | Transport::Other => return,
+        return;
+    }
+    // RFC 9293, section 3.10.7.2, looks at RST, ACK and SYN in this order, and at nothing else of a
+    // segment to a listener; one without any of them is a probe of this host.
+    let opens = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == TCP_SYN;
+    // So is one whose flags lie beyond its first fragment, unless a connection is behind it.
+    let probes =
+        packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == 0 && !(packet.is_cut && is_connected());
+    let phase = if opens || probes {
+        Phase::Opening
+    } else if packet.control & (TCP_RST | TCP_FIN) != 0 {
+        Phase::Closing
+    } else {
+        Phase::Established
     };
-    let now = flows.now();
-    let goes_on = flows.update(&key, |state| {
+    let next = |state: FlowState| {
         if !state.is_alive(now) {
             return None;
         }
-        let is_closing = state.phase == Phase::Closing as u32 && !matches!(phase, Phase::Opening);
-        Some(match is_closing {
+        let is_closing = state.phase == Phase::Closing as u32 && !opens;
+        Some(match is_closing || probes {
             // A connection that is closed on this side may go on for long on the other.
-            true if is_connected() => FlowState::new(Phase::Closing, now),
+            true if is_closing && is_connected() => state.then(Phase::Closing, now),
             true => state,
-            false => FlowState::new(phase, now),
+            false => state.then(phase, now),
         })
-    });
-    if goes_on {
-        return;
-    }
-    let starts = match packet.transport {
-        Transport::Tcp => {
-            packet.control & TCP_RST == 0 && (matches!(phase, Phase::Opening) || is_connected())
-        }
-        Transport::Udp => {
-            let replies =
-                is_reply(packet, &is_connected, flows) || answers_unseen(packet, &is_connected, flows);
-            if replies {
-                flows.replied();
-            }
-            !replies
-        }
-        Transport::Icmp | Transport::Icmpv6 | Transport::Sctp | Transport::Other => true,
     };
-    if !starts {
+    if !opens && flows.port(port) & ACCEPTS != 0 && flows.update(Table::Accepted, key, next) {
         return;
     }
-    match packet.transport {
-        Transport::Tcp | Transport::Udp => flows.ask(Slot::new(packet.transport, packet.source_port)),
-        Transport::Icmp | Transport::Icmpv6 | Transport::Sctp | Transport::Other => {}
+    if flows.update(Table::Started, key, next) {
+        return;
     }
-    flows.create(&key, FlowState::new(phase, now));
+    if opens || probes {
+        flows.mark(port, ASKED);
+        flows.create(Table::Started, key, FlowState::new(phase, now));
+    } else if packet.control & TCP_RST == 0 && is_connected() {
+        flows.mark(port, ASKED | ACCEPTS);
+        flows.create(Table::Accepted, key, FlowState::new(phase, now));
+    }
+}
+
+#[inline(always)]
+fn send_datagram<T: Flows>(
+    packet: &Packet,
+    key: &mut FlowKey,
+    now: u64,
+    is_connected: &impl Fn() -> bool,
+    flows: &T,
+) {
+    let port = Slot::new(Transport::Udp, packet.source_port);
+    let goes_on = flows.update(Table::Started, key, |state| {
+        if state.is_alive(now) {
+            Some(state.then(Phase::Udp, now))
+        } else if state.is_remembered(now) {
+            flows.count(FlowCounter::Created);
+            Some(FlowState::new(Phase::Udp, now))
+        } else {
+            None
+        }
+    });
+    if !goes_on {
+        let is_known = is_reply(packet, is_connected, flows) || answers_unseen(packet, is_connected, flows);
+        let is_unsure = !is_known && may_be_reply(packet, flows);
+        if (is_known || is_unsure) && !flows.remembers(key) {
+            flows.count(FlowCounter::Replies);
+            if is_unsure {
+                flows.count(FlowCounter::Unsure);
+            }
+            return;
+        }
+        flows.mark(port, ASKED);
+        flows.create(Table::Started, key, FlowState::new(Phase::Udp, now));
+    }
+    if packet.port == TFTP {
+        flows.mark(port, ASKED_GROUP);
+        key.remote_port = ANY_PORT;
+        ask(key, Phase::Group, now, flows);
+    }
 }

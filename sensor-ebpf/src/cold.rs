@@ -54,7 +54,7 @@ pub fn decide(ctx: &XdpContext) -> u32 {
         let conversation = flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows);
         let verdict = conclude(packet, intent(packet), conversation);
         world::arrived(generation.rules(), packet, &verdict);
-        generation.count(ctx, packet, &verdict, length);
+        generation.count(packet, &verdict, length);
     }
     0
 }

@@ -2,13 +2,14 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::TcContext;
-use sensor_common::Slot;
 use sensor_common::flow::{
-    self, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, SERVED,
+    ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, STARTED, Table,
 };
+use sensor_common::{Frame, Link, Slot};
 
 use crate::bounds::below;
-use crate::maps::{ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD};
+use crate::frame::SkbFrame;
+use crate::maps::{ACCEPTED, ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
 
 /// The maps of flows.
 pub struct KernelFlows;
@@ -31,17 +32,36 @@ pub fn is_connected(ctx: &TcContext) -> bool {
     state < u32::BITS && CONNECTED >> state & 1 != 0
 }
 
+/// Whether the link's destination is a group: the bit of IEEE 802 addresses that says so, which is set
+/// also when the IP address is a network's own broadcast address.
 #[inline(always)]
-fn count(counter: FlowCounter) {
-    if let Some(value) = FLOW_COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the value is this CPU's, and programs of one kind do not interrupt each other.
-        unsafe { *value += 1 };
-    }
+pub fn is_to_group(frame: &SkbFrame<'_>, link: Link) -> bool {
+    matches!(link, Link::Ethernet) && frame.load::<2>(0).is_some_and(|octets| octets[0] & 1 != 0)
 }
 
 #[inline(always)]
 fn shared() -> Option<*mut Asked> {
     ASKED.get_ptr_mut(0)
+}
+
+/// Writes what `next` makes of a map's value.
+#[inline(always)]
+fn update(state: Option<*mut FlowState>, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
+    let Some(state) = state else { return false };
+    // SAFETY: the pointer is into a map value; each of its words is written at once, and of two CPUs
+    // that write, either is right.
+    match next(unsafe { *state }) {
+        Some(next) => {
+            // SAFETY: as above.
+            unsafe {
+                (&raw mut (*state).phase).write(next.phase);
+                (&raw mut (*state).began).write(next.began);
+                (&raw mut (*state).sent).write(next.sent);
+            }
+            true
+        }
+        None => false,
+    }
 }
 
 impl Flows for KernelFlows {
@@ -53,85 +73,92 @@ impl Flows for KernelFlows {
     }
 
     #[inline(always)]
-    fn any(&self) -> bool {
+    fn any(&self) -> u64 {
         // SAFETY: an aligned word in a map's value.
-        shared().is_some_and(|shared| unsafe { (&raw const (*shared).any).read_volatile() } != 0)
+        shared().map_or(0, |shared| unsafe { (&raw const (*shared).any).read_volatile() })
     }
 
     #[inline(always)]
-    fn asked(&self, port: Slot) -> bool {
-        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return false };
-        // SAFETY: `index` is below the array's length.
-        shared().is_some_and(|shared| unsafe {
-            *(&raw const (*shared).ports).cast::<u8>().add(index) & flow::ASKED != 0
-        })
-    }
-
-    #[inline(always)]
-    fn ask(&self, port: Slot) {
-        if let Some(index) = below::<ASKED_PORTS>(port.index() as usize)
-            && let Some(shared) = shared()
-        {
-            // SAFETY: `index` is below the array's length. All CPUs write the same.
+    fn start(&self, bits: u64) {
+        if let Some(shared) = shared() {
+            // SAFETY: an aligned word in a map's value. A bit that another CPU's write loses is set by
+            // the next packet.
             unsafe {
-                let asked = (&raw mut (*shared).ports).cast::<u8>().add(index);
-                // A line that is only read stays in all caches.
-                if *asked & flow::ASKED == 0 {
-                    *asked |= flow::ASKED;
+                let any = &raw mut (*shared).any;
+                if *any & bits != bits {
+                    *any |= bits;
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn served(&self, port: Slot) -> bool {
-        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return false };
+    fn port(&self, port: Slot) -> u8 {
+        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return 0 };
         // SAFETY: `index` is below the array's length.
-        shared().is_some_and(|shared| unsafe {
-            *(&raw const (*shared).ports).cast::<u8>().add(index) & SERVED != 0
-        })
+        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).ports).cast::<u8>().add(index) })
     }
 
     #[inline(always)]
-    fn get(&self, key: &FlowKey) -> Option<FlowState> {
-        let state = FLOWS.get_ptr(key)?;
+    fn mark(&self, port: Slot, bits: u8) {
+        if let Some(index) = below::<ASKED_PORTS>(port.index() as usize)
+            && let Some(shared) = shared()
+        {
+            // SAFETY: `index` is below the array's length. A bit that another CPU's write loses is set
+            // by the next packet.
+            unsafe {
+                let sent = (&raw mut (*shared).ports).cast::<u8>().add(index);
+                // A line that is only read stays in all caches.
+                if *sent & bits != bits {
+                    *sent |= bits;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn told(&self, port: Slot) -> u8 {
+        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return 0 };
+        // SAFETY: `index` is below the array's length.
+        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).told).cast::<u8>().add(index) })
+    }
+
+    #[inline(always)]
+    fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState> {
+        let state = match table {
+            Table::Started => FLOWS.get_ptr(key)?,
+            Table::Accepted => ACCEPTED.get_ptr(key)?,
+        };
         // SAFETY: the pointer is into a map value; each of its words is written at once.
         Some(unsafe { *state })
     }
 
     #[inline(always)]
-    fn update(&self, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
-        let Some(state) = FLOWS.get_ptr_mut(key) else { return false };
-        // SAFETY: the pointer is into a map value; each of its words is written at once, and of two
-        // CPUs that write, either is right.
-        match next(unsafe { *state }) {
-            Some(next) => {
-                // SAFETY: as above.
-                unsafe {
-                    (&raw mut (*state).phase).write(next.phase);
-                    (&raw mut (*state).sent).write(next.sent);
-                }
-                true
-            }
-            None => false,
+    fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
+        match table {
+            Table::Started => update(FLOWS.get_ptr_mut(key), next),
+            Table::Accepted => update(ACCEPTED.get_ptr_mut(key), next),
         }
     }
 
     #[inline(always)]
-    fn create(&self, key: &FlowKey, state: FlowState) {
-        if FLOWS.insert(key, state, 0).is_err() {
-            count(FlowCounter::Failed);
+    fn create(&self, table: Table, key: &FlowKey, state: FlowState) {
+        let created = match table {
+            Table::Started => FLOWS.insert(key, state, 0),
+            Table::Accepted => ACCEPTED.insert(key, state, 0),
+        };
+        if created.is_err() {
+            self.count(FlowCounter::Failed);
             return;
         }
-        count(FlowCounter::Created);
-        if let Some(shared) = shared() {
-            // SAFETY: an aligned word in a map's value; all CPUs write the same.
-            unsafe {
-                if (*shared).any == 0 {
-                    (*shared).any = 1;
-                }
-            }
-        }
+        self.count(FlowCounter::Created);
+        self.start(STARTED);
+    }
+
+    #[inline(always)]
+    fn remembers(&self, key: &FlowKey) -> bool {
+        // SAFETY: the pointer is into a map value, which the daemon alone writes.
+        PEERS.get_ptr(key).is_some_and(|state| unsafe { *state }.is_remembered(self.now()))
     }
 
     #[inline(always)]
@@ -175,7 +202,10 @@ impl Flows for KernelFlows {
     }
 
     #[inline(always)]
-    fn replied(&self) {
-        count(FlowCounter::Replies);
+    fn count(&self, counter: FlowCounter) {
+        if let Some(value) = FLOW_COUNTERS.get_ptr_mut(counter as u32) {
+            // SAFETY: the value is this CPU's, and programs of one kind do not interrupt each other.
+            unsafe { *value += 1 };
+        }
     }
 }

@@ -4,8 +4,6 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::programs::XdpContext;
-use aya_log_ebpf::warn;
 use sensor_common::classify::Access;
 use sensor_common::layout::{
     Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
@@ -79,10 +77,10 @@ impl Current {
 
     /// Counts one packet of `length` octets.
     #[inline(always)]
-    pub fn count(&mut self, ctx: &XdpContext, packet: &Packet, verdict: &Verdict, length: u64) {
+    pub fn count(&mut self, packet: &Packet, verdict: &Verdict, length: u64) {
         self.count_class(verdict.class, length);
         if let Some(access) = verdict.access() {
-            self.access(ctx, &packet.src, &access, matches!(verdict.class, Class::Service));
+            self.access(&packet.src, &access, matches!(verdict.class, Class::Service));
         }
         if let Some(slot) = verdict.backscatter()
             && let Some(index) = below::<{ Slot::COUNT }>(slot.index() as usize)
@@ -93,7 +91,7 @@ impl Current {
     }
 
     #[inline(always)]
-    fn access(&mut self, ctx: &XdpContext, src: &Address, access: &Access, service: bool) {
+    fn access(&mut self, src: &Address, access: &Access, service: bool) {
         if let Some(index) = below::<{ Slot::COUNT }>(access.slot.index() as usize) {
             // SAFETY: `index` is below the array's length.
             unsafe { *(*self.block).ports.as_mut_ptr().add(index) += 1 };
@@ -114,7 +112,7 @@ impl Current {
             Octets::V6(src) => self.log_v6(RecordV6 { src, target }),
         };
         if !kept {
-            self.tabulate(ctx, src, target, service);
+            self.tabulate(src, target, service);
         }
     }
 
@@ -158,7 +156,7 @@ impl Current {
 
     /// Counts in the source table, or, when that cannot take it, as overflow.
     #[inline(always)]
-    fn tabulate(&mut self, ctx: &XdpContext, src: &Address, target: u32, service: bool) {
+    fn tabulate(&mut self, src: &Address, target: u32, service: bool) {
         // SAFETY: the block is valid.
         let generation = unsafe { (*self.block).generation } as u32;
         let key = SourceKey { src: src.mapped(), target, generation };
@@ -167,18 +165,12 @@ impl Current {
         if add(&key) {
             if counters.table_packets == 0 {
                 wake();
-                warn!(ctx, "the source log is full; counting in the source table");
             }
             counters.table_packets += 1;
+        } else if service {
+            counters.service_overflow += 1;
         } else {
-            if counters.overflow + counters.service_overflow == 0 {
-                warn!(ctx, "the source table is full; counting by port only");
-            }
-            if service {
-                counters.service_overflow += 1;
-            } else {
-                counters.overflow += 1;
-            }
+            counters.overflow += 1;
         }
     }
 }

@@ -75,7 +75,7 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
                     return false;
                 }
                 world::arrived(generation.rules(), &packet, &verdict);
-                generation.count(ctx, &packet, &verdict, frame.length());
+                generation.count(&packet, &verdict, frame.length());
             }
             Err(why) => {
                 generation.count_class(Class::from(why), frame.length());
@@ -105,8 +105,10 @@ pub fn teiten_egress_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn learn(ctx: &TcContext, link: Link) -> i32 {
-    if let Ok(packet) = parse(&SkbFrame::new(ctx), link) {
-        flow::depart(&packet, || flows::is_connected(ctx), &KernelFlows);
+    let frame = SkbFrame::new(ctx);
+    if let Ok(packet) = parse(&frame, link) {
+        let to_group = flows::is_to_group(&frame, link);
+        flow::depart(&packet, to_group, || flows::is_connected(ctx), &KernelFlows);
     }
     // Also TCX_NEXT: whoever comes next decides.
     TC_ACT_UNSPEC

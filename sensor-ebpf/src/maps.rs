@@ -4,7 +4,8 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use sensor_common::flow::{
-    Asked, FlowCounter, FlowKey, FlowState, HEARD_NOTES, HalfOpen, MAX_FLOWS, MAX_HALF_OPEN,
+    Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
+    MAX_REMEMBERED,
 };
 use sensor_common::layout::{Block, SourceKey};
 
@@ -40,22 +41,30 @@ pub static EXCLUDED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize
 #[btf_map]
 pub static WAKE: RingBuf<u64, 4096> = RingBuf::new();
 
-/// What this host started, and the connections it accepted. When it is full, what comes is not kept
-/// and counted; nothing makes room by force.
+/// What this host started. When it is full, what comes is not kept and counted; nothing makes room by
+/// force.
 #[btf_map]
 pub static FLOWS: HashMap<FlowKey, FlowState, MAX_FLOWS> = HashMap::new();
 
-/// The connections that this host offers. Strangers fill it, so the oldest makes room.
+/// The connections that this host accepted. Remote hosts fill it, so the least recently used make room.
+#[btf_map]
+pub static ACCEPTED: LruHashMap<FlowKey, FlowState, MAX_ACCEPTED> = LruHashMap::new();
+
+/// The UDP conversations that this host started and that are over; the daemon writes it.
+#[btf_map]
+pub static PEERS: HashMap<FlowKey, FlowState, MAX_REMEMBERED> = HashMap::new();
+
+/// The connections that this host offers. Remote hosts fill it, so the oldest makes room.
 #[btf_map]
 pub static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, MAX_HALF_OPEN> = LruHashMap::new();
 
-/// The ports that this host ever sent from; mapped by the daemon.
+/// What is known of ports; mapped by the daemon.
 #[btf_map]
 pub static ASKED: Array<Asked, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Notes of unasked datagrams.
+/// Notes of unasked datagrams, and of those that were lost.
 #[btf_map]
-pub static HEARD: Array<u64, HEARD_NOTES> = Array::new();
+pub static HEARD: Array<u64, HEARD_ENTRIES> = Array::new();
 
 /// Counters by [`FlowCounter`].
 #[btf_map]

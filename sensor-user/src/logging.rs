@@ -42,8 +42,8 @@ fn filter(text: &str) -> Result<EnvFilter, LogError> {
         .map_err(|source| LogError::Filter { filter: text.to_owned(), source })
 }
 
-/// Sets up the log of this process; `log`'s records (the kernel side's among them, through
-/// aya-log) go to it too. Colours only on a terminal.
+/// Sets up the log of this process; `log`'s records, which aya writes, go to it too. Colours only on a
+/// terminal.
 ///
 /// # Errors
 ///

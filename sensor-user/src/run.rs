@@ -113,9 +113,6 @@ async fn daemon(
         }
     };
     tokio::spawn(forward_wakes(wake, commands.clone()));
-    if let Ok(logger) = kernel.logger() {
-        tokio::spawn(forward_messages(logger));
-    }
     let snapshot = Arc::new(Snapshot::default());
     let mut info = SensorInfo {
         sensor: config.sensor_name.clone(),
@@ -437,18 +434,6 @@ async fn forward_wakes(ring: RingBuf<MapData>, commands: Outbox) {
         if commands.send(Command::Wake).is_err() {
             return;
         }
-    }
-}
-
-/// Hands the program's messages to the log.
-async fn forward_messages(logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
-    // SAFETY: the logger owns its descriptor, which stays the same until it is dropped.
-    let Ok(mut logger) = (unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }) else {
-        return;
-    };
-    while let Ok(mut ready) = logger.readable_mut().await {
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
     }
 }
 

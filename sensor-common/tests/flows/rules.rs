@@ -2,6 +2,7 @@
 
 use super::packet;
 use super::table::{Host, SECOND};
+use sensor_common::flow::{SERVED, SERVICE};
 use sensor_common::parse::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use sensor_common::{Class, Packet, Slot, Transport};
 
@@ -158,7 +159,7 @@ fn a_reply_to_what_the_kernel_could_read_and_this_parser_not_starts_nothing() {
 #[test]
 fn a_server_that_was_there_before_answers_what_nobody_has_seen() {
     let host = Host::new();
-    host.served.set(Some(Slot::new(Transport::Udp, 123)));
+    host.told.set(Some((Slot::new(Transport::Udp, 123), SERVED)));
     host.sends(&udp(US, 123, THEM, 5000));
     assert_eq!((host.flows(), host.replies.get()), (0, 1));
     assert_eq!(host.receives(&udp(THEM, 5000, US, 123)), Class::Access);
@@ -310,4 +311,237 @@ fn a_simultaneous_open_is_one_connection() {
     assert_eq!(host.receives(&theirs(SYN_ACK)), Class::Solicited);
     assert_eq!(host.receives(&theirs(TCP_ACK)), Class::Solicited);
     assert_eq!(host.flows(), 1);
+}
+
+#[test]
+fn what_remote_hosts_open_is_kept_apart_from_what_this_host_starts() {
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends(&server(SYN_ACK));
+    assert_eq!(host.receives(&client(TCP_ACK)), Class::Solicited);
+    // A connection of which nobody saw the beginning.
+    host.sends_connected(&tcp(US, 80, THEM, 50_000, TCP_ACK));
+    assert_eq!((host.started(), host.flows()), (1, 3));
+    for answer in [theirs(SYN_ACK), client(TCP_ACK), tcp(THEM, 50_000, US, 80, TCP_ACK)] {
+        assert_eq!(host.receives(&answer), Class::Solicited);
+    }
+    // The same ends, begun by this host now: its own.
+    host.sends(&tcp(US, 80, THEM, 50_000, TCP_SYN));
+    assert_eq!((host.started(), host.flows()), (2, 4));
+}
+
+#[test]
+fn what_a_declared_service_offers_is_not_noted() {
+    let host = Host::new();
+    host.told.set(Some((Slot::new(Transport::Tcp, 22), SERVICE)));
+    host.sends(&server(SYN_ACK));
+    assert_eq!((host.offers(), host.flows()), (0, 0));
+    // What this host itself starts from there is its own.
+    host.sends(&server(TCP_SYN));
+    assert_eq!((host.offers(), host.started()), (0, 1));
+}
+
+#[test]
+fn whatever_flags_a_segment_of_this_host_opens_with_the_answer_is_solicited() {
+    const URG: u8 = 0x20;
+    const PSH: u8 = 0x08;
+    const ECE: u8 = 0x40;
+    const CWR: u8 = 0x80;
+    for flags in [
+        TCP_SYN,
+        TCP_SYN | TCP_FIN,
+        TCP_SYN | URG,
+        TCP_SYN | PSH,
+        TCP_SYN | ECE | CWR,
+        TCP_SYN | TCP_FIN | URG | PSH,
+        // Probes: NULL, FIN, Xmas.
+        0,
+        TCP_FIN,
+        TCP_FIN | URG | PSH,
+        URG,
+    ] {
+        let host = Host::new();
+        host.sends(&ours(flags));
+        for answer in [SYN_ACK, RST_ACK, TCP_RST] {
+            assert_eq!(host.receives(&theirs(answer)), Class::Solicited, "flags {flags:#x}");
+        }
+        assert_eq!(host.receives(&tcp(THEM, 444, US, 50_000, SYN_ACK)), Class::Backscatter);
+        lives_for(&host, 240, &theirs(SYN_ACK), Class::Backscatter);
+    }
+    // A probe does not shorten a connection.
+    let host = Host::new();
+    host.sends(&ours(TCP_SYN));
+    host.sends_connected(&ours(TCP_ACK));
+    host.sends(&ours(0));
+    lives_for(&host, 7_440, &theirs(TCP_ACK), Class::Other);
+}
+
+#[test]
+fn a_peer_that_this_host_asked_before_does_not_own_the_conversation_by_speaking_first() {
+    for is_collected in [false, true] {
+        let host = Host::new();
+        let (question, answer) = (udp(US, 40_000, THEM, 1194), udp(THEM, 1194, US, 40_000));
+        host.sends(&question);
+        host.wait(122 * SECOND);
+        if is_collected {
+            host.collect();
+            assert_eq!(host.flows(), 0);
+        }
+        assert_eq!(host.receives(&answer), Class::Access, "two minutes after the last question");
+        for _ in 0..100 {
+            host.sends(&question);
+            assert_eq!(host.receives(&answer), Class::Solicited);
+        }
+        // Another port is another conversation, and so is another peer.
+        for (src, port) in [(THEM, 1195), ([192, 0, 2, 54], 1194)] {
+            assert_eq!(host.receives(&udp(src, port, US, 40_000)), Class::Access);
+            host.sends(&udp(US, 40_000, src, port));
+            assert_eq!(host.receives(&udp(src, port, US, 40_000)), Class::Access);
+        }
+        // It is remembered for a day.
+        host.wait(24 * 3600 * SECOND + 1);
+        assert_eq!(host.receives(&answer), Class::Access);
+        host.sends(&question);
+        assert_eq!(host.receives(&answer), Class::Access);
+    }
+}
+
+#[test]
+fn a_remote_host_that_was_only_replied_to_is_not_remembered() {
+    let host = Host::new();
+    let (request, reply) = (udp(THEM, 5000, US, 7), udp(US, 7, THEM, 5000));
+    for _ in 0..10 {
+        assert_eq!(host.receives(&request), Class::Access);
+        host.sends(&reply);
+        host.wait(100 * SECOND);
+        host.collect();
+    }
+    host.wait(30 * SECOND);
+    assert_eq!(host.receives(&request), Class::Access);
+    host.sends(&reply);
+    assert_eq!(host.receives(&request), Class::Access);
+    assert_eq!(host.flows(), 0);
+}
+
+/// A flood of spoofed datagrams to any port, so that every note is displaced many times.
+fn flood(host: &Host) {
+    for number in 0..1_000_000_u32 {
+        let [a, b, c, d] = number.to_be_bytes();
+        host.receives(&udp([100, 64 | b, c, d], 6000, US, u16::from(a) << 8 | u16::from(d)));
+    }
+}
+
+#[test]
+fn where_notes_were_displaced_a_server_does_not_hide_whom_it_replies_to() {
+    let host = Host::new();
+    host.receives(&udp(THEM, 4999, US, 7));
+    host.sends(&udp(US, 7, THEM, 4999));
+    assert_eq!((host.replies.get(), host.unsure.get(), host.displaced.get()), (1, 0, 0));
+    let strangers: Vec<[u8; 4]> = (0..=255).map(|last| [203, 0, 113, last]).collect();
+    for src in &strangers {
+        assert_eq!(host.receives(&udp(*src, 5000, US, 7)), Class::Access);
+    }
+    flood(&host);
+    assert!(host.displaced.get() > 900_000, "{}", host.displaced.get());
+    for src in &strangers {
+        host.sends(&udp(US, 7, *src, 5000));
+        assert_eq!(host.receives(&udp(*src, 5000, US, 7)), Class::Access);
+    }
+    assert_eq!((host.flows(), host.replies.get()), (0, 257));
+    assert!(host.unsure.get() > 250, "{}", host.unsure.get());
+    // What this host asks from ports that serve nobody is known meanwhile.
+    for port in 40_000..40_100 {
+        host.sends(&udp(US, port, THEM, 53));
+        assert_eq!(host.receives(&udp(THEM, 53, US, port)), Class::Solicited);
+    }
+    // Two minutes later nothing is in doubt.
+    host.wait(121 * SECOND);
+    host.sends(&udp(US, 7, THEM, 5001));
+    assert_eq!(host.receives(&udp(THEM, 5001, US, 7)), Class::Solicited);
+}
+
+const NEAR: [u8; 4] = [198, 51, 100, 99];
+
+#[test]
+fn answers_to_a_question_to_a_group_come_from_the_asked_port_or_from_near_for_half_a_minute() {
+    // Own port, group and its port: SSDP, mDNS of a one-shot querier, LLMNR, WS-Discovery, NetBIOS.
+    for (port, group, asked) in [
+        (40_000, [239, 255, 255, 250], 1900),
+        (40_000, [224, 0, 0, 251], 5353),
+        (40_000, [224, 0, 0, 252], 5355),
+        (40_000, [239, 255, 255, 250], 3702),
+        (40_000, [255, 255, 255, 255], 137),
+    ] {
+        let host = Host::new();
+        let answer = udp(NEAR, asked, US, port);
+        assert_eq!(host.receives(&answer), Class::Access);
+        host.sends(&udp(US, port, group, asked));
+        assert_eq!(host.receives(&udp(NEAR, 49_152, US, port)), Class::Solicited, "any port, near");
+        assert_eq!(host.receives(&udp([192, 168, 1, 9], 49_152, US, port)), Class::Solicited, "private");
+        assert_eq!(host.receives(&udp(THEM, asked, US, port)), Class::Solicited, "the asked port");
+        assert_eq!(host.receives(&udp(THEM, 49_152, US, port)), Class::Access, "neither");
+        assert_eq!(host.receives(&udp(NEAR, asked, US, port + 1)), Class::Access, "another question's");
+        lives_for(&host, 30, &answer, Class::Access);
+    }
+}
+
+#[test]
+fn a_port_that_asks_a_group_of_the_same_port_is_answered_from_near_by_that_port_only() {
+    for (port, group) in [(5353, [224, 0, 0, 251]), (137, [255, 255, 255, 255]), (1900, [239, 255, 255, 250])]
+    {
+        let host = Host::new();
+        host.sends(&udp(US, port, group, port));
+        assert_eq!(host.receives(&udp(NEAR, port, US, port)), Class::Solicited);
+        assert_eq!(host.receives(&udp(NEAR, 40_000, US, port)), Class::Access);
+        assert_eq!(host.receives(&udp(THEM, port, US, port)), Class::Access);
+        assert_eq!(host.receives(&udp(THEM, 40_000, US, port)), Class::Access);
+    }
+}
+
+#[test]
+fn a_broadcast_address_of_a_network_is_known_by_the_frame() {
+    let question = udp(US, 40_000, [198, 51, 100, 255], 137);
+    let answer = udp(NEAR, 137, US, 40_000);
+    let host = Host::new();
+    host.sends(&question);
+    assert_eq!(host.receives(&answer), Class::Access);
+    let host = Host::new();
+    host.broadcasts(&question);
+    assert_eq!(host.receives(&answer), Class::Solicited);
+    assert_eq!(host.receives(&udp(THEM, 40_000, US, 40_000)), Class::Access);
+}
+
+#[test]
+fn an_echo_request_to_a_group_is_answered_by_its_identifier() {
+    let echo = |kind: u8, id: u8, src, dst| v4(1, src, dst, &[kind, 0, 0, 0, 0, id, 0, 1]);
+    let host = Host::new();
+    assert_eq!(host.receives(&echo(0, 7, NEAR, US)), Class::Backscatter);
+    host.sends(&echo(8, 7, US, [224, 0, 0, 1]));
+    assert_eq!(host.receives(&echo(0, 7, NEAR, US)), Class::Solicited);
+    assert_eq!(host.receives(&echo(0, 8, NEAR, US)), Class::Backscatter);
+    lives_for(&host, 60, &echo(0, 7, NEAR, US), Class::Backscatter);
+
+    let echo6 = |kind: u8, src: [u8; 16], dst: [u8; 16]| {
+        packet(&[&[0x60, 0, 0, 0, 0, 8, 58, 64][..], &src, &dst, &[kind, 0, 0, 0, 0, 7, 0, 1]].concat())
+    };
+    let mut all_nodes = [0; 16];
+    (all_nodes[0], all_nodes[1], all_nodes[15]) = (0xff, 2, 1);
+    let host = Host::new();
+    host.sends(&echo6(128, US6, all_nodes));
+    assert_eq!(host.receives(&echo6(129, THEM6, US6)), Class::Solicited);
+}
+
+#[test]
+fn tftp_is_answered_from_any_port_of_the_server() {
+    let host = Host::new();
+    host.sends(&udp(US, 40_000, THEM, 69));
+    assert_eq!(host.receives(&udp(THEM, 50_001, US, 40_000)), Class::Solicited);
+    host.sends(&udp(US, 40_000, THEM, 50_001));
+    assert_eq!(host.receives(&udp(THEM, 50_001, US, 40_000)), Class::Solicited);
+    assert_eq!(host.receives(&udp([192, 0, 2, 54], 50_001, US, 40_000)), Class::Access);
+    assert_eq!(host.receives(&udp(THEM, 50_001, US, 40_001)), Class::Access);
+    // Other protocols answer from the port that was asked.
+    let host = Host::new();
+    host.sends(&udp(US, 40_000, THEM, 123));
+    assert_eq!(host.receives(&udp(THEM, 50_001, US, 40_000)), Class::Access);
 }

@@ -1,9 +1,9 @@
 //! Flows in the standard library's maps, with a clock that is set by hand.
 
-use sensor_common::flow::{FlowKey, FlowState, Flows, HEARD_NOTES, HalfOpen};
+use sensor_common::flow::{FlowCounter, FlowKey, FlowState, Flows, HEARD_ENTRIES, HalfOpen, STARTED, Table};
 use sensor_common::{Octets, Packet, Slot, World, classify, flow};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sensor_common::{Address, Class, Conversation, classify::Intent};
 
@@ -13,13 +13,19 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 /// One host's flows; every destination counts, and nothing is a service.
 pub(crate) struct Host {
     now: Cell<u64>,
-    flows: RefCell<HashMap<FlowKey, FlowState>>,
+    started: RefCell<HashMap<FlowKey, FlowState>>,
+    accepted: RefCell<HashMap<FlowKey, FlowState>>,
+    /// Conversations that are over and no longer among the flows.
+    peers: RefCell<HashMap<FlowKey, FlowState>>,
     offers: RefCell<HashMap<FlowKey, HalfOpen>>,
-    asked: RefCell<HashSet<Slot>>,
+    any: Cell<u64>,
+    ports: RefCell<HashMap<Slot, u8>>,
     notes: Vec<Cell<u64>>,
     pub(crate) replies: Cell<u64>,
-    /// The UDP port that is taken for a server's.
-    pub(crate) served: Cell<Option<Slot>>,
+    pub(crate) displaced: Cell<u64>,
+    pub(crate) unsure: Cell<u64>,
+    /// What the daemon knows of one port.
+    pub(crate) told: Cell<Option<(Slot, u8)>>,
     /// Looks into the tables for packets that arrive.
     pub(crate) lookups: Cell<u64>,
 }
@@ -29,12 +35,17 @@ impl Host {
         Self {
             // An hour after it was started.
             now: Cell::new(3_600 * SECOND),
-            flows: RefCell::default(),
+            started: RefCell::default(),
+            accepted: RefCell::default(),
+            peers: RefCell::default(),
             offers: RefCell::default(),
-            asked: RefCell::default(),
-            notes: vec![Cell::new(0); HEARD_NOTES],
+            any: Cell::new(0),
+            ports: RefCell::default(),
+            notes: vec![Cell::new(0); HEARD_ENTRIES],
             replies: Cell::new(0),
-            served: Cell::new(None),
+            displaced: Cell::new(0),
+            unsure: Cell::new(0),
+            told: Cell::new(None),
             lookups: Cell::new(0),
         }
     }
@@ -43,18 +54,50 @@ impl Host {
         self.now.set(self.now.get() + nanoseconds);
     }
 
+    /// Flows that this host started, and connections that it accepted.
     pub(crate) fn flows(&self) -> usize {
-        self.flows.borrow().len()
+        self.started() + self.accepted.borrow().len()
+    }
+
+    pub(crate) fn started(&self) -> usize {
+        self.started.borrow().len()
+    }
+
+    pub(crate) fn offers(&self) -> usize {
+        self.offers.borrow().len()
+    }
+
+    /// Removes the flows that are over and remembers them, as the daemon does.
+    pub(crate) fn collect(&self) {
+        let now = self.now.get();
+        self.started.borrow_mut().retain(|key, state| {
+            if !state.is_alive(now) {
+                self.peers.borrow_mut().insert(*key, *state);
+            }
+            state.is_alive(now)
+        });
+    }
+
+    fn table(&self, table: Table) -> &RefCell<HashMap<FlowKey, FlowState>> {
+        match table {
+            Table::Started => &self.started,
+            Table::Accepted => &self.accepted,
+        }
     }
 
     /// Sends what the kernel sends by itself.
     pub(crate) fn sends(&self, packet: &Packet) {
-        flow::depart(packet, || false, self);
+        flow::depart(packet, false, || false, self);
+    }
+
+    /// Sends in a frame to a group.
+    pub(crate) fn broadcasts(&self, packet: &Packet) {
+        flow::depart(packet, true, || false, self);
     }
 
     /// Sends through a socket that has a connection.
     pub(crate) fn sends_connected(&self, packet: &Packet) {
-        flow::depart(packet, || true, self);
+        flow::depart(packet, false, || true, self);
     }
 
     pub(crate) fn receives(&self, packet: &Packet) -> Class {
@@ -94,29 +137,36 @@ impl Flows for Host {
     fn now(&self) -> u64 {
         self.now.get()
     }
-    fn any(&self) -> bool {
-        self.flows() > 0
+    fn any(&self) -> u64 {
+        self.any.get()
     }
-    fn asked(&self, port: Slot) -> bool {
-        self.asked.borrow().contains(&port)
+    fn start(&self, bits: u64) {
+        self.any.set(self.any.get() | bits);
     }
-    fn ask(&self, port: Slot) {
-        self.asked.borrow_mut().insert(port);
+    fn port(&self, port: Slot) -> u8 {
+        self.ports.borrow().get(&port).copied().unwrap_or(0)
     }
-    fn served(&self, port: Slot) -> bool {
-        self.served.get() == Some(port)
+    fn mark(&self, port: Slot, bits: u8) {
+        *self.ports.borrow_mut().entry(port).or_default() |= bits;
     }
-    fn get(&self, key: &FlowKey) -> Option<FlowState> {
+    fn told(&self, port: Slot) -> u8 {
+        self.told.get().filter(|(told, _)| *told == port).map_or(0, |(_, bits)| bits)
+    }
+    fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState> {
         self.lookups.set(self.lookups.get() + 1);
-        self.flows.borrow().get(key).copied()
+        self.table(table).borrow().get(key).copied()
     }
-    fn update(&self, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
-        let mut flows = self.flows.borrow_mut();
+    fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
+        let mut flows = self.table(table).borrow_mut();
         let Some(state) = flows.get_mut(key) else { return false };
         next(*state).map(|next| *state = next).is_some()
     }
-    fn create(&self, key: &FlowKey, state: FlowState) {
-        self.flows.borrow_mut().insert(*key, state);
+    fn create(&self, table: Table, key: &FlowKey, state: FlowState) {
+        self.table(table).borrow_mut().insert(*key, state);
+        self.start(STARTED);
+    }
+    fn remembers(&self, key: &FlowKey) -> bool {
+        self.peers.borrow().get(key).is_some_and(|state| state.is_remembered(self.now.get()))
     }
     fn half_open(&self, key: &FlowKey) -> Option<HalfOpen> {
         self.lookups.set(self.lookups.get() + 1);
@@ -137,7 +187,13 @@ impl Flows for Host {
     fn set_note(&self, at: u32, note: u64) {
         self.notes[at as usize].set(note);
     }
-    fn replied(&self) {
-        self.replies.set(self.replies.get() + 1);
+    fn count(&self, counter: FlowCounter) {
+        let counter = match counter {
+            FlowCounter::Replies => &self.replies,
+            FlowCounter::Displaced => &self.displaced,
+            FlowCounter::Unsure => &self.unsure,
+            FlowCounter::Created | FlowCounter::Failed => return,
+        };
+        counter.set(counter.get() + 1);
     }
 }

@@ -10,6 +10,7 @@
 //! A generation that could not be committed is kept and tried again; counting goes on in the other
 //! one, whose logs and table hold what comes meanwhile.
 
+mod flood;
 mod inbox;
 mod observe;
 mod schedule;
@@ -28,6 +29,7 @@ use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
 use crate::sight::{Blind, Change, Origin, Reason, Watch};
 use crate::totals::Totals;
+use flood::Flood;
 use inbox::Event;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -549,6 +551,7 @@ impl Drain {
         let switched = clock::now();
         self.kernel.number_for(self.ledger.numbering());
         let drained = self.kernel.switch(&self.policy)?;
+        state.flood.tell(&drained, switched);
         let now = Reading::take();
         let began = std::mem::replace(&mut state.switched, now);
         let ended = if began.jump(&now).is_some() { began.wall_at(now.steady) } else { now.wall };
@@ -669,6 +672,7 @@ struct State {
     unpinned: bool,
     /// Whether there may be memory to give back.
     swollen: bool,
+    flood: Flood,
 }
 
 impl State {
@@ -684,6 +688,7 @@ impl State {
             unpinned: false,
             // The country database and the ledger were just read.
             swollen: true,
+            flood: Flood::default(),
         }
     }
 }

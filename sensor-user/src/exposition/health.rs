@@ -39,9 +39,12 @@ pub struct Health {
     port_info: GaugeVec,
     flow_tracking: GaugeVec,
     flows: IntGauge,
+    flows_accepted: IntGauge,
     flows_created: IntCounter,
     flow_failures: IntCounter,
     flow_replies: IntCounter,
+    flow_replies_unsure: IntCounter,
+    flow_notes_displaced: IntCounter,
     held: IntGauge,
     render_seconds: Counter,
     http_requests: IntCounterVec,
@@ -203,18 +206,32 @@ impl Health {
                 &["interface", "method"],
             )?,
             flows: gauge("teiten_flows", "Conversations of the sensor itself that are kept.")?,
+            flows_accepted: gauge(
+                "teiten_flows_accepted",
+                "Conversations among teiten_flows that remote hosts began.",
+            )?,
             flows_created: counter(
                 "teiten_flows_created_total",
                 "Conversations that the sensor itself started or accepted.",
             )?,
             flow_failures: counter(
                 "teiten_flow_failures_total",
-                "Conversations that were not kept because there were too many; their answers count as \
-                 backscatter or accesses.",
+                "Conversations that the sensor itself started and that were not kept because there were too \
+                 many; their answers count as backscatter or accesses.",
             )?,
             flow_replies: counter(
                 "teiten_flow_replies_total",
-                "Datagrams that the sensor sent and that start no conversation, since they reply to a stranger.",
+                "Datagrams that the sensor sent and that start no conversation, since they reply to a remote \
+                 host that spoke first.",
+            )?,
+            flow_replies_unsure: counter(
+                "teiten_flow_replies_unsure_total",
+                "Datagrams among teiten_flow_replies_total that were taken for a reply because the note of who \
+                 spoke first may have been displaced.",
+            )?,
+            flow_notes_displaced: counter(
+                "teiten_flow_notes_displaced_total",
+                "Notes of who spoke first that were displaced within their time by a flood of datagrams.",
             )?,
             held: gauge(
                 "teiten_series_held",
@@ -364,10 +381,13 @@ impl Health {
     /// What is known of flows; its counters count from when the maps in the kernel were made.
     pub fn set_flows(&self, status: &FlowStatus) {
         self.flows.set(status.entries as i64);
+        self.flows_accepted.set(status.accepted as i64);
         for (counter, value) in [
             (&self.flows_created, status.created),
             (&self.flow_failures, status.failed),
             (&self.flow_replies, status.replies),
+            (&self.flow_replies_unsure, status.unsure),
+            (&self.flow_notes_displaced, status.displaced),
         ] {
             counter.inc_by(value.saturating_sub(counter.get()));
         }

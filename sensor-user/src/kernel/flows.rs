@@ -6,19 +6,22 @@ use super::pins::Pins;
 use super::sys::{self, Mapping};
 use super::{KernelError, sockets};
 use crate::clock::{self, monotonic_nanos};
+use crate::lasting::{Lasting, Tell};
+use crate::peers;
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{
-    ASKED, Asked, FlowCounter, FlowKey, FlowState, Phase, REPLY_TIMEOUT, SERVED, TCP_CLOSING_TIMEOUT,
+    ACCEPTS, ASKED, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, MAX_FLOWS, MAX_REMEMBERED, Phase,
+    REPLY_TIMEOUT, SERVED, SERVICE, STARTED, TCP_CLOSING_TIMEOUT, Table,
 };
 use sensor_common::{Slot, Transport};
-use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Time between two looks for flows that are over.
 const COLLECT_EVERY: Duration = Duration::from_secs(5);
@@ -35,12 +38,18 @@ const _: () = assert!(KEEP_UP == 2 * LEARN_EVERY.as_secs() * 1_000_000_000);
 pub struct FlowStatus {
     /// Flows that are kept, as of the last look, which is at each drain but not twice in 5 seconds.
     pub entries: u64,
+    /// Those among them that remote hosts began.
+    pub accepted: u64,
     /// Flows made, since the maps were made.
     pub created: u64,
     /// Flows that could not be made, because too many were kept.
     pub failed: u64,
-    /// Datagrams that started nothing, because they reply to a stranger.
+    /// Datagrams that started nothing, because they reply to a remote host that spoke first.
     pub replies: u64,
+    /// Those among them that were taken for a reply because it may have been forgotten who spoke first.
+    pub unsure: u64,
+    /// Notes of who spoke first that were displaced within their time.
+    pub displaced: u64,
 }
 
 /// Whether a flow of a connection that exists needs nothing: it lives until the next look but one. What
@@ -52,13 +61,35 @@ const fn lives_on(state: &FlowState, now: u64) -> bool {
 /// The maps of flows.
 pub(super) struct FlowTable {
     flows: OwnedFd,
+    accepted: OwnedFd,
+    peers: OwnedFd,
     asked: Mapping,
     counters: PerCpuArray<MapData, u64>,
-    entries: u64,
+    /// Flows that this host started, and connections that it accepted.
+    entries: (u64, u64),
+    /// Entries of `peers` at most; it is not known before they are looked through.
+    remembered: usize,
     collected: Option<Instant>,
     learned: Option<Instant>,
+    has_learned_udp: bool,
     /// UDP ports that are taken for servers' until then.
     served: Option<(Instant, BTreeSet<u16>)>,
+    services: BTreeSet<Slot>,
+    troubles: Troubles,
+}
+
+/// What goes wrong again and again once it does.
+#[derive(Default)]
+struct Troubles {
+    /// The socket tables cannot be read.
+    sockets: Lasting,
+    /// Connections of the socket tables cannot be kept.
+    kept: Lasting,
+    /// Flows cannot be looked through.
+    collected: Lasting,
+    /// This host starts more than can be kept, and how often it had by the last look.
+    full: Lasting,
+    failed: u64,
 }
 
 impl FlowTable {
@@ -69,12 +100,18 @@ impl FlowTable {
             .map_err(KernelError::map("map the ports that were asked from"))?;
         let mut table = Self {
             flows: pins.open_map("FLOWS")?,
+            accepted: pins.open_map("ACCEPTED")?,
+            peers: pins.open_map("PEERS")?,
             asked,
             counters: object.flow_counters()?,
-            entries: 0,
+            entries: (0, 0),
+            remembered: MAX_REMEMBERED,
             collected: None,
             learned: None,
+            has_learned_udp: false,
             served: None,
+            services: BTreeSet::new(),
+            troubles: Troubles::default(),
         };
         let seed = table.shared();
         // SAFETY: the pointer is into the mapping; no program is attached before the seed is set.
@@ -88,20 +125,61 @@ impl FlowTable {
             is_new
         };
         table.note_servers(is_new);
+        table.troubles.failed = table.status().failed;
         Ok(table)
+    }
+
+    fn map_of(&self, table: Table) -> BorrowedFd<'_> {
+        match table {
+            Table::Started => self.flows.as_fd(),
+            Table::Accepted => self.accepted.as_fd(),
+        }
     }
 
     fn shared(&self) -> *mut Asked {
         self.asked.as_ptr().cast()
     }
 
-    /// What is known of a TCP or UDP port, bits.
+    /// What this host has sent from a TCP or UDP port, bits.
     fn port(&self, port: Slot) -> &AtomicU8 {
         // SAFETY: `port` is a TCP or UDP port, so the octet lies in the mapping, which lives as long as
         // this does; programs write whole octets too.
         unsafe {
             AtomicU8::from_ptr((&raw mut (*self.shared()).ports).cast::<u8>().add(port.index() as usize))
         }
+    }
+
+    /// What the programs are told of a TCP or UDP port, bits.
+    fn told(&self, port: Slot) -> &AtomicU8 {
+        // SAFETY: as above; programs only read.
+        unsafe {
+            AtomicU8::from_ptr((&raw mut (*self.shared()).told).cast::<u8>().add(port.index() as usize))
+        }
+    }
+
+    /// Tells the programs what is declared as a service. Connections of a port that no longer is one are
+    /// learned with the next look.
+    pub(super) fn serve(&mut self, services: &BTreeSet<Slot>) {
+        let has_port = |slot: &&Slot| (slot.index() as usize) < ASKED_PORTS;
+        for slot in self.services.difference(services).filter(has_port) {
+            self.told(*slot).fetch_and(!SERVICE, Ordering::Relaxed);
+            self.learned = None;
+        }
+        // The bits may be those that another daemon has left.
+        if self.services.is_empty() {
+            for index in 0..ASKED_PORTS {
+                // SAFETY: `index` is below the array's length, as above.
+                let told =
+                    unsafe { AtomicU8::from_ptr((&raw mut (*self.shared()).told).cast::<u8>().add(index)) };
+                if told.load(Ordering::Relaxed) & SERVICE != 0 {
+                    told.fetch_and(!SERVICE, Ordering::Relaxed);
+                }
+            }
+        }
+        for slot in services.iter().filter(has_port) {
+            self.told(*slot).fetch_or(SERVICE, Ordering::Relaxed);
+        }
+        self.services.clone_from(services);
     }
 
     /// Before anything is attached: on maps that are new (`is_new`), the ports that are taken for
@@ -115,7 +193,7 @@ impl FlowTable {
         match sockets::served() {
             Ok(ports) => {
                 for port in &ports {
-                    self.port(Slot::new(Transport::Udp, *port)).fetch_or(SERVED, Ordering::Relaxed);
+                    self.told(Slot::new(Transport::Udp, *port)).fetch_or(SERVED, Ordering::Relaxed);
                 }
                 debug!(?ports, "servers that were there before");
                 self.served = Some((clock::now() + Duration::from_nanos(REPLY_TIMEOUT), ports));
@@ -130,7 +208,7 @@ impl FlowTable {
     pub(super) fn forget_servers(&mut self) {
         if let Some((_, ports)) = self.served.take() {
             for port in ports {
-                self.port(Slot::new(Transport::Udp, port)).fetch_and(!SERVED, Ordering::Relaxed);
+                self.told(Slot::new(Transport::Udp, port)).fetch_and(!SERVED, Ordering::Relaxed);
             }
         }
     }
@@ -143,78 +221,158 @@ impl FlowTable {
         }
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| now.duration_since(last) >= every);
         if is_due(self.learned, LEARN_EVERY) {
-            // UDP flows end when nothing is sent, whether or not their socket stays.
-            let is_first = self.learned.is_none();
             self.learned = Some(now);
-            self.learn(sockets::TCP);
-            if is_first {
-                self.learn(sockets::UDP);
-            }
+            self.learn_sockets(now);
         }
         if is_due(self.collected, COLLECT_EVERY) {
             self.collected = Some(now);
-            match self.collect(monotonic_nanos()) {
-                Ok(entries) => self.entries = entries,
-                Err(error) => warn!(%error, "cannot look through the flows"),
+            let collected = self.collect(monotonic_nanos());
+            tell_failed(
+                self.troubles.collected.observe(u64::from(collected.is_err()), now),
+                "cannot look through the flows; those that are over take room",
+                collected.err().as_ref(),
+            );
+        }
+        self.tell_full(now);
+    }
+
+    /// Tells of conversations that could not be kept since the last look.
+    fn tell_full(&mut self, now: Instant) {
+        let failed = self.status().failed;
+        let count = failed.saturating_sub(std::mem::replace(&mut self.troubles.failed, failed));
+        match self.troubles.full.observe(count, now) {
+            Some(Tell::Begun) => warn!(
+                conversations = count,
+                kept = MAX_FLOWS,
+                "flow table is full: this host starts more conversations than are kept; answers to the others \
+                 count as backscatter or accesses"
+            ),
+            Some(Tell::GoesOn(count)) => {
+                warn!(
+                    conversations = count,
+                    "flow table is still full; conversations not kept since it began"
+                );
             }
+            Some(Tell::Over(count)) => {
+                info!(conversations = count, "flow table has room again; conversations that were not kept");
+            }
+            None => {}
         }
     }
 
-    /// Takes in the connected sockets of one protocol.
-    fn learn(&self, protocol: u8) {
-        let keys = match sockets::connected(protocol) {
-            Ok(keys) => keys,
-            Err(error) => {
-                warn!(%error, protocol, "cannot read the socket tables; connections older than the sensor count as strays until they send");
-                return;
-            }
-        };
-        let now = monotonic_nanos();
-        let mut learned = 0;
-        for (key, phase) in &keys {
-            match self.keep(key, *phase, now) {
-                Ok(changed) => learned += u64::from(changed),
-                Err(error) => warn!(%error, "a connection could not be kept"),
-            }
+    /// Takes in the sockets that are connected. UDP flows end when nothing is sent, whether or not their
+    /// socket stays, so those are taken in once.
+    fn learn_sockets(&mut self, now: Instant) {
+        let mut unread = None;
+        let mut unkept = None;
+        let mut failures = 0;
+        let listening = sockets::listening().unwrap_or_else(|error| {
+            unread = Some(error);
+            (0..=u16::MAX).collect()
+        });
+        let mut protocols = vec![sockets::TCP];
+        if !self.has_learned_udp {
+            self.has_learned_udp = true;
+            protocols.push(sockets::UDP);
         }
-        debug!(protocol, sockets = keys.len(), learned, "read the socket tables");
+        for protocol in protocols {
+            let keys = match sockets::connected(protocol) {
+                Ok(keys) => keys,
+                Err(error) => {
+                    unread = Some(error);
+                    continue;
+                }
+            };
+            let nanos = monotonic_nanos();
+            let mut learned = 0;
+            for (key, phase) in &keys {
+                let table = match protocol {
+                    sockets::TCP if listening.contains(&key.local_port) => Table::Accepted,
+                    _ => Table::Started,
+                };
+                match self.keep(table, key, *phase, nanos) {
+                    Ok(changed) => learned += u64::from(changed),
+                    Err(error) => {
+                        failures += 1;
+                        unkept = Some(error);
+                    }
+                }
+            }
+            debug!(protocol, sockets = keys.len(), learned, "read the socket tables");
+        }
+        tell_failed(
+            self.troubles.sockets.observe(u64::from(unread.is_some()), now),
+            "cannot read the socket tables; connections opened before teiten started count as `other` until this \
+             host sends on them",
+            unread.as_ref(),
+        );
+        tell_failed(
+            self.troubles.kept.observe(failures, now),
+            "connections of the socket tables cannot be kept; what arrives on them counts as `other`",
+            unkept.as_ref(),
+        );
     }
 
     /// Makes or prolongs a flow; `false` when it needed neither.
-    fn keep(&self, key: &FlowKey, phase: Phase, now: u64) -> io::Result<bool> {
-        let known = sys::lookup::<_, FlowState>(self.flows.as_fd(), key)?;
+    fn keep(&self, table: Table, key: &FlowKey, phase: Phase, now: u64) -> io::Result<bool> {
+        let transport = if key.protocol == sockets::TCP { Transport::Tcp } else { Transport::Udp };
+        let port = Slot::new(transport, key.local_port);
+        // What arrives there is counted as the service's.
+        if matches!(table, Table::Accepted) && self.services.contains(&port) {
+            return Ok(false);
+        }
+        let map = self.map_of(table);
+        let known = sys::lookup::<_, FlowState>(map, key)?;
         if known.is_some_and(|state| lives_on(&state, now)) {
             return Ok(false);
         }
-        sys::insert(self.flows.as_fd(), key, &FlowState::new(phase, now))?;
-        let transport = if key.protocol == sockets::TCP { Transport::Tcp } else { Transport::Udp };
-        self.port(Slot::new(transport, key.local_port)).fetch_or(ASKED, Ordering::Relaxed);
-        // SAFETY: the pointer is into the mapping; programs write the same value.
-        unsafe { (&raw mut (*self.shared()).any).write_volatile(1) };
+        sys::insert(map, key, &FlowState::new(phase, now))?;
+        let accepts = if matches!(table, Table::Accepted) { ACCEPTS } else { 0 };
+        self.port(port).fetch_or(ASKED | accepts, Ordering::Relaxed);
+        // SAFETY: the pointer is into the mapping; programs write such bits too.
+        unsafe {
+            let any = &raw mut (*self.shared()).any;
+            any.write_volatile(any.read_volatile() | STARTED);
+        }
         Ok(true)
     }
 
-    /// Removes the flows that are over at `now`, `CLOCK_MONOTONIC` nanoseconds; returns how many are
-    /// left.
-    pub(super) fn collect(&self, now: u64) -> io::Result<u64> {
-        let mut over: Vec<FlowKey> = Vec::new();
-        let mut left = 0;
-        sys::for_each_entry(self.flows.as_fd(), |key: &FlowKey, state: &FlowState| {
-            if state.is_alive(now) {
-                left += 1;
-            } else {
-                over.push(*key);
-            }
-        })?;
-        for key in &over {
-            // It may have begun anew since.
-            match sys::lookup::<_, FlowState>(self.flows.as_fd(), key)? {
-                Some(state) if state.is_alive(now) => left += 1,
-                Some(_) => sys::delete_all(self.flows.as_fd(), std::slice::from_ref(key))?,
-                None => {}
-            }
+    /// Removes the flows that are over at `now`, `CLOCK_MONOTONIC` nanoseconds, and remembers the UDP
+    /// conversations among them; returns how many are left that this host started.
+    pub(super) fn collect(&mut self, now: u64) -> io::Result<u64> {
+        let (accepted, _) = over(self.accepted.as_fd(), now)?;
+        let (started, ended) = over(self.flows.as_fd(), now)?;
+        self.remember(ended, now)?;
+        self.entries = (started, accepted);
+        Ok(started)
+    }
+
+    /// Remembers conversations that are over, and forgets others for them.
+    fn remember(&mut self, mut ended: Vec<(FlowKey, FlowState)>, now: u64) -> io::Result<()> {
+        ended.retain(|(_, state)| state.is_remembered(now));
+        if self.remembered + ended.len() > MAX_REMEMBERED {
+            let mut known = HashMap::new();
+            sys::for_each_entry(self.peers.as_fd(), |key: &FlowKey, state: &FlowState| {
+                known.insert(*key, *state);
+            })?;
+            let mut forgotten: Vec<FlowKey> =
+                known.iter().filter(|(_, state)| !state.is_remembered(now)).map(|(key, _)| *key).collect();
+            let mut all = known.clone();
+            all.retain(|_, state| state.is_remembered(now));
+            all.extend(ended.iter().copied());
+            // With some room to spare this is not done each time.
+            let excess = peers::to_forget(all.into_iter().collect(), MAX_REMEMBERED / 4 * 3);
+            let excess: std::collections::HashSet<FlowKey> = excess.into_iter().collect();
+            ended.retain(|(key, _)| !excess.contains(key));
+            forgotten.extend(excess.iter().filter(|key| known.contains_key(*key)));
+            sys::delete_all(self.peers.as_fd(), &forgotten)?;
+            self.remembered = known.len().saturating_sub(forgotten.len());
         }
-        Ok(left)
+        for (key, state) in &ended {
+            sys::insert(self.peers.as_fd(), key, state)?;
+        }
+        self.remembered += ended.len();
+        Ok(())
     }
 
     /// What is counted.
@@ -223,18 +381,66 @@ impl FlowTable {
             let values = self.counters.get(&(counter as u32), 0);
             values.map_or(0, |values| values.iter().sum())
         };
+        let (started, accepted) = self.entries;
         FlowStatus {
-            entries: self.entries,
+            entries: started + accepted,
+            accepted,
             created: sum(FlowCounter::Created),
             failed: sum(FlowCounter::Failed),
             replies: sum(FlowCounter::Replies),
+            unsure: sum(FlowCounter::Unsure),
+            displaced: sum(FlowCounter::Displaced),
         }
     }
 
-    /// The map of flows, for tests that look into it.
+    /// The maps of flows, for tests that look into them.
     #[cfg(test)]
-    pub(super) fn map(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.flows.as_fd()
+    pub(super) fn maps(&self) -> [BorrowedFd<'_>; 2] {
+        [self.flows.as_fd(), self.accepted.as_fd()]
+    }
+}
+
+/// Removes the flows of one map that are over at `now`; returns how many are left, and those removed.
+fn over(map: BorrowedFd<'_>, now: u64) -> io::Result<(u64, Vec<(FlowKey, FlowState)>)> {
+    let mut over: Vec<(FlowKey, FlowState)> = Vec::new();
+    let mut left = 0;
+    sys::for_each_entry(map, |key: &FlowKey, state: &FlowState| {
+        if state.is_alive(now) {
+            left += 1;
+        } else {
+            over.push((*key, *state));
+        }
+    })?;
+    let mut failed = None;
+    over.retain(|(key, _)| {
+        // It may have begun anew since.
+        match sys::lookup::<_, FlowState>(map, key) {
+            Ok(Some(state)) if state.is_alive(now) => {
+                left += 1;
+                false
+            }
+            Ok(Some(_)) => {
+                failed = sys::delete_all(map, std::slice::from_ref(key)).err().or(failed.take());
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        }
+    });
+    failed.map_or(Ok((left, over)), Err)
+}
+
+/// Tells of something that fails, as often as it is to be told.
+fn tell_failed(tell: Option<Tell>, what: &str, error: Option<&io::Error>) {
+    let error = error.map(tracing::field::display);
+    match tell {
+        Some(Tell::Begun) => warn!(error, "{what}"),
+        Some(Tell::GoesOn(count)) => warn!(error, failures = count, "still: {what}"),
+        Some(Tell::Over(count)) => info!(failures = count, "no longer: {what}"),
+        None => {}
     }
 }
 

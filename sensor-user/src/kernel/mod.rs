@@ -429,7 +429,8 @@ impl Kernel {
             current = Some(last);
         }
         let tries = object.tries()?;
-        let flows = FlowTable::open(&pins, &mut object)?;
+        let mut flows = FlowTable::open(&pins, &mut object)?;
+        flows.serve(&policy.services);
         let maps = pins::MAPS.iter().map(|name| Ok((*name, pins.open_map(name)?)));
         let mut kernel = Self {
             maps: maps.collect::<Result<_, KernelError>>()?,
@@ -848,6 +849,7 @@ impl Kernel {
         spare.set_began(now);
         sys::set_inner(self.outer.as_fd(), spare.map())
             .map_err(KernelError::map("switch to the next generation"))?;
+        self.flows.serve(&policy.services);
         let last = self.current;
         self.current = next;
         self.read(&self.generations[last], now)
@@ -937,15 +939,6 @@ impl Kernel {
     /// See [`KernelError`].
     pub fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
         self.object.wake()
-    }
-
-    /// The program's own messages, for whoever reads its ring when it is readable.
-    ///
-    /// # Errors
-    ///
-    /// When the ring was taken before.
-    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        self.object.logger()
     }
 }
 

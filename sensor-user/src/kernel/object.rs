@@ -72,11 +72,6 @@ impl Object {
         map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
     }
 
-    /// The logger behind the object's messages, to be read when its ring is readable.
-    pub(super) fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
-    }
-
     /// Loads the program of this name, once.
     fn program(&mut self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
         let program = self.ebpf.program_mut(name);

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The maps that are pinned, by their names in the object.
-pub(super) const MAPS: [&str; 12] = [
+pub(super) const MAPS: [&str; 14] = [
     "GENERATION",
     "SOURCES",
     "OBSERVED_V4",
@@ -26,6 +26,8 @@ pub(super) const MAPS: [&str; 12] = [
     "EXCLUDED_V6",
     "WAKE",
     "FLOWS",
+    "ACCEPTED",
+    "PEERS",
     "HALF_OPEN",
     "ASKED",
     "HEARD",

@@ -31,6 +31,20 @@ pub(super) fn connected(protocol: u8) -> io::Result<Vec<(FlowKey, Phase)>> {
     Ok(keys)
 }
 
+/// TCP ports at which this host listens.
+///
+/// # Errors
+///
+/// As of [`connected`].
+pub(super) fn listening() -> io::Result<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for family in [AF_INET, AF_INET6] {
+        let sockets = list(family, TCP, StateFlags::LISTEN)?;
+        ports.extend(sockets.iter().map(|(id, _)| id.source_port));
+    }
+    Ok(ports)
+}
+
 /// UDP ports of sockets without a fixed peer that were chosen, not given by the kernel: most likely a
 /// server's.
 ///

@@ -40,6 +40,8 @@ pub(super) struct Seen {
     pub(super) at: i64,
     pub(super) octets: u32,
     pub(super) is_outbound: bool,
+    /// Whether the link's destination is a group.
+    to_group: bool,
     parsed: Result<Packet, Unparsed>,
     pub(super) unparsed: Option<Detail>,
     /// Who sent it, when that can be told.
@@ -67,7 +69,7 @@ impl Seen {
             _ => Message::default(),
         };
         let unparsed = parsed.as_ref().err().and_then(|why| link.detail(frame, *why));
-        Self { at, octets, is_outbound, parsed, unparsed, src, message }
+        Self { at, octets, is_outbound, to_group: link.is_to_group(frame), parsed, unparsed, src, message }
     }
 
     /// Learns from what the sensor's side sends; judges what it receives.
@@ -75,7 +77,7 @@ impl Seen {
         flows.set_time(self.at);
         if self.is_outbound {
             if let Ok(packet) = &self.parsed {
-                flows.depart(packet);
+                flows.depart(packet, self.to_group);
             }
             return None;
         }

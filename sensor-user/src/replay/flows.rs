@@ -11,8 +11,10 @@
 //!   number before the handshake's end, repeats its number in an ACK (RFC 9293, section 3.10.7.4). That
 //!   ACK proves nothing.
 
+use crate::peers;
 use sensor_common::flow::{
-    self, ASKED_PORTS, FlowKey, FlowState, Flows, HALF_OPEN_SECONDS, HEARD_NOTES, HalfOpen,
+    self, ASKED_PORTS, FlowCounter, FlowKey, FlowState, Flows, HALF_OPEN_SECONDS, HEARD_ENTRIES, HalfOpen,
+    SERVICE, STARTED, Table,
 };
 use sensor_common::parse::{TCP_FIN, TCP_RST, TCP_SYN};
 use sensor_common::{Address, Class, Packet, Slot, Transport};
@@ -25,6 +27,10 @@ const SECOND: u64 = 1_000_000_000;
 /// Flows that are kept at most. A capture may be of a whole network, so they are more than in the
 /// kernel; so many take 60 MB.
 pub const MAX_FLOWS: usize = 900_000;
+/// Accepted connections that are kept at most.
+pub(super) const MAX_ACCEPTED: usize = 200_000;
+/// UDP conversations that are over and remembered at most.
+pub(super) const MAX_REMEMBERED: usize = 100_000;
 /// Offered connections that are kept at most; so many take 13 MB.
 pub const MAX_OFFERS: usize = 200_000;
 
@@ -44,8 +50,12 @@ pub struct FlowCounts {
     /// Flows that could not be kept, because there were [`MAX_FLOWS`] already: answers to them are
     /// counted as unsolicited.
     pub failed: u64,
-    /// Datagrams that started nothing, because they reply to a stranger.
+    /// Datagrams that started nothing, because they reply to a remote host that spoke first.
     pub replies: u64,
+    /// Those among them that were taken for a reply because it may have been forgotten who spoke first.
+    pub unsure: u64,
+    /// Notes of who spoke first that were displaced within their time.
+    pub displaced: u64,
     /// Connections offered to strangers that were forgotten before their time, because there were
     /// [`MAX_OFFERS`]: were they taken up, their first segment is `other`.
     pub forgotten_offers: u64,
@@ -71,12 +81,45 @@ impl Clock {
     }
 }
 
-/// Offered connections. There are two halves, and when the young one is full the old one goes: so the
-/// last [`MAX_OFFERS`] / 2 at least are known.
-#[derive(Default)]
-struct Offers {
-    young: HashMap<FlowKey, HalfOpen>,
-    old: HashMap<FlowKey, HalfOpen>,
+/// What remote hosts can fill. There are two halves, and when the young one is full the old one goes: so
+/// the last half of all at least are known.
+struct Halves<V> {
+    young: HashMap<FlowKey, V>,
+    old: HashMap<FlowKey, V>,
+}
+
+impl<V> Default for Halves<V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<V: Copy> Halves<V> {
+    fn get(&self, key: &FlowKey) -> Option<V> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    /// Keeps at most `max`; returns what had to go.
+    fn insert(&mut self, key: &FlowKey, value: V, max: usize) -> HashMap<FlowKey, V> {
+        let mut gone = HashMap::new();
+        if self.young.len() >= max / 2 && !self.young.contains_key(key) {
+            let young = std::mem::take(&mut self.young);
+            gone = std::mem::replace(&mut self.old, young);
+        }
+        self.old.remove(key);
+        self.young.insert(*key, value);
+        gone
+    }
+
+    fn remove(&mut self, key: &FlowKey) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+        self.young.retain(|_, value| keep(value));
+        self.old.retain(|_, value| keep(value));
+    }
 }
 
 /// The conversations of the sensor's side.
@@ -85,10 +128,15 @@ pub struct Conversations {
     max_offers: usize,
     clock: Cell<Clock>,
     flows: RefCell<HashMap<FlowKey, FlowState>>,
+    accepted: RefCell<Halves<FlowState>>,
+    peers: RefCell<HashMap<FlowKey, FlowState>>,
     collected: Cell<u64>,
-    offers: RefCell<Offers>,
-    /// One bit for each port of TCP and of UDP.
-    asked: Box<[Cell<u64>]>,
+    offers: RefCell<Halves<HalfOpen>>,
+    any: Cell<u64>,
+    /// As in [`flow::Asked::ports`].
+    ports: Box<[Cell<u8>]>,
+    /// As in [`flow::Asked::told`]. A capture does not tell which sockets there were when it began.
+    told: Box<[Cell<u8>]>,
     notes: Box<[Cell<u64>]>,
     counts: Cell<FlowCounts>,
 }
@@ -99,11 +147,20 @@ impl Default for Conversations {
     }
 }
 
-fn cells(count: usize) -> Box<[Cell<u64>]> {
-    vec![Cell::new(0); count].into_boxed_slice()
+fn cells<V: Copy + Default>(count: usize) -> Box<[Cell<V>]> {
+    vec![Cell::new(V::default()); count].into_boxed_slice()
 }
 
 impl Conversations {
+    /// Of a host at which these services are declared.
+    pub fn of_services(services: &[Slot]) -> Self {
+        let conversations = Self::default();
+        for told in services.iter().filter_map(|slot| conversations.told.get(slot.index() as usize)) {
+            told.set(SERVICE);
+        }
+        conversations
+    }
+
     /// Keeps so many flows and offered connections at most.
     pub fn with_bounds(max_flows: usize, max_offers: usize) -> Self {
         Self {
@@ -111,10 +168,14 @@ impl Conversations {
             max_offers,
             clock: Cell::default(),
             flows: RefCell::default(),
+            accepted: RefCell::default(),
+            peers: RefCell::default(),
             collected: Cell::new(0),
             offers: RefCell::default(),
-            asked: cells(ASKED_PORTS / 64),
-            notes: cells(HEARD_NOTES),
+            any: Cell::new(0),
+            ports: cells(ASKED_PORTS),
+            told: cells(ASKED_PORTS),
+            notes: cells(HEARD_ENTRIES),
             counts: Cell::default(),
         }
     }
@@ -129,9 +190,10 @@ impl Conversations {
         }
     }
 
-    /// The sensor's side sends `packet` at the time that was set.
-    pub fn depart(&self, packet: &Packet) {
-        flow::depart(packet, || self.is_connected(packet), self);
+    /// The sensor's side sends `packet` at the time that was set; `to_group` when the link's destination
+    /// is a group.
+    pub fn depart(&self, packet: &Packet, to_group: bool) {
+        flow::depart(packet, to_group, || self.is_connected(packet), self);
     }
 
     /// The sensor's side has received `packet`, and it is of this class.
@@ -164,14 +226,18 @@ impl Conversations {
 
     /// Flows that are kept now, some of which may be over.
     pub fn len(&self) -> usize {
-        self.flows.borrow().len()
+        let accepted = self.accepted.borrow();
+        self.flows.borrow().len() + accepted.young.len() + accepted.old.len()
     }
 
     /// The flows that are not over.
     #[cfg(test)]
     pub(crate) fn alive(&self) -> impl Iterator<Item = (FlowKey, FlowState)> {
         self.collect();
-        self.flows.borrow().clone().into_iter()
+        let accepted = self.accepted.borrow();
+        let mut flows = self.flows.borrow().clone();
+        flows.extend(accepted.young.iter().chain(&accepted.old).map(|(key, state)| (*key, *state)));
+        flows.into_iter()
     }
 
     /// Whether there is no flow.
@@ -179,25 +245,41 @@ impl Conversations {
         self.len() == 0
     }
 
-    fn count(&self, add: impl FnOnce(&mut FlowCounts)) {
+    fn add(&self, add: impl FnOnce(&mut FlowCounts)) {
         let mut counts = self.counts.get();
         add(&mut counts);
         self.counts.set(counts);
     }
 
-    /// Removes the flows that are over.
+    /// Removes the flows that are over, and remembers the UDP conversations among them.
     fn collect(&self) {
         let now = self.now();
-        self.flows.borrow_mut().retain(|_, state| state.is_alive(now));
+        let mut peers = self.peers.borrow_mut();
+        self.flows.borrow_mut().retain(|key, state| {
+            let is_alive = state.is_alive(now);
+            if !is_alive && state.is_remembered(now) {
+                peers.insert(*key, *state);
+            }
+            is_alive
+        });
+        if peers.len() > MAX_REMEMBERED {
+            peers.retain(|_, state| state.is_remembered(now));
+            let all = peers.iter().map(|(key, state)| (*key, *state)).collect();
+            for key in peers::to_forget(all, MAX_REMEMBERED / 4 * 3) {
+                peers.remove(&key);
+            }
+        }
+        self.accepted.borrow_mut().retain(|state| state.is_alive(now));
         self.collected.set(now);
     }
 
     /// Whether there is room for one more flow, if need be after those that are over are removed.
     fn has_room(&self) -> bool {
-        if self.len() >= self.max_flows && self.now() - self.collected.get() >= COLLECT_FULL_EVERY {
+        let is_full = || self.flows.borrow().len() >= self.max_flows;
+        if is_full() && self.now() - self.collected.get() >= COLLECT_FULL_EVERY {
             self.collect();
         }
-        self.len() < self.max_flows
+        !is_full()
     }
 }
 
@@ -206,76 +288,87 @@ impl Flows for Conversations {
         self.clock.get().now
     }
 
-    fn any(&self) -> bool {
-        self.counts.get().created > 0
+    fn any(&self) -> u64 {
+        self.any.get()
     }
 
-    fn asked(&self, port: Slot) -> bool {
-        let index = port.index() as usize;
-        self.asked.get(index / 64).is_some_and(|word| word.get() >> (index % 64) & 1 != 0)
+    fn start(&self, bits: u64) {
+        self.any.set(self.any.get() | bits);
     }
 
-    fn ask(&self, port: Slot) {
-        let index = port.index() as usize;
-        if let Some(word) = self.asked.get(index / 64) {
-            word.set(word.get() | 1 << (index % 64));
+    fn port(&self, port: Slot) -> u8 {
+        self.ports.get(port.index() as usize).map_or(0, Cell::get)
+    }
+
+    fn mark(&self, port: Slot, bits: u8) {
+        if let Some(sent) = self.ports.get(port.index() as usize) {
+            sent.set(sent.get() | bits);
         }
     }
 
-    fn served(&self, _: Slot) -> bool {
-        // A capture does not tell which sockets there were when it began.
-        false
+    fn told(&self, port: Slot) -> u8 {
+        self.told.get(port.index() as usize).map_or(0, Cell::get)
     }
 
-    fn get(&self, key: &FlowKey) -> Option<FlowState> {
-        self.flows.borrow().get(key).copied()
+    fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState> {
+        match table {
+            Table::Started => self.flows.borrow().get(key).copied(),
+            Table::Accepted => self.accepted.borrow().get(key),
+        }
     }
 
-    fn update(&self, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
-        let mut flows = self.flows.borrow_mut();
-        let Some(state) = flows.get_mut(key) else { return false };
-        match next(*state) {
-            Some(next) => {
-                *state = next;
+    fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
+        match table {
+            Table::Started => {
+                let mut flows = self.flows.borrow_mut();
+                let Some(state) = flows.get_mut(key) else { return false };
+                next(*state).map(|next| *state = next).is_some()
+            }
+            Table::Accepted => {
+                let mut accepted = self.accepted.borrow_mut();
+                let Some(next) = accepted.get(key).and_then(next) else { return false };
+                accepted.insert(key, next, MAX_ACCEPTED);
                 true
             }
-            None => false,
         }
     }
 
-    fn create(&self, key: &FlowKey, state: FlowState) {
-        let is_new = !self.flows.borrow().contains_key(key);
-        if is_new && !self.has_room() {
-            self.count(|counts| counts.failed += 1);
-            return;
+    fn create(&self, table: Table, key: &FlowKey, state: FlowState) {
+        match table {
+            Table::Started => {
+                let is_new = !self.flows.borrow().contains_key(key);
+                if is_new && !self.has_room() {
+                    self.add(|counts| counts.failed += 1);
+                    return;
+                }
+                self.flows.borrow_mut().insert(*key, state);
+            }
+            Table::Accepted => {
+                self.accepted.borrow_mut().insert(key, state, MAX_ACCEPTED);
+            }
         }
-        self.flows.borrow_mut().insert(*key, state);
-        self.count(|counts| counts.created += 1);
+        self.count(FlowCounter::Created);
+        self.start(STARTED);
+    }
+
+    fn remembers(&self, key: &FlowKey) -> bool {
+        self.peers.borrow().get(key).is_some_and(|state| state.is_remembered(self.now()))
     }
 
     fn half_open(&self, key: &FlowKey) -> Option<HalfOpen> {
-        let offers = self.offers.borrow();
-        offers.young.get(key).or_else(|| offers.old.get(key)).copied()
+        self.offers.borrow().get(key)
     }
 
     fn offer(&self, key: &FlowKey, half_open: HalfOpen) {
-        let mut offers = self.offers.borrow_mut();
-        if offers.young.len() >= self.max_offers / 2 {
-            let young = std::mem::take(&mut offers.young);
-            let oldest = std::mem::replace(&mut offers.old, young);
-            let now = (self.now() / SECOND) as u32;
-            let forgotten =
-                oldest.values().filter(|offer| now.saturating_sub(offer.sent) <= HALF_OPEN_SECONDS).count();
-            self.count(|counts| counts.forgotten_offers += forgotten as u64);
-        }
-        offers.old.remove(key);
-        offers.young.insert(*key, half_open);
+        let gone = self.offers.borrow_mut().insert(key, half_open, self.max_offers);
+        let now = (self.now() / SECOND) as u32;
+        let forgotten = gone.values().filter(|offer| now.saturating_sub(offer.sent) <= HALF_OPEN_SECONDS);
+        let forgotten = forgotten.count() as u64;
+        self.add(|counts| counts.forgotten_offers += forgotten);
     }
 
     fn accepted(&self, key: &FlowKey) {
-        let mut offers = self.offers.borrow_mut();
-        offers.young.remove(key);
-        offers.old.remove(key);
+        self.offers.borrow_mut().remove(key);
     }
 
     fn seed(&self) -> u64 {
@@ -294,8 +387,16 @@ impl Flows for Conversations {
         }
     }
 
-    fn replied(&self) {
-        self.count(|counts| counts.replies += 1);
+    fn count(&self, counter: FlowCounter) {
+        self.add(|counts| {
+            *match counter {
+                FlowCounter::Created => &mut counts.created,
+                FlowCounter::Failed => &mut counts.failed,
+                FlowCounter::Replies => &mut counts.replies,
+                FlowCounter::Unsure => &mut counts.unsure,
+                FlowCounter::Displaced => &mut counts.displaced,
+            } += 1;
+        });
     }
 }
 
@@ -351,7 +452,7 @@ mod tests {
         for (control, flows) in [(TCP_ACK, 1), (TCP_ACK | TCP_PSH, 1), (TCP_ACK | TCP_FIN, 1), (TCP_RST, 0)] {
             let conversations = Conversations::default();
             conversations.set_time(0);
-            conversations.depart(&segment(control));
+            conversations.depart(&segment(control), false);
             assert_eq!(conversations.len(), flows, "flags {control:#x}");
         }
     }
@@ -361,15 +462,15 @@ mod tests {
         let conversations = Conversations::default();
         conversations.set_time(0);
         // The SYN+ACK has sequence number 1000.
-        conversations.depart(&Packet { sequence: 1000, ..segment(TCP_SYN | TCP_ACK) });
-        conversations.depart(&segment(TCP_ACK));
+        conversations.depart(&Packet { sequence: 1000, ..segment(TCP_SYN | TCP_ACK) }, false);
+        conversations.depart(&segment(TCP_ACK), false);
         assert!(conversations.is_empty());
         // Data shows that the handshake was completed, though the capture has not its end.
         for data in [segment(TCP_ACK | TCP_PSH), Packet { sequence: 2449, ..segment(TCP_ACK) }] {
             let conversations = Conversations::default();
             conversations.set_time(0);
-            conversations.depart(&Packet { sequence: 1000, ..segment(TCP_SYN | TCP_ACK) });
-            conversations.depart(&data);
+            conversations.depart(&Packet { sequence: 1000, ..segment(TCP_SYN | TCP_ACK) }, false);
+            conversations.depart(&data, false);
             assert_eq!(conversations.len(), 1);
         }
     }
@@ -379,19 +480,19 @@ mod tests {
         let conversations = Conversations::with_bounds(3, 0);
         conversations.set_time(0);
         for number in 0..5 {
-            conversations.depart(&question(number));
+            conversations.depart(&question(number), false);
         }
         assert_eq!(conversations.counts(), FlowCounts { created: 3, failed: 2, ..FlowCounts::default() });
-        conversations.depart(&question(2));
+        conversations.depart(&question(2), false);
         assert_eq!(conversations.counts().failed, 2, "the third is known");
         conversations.set_time(120 * SECONDS);
-        conversations.depart(&question(5));
+        conversations.depart(&question(5), false);
         assert_eq!(conversations.counts().failed, 3);
         // Prolonged at 120 s, the third lives on.
-        conversations.depart(&question(2));
+        conversations.depart(&question(2), false);
         conversations.set_time(121 * SECONDS);
-        conversations.depart(&question(6));
-        conversations.depart(&question(7));
+        conversations.depart(&question(6), false);
+        conversations.depart(&question(7), false);
         assert_eq!((conversations.counts().created, conversations.counts().failed), (5, 3));
         conversations.set_time(1000 * SECONDS);
         assert!(conversations.is_empty());
@@ -401,9 +502,9 @@ mod tests {
     fn a_flow_that_is_over_begins_anew_also_in_a_full_table() {
         let conversations = Conversations::with_bounds(1, 0);
         conversations.set_time(0);
-        conversations.depart(&question(1));
+        conversations.depart(&question(1), false);
         conversations.set_time(121 * SECONDS);
-        conversations.depart(&question(1));
+        conversations.depart(&question(1), false);
         assert_eq!(conversations.counts(), FlowCounts { created: 2, ..FlowCounts::default() });
     }
 
@@ -411,7 +512,7 @@ mod tests {
     fn of_offered_connections_the_last_half_is_known_and_the_forgotten_are_counted() {
         let conversations = Conversations::with_bounds(0, 8);
         let offer = |port: u16| {
-            conversations.depart(&Packet { port, ..segment(TCP_SYN | TCP_ACK) });
+            conversations.depart(&Packet { port, ..segment(TCP_SYN | TCP_ACK) }, false);
         };
         let is_known = |port: u16| {
             let key = FlowKey::of_outgoing(&Packet { port, ..segment(0) }).unwrap();

@@ -288,6 +288,12 @@ impl LinkType {
         Some(Detail::Unread(Unread::Kind(protocol)))
     }
 
+    /// Whether the link's destination is a group, by the bit of IEEE 802 addresses that says so.
+    #[inline]
+    pub(super) fn is_to_group(self, frame: &[u8]) -> bool {
+        self == Self::Ethernet && frame.first().is_some_and(|octet| octet & 1 != 0)
+    }
+
     /// The source address of a frame whose transport cannot be told, when its IP header can.
     pub(super) fn source(self, frame: &[u8]) -> Option<Address> {
         let (frame, link) = self.open(frame).ok()?;

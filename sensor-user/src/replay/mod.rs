@@ -97,7 +97,7 @@ impl Replay {
     pub fn new(config: &Config, observed: Spans) -> Self {
         let rules = Rules::new(&config.observe, &config.exclude_sources, &config.services, &config.local);
         Self {
-            conversations: rules.has_local().then(Conversations::default),
+            conversations: rules.has_local().then(|| Conversations::of_services(&config.services)),
             rules,
             hours: Hours::new(config.timezone.clone(), observed),
             packets: 0,

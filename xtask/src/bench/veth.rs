@@ -29,7 +29,7 @@ const PASSING: usize = 7;
 /// What was sent is through, and what was received counted, after this long at the latest.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Maps that the daemon pins and its program counts into.
-const PINNED: [&str; 12] = [
+const PINNED: [&str; 14] = [
     "GENERATION",
     "SOURCES",
     "OBSERVED_V4",
@@ -38,6 +38,8 @@ const PINNED: [&str; 12] = [
     "EXCLUDED_V6",
     "WAKE",
     "FLOWS",
+    "ACCEPTED",
+    "PEERS",
     "HALF_OPEN",
     "ASKED",
     "HEARD",

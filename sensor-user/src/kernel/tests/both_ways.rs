@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::replay::{Conversations, Moment, Rules};
-use sensor_common::flow::{self, FlowKey, FlowState, HEARD_NOTES, HalfOpen};
+use sensor_common::flow::{self, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen};
 use sensor_common::parse::source_v6;
 
 /// Packets sent and received.
@@ -199,7 +199,7 @@ impl Both {
         let rules = Rules::new(&policy.observe, &policy.exclude, &services, &[]);
         let mut kernel = Harness::new(policy, 1024)?;
         kernel.kernel.generations[kernel.kernel.current].set_flags(TRACK_FLOWS);
-        let host = Conversations::default();
+        let host = Conversations::of_services(&services);
         // Its clock then begins when the machine did, as the kernel's.
         host.set_time(0);
         Some(Self { kernel, host, rules, began: monotonic_nanos(), added: 0 })
@@ -215,7 +215,7 @@ impl Both {
         self.kernel.send(layer, frame);
         if let Ok(packet) = parse(frame, link) {
             // The socket of a test run has no connection.
-            flow::depart(&packet, || false, &self.host);
+            flow::depart(&packet, link == Link::Ethernet && frame[0] & 1 != 0, || false, &self.host);
         }
     }
 
@@ -290,7 +290,7 @@ impl Both {
 
 #[test]
 fn kernel_and_host_agree_on_every_packet_of_both_ways() {
-    assert_eq!(HEARD_NOTES % 4096, 0, "all notes are read");
+    assert_eq!(HEARD_ENTRIES % 4096, 0, "all notes are read");
     let Some(mut both) = Both::new() else { return };
     let mut packets = Packets { random: SplitMix(3) };
     let mut seen = [0_u64; Class::COUNT];

@@ -4,7 +4,7 @@
 
 use super::*;
 use etherparse::PacketBuilder;
-use sensor_common::flow::{FlowKey, FlowState, MAX_FLOWS, Phase};
+use sensor_common::flow::{FlowKey, FlowState, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_REMEMBERED, Phase};
 use sensor_common::parse::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use std::net::SocketAddr;
 
@@ -138,25 +138,29 @@ impl Harness {
 
     pub(super) fn flows(&self) -> Vec<(FlowKey, FlowState)> {
         let mut flows = Vec::new();
-        sys::for_each_entry(self.kernel.flows.map(), |key: &FlowKey, state: &FlowState| {
-            flows.push((*key, *state));
-        })
-        .unwrap();
+        for map in self.kernel.flows.maps() {
+            sys::for_each_entry(map, |key: &FlowKey, state: &FlowState| flows.push((*key, *state))).unwrap();
+        }
         flows
     }
 
     /// As if everything had been sent this long ago, nanoseconds.
     pub(super) fn age_flows(&mut self, nanos: u64) {
-        for (key, state) in self.flows() {
-            let state = FlowState { sent: state.sent - nanos, ..state };
-            sys::insert(self.kernel.flows.map(), &key, &state).unwrap();
+        for map in self.kernel.flows.maps() {
+            let mut flows = Vec::new();
+            sys::for_each_entry(map, |key: &FlowKey, state: &FlowState| flows.push((*key, *state))).unwrap();
+            for (key, state) in flows {
+                sys::insert(map, &key, &FlowState { sent: state.sent - nanos, ..state }).unwrap();
+            }
         }
     }
 
     /// As if all flows were over and removed.
     fn forget_flows(&mut self) {
         let keys: Vec<FlowKey> = self.flows().into_iter().map(|(key, _)| key).collect();
-        sys::delete_all(self.kernel.flows.map(), &keys).unwrap();
+        for map in self.kernel.flows.maps() {
+            sys::delete_all(map, &keys).unwrap();
+        }
     }
 
     /// How far the only flow is.
@@ -249,11 +253,119 @@ fn the_reply_to_a_stranger_who_asked_a_group_starts_nothing() {
 }
 
 #[test]
-fn a_question_to_a_group_has_no_answer() {
+fn the_answer_to_a_question_to_a_group_is_solicited_from_who_may_answer() {
     let ends = FAMILIES[0];
     let Some(mut host) = Harness::with_flows(&[]) else { return };
+    let near = |port| SocketAddr::from(([198, 51, 100, 99], port));
+    assert_eq!(host.receives(&udp(near(1900), ends.here(40_000))), Class::Access);
     host.sends(&udp(ends.here(40_000), SocketAddr::from(([239, 255, 255, 250], 1900))));
-    assert_eq!(host.flows(), []);
+    assert_eq!(host.receives(&udp(near(1900), ends.here(40_000))), Class::Solicited);
+    assert_eq!(host.receives(&udp(near(49_152), ends.here(40_000))), Class::Solicited);
+    assert_eq!(host.receives(&udp(ends.there(1900), ends.here(40_000))), Class::Solicited);
+    assert_eq!(host.receives(&udp(ends.there(49_152), ends.here(40_000))), Class::Access);
+    assert_eq!(host.receives(&udp(near(1900), ends.here(40_001))), Class::Access);
+
+    // A network's own broadcast address: the frame says so.
+    let mut question = udp(ends.here(137), SocketAddr::from(([198, 51, 100, 255], 137)));
+    question[..6].fill(0xff);
+    host.sends(&question);
+    assert_eq!(host.receives(&udp(near(137), ends.here(137))), Class::Solicited);
+    assert_eq!(host.receives(&udp(ends.there(137), ends.here(137))), Class::Access);
+
+    let ends = FAMILIES[1];
+    let (request, reply) = echo(true);
+    let all_nodes = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+    host.sends(&icmp(ends.local, all_nodes, request, 77, &[]));
+    assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 77, &[])), Class::Solicited);
+    assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 78, &[])), Class::Backscatter);
+    host.age_flows(61 * SECOND);
+    assert_eq!(host.receives(&udp(near(1900), FAMILIES[0].here(40_000))), Class::Access);
+    assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 77, &[])), Class::Backscatter);
+}
+
+#[test]
+fn a_peer_that_was_asked_before_does_not_own_the_conversation_by_speaking_first() {
+    let ends = FAMILIES[0];
+    for is_collected in [false, true] {
+        let Some(mut host) = Harness::with_flows(&[]) else { return };
+        let (question, answer) =
+            (udp(ends.here(40_000), ends.there(1194)), udp(ends.there(1194), ends.here(40_000)));
+        host.sends(&question);
+        host.age_flows(122 * SECOND);
+        if is_collected {
+            assert_eq!(host.kernel.flows.collect(monotonic_nanos()).unwrap(), 0);
+            assert_eq!(host.flows(), []);
+        }
+        assert_eq!(host.receives(&answer), Class::Access);
+        host.sends(&question);
+        assert_eq!(host.receives(&answer), Class::Solicited);
+        assert_eq!((host.kernel.flows.status().created, host.kernel.flows.status().replies), (2, 0));
+        // Somebody who was never asked has started it.
+        assert_eq!(host.receives(&udp(ends.elsewhere(1194), ends.here(40_000))), Class::Access);
+        host.sends(&udp(ends.here(40_000), ends.elsewhere(1194)));
+        assert_eq!(host.receives(&udp(ends.elsewhere(1194), ends.here(40_000))), Class::Access);
+    }
+}
+
+/// More conversations than are remembered are over: those that lasted are.
+#[test]
+fn conversations_that_lasted_are_remembered_before_questions() {
+    let ends = FAMILIES[0];
+    let Some(mut host) = Harness::with_flows(&[]) else { return };
+    host.sends(&udp(ends.here(40_000), ends.there(1194)));
+    let [(first, state)] = host.flows()[..] else { panic!("one flow") };
+    let map = host.kernel.flows.maps()[0];
+    let lasted = FlowState { began: state.began - 60, ..state };
+    sys::insert(map, &first, &lasted).unwrap();
+    for number in 1..MAX_FLOWS as u32 {
+        let mut key = first;
+        key.remote[12..].copy_from_slice(&number.to_be_bytes());
+        sys::insert(map, &key, &FlowState { sent: state.sent + u64::from(number), ..state }).unwrap();
+    }
+    assert_eq!(host.kernel.flows.collect(state.sent + 121 * SECOND).unwrap(), 0);
+    let peers = sys::open_pinned(&host.kernel.pins.map("PEERS")).unwrap();
+    let remembered = |key: &FlowKey| sys::lookup::<_, FlowState>(peers.as_fd(), key).unwrap().is_some();
+    let mut left = 0;
+    sys::for_each_entry(peers.as_fd(), |_: &FlowKey, _: &FlowState| left += 1).unwrap();
+    assert_eq!(left, MAX_REMEMBERED / 4 * 3);
+    assert!(remembered(&first));
+    let asked_last = |number: u32| {
+        let mut key = first;
+        key.remote[12..].copy_from_slice(&number.to_be_bytes());
+        key
+    };
+    assert!(!remembered(&asked_last(1)) && remembered(&asked_last(MAX_FLOWS as u32 - 1)));
+}
+
+#[test]
+fn visitors_of_a_service_leave_the_table_to_what_this_host_starts() {
+    let ends = FAMILIES[0];
+    let ssh = Slot::new(Transport::Tcp, 22);
+    let Some(mut host) = Harness::with_flows(&[ssh]) else { return };
+    host.sends(&udp(ends.here(40_000), ends.there(123)));
+    let [(first, state)] = host.flows()[..] else { panic!("one flow") };
+    // Twice as many connections as are kept, as by those who guess passwords.
+    let accepted = host.kernel.flows.maps()[1];
+    for number in 0..2 * MAX_ACCEPTED as u32 {
+        let mut key = FlowKey { local_port: 22, protocol: 6, ..first };
+        key.remote[12..].copy_from_slice(&number.to_be_bytes());
+        sys::insert(accepted, &key, &FlowState { phase: Phase::Closing as u32, ..state }).unwrap();
+    }
+    host.sends(&tcp(ends.here(50_000), ends.there(443), TCP_SYN, 0));
+    assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_000))), Class::Solicited);
+    assert_eq!(host.receives(&tcp(ends.there(443), ends.here(50_000), SYN_ACK, 1)), Class::Solicited);
+    assert_eq!(host.kernel.flows.status().failed, 0);
+    // Nor are its offers noted, which would displace those of others.
+    host.sends(&tcp(ends.here(22), ends.there(5000), SYN_ACK, 1));
+    let offers = sys::open_pinned(&host.kernel.pins.map("HALF_OPEN")).unwrap();
+    let mut count = 0;
+    sys::for_each_entry(offers.as_fd(), |_: &FlowKey, _: &HalfOpen| count += 1).unwrap();
+    assert_eq!(count, 0);
+    // When it is no service any more, they are.
+    host.kernel.flows.serve(&BTreeSet::new());
+    host.sends(&tcp(ends.here(22), ends.there(5000), SYN_ACK, 1));
+    sys::for_each_entry(offers.as_fd(), |_: &FlowKey, _: &HalfOpen| count += 1).unwrap();
+    assert_eq!(count, 1);
 }
 
 #[test]
@@ -540,7 +652,7 @@ fn a_full_table_keeps_what_it_has_and_counts_what_it_cannot_take() {
     for number in 1..MAX_FLOWS as u32 {
         let mut key = first;
         key.remote[12..].copy_from_slice(&number.to_be_bytes());
-        sys::insert(host.kernel.flows.map(), &key, &state).unwrap();
+        sys::insert(host.kernel.flows.maps()[0], &key, &state).unwrap();
     }
     host.sends(&udp(ends.here(40_001), ends.there(123)));
     assert_eq!((host.kernel.flows.status().created, host.kernel.flows.status().failed), (1, 1));
