@@ -873,8 +873,7 @@ fn send_segment<T: Flows>(
     // segment to a listener; one without any of them is a probe of this host.
     let opens = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == TCP_SYN;
     // So is one whose flags lie beyond its first fragment, unless a connection is behind it.
-    let probes =
-        packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == 0 && !(packet.is_cut && is_connected());
+    let probes = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == 0 && !(packet.is_cut && is_connected());
     let phase = if opens || probes {
         Phase::Opening
     } else if packet.control & (TCP_RST | TCP_FIN) != 0 {

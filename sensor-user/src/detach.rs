@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::kernel::{Found, Kernel, Policy, inspect, is_pinned, remove_pin_dir};
+use crate::kernel::{
+    Found, Kernel, Policy, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
+};
 use crate::ledger::{self, Ledger};
 use crate::{drain, rights, run, trusted};
 use anyhow::{Context, Result, bail};
@@ -74,8 +76,12 @@ fn finish(config: &Config) -> Result<u64> {
     let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
-    let mut kernel =
-        Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &Policy::default())?;
+    let mut kernel = Kernel::open(
+        &config.pin_dir,
+        config.source_table.unwrap_or_else(|| default_source_table(memory())),
+        ledger.numbering(),
+        &Policy::default(),
+    )?;
     kernel.release_others(&[])?;
     let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)
         .map_err(|error| error.with_fate(&kernel.outlook()))?;

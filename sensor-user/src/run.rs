@@ -7,7 +7,7 @@ use crate::exposition::{Exposition, PortTable, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
-use crate::kernel::{GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
+use crate::kernel::{self, GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
 use crate::logging::LogHandle;
 use crate::sight::Watch;
@@ -104,7 +104,7 @@ async fn daemon(
     // Until now a signal ends the process, which has nothing to undo. From here on it is answered after the
     // start.
     let signals = Signals::listen().context("listen to signals")?;
-    let mut kernel = Kernel::open(&config.pin_dir, config.source_table, ledger.numbering(), &policy)?;
+    let mut kernel = Kernel::open(&config.pin_dir, source_table(&config), ledger.numbering(), &policy)?;
     let wake = match attach(&mut kernel, &observed, &targets.above(&network), config.xdp_mode) {
         Ok(wake) => wake,
         Err(error) => {
@@ -440,6 +440,21 @@ async fn forward_wakes(ring: RingBuf<MapData>, commands: Outbox) {
 fn set_attachments(info: &mut SensorInfo, attachments: impl Iterator<Item = (String, Mode)>) {
     (info.interfaces, info.xdp_modes) =
         attachments.map(|(name, mode)| (name, mode.name().to_owned())).unzip();
+}
+
+/// Entries of the source table: as many as were asked for, else as the memory allows.
+fn source_table(config: &Config) -> u32 {
+    config.source_table.unwrap_or_else(|| {
+        let (memory, entries) = (kernel::memory(), kernel::default_source_table(kernel::memory()));
+        if entries < kernel::default_source_table(None) {
+            info!(
+                entries,
+                memory_mb = memory.map(|bytes| bytes / 1_000_000),
+                "source table is smaller than usual because of the memory limit; --source-table sets another size"
+            );
+        }
+        entries
+    })
 }
 
 /// What is to be said of conversations that could not be kept.

@@ -98,8 +98,9 @@ pub struct Config {
     pub max_ports: usize,
     /// Busiest ports with region and hour detail.
     pub feature_ports: usize,
-    /// Sources × ports that the overflow table holds per drain interval, at least 1.
-    pub source_table: u32,
+    /// Sources × ports that the overflow table holds per drain interval, at least 1; `None`: as many as the
+    /// memory allows, 1,048,576 at most.
+    pub source_table: Option<u32>,
     /// How long a new series stays at 0 after a scrape first showed it; zero turns the rule off.
     pub series_hold: Duration,
     /// Time between drains, 100 ms to 1 h.
@@ -290,7 +291,9 @@ impl Config {
                 Slot::COUNT as u64,
                 30.min(max_ports),
             )) as usize,
-            source_table: errors.take(number(settings, "source-table", 1, MAX_SOURCE_TABLE, 1 << 20)) as u32,
+            source_table: errors
+                .take(optional(settings, "source-table", |text| values::number(text, 1, MAX_SOURCE_TABLE)))
+                .map(|entries| entries as u32),
             series_hold: errors.take(duration(settings, "series-hold", SERIES_HOLD, Duration::from_secs(75))),
             drain_interval: errors.take(duration(
                 settings,

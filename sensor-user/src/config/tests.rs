@@ -68,7 +68,7 @@ fn without_settings_the_defaults_of_the_contract_hold() {
             features: vec![],
             max_ports: 500,
             feature_ports: 30,
-            source_table: 1_048_576,
+            source_table: None,
             series_hold: Duration::from_secs(75),
             drain_interval: Duration::from_secs(10),
             timezone: TimeZone::get("Asia/Tokyo").unwrap(),
@@ -173,7 +173,7 @@ const PRECEDENCE: [Row; 24] = [
         key: "source-table",
         given: ["1_000", "2000", "1"],
         shown: ["1000", "2000", "1"],
-        show: |config| config.source_table.to_string(),
+        show: |config| config.source_table.map_or_else(String::new, |entries| entries.to_string()),
     },
     Row {
         key: "series-hold",

@@ -30,6 +30,7 @@ mod occupant;
 mod outlook;
 mod pins;
 mod rules;
+mod size;
 mod sockets;
 mod sys;
 mod table;
@@ -42,6 +43,7 @@ pub use occupant::{Kind, Occupant};
 pub use outlook::Outlook;
 pub use pins::{Found, any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
+pub use size::{default_source_table, memory};
 
 use crate::aggregate::{AccessV4, AccessV6};
 use crate::clock::{self, monotonic_nanos};
@@ -119,6 +121,15 @@ pub enum KernelError {
     Map {
         /// What was tried.
         doing: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is not enough memory for a map.
+    #[error("{refused}")]
+    NoMemory {
+        /// Which map, what it takes, and the way out.
+        refused: String,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -405,7 +416,15 @@ impl Kernel {
         }
         let open = |name: &str| {
             Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus).map_err(
-                KernelError::map(format!("open generation {name} under {}", pins.directory().display())),
+                |source| match source.kind() {
+                    io::ErrorKind::OutOfMemory => {
+                        KernelError::NoMemory { refused: size::refused("generation", source_table), source }
+                    }
+                    _ => KernelError::map(format!(
+                        "open generation {name} under {}",
+                        pins.directory().display()
+                    ))(source),
+                },
             )
         };
         let generations = [open("a")?, open("b")?];

@@ -2,9 +2,9 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{GENERIC_MERGES, KernelError, Mode, Occupant, Tries, clsact, sys};
+use super::{GENERIC_MERGES, KernelError, Mode, Occupant, Tries, clsact, size, sys};
 use crate::config::XdpMode;
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::collections::BTreeSet;
@@ -41,7 +41,14 @@ impl Object {
         for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
             loader.map_max_entries(name, TRIE_ENTRIES);
         }
-        let ebpf = loader.load(OBJECT).map_err(|error| not_loaded("load the BPF object", error))?;
+        let ebpf = loader.load(OBJECT).map_err(|error| match error {
+            EbpfError::MapError(MapError::CreateError { name, io_error })
+                if io_error.kind() == io::ErrorKind::OutOfMemory =>
+            {
+                KernelError::NoMemory { refused: size::refused(&name, source_table), source: io_error }
+            }
+            error => not_loaded("load the BPF object", error),
+        })?;
         Ok(Self { ebpf, told_generic: BTreeSet::new() })
     }
 
@@ -51,7 +58,7 @@ impl Object {
                 .take_map(name)
                 .ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
         };
-        let wrong = |error: aya::maps::MapError| KernelError::Load(error.into());
+        let wrong = |error: MapError| KernelError::Load(error.into());
         Ok(Tries {
             observed_v4: take("OBSERVED_V4")?.try_into().map_err(wrong)?,
             observed_v6: take("OBSERVED_V6")?.try_into().map_err(wrong)?,
@@ -63,13 +70,13 @@ impl Object {
     pub(super) fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
         let map = self.ebpf.take_map("WAKE");
         let map = map.ok_or_else(|| KernelError::Load("the object has no map WAKE".into()))?;
-        map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
+        map.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
     }
 
     pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
         let map = self.ebpf.take_map("FLOW_COUNTERS");
         let map = map.ok_or_else(|| KernelError::Load("the object has no map FLOW_COUNTERS".into()))?;
-        map.try_into().map_err(|error: aya::maps::MapError| KernelError::Load(error.into()))
+        map.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
     }
 
     /// Loads the program of this name, once.
