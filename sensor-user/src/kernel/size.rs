@@ -8,6 +8,7 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::layout::{Block, SourceKey};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -125,10 +126,11 @@ pub(super) fn refused(map: &str, table: u32) -> String {
     );
     let least = self::all(cpus, LEAST_SOURCE_TABLE);
     if least < all {
-        text.push_str(&format!(
-            ", or give a smaller --source-table: with {LEAST_SOURCE_TABLE} the maps take about {} MB",
-            megabytes(least)
-        ));
+        let least = megabytes(least);
+        let _ = write!(
+            text,
+            ", or give a smaller --source-table: with {LEAST_SOURCE_TABLE} the maps take about {least} MB"
+        );
     }
     text
 }
