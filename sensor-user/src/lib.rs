@@ -51,10 +51,34 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     while let Some(error) = cause {
         let more = error.to_string();
         // Some errors repeat their cause in their own text.
-        if !text.ends_with(&more) {
+        if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Error {
+        said: &'static str,
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        for (said, printed) in [
+            ("read FILE", "read FILE: out of luck"),
+            ("read FILE: out of luck", "read FILE: out of luck"),
+            ("read FILE: out of luck; name another", "read FILE: out of luck; name another"),
+        ] {
+            let source = std::io::Error::other("out of luck");
+            assert_eq!(error_chain(&Error { said, source }), printed);
+        }
+    }
 }
