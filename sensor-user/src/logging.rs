@@ -1,7 +1,10 @@
 //! The log: to standard error, as lines for people or as JSON.
 
 use crate::config::LogFormat;
+use jiff::Timestamp;
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_log::AsLog;
 use tracing_subscriber::layer::SubscriberExt;
@@ -54,12 +57,41 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colours = std::io::stderr().is_terminal() && !is_dumb && !no_colour;
             registry.with(lines.with_ansi(colours)).try_init()?;
         }
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true)).try_init()?;
+            IS_JSON.store(true, Ordering::Relaxed);
+        }
     }
     Ok(LogHandle(handle))
+}
+
+/// Whether the log of this process is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process logs as JSON, or, before its log is set up, was told to by a flag or the environment.
+fn is_json() -> bool {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let by_flag = arguments.iter().any(|argument| argument == "--log-format=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
+    let by_variable = std::env::var_os("TEITEN_LOG_FORMAT").is_some_and(|format| format == "json");
+    IS_JSON.load(Ordering::Relaxed) || by_flag || by_variable
+}
+
+/// Tells of an error on standard error, in the form of the log, whether that is set up or not.
+pub fn tell(error: &str) {
+    if is_json() {
+        let line = serde_json::json!({
+            "timestamp": Timestamp::now(), "level": "ERROR", "message": error, "target": "teiten",
+        });
+        eprintln!("{line}");
+    } else {
+        eprintln!("teiten: {error}");
+    }
 }
 
 impl LogHandle {

@@ -2,6 +2,7 @@
 //! comes back: 0 done, 1 failed, 2 wrong usage or configuration (of `check`: the daemon would not
 //! start).
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use sensor_user::cli::{Cli, Command, RunArgs};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::{check, detach, ledger_command, logging, replay, run, status};
@@ -15,18 +16,29 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let Some(config) = error.downcast_ref::<ConfigError>() else {
-                eprintln!("teiten: {}", sensor_user::error_chain(error.as_ref()));
+                logging::tell(&sensor_user::error_chain(error.as_ref()));
                 return ExitCode::from(FAILED);
             };
             for error in config.each() {
-                eprintln!("teiten: {}", sensor_user::error_chain(error));
+                logging::tell(&sensor_user::error_chain(error));
             }
             ExitCode::from(USAGE)
         }
     }
 }
 
+/// Lets a closed pipe end this process silently, as it ends other programs. Rust ignores the signal, which is right
+/// for a daemon alone.
+fn end_by_closed_pipes() {
+    // SAFETY: the default action runs no code of this process.
+    let result = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    result.expect("SIGPIPE can be set to its default");
+}
+
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
+    if !matches!(command, Command::Run(_)) {
+        end_by_closed_pipes();
+    }
     let load = |args: &RunArgs| Config::load(args, environment);
     match command {
         Command::Run(args) => {

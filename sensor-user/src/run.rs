@@ -95,7 +95,8 @@ async fn daemon(
     let exposition = Arc::new(Exposition::new(config.series_hold, ledger.released().clone())?);
     exposition.health().set_ports(&ports);
     exposition.health().set_current_for(config.drain_interval * 3);
-    exposition.health().set_geoip_build(geoip.current().built().as_second() as u64);
+    let database = geoip.current();
+    exposition.health().set_geoip(database.built().as_second() as u64, database.source());
 
     for double in targets.doubles(&network) {
         warn!("{double}");

@@ -135,3 +135,36 @@ fn check_reads_the_file_that_the_environment_names_and_warns_of_unknown_variable
     );
     assert!(text.contains(&expected), "{text}");
 }
+
+#[test]
+fn fatal_errors_are_json_where_the_log_is() {
+    for args in [
+        &["replay", "--log-format", "json", "/nonexistent.pcap"][..],
+        &["replay", "--log-format=json", "--timezone", "Nowhere", "-"],
+        &["run", "--log-format=json", "--drain-interval", "0s"],
+    ] {
+        let output = teiten(args);
+        assert!(!output.status.success());
+        let line: serde_json::Value = serde_json::from_str(&stderr(&output)).unwrap();
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert!(!line["message"].as_str().unwrap().is_empty() && line["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_command_silently() {
+    use std::os::unix::process::ExitStatusExt as _;
+    for args in [&["replay", "--help"][..], &["check", "--interface", "lo"], &["replay", "--json", "-"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_teiten"));
+        command.args(args).stdin(std::process::Stdio::null()).stdout(writer);
+        let output =
+            command.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let silently = output.stderr.is_empty() || args[0] == "replay" && args[1] == "--json";
+        assert!(silently, "{args:?}: {}", stderr(&output));
+        if args[1] != "--help" {
+            assert_eq!(output.status.signal(), Some(13), "{args:?}: {}", stderr(&output));
+        }
+    }
+}

@@ -570,7 +570,8 @@ impl Drain {
         let Some(mut pending) = state.pending.take() else { return Ok(()) };
         match self.geoip.reload_if_changed() {
             Ok(true) => {
-                self.exposition.health().set_geoip_build(self.geoip.current().built().as_second() as u64);
+                let database = self.geoip.current();
+                self.exposition.health().set_geoip(database.built().as_second() as u64, database.source());
                 info!(built = %self.geoip.current().built(), "reloaded the GeoIP database");
                 state.swollen = true;
             }

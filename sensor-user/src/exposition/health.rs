@@ -29,6 +29,7 @@ pub struct Health {
     // Without labels, so that they are absent until they are known: 0 would be the year 1970.
     last_drain: GaugeVec,
     geoip_build: GaugeVec,
+    geoip_info: GaugeVec,
     drain_duration: Histogram,
     drain_failures: IntCounter,
     reload_failures: IntCounterVec,
@@ -149,6 +150,11 @@ impl Health {
                 "teiten_geoip_build_timestamp_seconds",
                 "When the GeoIP database in use was built, seconds since the epoch.",
                 &[],
+            )?,
+            geoip_info: gauges(
+                "teiten_geoip_info",
+                "1; whether the GeoIP database in use is the embedded one or a file (--geoip).",
+                &["source"],
             )?,
             drain_duration: register(
                 registry,
@@ -344,8 +350,11 @@ impl Health {
         self.changed();
     }
 
-    /// When the country database in use was built, seconds since the epoch.
-    pub fn set_geoip_build(&self, epoch_seconds: u64) {
+    /// When the country database in use was built, seconds since the epoch, and whether it is the `embedded`
+    /// one or a `file`.
+    pub fn set_geoip(&self, epoch_seconds: u64, source: &str) {
+        self.geoip_info.reset();
+        self.geoip_info.with_label_values(&[source]).set(1.0);
         self.geoip_build.with_label_values::<&str>(&[]).set(epoch_seconds as f64);
         self.changed();
     }

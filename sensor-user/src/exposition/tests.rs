@@ -236,7 +236,7 @@ fn golden_exposition() -> Vec<u8> {
     health.set_attached(true);
     health.drained(now, Timestamp::from_second(1_700_000_000).unwrap(), Duration::from_millis(30));
     health.drained(now, Timestamp::from_second(1_700_000_010).unwrap(), Duration::from_millis(220));
-    health.set_geoip_build(1_699_000_000);
+    health.set_geoip(1_699_000_000, "file");
     health.set_monitored_addresses(256.0, 2.0_f64.powi(64));
     health.set_ledger(0xc17f_5898_2aba_04c7);
     health.set_sensor(&SensorInfo {
@@ -304,6 +304,7 @@ fn every_metric_of_the_contract_is_there_with_its_labels() {
         ("teiten_drain_duration_seconds", "histogram", "le"),
         ("teiten_last_drain_timestamp_seconds", "gauge", ""),
         ("teiten_geoip_build_timestamp_seconds", "gauge", ""),
+        ("teiten_geoip_info", "gauge", "source"),
         ("teiten_up", "gauge", ""),
         ("teiten_blind", "gauge", "reason"),
         ("teiten_ledger_info", "gauge", "ledger"),

@@ -10,6 +10,7 @@ mod ranges;
 mod special;
 #[cfg(test)]
 mod tests;
+mod text;
 mod watcher;
 
 pub use watcher::Watcher;
@@ -25,8 +26,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// The embedded database, in `MaxMind`'s format, compressed with Zstandard.
-const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.mmdb.zst");
+/// The embedded database, as text, compressed with Zstandard.
+const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.txt.zst");
 
 /// Octets for which there is room when the embedded database is decompressed; only those that it has
 /// are touched.
@@ -95,6 +96,15 @@ pub enum Reason {
         /// As the metadata say.
         epoch: u64,
     },
+    /// A line of a text database is no range.
+    #[error("line {number} is not `first,last,country`")]
+    Line {
+        /// From 1.
+        number: usize,
+    },
+    /// A text database does not say when it was made.
+    #[error("it has no line `# Generated: Thu, 25 Jun 2026 04:33:59 GMT`, so its age cannot be told")]
+    NoTime,
     /// It is another kind of database.
     #[error(
         "it is of type `{database_type}` and none of its records has `country.iso_code` or `country_code`; \
@@ -170,6 +180,9 @@ impl Record {
     }
 }
 
+/// Ranges of both families, when they were made, and the database's kind.
+type Flattened = (Ranges<u32>, Ranges<u128>, Timestamp, String);
+
 impl GeoIp {
     /// The embedded database.
     ///
@@ -203,13 +216,38 @@ impl GeoIp {
     }
 
     fn from_octets(octets: Vec<u8>, origin: Origin) -> Result<Self, GeoIpError> {
-        match Self::flatten(octets) {
+        let flattened = match &origin {
+            Origin::Embedded => Self::from_text(&octets, None),
+            Origin::File(path) if text::is_text(&octets) => Self::from_text(&octets, Some(path)),
+            Origin::File(_) => Self::flatten(octets),
+        };
+        match flattened {
             Ok((v4, v6, built, database_type)) => Ok(Self { v4, v6, built, database_type, origin }),
             Err(reason) => Err(GeoIpError { origin, reason }),
         }
     }
 
-    fn flatten(octets: Vec<u8>) -> Result<(Ranges<u32>, Ranges<u128>, Timestamp, String), Reason> {
+    /// A text database, and the one beside it of the other address family, when there is one.
+    fn from_text(octets: &[u8], path: Option<&Path>) -> Result<Flattened, Reason> {
+        let mut lines = text::Text::new();
+        lines.add(octets)?;
+        if let Some(beside) = path.map(text::other_family).filter(|beside| beside.exists()) {
+            lines.add(&watcher::read(&beside)?.0)?;
+        }
+        let built = lines.built()?;
+        let (v4, v6) = Self::ranges(lines.v4, lines.v6);
+        Ok((v4, v6, built, "text".to_owned()))
+    }
+
+    fn ranges(v4: RangesBuilder<u32>, v6: RangesBuilder<u128>) -> (Ranges<u32>, Ranges<u128>) {
+        let special = |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len());
+        let v4 = v4.build(special::v4().iter().map(special));
+        let special = |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len());
+        let v6 = v6.build(special::v6().iter().map(special));
+        (v4, v6)
+    }
+
+    fn flatten(octets: Vec<u8>) -> Result<Flattened, Reason> {
         let reader = Reader::from_source(octets)?;
         let metadata = reader.metadata();
         let built = i64::try_from(metadata.build_epoch)
@@ -263,10 +301,7 @@ impl GeoIp {
         if records.values().all(|&country| country == Country::UNKNOWN) {
             return Err(Reason::NoCountries { database_type });
         }
-        let special = |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len());
-        let v4 = v4.build(special::v4().iter().map(special));
-        let special = |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len());
-        let v6 = v6.build(special::v6().iter().map(special));
+        let (v4, v6) = Self::ranges(v4, v6);
         Ok((v4, v6, built, database_type))
     }
 
@@ -278,6 +313,14 @@ impl GeoIp {
     /// The database's kind, as its metadata say.
     pub fn database_type(&self) -> &str {
         &self.database_type
+    }
+
+    /// Label `source` of `teiten_geoip_info`.
+    pub fn source(&self) -> &'static str {
+        match self.origin {
+            Origin::Embedded => "embedded",
+            Origin::File(_) => "file",
+        }
     }
 
     /// Where the database came from.

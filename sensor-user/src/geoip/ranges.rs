@@ -99,6 +99,13 @@ impl<A: Number> RangesBuilder<A> {
         }
     }
 
+    /// Adds the addresses from `first` to `last`.
+    pub(super) fn push_range(&mut self, first: A, last: A, country: Country) {
+        if country != Country::UNKNOWN {
+            self.networks.push((first, last, country));
+        }
+    }
+
     /// Makes the ranges. The networks of `private` are [`Country::PRIVATE`] whatever was added there.
     pub(super) fn build(mut self, private: impl Iterator<Item = (A, u8)>) -> Ranges<A> {
         self.networks.sort_unstable_by_key(|&(first, ..)| first);

@@ -30,6 +30,7 @@ pub use world::{PrefixSet, Rules};
 use crate::config::Config;
 use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, Summary};
+use crate::logging;
 use crate::observation::Observation;
 use crate::spans::Spans;
 use anyhow::Context;
@@ -298,7 +299,7 @@ pub fn command(
         write!(out, "{}", render(&report, config))?;
     }
     for error in &report.errors {
-        eprintln!("teiten: {error}");
+        logging::tell(error);
     }
     Ok(report.errors.is_empty())
 }
@@ -309,6 +310,9 @@ fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 
 /// Shown on a terminal only.
 fn progress_bar(octets: u64) -> ProgressBar {
+    if std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb") {
+        return ProgressBar::hidden();
+    }
     // Of pipes there is no size.
     let (bar, template) = if octets == 0 {
         (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {wide_msg}")

@@ -77,7 +77,7 @@ pub(crate) fn status_with(info: &SensorInfo, notes: &[String]) -> Status {
     let drained = now().checked_sub(jiff::SignedDuration::from_secs(4)).unwrap();
     health.drained(instant, drained, Duration::from_millis(12));
     health.set_monitored_addresses(2.0, 2.0_f64.powi(64));
-    health.set_geoip_build(1_760_000_000);
+    health.set_geoip(1_760_000_000, "embedded");
     let ports = PortTable::parse(
         "[[port]]\ntransport = \"tcp\"\nport = 445\nname = \"microsoft-ds\"\nen = \"file sharing\"\n",
     )

@@ -12,8 +12,7 @@ use crate::history::prometheus::{Server, rules};
 const ADDED: &[&str] = &["up", "scrape_duration_seconds"];
 
 /// Names of the contract that the golden file does not have.
-const CONTRACT: &[&str] =
-    &["teiten_blind", "teiten_geoip_info", "teiten_ledger_damaged", "teiten_ledger_info"];
+const CONTRACT: &[&str] = &["teiten_blind", "teiten_ledger_damaged", "teiten_ledger_info"];
 
 /// The metrics that a sensor exposes: the names in its golden `/metrics`.
 ///
