@@ -5,6 +5,7 @@
 //! name, which `teiten_blind`, the log, the status and `teiten check` share.
 
 pub mod targets;
+pub mod traffic;
 mod watch;
 
 pub use watch::{Change, Origin, Watch};

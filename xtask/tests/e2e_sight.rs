@@ -356,3 +356,35 @@ fn an_interface_that_is_named_need_not_be_the_default() {
     let (said, would_start) = check(&lab, &["--interface", INTERFACE]);
     assert!(would_start && !said.contains("blind"), "{said}");
 }
+
+#[test]
+fn frames_that_cannot_be_read_are_blindness_when_next_to_nothing_else_comes() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    let daemon = spawn(&lab, &["--interface", INTERFACE]);
+    wait_sees(&daemon);
+    let mut sender = lab.sender().unwrap();
+    let mut frames = Frames::default();
+    let of_kind = |kind| packet::ethernet(SENSOR_MAC, INTERNET_MAC, &[], kind, &[0; 46]);
+    // ARP, as much as there may be, is ordinary.
+    for _ in 0..300 {
+        frames.push(&of_kind(0x0806));
+    }
+    send(&mut sender, &frames);
+    wait(&daemon, "the frames", |samples| samples.sum("teiten_packets_total") >= 300);
+    wait_sees(&daemon);
+    frames.clear();
+    // An EtherType for experiments (IEEE 802).
+    for _ in 0..300 {
+        frames.push(&of_kind(0x88b5));
+    }
+    send(&mut sender, &frames);
+    wait_blind(&daemon, "unreadable", "most frames that arrive are of kinds that cannot be read");
+    assert_not_observed(&daemon);
+    // Two packets of IP for each frame.
+    let packets = accesses("203.0.113.9", "198.18.0.1", SENSOR_MAC, INTERNET_MAC);
+    for _ in 0..600 / ACCESSES {
+        send(&mut sender, &packets);
+    }
+    wait_sees(&daemon);
+}

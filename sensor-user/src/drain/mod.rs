@@ -27,12 +27,15 @@ use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Kernel, KernelError, Mode, Outlook, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
+use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Change, Origin, Reason, Watch};
 use crate::totals::Totals;
 use flood::Flood;
 use inbox::Event;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use sensor_common::Class;
 use stages::Stages;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -200,6 +203,8 @@ struct Pending {
     table_used: bool,
     /// When it was switched away from.
     switched: Instant,
+    /// For how long it was current.
+    lasted: Duration,
     stages: Stages,
 }
 
@@ -209,7 +214,8 @@ impl Pending {
         let mut stages = Stages::switched(switched);
         let observation = observe::observation(drained, at);
         stages.aggregated();
-        Self { observation, table_used, switched, stages }
+        let lasted = observation.observed;
+        Self { observation, table_used, switched, lasted, stages }
     }
 }
 
@@ -562,7 +568,36 @@ impl Drain {
             if state.attached { pending.observation.observed.min(seen) } else { Duration::ZERO };
         state.attached = attached;
         state.pending = Some(pending);
-        self.commit(state)
+        let committed = self.commit(state);
+        self.look(state);
+        committed
+    }
+
+    /// Judges what has arrived in a generation that is in the ledger now.
+    fn judge_traffic(&mut self, state: &mut State, pending: &Pending) {
+        let Pending { observation, lasted, .. } = pending;
+        let packets = |class: Class| observation.packets[class as usize];
+        let read = observation.packets.iter().sum::<u64>() - packets(Class::NonIp);
+        let accesses = packets(Class::Access);
+        state.traffic.take(*lasted, observation.observed, accesses, &observation.details, read);
+        let day = observation.at.to_zoned(self.timezone.clone()).date();
+        if state.learned != Some(day) {
+            match self.ledger.past_days() {
+                Ok(days) => {
+                    state.traffic.learn(&days);
+                    // This stretch is among them.
+                    if state.learned.is_none() && accesses == 0 {
+                        state.traffic.resume(&days);
+                    }
+                }
+                Err(error) => warn!(
+                    error = &error as &dyn std::error::Error,
+                    "past days cannot be read; silence is judged by what was known before"
+                ),
+            }
+            state.learned = Some(day);
+        }
+        self.watch.set(Origin::Traffic, state.traffic.blind(), clock::monotonic_nanos());
     }
 
     /// Folds what is pending, if anything is; on failure it stays so.
@@ -611,6 +646,7 @@ impl Drain {
                 );
                 let pairs = pending.observation.sources_v4.len() + pending.observation.sources_v6.len();
                 pending.stages.log(pending.observation.generation, pairs, pending.table_used, in_ledger);
+                self.judge_traffic(state, &pending);
                 if state.failing {
                     info!("the ledger takes counts in again");
                     state.failing = false;
@@ -667,6 +703,9 @@ struct State {
     attached: bool,
     /// Why interfaces could not be attached again, by name.
     refused: HashMap<String, String>,
+    /// What has arrived lately, and the day on which it was learned what is normal.
+    traffic: Traffic,
+    learned: Option<Date>,
     /// Whether the last drain failed; what it had drained is pending.
     failing: bool,
     /// Whether pins are missing that cannot be made again.
@@ -685,6 +724,8 @@ impl State {
             tried: now.steady,
             attached: true,
             refused: HashMap::new(),
+            traffic: Traffic::default(),
+            learned: None,
             failing: false,
             unpinned: false,
             // The country database and the ledger were just read.

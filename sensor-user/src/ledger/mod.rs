@@ -60,6 +60,7 @@ pub use verify::{Failure, Verification};
 use crate::country::{Country, Locate};
 use crate::kernel::Numbering;
 use crate::observation::Observation;
+use crate::sight::traffic::PastDay;
 use crate::totals::{SeriesKey, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -249,6 +250,15 @@ impl Ledger {
     /// The ledger cannot be read.
     pub fn days(&self) -> Result<Vec<DaySummary>, LedgerError> {
         reader::days(self.store.connection()?, &self.store.path())
+    }
+
+    /// What the last days tell of what is normal here, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn past_days(&self) -> Result<Vec<PastDay>, LedgerError> {
+        reader::past_days(self.store.connection()?, &self.store.path())
     }
 
     /// Writes the days of `range` to `out`.

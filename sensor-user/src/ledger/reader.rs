@@ -5,6 +5,7 @@ use super::export::{self, Format};
 use super::moment::day_of_number;
 use super::store::{LEDGER_FILE, VERSION, migrate, version};
 use super::verify::{self, Verification};
+use crate::sight::traffic::PastDay;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::backup::Backup;
@@ -157,6 +158,32 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         return Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI);
     }
     Ok(connection)
+}
+
+/// What the days tell of what is normal, ascending.
+pub(super) fn past_days(connection: &Connection, path: &Path) -> Result<Vec<PastDay>, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "reading days", error);
+    let mut statement = connection
+        .prepare(
+            "SELECT (SELECT coalesce(sum(accesses), 0) FROM day_port WHERE day_port.day = day.day),
+                 (SELECT count(DISTINCT hour) FROM day_port_hour
+                  WHERE day_port_hour.day = day.day AND accesses > 0),
+                 observed_ns
+             FROM day ORDER BY day DESC LIMIT 60",
+        )
+        .map_err(fail)?;
+    let rows = statement
+        .query_map([], |row| {
+            Ok(PastDay {
+                accesses: row.get::<_, i64>(0)? as u64,
+                busy_hours: row.get::<_, i64>(1)? as u64,
+                observed: Duration::from_nanos(row.get::<_, i64>(2)? as u64),
+            })
+        })
+        .map_err(fail)?;
+    let mut days = rows.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    days.reverse();
+    Ok(days)
 }
 
 pub(super) fn days(connection: &Connection, path: &Path) -> Result<Vec<DaySummary>, LedgerError> {
