@@ -146,10 +146,10 @@ fn wait_accesses(daemon: &Daemon, count: u64) {
 const BRIDGE: [&str; 6] = [
     "link add br0 type bridge",
     "link set br0 up",
-    "link set eth0 master br0",
-    "address flush dev eth0",
     "address add 198.18.0.1/24 dev br0",
     "address add 3fff::1/64 dev br0 nodad",
+    "link set eth0 master br0",
+    "address flush dev eth0",
 ];
 
 #[test]
@@ -177,9 +177,8 @@ fn a_bridge_that_takes_the_interface_over_is_told_and_can_be_observed_instead() 
     });
     wait_accesses(&daemon, ACCESSES);
 
-    let (said, would_start) = check(&lab, &["--interface", INTERFACE]);
-    assert!(would_start && said.contains("would be blind (no_address)") && said.contains(way_out), "{said}");
-    assert!(said.contains("teiten run would start, and not see its line"), "{said}");
+    let (said, _) = check(&lab, &["--interface", INTERFACE]);
+    assert!(said.contains("would be blind (no_address)") && said.contains(way_out), "{said}");
     let (said, _) = check(&lab, &["--interface", "br0"]);
     assert!(!said.contains("blind"), "{said}");
 
@@ -224,8 +223,8 @@ fn a_link_that_is_down_or_without_carrier_is_not_observed() {
         ip(down.0, &[down.1]);
         wait_blind(&daemon, reason, "interface eth0 ");
         assert_not_observed(&daemon);
-        let (said, would_start) = check(&lab, &["--interface", INTERFACE, "--observe", "198.18.0.0/24"]);
-        assert!(would_start && said.contains(&format!("would be blind ({reason})")), "{said}");
+        let (said, _) = check(&lab, &["--interface", INTERFACE, "--observe", "198.18.0.0/24"]);
+        assert!(said.contains(&format!("would be blind ({reason})")), "{said}");
         ip(up.0, &[up.1]);
         wait_sees(&daemon);
         assert_observed(&daemon);
@@ -290,6 +289,7 @@ fn the_default_routes_of_both_families_are_followed() {
     let (lab, [mut first, mut second], [v6, v4]) = with_second();
     let (said, would_start) = check(&lab, &[]);
     assert!(would_start && said.contains("would be blind (wrong_interface)"), "{said}");
+    assert!(said.contains("teiten run would start, and not see its line"), "{said}");
     // Nothing leads anywhere yet, as on a machine that has just booted.
     let daemon = spawn(&lab, &[]);
     wait_blind(&daemon, "wrong_interface", "no default route tells which interface to observe");
@@ -353,8 +353,8 @@ fn an_interface_that_is_named_need_not_be_the_default() {
     ip(&lab.sensor, &["route add default via 198.18.0.254 dev eth1"]);
     let daemon = spawn(&lab, &["--interface", INTERFACE]);
     wait_sees(&daemon);
-    let (said, would_start) = check(&lab, &["--interface", INTERFACE]);
-    assert!(would_start && !said.contains("blind"), "{said}");
+    let (said, _) = check(&lab, &["--interface", INTERFACE]);
+    assert!(!said.contains("blind"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! one's interfaces.
 
 use super::Mode;
-use super::network::Network;
+use super::network::{Network, pppoe_links};
 use futures::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -115,7 +115,11 @@ impl Interfaces {
                 }
             }
         }
-        Ok(Network::new(&links, &addresses, &routes))
+        let mut network = Network::new(&links, &addresses, &routes);
+        // Of this thread's network namespace; there is none without PPPoE in the kernel.
+        let sessions = std::fs::read_to_string("/proc/thread-self/net/pppoe").unwrap_or_default();
+        network.pppoe = pppoe_links(&sessions);
+        Ok(network)
     }
 }
 

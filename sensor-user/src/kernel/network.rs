@@ -126,6 +126,14 @@ pub struct Network {
     pub links: Vec<Link>,
     /// All default routes, each way of a multipath route by itself.
     pub routes: Vec<DefaultRoute>,
+    /// The links that carry the kernel's `PPPoE` sessions, by name. Which session is whose is not told.
+    pub pppoe: Vec<String>,
+}
+
+/// The links in the kernel's table of `PPPoE` sessions (`/proc/net/pppoe`): number, address and link, below
+/// a line of titles.
+pub(super) fn pppoe_links(table: &str) -> Vec<String> {
+    table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect()
 }
 
 impl Network {
@@ -139,7 +147,11 @@ impl Network {
             let own = by_link.remove(&message.header.index).unwrap_or_default();
             link(message, own.into_iter().collect())
         });
-        Self { links: links.collect(), routes: routes.iter().flat_map(default_routes).collect() }
+        Self {
+            links: links.collect(),
+            routes: routes.iter().flat_map(default_routes).collect(),
+            pppoe: Vec::new(),
+        }
     }
 
     /// The link of this name.
@@ -316,4 +328,15 @@ fn default_routes(route: &RouteMessage) -> Vec<DefaultRoute> {
         link,
     };
     ways.into_iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_links_below_pppoe_sessions_are_read() {
+        let table = "Id       Address              Device\n0000002A 02:00:00:00:00:01     eth0\n";
+        assert_eq!(super::pppoe_links(table), ["eth0"]);
+        assert_eq!(super::pppoe_links("Id       Address              Device\n"), [""; 0]);
+        assert_eq!(super::pppoe_links(""), [""; 0]);
+    }
 }

@@ -23,11 +23,14 @@ struct Target {
     called: String,
     /// Whether the default routes of IPv4 and of IPv6 lead over it, or did when there were any.
     leads: [bool; 2],
+    /// Whether its packets are counted on another target, which carries its frames: then its addresses
+    /// count, and nothing is attached to it.
+    is_carried: bool,
 }
 
 impl Target {
     fn new(name: &str, index: u32) -> Self {
-        Self { name: name.to_owned(), index, called: name.to_owned(), leads: [false; 2] }
+        Self { name: name.to_owned(), index, called: name.to_owned(), leads: [false; 2], is_carried: false }
     }
 
     /// The interface as it is now: still the same, though it may be called otherwise; or another that
@@ -99,6 +102,14 @@ impl Targets {
         }
         self.targets.retain(|target| target.leads != [false; 2]);
         self.targets.sort_by(|one, other| one.name.cmp(&other.name));
+        // IP within PPPoE is read where its frames arrive.
+        let carries = |target: &Target| network.pppoe.contains(&target.called);
+        let has_carrier = self.targets.iter().any(carries);
+        for target in &mut self.targets {
+            if let Some(link) = network.with_index(target.index) {
+                target.is_carried = has_carrier && link.is_ppp();
+            }
+        }
         let names = self.names();
         if names == before {
             return false;
@@ -134,12 +145,16 @@ impl Targets {
         lost
     }
 
-    /// The names that the interfaces are observed by.
-    pub fn names(&self) -> Vec<String> {
-        self.targets.iter().map(|target| target.name.clone()).collect()
+    fn attached(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| !target.is_carried)
     }
 
-    /// The indexes that they were seen with last.
+    /// The names that the interfaces to attach to are observed by.
+    pub fn names(&self) -> Vec<String> {
+        self.attached().map(|target| target.name.clone()).collect()
+    }
+
+    /// The indexes of all whose addresses count, as they were seen last.
     pub fn indexes(&self) -> Vec<u32> {
         self.targets.iter().map(|target| target.index).collect()
     }
@@ -148,7 +163,7 @@ impl Targets {
     pub fn interfaces(&mut self, network: &Network) -> Vec<(String, Result<Interface, String>)> {
         let mut found = Vec::new();
         for target in &mut self.targets {
-            if let Some(link) = target.find(network) {
+            if let Some(link) = target.find(network).filter(|_| !target.is_carried) {
                 let name = target.name.clone();
                 let interface = link.interface.clone().map(|found| Interface { name: name.clone(), ..found });
                 found.push((name, interface));
@@ -190,6 +205,7 @@ impl Targets {
 
     /// Which of them see the same packets.
     pub fn doubles(&self, network: &Network) -> Vec<String> {
-        doubles(network, &self.indexes())
+        let indexes: Vec<u32> = self.attached().map(|target| target.index).collect();
+        doubles(network, &indexes)
     }
 }

@@ -345,6 +345,25 @@ mod following {
     }
 
     #[test]
+    fn a_pppoe_session_is_counted_on_the_link_that_carries_it_when_both_are_to_be_observed() {
+        let ppp = link(3, "ppp0", [kind(InfoKind::Other("ppp".to_owned()))]);
+        let routes = [route(V6, over(2, 1024)), route(V4, over(3, 0))];
+        let addresses = [address(2, "2001:db8::1"), address(3, "192.0.2.1")];
+        let mut network = Network::new(&[link(2, "eth0", []), ppp.clone()], &addresses, &routes);
+        network.pppoe = vec!["eth0".to_owned()];
+        let mut targets = Targets::new(&network, &config(&[])).unwrap();
+        assert_eq!(targets.names(), ["eth0"]);
+        assert_eq!(targets.interfaces(&network).len(), 1);
+        assert_eq!(targets.indexes(), [2, 3], "the session's addresses count");
+        assert_eq!(targets.doubles(&network), [""; 0]);
+        assert_eq!(reasons(&targets, &network), []);
+        // Alone it is observed itself.
+        let mut network = Network::new(&[link(2, "eth0", []), ppp], &addresses, &routes[1..]);
+        network.pppoe = vec!["eth0".to_owned()];
+        assert_eq!(Targets::new(&network, &config(&[])).unwrap().names(), ["ppp0"]);
+    }
+
+    #[test]
     fn without_any_default_route_it_waits_for_one() {
         let none = network(&[], &[2]);
         let mut targets = Targets::new(&none, &config(&[])).unwrap();
