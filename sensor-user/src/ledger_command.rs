@@ -1,14 +1,21 @@
 //! `teiten ledger`: days, export, verification.
 
-use crate::cli::{ExportFormat, LedgerCommand};
-use crate::ledger::{DaySummary, Format, Ledger};
+use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
+use crate::country::Country;
+use crate::country_names;
+use crate::exposition::PortTable;
+use crate::ledger::{DaySummary, Extent, Format, Ledger, Ranking, Reader};
+use crate::totals::Tally;
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use jiff::Timestamp;
 use jiff::civil::Date;
+use sensor_common::Slot;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 impl From<ExportFormat> for Format {
     fn from(format: ExportFormat) -> Self {
@@ -32,8 +39,8 @@ struct DayRow {
     overflow: u64,
     set_overflow: u64,
     observed_seconds: f64,
-    first: jiff::Timestamp,
-    last: jiff::Timestamp,
+    first: Timestamp,
+    last: Timestamp,
 }
 
 impl From<&DaySummary> for DayRow {
@@ -54,43 +61,91 @@ impl From<&DaySummary> for DayRow {
     }
 }
 
-/// Does `command` with the ledger in `state_dir`, and tells whether all is well with it.
+/// Does what is asked of the ledger in `state_dir`, or of several for tables, and tells whether all is
+/// well with them.
 ///
 /// # Errors
 ///
 /// There is no ledger, it cannot be read, or the output cannot be written.
-pub fn run(state_dir: &Path, command: &LedgerCommand) -> anyhow::Result<bool> {
-    let ledger = Ledger::open_read_only(state_dir)?;
+pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
+    let more = args.state_dir.iter().skip(1).map(PathBuf::from);
+    let directories: Vec<PathBuf> = std::iter::once(state_dir.to_owned()).chain(more).collect();
+    let tables = |format| format != ExportFormat::Openmetrics;
+    if directories.len() > 1
+        && !matches!(args.command, LedgerCommand::Export { format, .. } if tables(format))
+    {
+        bail!(
+            "several --state-dir are for `export --format csv` and `parquet`; give one at a time (blocks made of \
+             several OpenMetrics exports can lie side by side)"
+        );
+    }
+    let mut is_whole = true;
+    let mut ledgers = Vec::new();
+    let mut lies_aside = Vec::new();
+    for directory in &directories {
+        let ledger = Ledger::open_read_only(directory)?;
+        let aside = ledger.aside()?;
+        for loss in &aside {
+            eprintln!("warning: {loss}");
+        }
+        lies_aside.extend(aside);
+        if let Some(damage) = ledger.log_damage() {
+            eprintln!("error: {damage}; what follows lacks what is lost");
+            is_whole = false;
+        }
+        ledgers.push(ledger);
+    }
+    let ledger = &ledgers[0];
     let mut out = BufWriter::new(io::stdout().lock());
-    match command {
-        LedgerCommand::Days { json } => {
-            let days = ledger.days()?;
-            if *json {
+    match &args.command {
+        LedgerCommand::Days { from, to, ports, countries, json } => {
+            let range = range(*from, *to)?;
+            let mut days = ledger.days()?;
+            days.retain(|day| range.contains(&day.day));
+            if ports.is_some() || countries.is_some() {
+                let ranking = Ranked::new(&days, &ledger.ranking(&range)?, *ports, *countries)?;
+                if *json {
+                    serde_json::to_writer_pretty(&mut out, &ranking)?;
+                    writeln!(out)?;
+                } else {
+                    ranking.print(&mut out)?;
+                }
+            } else if *json {
                 serde_json::to_writer_pretty(&mut out, &days.iter().map(DayRow::from).collect::<Vec<_>>())?;
                 writeln!(out)?;
             } else {
                 writeln!(out, "{}", table(&days).trim_fmt())?;
             }
         }
-        LedgerCommand::Export { format, from, to, output } => {
-            let range = from.unwrap_or(Date::MIN)..=to.unwrap_or(Date::MAX);
-            if range.is_empty() {
-                bail!("--from {} is after --to {}", range.start(), range.end());
+        LedgerCommand::Export { format, from, to, end, label, output } => {
+            let days = range(*from, *to)?;
+            if tables(*format) && (end.is_some() || !label.is_empty()) {
+                bail!("--end and --label are for --format openmetrics");
+            }
+            let labels = label.iter().map(|text| parse_label(text)).collect::<anyhow::Result<Vec<_>>>()?;
+            let mut extent = Extent { days, end: *end, labels };
+            let write = |out: &mut dyn Write, extent: &Extent| match format {
+                ExportFormat::Openmetrics => ledger.export(Format::OpenMetrics, extent, out),
+                _ => Reader::export_tables(&ledgers, (*format).into(), &extent.days, out),
+            };
+            if *format == ExportFormat::Openmetrics {
+                extent.end = Some(finished(ledger, &extent)?);
             }
             if output == Path::new("-") {
                 if *format == ExportFormat::Parquet && io::stdout().is_terminal() {
                     bail!("Parquet is not for terminals; give --output FILE, or redirect");
                 }
-                ledger.export((*format).into(), &range, &mut out)?;
+                write(&mut out, &extent)?;
             } else {
                 let what = || format!("cannot write the export `{}`", output.display());
                 let mut file = BufWriter::new(File::create(output).with_context(what)?);
-                ledger.export((*format).into(), &range, &mut file)?;
+                write(&mut file, &extent)?;
                 file.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?.sync_all()?;
             }
         }
         LedgerCommand::Verify => {
-            let verification = ledger.verify()?;
+            let mut verification = ledger.verify()?;
+            verification.none_lost(&lies_aside);
             for failure in &verification.failures {
                 writeln!(out, "{failure}")?;
             }
@@ -109,7 +164,192 @@ pub fn run(state_dir: &Path, command: &LedgerCommand) -> anyhow::Result<bool> {
         }
     }
     out.flush()?;
-    Ok(true)
+    Ok(is_whole)
+}
+
+fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<Date>> {
+    let range = from.unwrap_or(Date::MIN)..=to.unwrap_or(Date::MAX);
+    if range.is_empty() {
+        bail!("--from {} is after --to {}", range.start(), range.end());
+    }
+    Ok(range)
+}
+
+/// `NAME=VALUE`, a label that no counter has of its own.
+fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
+    const OWN: [&str; 10] =
+        ["transport", "port", "country", "class", "hour", "group", "tool", "timezone", "name", "description"];
+    let Some((name, value)) = text.split_once('=') else {
+        bail!("--label {text}: give it as NAME=VALUE, like instance=192.0.2.1:9477");
+    };
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.starts_with("__")
+        && !name.is_empty();
+    if !is_name {
+        bail!("--label {text}: {name:?} is no name of a label; use letters, digits and single underscores");
+    }
+    if OWN.contains(&name) {
+        bail!("--label {text}: the counters have a label {name} of their own; choose another name");
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Prometheus' head holds up to three hours, and its blocks begin at even hours of UTC. What ends before
+/// both overlaps nothing that is in memory.
+fn safe_end(now: Timestamp) -> Timestamp {
+    const BLOCK: i64 = 2 * 3600;
+    let oldest = now.as_second() - 3 * 3600;
+    Timestamp::from_second(oldest - oldest.rem_euclid(BLOCK)).unwrap_or(now)
+}
+
+/// Where the export ends, and says what that means.
+fn finished(ledger: &Reader, extent: &Extent) -> anyhow::Result<Timestamp> {
+    let safe = safe_end(Timestamp::now());
+    let last = ledger.days()?.iter().filter(|day| extent.days.contains(&day.day)).map(|day| day.last).max();
+    let reaches = last.is_some_and(|last| last > safe);
+    if reaches && extent.end.is_none() {
+        eprintln!(
+            "note: the export ends at {safe}, although the ledger has later hours: Prometheus still holds its newest \
+             hours in memory, and would drop them, of every job, for blocks of the same time"
+        );
+    }
+    if reaches && extent.end.is_some_and(|end| end > safe) {
+        eprintln!(
+            "warning: the export reaches beyond {safe}: a Prometheus that runs drops samples of every job when it \
+             gets blocks of its newest three hours; leave --end out, or wait before these blocks are handed over"
+        );
+    }
+    if !extent.labels.iter().any(|(name, _)| name == "instance") {
+        eprintln!(
+            "note: the counters have no label instance: where Prometheus has scraped the same sensor at the same \
+             time, a plain sum() counts both; give --label instance=HOST:PORT as its targets have it"
+        );
+    }
+    Ok(extent.end.unwrap_or(safe))
+}
+
+/// Sums of days and the busiest of them, as `teiten ledger days` shows them.
+#[derive(Serialize)]
+struct Ranked {
+    from: Option<Date>,
+    to: Option<Date>,
+    days: u64,
+    accesses: u64,
+    sources: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Vec<PortRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    countries: Option<Vec<CountryRow>>,
+}
+
+#[derive(Serialize)]
+struct PortRow {
+    rank: usize,
+    transport: &'static str,
+    port: u16,
+    name: String,
+    accesses: u64,
+    sources: u64,
+    percent: u64,
+}
+
+#[derive(Serialize)]
+struct CountryRow {
+    rank: usize,
+    country: String,
+    name: &'static str,
+    accesses: u64,
+    sources: u64,
+    percent: u64,
+}
+
+/// A part of the whole in percent, rounded half up.
+fn percent(part: u64, whole: u64) -> u64 {
+    ((u128::from(part) * 200 + u128::from(whole)) / (u128::from(whole) * 2).max(1)) as u64
+}
+
+impl Ranked {
+    fn new(
+        days: &[DaySummary],
+        ranking: &Ranking,
+        ports: Option<usize>,
+        countries: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let known = PortTable::embedded()?;
+        let total = ranking.total;
+        let port = |(at, (slot, tally)): (usize, &(Slot, Tally))| PortRow {
+            rank: at + 1,
+            transport: slot.transport().name(),
+            port: slot.port(),
+            name: known.get(*slot).map(|port| port.name.clone()).unwrap_or_default(),
+            accesses: tally.accesses,
+            sources: tally.sources,
+            percent: percent(tally.accesses, total.accesses),
+        };
+        let country = |(at, (country, tally)): (usize, &(Country, Tally))| CountryRow {
+            rank: at + 1,
+            country: country.label().to_owned(),
+            name: country_names::names(*country).map_or("", |(en, _)| en),
+            accesses: tally.accesses,
+            sources: tally.sources,
+            percent: percent(tally.accesses, total.accesses),
+        };
+        Ok(Self {
+            from: days.first().map(|day| day.day),
+            to: days.last().map(|day| day.day),
+            days: ranking.days,
+            accesses: total.accesses,
+            sources: total.sources,
+            ports: ports.map(|most| ranking.ports.iter().take(most).enumerate().map(port).collect()),
+            countries: countries
+                .map(|most| ranking.countries.iter().take(most).enumerate().map(country).collect()),
+        })
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Some((from, to)) = self.from.zip(self.to) else {
+            return writeln!(out, "no observed day in this range");
+        };
+        let plural = if self.days == 1 { "" } else { "s" };
+        writeln!(
+            out,
+            "{from} to {to}, {} observed day{plural}: {} accesses, {} cumulative sources",
+            self.days, self.accesses, self.sources
+        )?;
+        if let Some(ports) = &self.ports {
+            let rows = ports.iter().map(|row| {
+                let port = format!("{}/{}", row.port, row.transport);
+                (row.rank, port, row.name.clone(), [row.accesses, row.percent, row.sources])
+            });
+            writeln!(out, "\n{}", ranks("port", rows).trim_fmt())?;
+        }
+        if let Some(countries) = &self.countries {
+            let rows = countries.iter().map(|row| {
+                let numbers = [row.accesses, row.percent, row.sources];
+                (row.rank, row.country.clone(), row.name.to_owned(), numbers)
+            });
+            writeln!(out, "\n{}", ranks("country", rows).trim_fmt())?;
+        }
+        Ok(())
+    }
+}
+
+/// Rank, what, its name, and accesses, percent and sources.
+fn ranks(what: &str, rows: impl Iterator<Item = (usize, String, String, [u64; 3])>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["rank", what, "name", "accesses", "share", "sources"]);
+    for (rank, what, name, [accesses, percent, sources]) in rows {
+        let percent = format!("{percent} %");
+        table.add_row([rank.to_string(), what, name, accesses.to_string(), percent, sources.to_string()]);
+    }
+    for column in [0, 3, 4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }
 
 fn table(days: &[DaySummary]) -> Table {
@@ -136,4 +376,33 @@ fn table(days: &[DaySummary]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_safe_end_is_an_even_hour_that_is_three_hours_ago() {
+        let of = |now: &str| safe_end(now.parse().unwrap()).to_string();
+        assert_eq!(of("2026-11-29T18:30:00Z"), "2026-11-29T14:00:00Z");
+        assert_eq!(of("2026-11-29T17:00:00Z"), "2026-11-29T14:00:00Z");
+        assert_eq!(of("2026-11-29T16:59:59Z"), "2026-11-29T12:00:00Z");
+    }
+
+    #[test]
+    fn percent_is_rounded_half_up() {
+        assert_eq!([percent(1, 200), percent(1, 201), percent(3, 200), percent(5, 5)], [1, 0, 2, 100]);
+        assert_eq!(percent(0, 0), 0);
+    }
+
+    #[test]
+    fn labels_are_names_that_no_counter_has() {
+        let label = |text: &str| parse_label(text).map_err(|error| error.to_string());
+        assert_eq!(label("instance=a:1"), Ok(("instance".to_owned(), "a:1".to_owned())));
+        assert_eq!(label("site="), Ok(("site".to_owned(), String::new())));
+        for wrong in ["instance", "=x", "1a=x", "__a=x", "a-b=x", "port=9"] {
+            assert!(label(wrong).unwrap_err().starts_with(&format!("--label {wrong}: ")), "{wrong}");
+        }
+    }
 }

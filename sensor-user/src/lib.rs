@@ -34,6 +34,7 @@ pub mod logging;
 pub mod memory;
 pub mod observation;
 mod peers;
+mod regular;
 pub mod replay;
 pub mod rights;
 pub mod run;

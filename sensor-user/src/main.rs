@@ -71,7 +71,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Ledger(args) => {
             let config = load(&RunArgs::from(&args))?;
-            return Ok(exit_code(ledger_command::run(&config.state_dir, &args.command)?, FAILED));
+            return Ok(exit_code(ledger_command::run(&config.state_dir, &args)?, FAILED));
         }
     }
     Ok(ExitCode::SUCCESS)

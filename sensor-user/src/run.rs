@@ -28,6 +28,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 /// Several changes of addresses or links that come together are answered once, after this time.
@@ -42,7 +43,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// When it cannot start, or the last counts could not be committed.
 pub fn run(
     config: Config,
-    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + Sync + 'static,
     log: LogHandle,
 ) -> Result<()> {
     rights::forbid_new()?;
@@ -63,7 +64,7 @@ pub fn run(
 
 async fn daemon(
     config: Config,
-    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + Sync + 'static,
     log: LogHandle,
 ) -> Result<()> {
     // What can fail is tried before anything is attached.
@@ -101,6 +102,13 @@ async fn daemon(
     for double in targets.doubles(&network) {
         warn!("{double}");
     }
+    let watch = {
+        let exposition = Arc::clone(&exposition);
+        ledger::Watch::start(&config.state_dir, ledger::Pace::default(), move |damaged| {
+            exposition.health().set_ledger_damaged(damaged);
+        })
+        .context("start the thread that verifies the ledger")?
+    };
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
     // Until now a signal ends the process, which has nothing to undo. From here on it is answered after the
     // start.
@@ -148,7 +156,7 @@ async fn daemon(
         committed: {
             let (snapshot, exposition) = (Arc::clone(&snapshot), Arc::clone(&exposition));
             Box::new(move |ledger, totals, attachments| {
-                snapshot.committed(ledger, totals, attachments, &exposition);
+                snapshot.committed(ledger, totals, attachments, &exposition, &watch);
             })
         },
     };
@@ -270,19 +278,34 @@ impl Signals {
 async fn serve(
     mut signals: Signals,
     mut config: Config,
-    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + 'static,
+    reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + Sync + 'static,
     log: LogHandle,
     commands: Outbox,
     reconfigured: watch::Sender<Config>,
     mut drain_ended: oneshot::Receiver<Result<(), DrainError>>,
 ) -> Result<()> {
+    let reload = Arc::new(reload);
+    // Reads files, and a file system may not answer: nothing else waits for it.
+    let mut reloading: Option<JoinHandle<Result<Reload, ConfigError>>> = None;
     loop {
         let detach = tokio::select! {
             ended = &mut drain_ended => return ended.context("the drain thread has died")?.map_err(Into::into),
             _ = signals.terminate.recv() => false,
             _ = signals.interrupt.recv() => true,
             _ = signals.hang_up.recv() => {
-                match reload(&config) {
+                if reloading.is_some() {
+                    warn!("reload is still waiting for its files; this SIGHUP changes nothing");
+                } else {
+                    let (reload, config) = (Arc::clone(&reload), config.clone());
+                    reloading = Some(tokio::task::spawn_blocking(move || reload(&config)));
+                }
+                continue;
+            }
+            reloaded = async { reloading.as_mut().expect("asked for only when it is there").await },
+                if reloading.is_some() =>
+            {
+                reloading = None;
+                match reloaded.context("reload the configuration")? {
                     Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
                     Err(error) => error!(error = &error as &dyn std::error::Error, "keeping the configuration"),
                 }
@@ -499,7 +522,9 @@ impl Snapshot {
         totals: &Arc<Totals>,
         attachments: &[(String, Mode)],
         exposition: &Exposition,
+        watch: &ledger::Watch,
     ) {
+        exposition.health().set_ledger_lacking(!ledger.losses().is_empty());
         let today = ledger.today().map(|today| Today {
             date: today.day,
             total: Tally { accesses: today.accesses, sources: today.sources },
@@ -519,9 +544,8 @@ impl Snapshot {
                 format!("it is not known what {name} sends; answers count as backscatter and accesses")
             }))
             .chain(flow_failures(exposition.health().flow_failures()))
-            .chain(ledger.moved_aside().iter().map(|path| {
-                format!("a corrupt ledger was moved aside to {}; the counters began anew", path.display())
-            }))
+            .chain(watch.notes())
+            .chain(ledger.losses().iter().cloned())
             .collect();
         self.with(|shown| {
             let mut info = shown.info.clone();

@@ -6,6 +6,7 @@ mod common;
 use common::ledger::{assert_ledger, ledger};
 use common::{assert_totals, calm_timezone, make, output, teiten};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -289,17 +290,90 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     let log = PathBuf::from(format!("{}-wal", watched.file().display()));
     let length = fs::metadata(&log).unwrap().len() as usize;
     flip(&log, length / 2);
+    // Before anything is started on it, and without an end to the evidence.
+    for arguments in [&["verify"][..], &["days"], &["export", "--format", "csv"]] {
+        let said = ledger(&watched.lab, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(
+            said.status.code() == Some(1) && text.contains("is damaged at byte"),
+            "{arguments:?}: {text}"
+        );
+    }
     let daemon = watched.start();
     let [copy] = &moved_aside(&watched.lab.state_dir())[..] else { panic!("no copy was kept") };
     for words in ["the write-ahead log is damaged", copy.to_str().unwrap(), "the ledger lacks drains"] {
         assert!(daemon.log().contains(words), "{words:?} is not in: {}", daemon.log());
     }
     assert_eq!(fs::metadata(copy).unwrap().len() as usize, length);
-    output(&mut ledger(&watched.lab, &["verify"]));
-    // Told once: the next start finds a sound log.
+    let told = |daemon: &Daemon, is_told: bool| {
+        let notes = daemon.status().unwrap()["notes"].to_string();
+        assert_eq!(notes.contains(copy.to_str().unwrap()), is_told, "{notes}");
+        wait(daemon, "teiten_ledger_damaged", |samples| {
+            (samples.sum("teiten_ledger_damaged") == 1) == is_told
+        });
+        let verified = ledger(&watched.lab, &["verify"]).output().unwrap();
+        assert_eq!(verified.status.success(), !is_told, "{}", String::from_utf8_lossy(&verified.stdout));
+    };
+    told(&daemon, true);
+    // The next start finds a sound log, and tells of the loss until the copy is moved away.
     end(daemon, Signal::SIGKILL);
     let daemon = watched.start();
     assert_eq!(moved_aside(&watched.lab.state_dir()).len(), 1, "{}", daemon.log());
+    told(&daemon, true);
+    end(daemon, Signal::SIGKILL);
+    fs::remove_file(copy).unwrap();
+    told(&watched.start(), false);
+}
+
+/// Replaces a file by one that whoever opens it waits for, until the answer is dropped.
+fn hang(path: &Path) -> Fanotify {
+    let new = path.with_extension("new");
+    fs::copy(path, &new).unwrap();
+    let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC;
+    let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY).unwrap();
+    let open = MaskFlags::FAN_OPEN_PERM;
+    fanotify.mark(MarkFlags::FAN_MARK_ADD, open, nix::fcntl::AT_FDCWD, Some(&new)).unwrap();
+    fs::rename(new, path).unwrap();
+    fanotify
+}
+
+#[test]
+fn files_that_do_not_answer_hold_neither_the_drain_nor_its_end_up() {
+    needs_root!();
+    let mut watched = Watched::new(58);
+    let directory = watched.lab.directory().to_owned();
+    let (database, config) = (directory.join("country.mmdb"), directory.join("teiten.toml"));
+    let embedded = File::open(xtask::command::root().join("sensor-user/geoip/country.mmdb.zst")).unwrap();
+    fs::write(&database, zstd::decode_all(embedded).unwrap()).unwrap();
+    fs::write(&config, format!("geoip = {database:?}\n")).unwrap();
+    let timezone = calm_timezone();
+    let flags = ["--interface", INTERFACE, "--series-hold", "0s", "--drain-interval", "100ms"];
+    let more = ["--timezone", &timezone, "--config", config.to_str().unwrap()];
+    let daemon = watched.lab.start(teiten(), &[&flags[..], &more].concat()).unwrap();
+    watched.send(1_000);
+    watched.assert_exact(&daemon);
+
+    let fifo = directory.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let good = directory.join("good");
+    fs::rename(&database, &good).unwrap();
+    fs::rename(&fifo, &database).unwrap();
+    wait(&daemon, "the FIFO is refused", |samples| {
+        samples.counter("teiten_reload_failures_total", &[("what", "geoip")]) == Some(1)
+    });
+    assert!(daemon.log().contains("not a regular file"), "{}", daemon.log());
+    watched.send(1_000);
+    watched.assert_exact(&daemon);
+
+    // What a network file system does that is down: who opens the file waits, and is not told for how long.
+    fs::rename(&good, &database).unwrap();
+    let hung = [hang(&database), hang(&config)];
+    daemon.signal(Signal::SIGHUP).unwrap();
+    let opened: Vec<_> = hung.iter().map(|hung| hung.read_events().unwrap()).collect();
+    watched.send(1_000);
+    watched.assert_exact(&daemon);
+    end(daemon, Signal::SIGTERM);
+    assert!(opened.iter().all(|events| events.len() == 1));
 }
 
 #[test]

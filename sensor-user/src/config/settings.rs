@@ -303,8 +303,11 @@ fn items(key: &Key, values: &[String]) -> Vec<String> {
     items
 }
 
+/// A configuration file that is larger is none.
+const MAX_BYTES: u64 = 16 << 20;
+
 fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Vec<(&'static str, Values)>, ConfigError> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::regular::read_to_string(path, MAX_BYTES)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let table: toml::Table = text
         .parse()

@@ -457,7 +457,7 @@ impl Drain {
 
     /// Tells when the ledger lacks what an earlier daemon had committed: it was put in place from a
     /// copy, or commits at the end of its write-ahead log were lost with the file system.
-    fn compare_with_pins(&self) {
+    fn compare_with_pins(&mut self) {
         let last = self.ledger.last_generation();
         if let Some(committed) = self.kernel.committed().filter(|committed| *committed > last) {
             error!(
@@ -466,6 +466,10 @@ impl Drain {
                 "the ledger lacks drains that had been committed: is it a copy, or is its write-ahead log damaged? \
                  Counting goes on; what was in them is missing from its days and counters"
             );
+            self.ledger.note_loss(format!(
+                "the ledger ended at drain {last} when this daemon started, and drains up to {committed} had been \
+                 committed: what was in them is missing from its days and counters"
+            ));
         }
     }
 

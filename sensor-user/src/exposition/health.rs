@@ -38,6 +38,9 @@ pub struct Health {
     ledger_info: GaugeVec,
     build_info: GaugeVec,
     port_info: GaugeVec,
+    ledger_damaged: IntGauge,
+    /// Whether the ledger is damaged, and whether it lacks something.
+    ledger: [AtomicBool; 2],
     flow_tracking: GaugeVec,
     flows: IntGauge,
     flows_accepted: IntGauge,
@@ -205,6 +208,11 @@ impl Health {
                 "What a port is known for; always 1.",
                 &["transport", "port", "name", "description"],
             )?,
+            ledger: [AtomicBool::new(false), AtomicBool::new(false)],
+            ledger_damaged: gauge(
+                "teiten_ledger_damaged",
+                "1 while the ledger is known to be damaged or to lack commits; the status says what.",
+            )?,
             flow_tracking: gauges(
                 "teiten_flow_tracking",
                 "How it is learned what the sensor itself sends, so that answers are told from accesses: \
@@ -347,6 +355,22 @@ impl Health {
     /// A file could not be reloaded.
     pub fn reload_failed(&self, what: Reload) {
         self.reload_failures.with_label_values(&[what.name()]).inc();
+        self.changed();
+    }
+
+    /// Shows whether the ledger, or what lies beside it, is known to be damaged.
+    pub fn set_ledger_damaged(&self, damaged: bool) {
+        self.set_ledger_state(0, damaged);
+    }
+
+    /// Shows whether the ledger is known to lack something that it had.
+    pub fn set_ledger_lacking(&self, lacking: bool) {
+        self.set_ledger_state(1, lacking);
+    }
+
+    fn set_ledger_state(&self, which: usize, value: bool) {
+        self.ledger[which].store(value, Ordering::Relaxed);
+        self.ledger_damaged.set(self.ledger.iter().any(|it| it.load(Ordering::Relaxed)).into());
         self.changed();
     }
 

@@ -72,6 +72,12 @@ pub enum Reason {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The file system does not answer.
+    #[error("its file system has not answered for {seconds} s; is it a network that is down?")]
+    Silent {
+        /// Since when.
+        seconds: u64,
+    },
     /// It was written while it was read.
     #[error("the file changed while it was read; replace it by renaming a finished file over it")]
     Changing,

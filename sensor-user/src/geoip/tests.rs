@@ -303,7 +303,7 @@ fn what_is_no_database_is_refused() {
         "{error}"
     );
     let error = message(&GeoIp::load(Path::new("/dev/zero")).unwrap_err());
-    assert!(error.ends_with("it is not a regular file"), "{error}");
+    assert!(error.ends_with("not a regular file"), "{error}");
 }
 
 #[test]
@@ -447,36 +447,50 @@ fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
     replace(&japan);
     let mut watcher = Watcher::open(Some(path.clone())).unwrap();
     let before = Arc::clone(watcher.current());
-    assert!(!watcher.reload_if_changed().unwrap());
+    assert!(!watcher.reload_and_wait().unwrap());
 
     replace(&france);
-    assert!(watcher.reload_if_changed().unwrap());
-    assert!(!watcher.reload_if_changed().unwrap());
+    assert!(watcher.reload_and_wait().unwrap());
+    assert!(!watcher.reload_and_wait().unwrap());
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
     assert_eq!(labels(&before, ["1.2.3.4"]), ["JP"], "who holds the old one keeps it");
 
     // Overwritten in place with half a file: told once, and France stays.
     std::fs::write(&path, &japan[..japan.len() / 2]).unwrap();
-    assert!(watcher.reload_if_changed().is_err());
-    assert!(!watcher.reload_if_changed().unwrap());
+    assert!(watcher.reload_and_wait().is_err());
+    assert!(!watcher.reload_and_wait().unwrap());
     assert_eq!(
         (labels(watcher.current(), ["1.2.3.4"]), watcher.current().built().as_second()),
         (["FR".to_owned()], 2)
     );
 
     std::fs::remove_file(&path).unwrap();
-    assert!(watcher.reload_if_changed().is_err());
-    assert!(!watcher.reload_if_changed().unwrap());
+    assert!(watcher.reload_and_wait().is_err());
+    assert!(!watcher.reload_and_wait().unwrap());
 
     replace(&japan);
-    assert!(watcher.reload_if_changed().unwrap());
+    assert!(watcher.reload_and_wait().unwrap());
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
 }
 
 #[test]
 fn the_embedded_database_never_changes() {
     let mut watcher = Watcher::open(None).unwrap();
-    assert!(!watcher.reload_if_changed().unwrap());
+    assert!(!watcher.reload_and_wait().unwrap());
+}
+
+#[test]
+fn what_may_block_in_place_of_the_file_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("country.mmdb");
+    std::fs::write(&path, database(32, "Country", &[(v4("1.0.0.0").into(), 8, flat("JP"))], 1)).unwrap();
+    let mut watcher = Watcher::open(Some(path.clone())).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = watcher.reload_and_wait().unwrap_err();
+    assert!(message(&error).contains("not a regular file"), "{}", message(&error));
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
+    assert!(Watcher::open(Some(path)).is_err());
 }
 
 #[test]

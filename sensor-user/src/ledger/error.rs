@@ -108,6 +108,19 @@ pub enum LedgerError {
         /// What was found.
         reason: String,
     },
+    /// The write-ahead log cannot be looked at, so nothing can be said of the last commits.
+    #[error(
+        "write-ahead log {}: cannot be read, so the last commits would be missing; make it a readable regular file, \
+         or move it away if they are to be given up",
+        path.display()
+    )]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// A corrupt ledger could not be moved aside.
     #[error("ledger {}: corrupt ({reason}) and cannot be renamed; move it away by hand", path.display())]
     Stuck {

@@ -26,6 +26,7 @@
 //!
 //! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
 
+mod aside;
 mod captures;
 mod change;
 mod error;
@@ -34,6 +35,7 @@ mod lock;
 mod members;
 mod moment;
 mod prune;
+mod ranking;
 mod reader;
 mod seal;
 mod selection;
@@ -44,18 +46,23 @@ mod store;
 mod summary;
 mod verify;
 mod wal;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use aside::{Aside, aside};
 pub use error::LedgerError;
-pub use export::Format;
+pub use export::{Extent, Format};
 pub use lock::{LOCK_FILE, make_state_dir};
+pub use ranking::Ranking;
 pub use reader::{DaySummary, Reader};
 pub use state::{PortGroup, Settings};
 pub use store::LEDGER_FILE;
 pub use summary::Summary;
 pub use verify::{Failure, Verification};
+pub use wal::LogDamage;
+pub use watch::{Pace, Watch};
 
 use crate::country::{Country, Locate};
 use crate::kernel::Numbering;
@@ -237,6 +244,16 @@ impl Ledger {
         self.store.moved_aside()
     }
 
+    /// What this ledger is known to lack and no file in the state directory tells of.
+    pub fn losses(&self) -> &[String] {
+        self.store.losses()
+    }
+
+    /// Notes something that this ledger lacks, for [`Ledger::losses`].
+    pub fn note_loss(&mut self, what: String) {
+        self.store.note_loss(what);
+    }
+
     /// Applies changed settings from the next fold on. Series that exist stay.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
@@ -272,7 +289,7 @@ impl Ledger {
         range: &RangeInclusive<Date>,
         out: &mut dyn Write,
     ) -> Result<(), LedgerError> {
-        export::export(self.store.connection()?, &self.store.path(), format, range, out)
+        export::export(self.store.connection()?, &self.store.path(), format, &range.clone().into(), out)
     }
 
     /// Checks the file and every identity, day by day.
@@ -281,7 +298,7 @@ impl Ledger {
     ///
     /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
     pub fn verify(&self) -> Result<Verification, LedgerError> {
-        verify::verify(self.store.connection()?, &self.store.path())
+        verify::verify(self.store.connection()?, &self.store.path(), self.store.log_damage()?.as_ref())
     }
 
     /// The local day of the last observation; `None` before the first one.

@@ -1,13 +1,17 @@
 //! Reading the ledger, also while a daemon writes it.
 
+use super::aside::{Aside, aside, log_of};
 use super::error::LedgerError;
-use super::export::{self, Format};
+use super::export::{self, Extent, Format};
 use super::moment::day_of_number;
+use super::ranking::{self, Ranking};
 use super::store::{LEDGER_FILE, VERSION, migrate, version};
 use super::verify::{self, Verification};
+use super::wal::{self, LogDamage};
 use crate::sight::traffic::PastDay;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use nix::unistd::{AccessFlags, access};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use std::fmt::Write as _;
@@ -48,6 +52,9 @@ pub struct DaySummary {
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    damage: Option<LogDamage>,
+    /// The state directory, unless one file was asked for.
+    state_dir: Option<PathBuf>,
 }
 
 impl Reader {
@@ -60,23 +67,45 @@ impl Reader {
     /// `SQLite` fails.
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         let given = std::fs::metadata(state_dir).map_err(|source| unseen(state_dir, source))?;
-        let path = if given.is_file() { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
+        let is_file = given.is_file();
+        let path = if is_file { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
         match std::fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LedgerError::Missing { path });
             }
             Err(source) => return Err(unseen(&path, source)),
             Ok(metadata) if !metadata.is_file() => return Err(LedgerError::NotAFile { path }),
-            // SQLite does not tell why it cannot open a file.
-            Ok(_) => drop(std::fs::File::open(&path).map_err(|source| unseen(&path, source))?),
+            // SQLite does not tell why it cannot open a file. Opened here, it would be closed again, and
+            // that ends the locks that a ledger of this process has on it.
+            Ok(_) => access(&path, AccessFlags::R_OK).map_err(|error| unseen(&path, error.into()))?,
         }
+        // `SQLite` takes a damaged log for one that ends earlier.
+        let log = log_of(&path);
+        let damage = wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })?;
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
         let connection = match version(&connection, &path)? {
             0 => return Err(LedgerError::Missing { path }),
             version if version < VERSION => migrated(&connection, &path)?,
             _ => connection,
         };
-        Ok(Self { connection, path })
+        let state_dir = (!is_file).then(|| state_dir.to_owned());
+        Ok(Self { connection, path, damage, state_dir })
+    }
+
+    /// Damage of the write-ahead log, by which commits are missing, as it was when this was opened.
+    pub fn log_damage(&self) -> Option<&LogDamage> {
+        self.damage.as_ref()
+    }
+
+    /// What lies in the state directory because it was damaged.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn aside(&self) -> Result<Vec<Aside>, LedgerError> {
+        self.state_dir.as_ref().map_or(Ok(Vec::new()), |path| {
+            aside(path).map_err(|source| LedgerError::StateDir { path: path.clone(), source })
+        })
     }
 
     /// Every day that is kept, ascending.
@@ -88,18 +117,37 @@ impl Reader {
         days(&self.connection, &self.path)
     }
 
-    /// Writes the days of `range` to `out`.
+    /// Writes an extent to `out`.
     ///
     /// # Errors
     ///
     /// The ledger cannot be read, or `out` not written.
-    pub fn export(
-        &self,
+    pub fn export(&self, format: Format, extent: &Extent, out: &mut dyn Write) -> Result<(), LedgerError> {
+        export::export(&self.connection, &self.path, format, extent, out)
+    }
+
+    /// Writes the days of several ledgers as one table, each row with its sensor.
+    ///
+    /// # Errors
+    ///
+    /// A ledger cannot be read, or `out` not written.
+    pub fn export_tables(
+        ledgers: &[Self],
         format: Format,
-        range: &RangeInclusive<Date>,
+        days: &RangeInclusive<Date>,
         out: &mut dyn Write,
     ) -> Result<(), LedgerError> {
-        export::export(&self.connection, &self.path, format, range, out)
+        let ledgers: Vec<_> = ledgers.iter().map(|it| (&it.connection, it.path.as_path())).collect();
+        export::tables(&ledgers, format, days, out)
+    }
+
+    /// Accesses and cumulative sources of a range of days, ranked.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn ranking(&self, days: &RangeInclusive<Date>) -> Result<Ranking, LedgerError> {
+        ranking::ranking(&self.connection, &self.path, days)
     }
 
     /// Checks the file and every identity, day by day.
@@ -108,7 +156,19 @@ impl Reader {
     ///
     /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
     pub fn verify(&self) -> Result<Verification, LedgerError> {
-        verify::verify(&self.connection, &self.path)
+        verify::verify(&self.connection, &self.path, self.damage.as_ref())
+    }
+
+    /// As [`Reader::verify`], with a call of `pause` after so many steps of `SQLite`'s virtual machine; its
+    /// `true` ends it.
+    pub(super) fn verify_gently(
+        &self,
+        steps: i32,
+        pause: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Verification, LedgerError> {
+        let set = self.connection.progress_handler(steps, Some(pause));
+        set.map_err(|error| LedgerError::sqlite(&self.path, "verifying", error))?;
+        self.verify()
     }
 }
 
@@ -138,9 +198,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "trusted_schema", false)?;
     let readable = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    if readable.is_err() && !Path::new(&wal).exists() {
+    if readable.is_err() && !log_of(path).exists() {
         // A ledger in a directory that may not be written, closed in good order: there is no log to
         // read, and its index cannot be made.
         let mut uri = String::from("file:");

@@ -1,5 +1,6 @@
 //! The file: open, check, migrate, load, and one transaction for each fold.
 
+use super::aside::log_of;
 use super::change::Change;
 use super::error::LedgerError;
 use super::lock::{StateLock, identity};
@@ -9,7 +10,7 @@ use super::seal::{self, DayColumn, Seal};
 use super::series::{KINDS, Pair, Series};
 use super::sets::{self, DaySets, Delta};
 use super::state::{Day, GENERATIONS, Generation, Settings, State, Sums};
-use super::wal;
+use super::wal::{self, LogDamage};
 use crate::country::Country;
 use crate::totals::{PortLabel, SeriesKey, Tally};
 use jiff::Timestamp;
@@ -85,6 +86,8 @@ pub(super) struct Store {
     pub(super) batch: bool,
     /// Corrupt files that were moved aside.
     moved_aside: Vec<PathBuf>,
+    /// What is known to be missing and no file in the directory tells of.
+    losses: Vec<String>,
 }
 
 /// Where the database is.
@@ -121,6 +124,8 @@ pub(super) struct Loaded {
     checksum: u64,
     names: Seal,
     deltas: u64,
+    /// What opening found missing.
+    loss: Option<String>,
 }
 
 impl Store {
@@ -158,7 +163,7 @@ impl Store {
         loaded: Loaded,
         moved_aside: Vec<PathBuf>,
     ) -> (Self, State) {
-        let Loaded { state, rows, next_id, checksum, names, deltas } = loaded;
+        let Loaded { state, rows, next_id, checksum, names, deltas, loss } = loaded;
         let store = Self {
             connection: Some(connection),
             place,
@@ -173,6 +178,7 @@ impl Store {
             suspect: false,
             batch: false,
             moved_aside,
+            losses: loss.into_iter().collect(),
         };
         (store, state)
     }
@@ -188,6 +194,26 @@ impl Store {
     /// Corrupt files that were moved aside.
     pub(super) fn moved_aside(&self) -> &[PathBuf] {
         &self.moved_aside
+    }
+
+    /// What is known to be missing and no file in the directory tells of.
+    pub(super) fn losses(&self) -> &[String] {
+        &self.losses
+    }
+
+    /// Notes what is missing, once.
+    pub(super) fn note_loss(&mut self, what: String) {
+        if !self.losses.contains(&what) {
+            self.losses.push(what);
+        }
+    }
+
+    /// Damage of the write-ahead log.
+    pub(super) fn log_damage(&self) -> Result<Option<LogDamage>, LedgerError> {
+        match &self.place {
+            Place::Memory => Ok(None),
+            Place::Directory { .. } => log_damage(&self.path()),
+        }
     }
 
     /// The connection, for reading.
@@ -239,11 +265,16 @@ impl Store {
         self.names = loaded.names;
         self.deltas = loaded.deltas;
         self.rebuild = false;
+        self.losses.extend(loaded.loss);
         if loaded.state.commits == 0 && state.commits > 0 {
             tracing::warn!(
                 ledger = %ledger.display(),
                 "the ledger was lost while running: a new one goes on with all counters, without the days before"
             );
+            self.losses.push(format!(
+                "ledger {} was lost while running: a new one goes on with all counters, without the days before",
+                ledger.display()
+            ));
             self.rebuild = true;
             let sets = std::mem::take(&mut state.day.sets);
             state.day = Day { sets, ..Day::empty(state.day.date) };
@@ -873,7 +904,8 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
         Ok(metadata) if metadata.len() == 0 => return Err(corrupt("the file is empty")),
         _ => {}
     }
-    let damaged = check && is_log_damaged(path);
+    let damage = if check { log_damage(path)? } else { None };
+    let loss = damage.as_ref().and_then(|damage| keep_damaged_log(path, damage));
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&connection).map_err(fail)?;
@@ -886,7 +918,8 @@ fn open_file(path: &Path, check: bool) -> Result<(Connection, Loaded), LedgerErr
     migrate(&mut connection, path)?;
     let mut loaded = load(&connection, path)?;
     loaded.state.since = since(&connection).map_err(fail)?;
-    if damaged {
+    loaded.loss = loss;
+    if damage.is_some() {
         // Or what is behind the damage would be found again.
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)?;
     }
@@ -912,7 +945,7 @@ fn begin(path: &Path) -> Result<(), LedgerError> {
     migrate(&mut connection, path)?;
     connection.close().map_err(|(_, error)| fail(error))?;
     // A log without its ledger must not be taken for the new one's.
-    let log = suffixed(path, "-wal");
+    let log = log_of(path);
     if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
         let aside = free_name(path, "-wal");
         std::fs::rename(&log, &aside).map_err(failed)?;
@@ -923,31 +956,26 @@ fn begin(path: &Path) -> Result<(), LedgerError> {
     directory.and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-/// Looks for damage in the write-ahead log; keeps a copy of one that has some, since `SQLite` will
-/// overwrite it.
-fn is_log_damaged(path: &Path) -> bool {
-    let log = suffixed(path, "-wal");
-    let damage = match wal::inspect(&log) {
-        Ok(None) => return false,
-        Ok(Some(damage)) => damage,
-        Err(error) => {
-            // What it is, SQLite will say.
-            tracing::warn!(log = %log.display(), %error, "cannot inspect the write-ahead log");
-            return false;
-        }
-    };
+/// Damage of the write-ahead log of a ledger.
+fn log_damage(ledger: &Path) -> Result<Option<LogDamage>, LedgerError> {
+    let log = log_of(ledger);
+    wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })
+}
+
+/// Tells of damage in the write-ahead log and keeps a copy, since `SQLite` will overwrite it. What no
+/// copy will tell of is returned.
+fn keep_damaged_log(path: &Path, damage: &LogDamage) -> Option<String> {
+    let LogDamage { log, byte, commits, .. } = damage;
     let aside = free_name(path, "-wal");
-    match std::fs::copy(&log, &aside) {
-        Ok(_) => tracing::error!(
-            log = %log.display(), copied_to = %aside.display(), ?damage,
-            "the write-ahead log is damaged: the ledger goes on without what is behind the damage"
-        ),
-        Err(error) => tracing::error!(
-            log = %log.display(), ?damage, not_copied = %error,
-            "the write-ahead log is damaged: the ledger goes on without what is behind the damage"
-        ),
-    }
-    true
+    let copied = std::fs::copy(log, &aside);
+    let to =
+        copied.as_ref().map_or_else(|error| format!("nowhere: {error}"), |_| aside.display().to_string());
+    tracing::error!(
+        log = %log.display(), byte, commits, copied_to = to,
+        "the write-ahead log is damaged: the commits from the damage on are lost, days and counters go on without them; \
+         check the disk"
+    );
+    copied.err().map(|error| format!("{damage}; it could not be copied ({error})"))
 }
 
 /// Whether another file system begins at `path` than its parent is on.
@@ -997,7 +1025,7 @@ fn free_name(path: &Path, tail: &str) -> PathBuf {
     names.map(|name| suffixed(path, &name)).find(|name| !name.exists()).expect("the numbers do not end")
 }
 
-fn suffixed(path: &Path, tail: &str) -> PathBuf {
+pub(super) fn suffixed(path: &Path, tail: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(tail);
     PathBuf::from(name)
@@ -1148,7 +1176,7 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Loaded, Ledge
             (state.day, deltas) = load_day(connection, path, date)?;
         }
     }
-    Ok(Loaded { state, rows, next_id, checksum: sum, names, deltas })
+    Ok(Loaded { state, rows, next_id, checksum: sum, names, deltas, loss: None })
 }
 
 /// When the first observation began.

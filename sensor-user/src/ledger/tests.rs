@@ -3,6 +3,8 @@
 mod exports;
 mod faults;
 
+pub(super) use faults::small_ledger;
+
 use super::*;
 use crate::detail::{Detail, Unread};
 use crate::observation::{SourceCount, Target};
@@ -40,7 +42,7 @@ impl Locate for ByLastOctet {
     }
 }
 
-fn settings(zone: &str) -> Settings {
+pub(super) fn settings(zone: &str) -> Settings {
     Settings {
         timezone: TimeZone::get(zone).unwrap(),
         keep_days: 400,

@@ -1,11 +1,13 @@
 //! Proof of the identities, day by day.
 
+use super::aside::Aside;
 use super::error::LedgerError;
 use super::moment::{day_number, day_of_number};
 use super::prune::DAY_TABLES;
 use super::seal::{self, Seal};
 use super::sets::HOSTS;
 use super::store;
+use super::wal::LogDamage;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _};
 use sensor_common::layout::SERVICE_BIT;
@@ -120,11 +122,19 @@ const AT_MOST: [(&str, &str, &str); 6] = [
     ),
 ];
 
-pub(super) fn verify(connection: &Connection, path: &Path) -> Result<Verification, LedgerError> {
+/// `damage` is of the write-ahead log, by which some commits are missing from what is checked.
+pub(super) fn verify(
+    connection: &Connection,
+    path: &Path,
+    damage: Option<&LogDamage>,
+) -> Result<Verification, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "verifying", error);
     // One snapshot, while a daemon may go on writing.
     let snapshot = connection.unchecked_transaction().map_err(fail)?;
     let mut verification = Verification::default();
+    verification.check(None, "the write-ahead log can be read to its last commit", damage.is_none(), || {
+        damage.map_or_else(String::new, ToString::to_string)
+    });
     whole(&snapshot, &mut verification).map_err(fail)?;
     let mut days = snapshot.prepare("SELECT day FROM day ORDER BY day").map_err(fail)?;
     for number in days.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
@@ -155,6 +165,16 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<Verificatio
 }
 
 impl Verification {
+    /// Checks that no copy of a damaged log lies aside, which tells of commits that this ledger lost. A
+    /// ledger that was moved aside is another one.
+    pub fn none_lost(&mut self, aside: &[Aside]) {
+        let lost: Vec<_> =
+            aside.iter().filter(|it| it.is_log).map(|it| it.path.display().to_string()).collect();
+        self.check(None, "no commits were lost by a damaged write-ahead log", lost.is_empty(), || {
+            lost.join(", ")
+        });
+    }
+
     fn check(&mut self, day: Option<i64>, identity: &str, holds: bool, found: impl FnOnce() -> String) {
         self.checks += 1;
         if !holds {

@@ -343,6 +343,42 @@ fn differences(
         .collect()
 }
 
+/// Every hour that was exported or recorded from the export is what was sent in it.
+fn assert_hours(exported: &BTreeMap<String, Vec<(i64, String)>>) {
+    let name = "\"__name__\":\"sensor_transport_port:teiten_accesses:hour\"";
+    let mut sent = BTreeMap::<(String, i64), u64>::new();
+    for packet in plan() {
+        let hour = (packet.at - midnight(0)) / 3600;
+        *sent.entry((packet.slot.to_string(), midnight(0) + (hour + 1) * 3600 + 30)).or_default() += 1;
+    }
+    for (series, samples) in exported.iter().filter(|(series, _)| series.contains(name)) {
+        let metric: Value = serde_json::from_str(series).unwrap();
+        let label = |name: &str| metric[name].as_str().unwrap();
+        let port = format!("{}/{}", label("port"), label("transport"));
+        for (at, value) in samples {
+            let expected = sent.remove(&(port.clone(), *at)).unwrap_or(0);
+            assert_eq!(*value, expected.to_string(), "{port} at {at}");
+        }
+    }
+    assert!(sent.is_empty(), "hours that are not there: {sent:?}");
+}
+
+/// The rule that alerts go by looks back by a day at every moment, and finds no day that was not.
+fn assert_no_sudden_day(server: &Server) {
+    let file = xtask::dashboards::directory().join("prometheus/rules/teiten-normal.yml");
+    let rules = xtask::history::prometheus::rules(&file).unwrap();
+    let rule = rules.iter().find(|rule| rule.record == "sensor_transport_port:teiten_accesses:delta24h");
+    let most = format!("max_over_time(({})[8d:5m])", rule.unwrap().expr);
+    let found = by_port(&server.instant(&most, (midnight(DAYS) + 3600) as f64).unwrap());
+    assert!(!found.is_empty());
+    for ((_, port), value) in found {
+        let of_port = expected().into_iter().filter(|((_, slot), _)| slot.to_string() == port);
+        let day = of_port.map(|(_, (accesses, _))| accesses).max().unwrap_or(0);
+        // Two days meet in 24 hours.
+        assert!(value <= 2.0 * day as f64, "{port}: {value} in 24 hours, {day} on its busiest day");
+    }
+}
+
 #[test]
 fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scraped() {
     crate::needs_program!("prometheus");
@@ -389,7 +425,11 @@ fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scra
     });
     println!("rules: {:?}", begun.elapsed());
     let [scraped, exported] = recorded;
-    // The export has a sample for each day, none for the hours.
+    assert_hours(&exported);
+    let server = Server::start(&filled, "").unwrap();
+    assert_no_sudden_day(&server);
+    drop(server);
+    // The export has hours for the ports that were reached, and scrapes for all.
     let daily = |recorded: BTreeMap<String, _>| -> BTreeMap<String, Vec<(i64, String)>> {
         recorded.into_iter().filter(|(series, _)| !series.contains(":hour\"")).collect()
     };

@@ -6,8 +6,9 @@ mod parquet;
 mod table;
 
 use super::error::LedgerError;
+use jiff::Timestamp;
 use jiff::civil::Date;
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -17,7 +18,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `OpenMetrics` text with timestamps, as `promtool tsdb create-blocks-from openmetrics` takes it:
-    /// the counters as they stood, by hour.
+    /// the counters as they stood at local midnights, and hours as recording rules make them.
     OpenMetrics,
     /// The day tables as one long table, comma-separated (RFC 4180).
     Csv,
@@ -38,20 +39,67 @@ impl FromStr for Format {
     }
 }
 
+/// What of a ledger is exported, and how its series are labelled.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// The local days.
+    pub days: RangeInclusive<Date>,
+    /// `OpenMetrics`: hours that end later are left out.
+    pub end: Option<Timestamp>,
+    /// `OpenMetrics`: further labels of counters, or other values for `job` and `sensor`.
+    pub labels: Vec<(String, String)>,
+}
+
+impl From<RangeInclusive<Date>> for Extent {
+    fn from(days: RangeInclusive<Date>) -> Self {
+        Self { days, end: None, labels: Vec::new() }
+    }
+}
+
+/// A view of one ledger that a daemon that writes does not change.
+type Snapshot<'a> = (Transaction<'a>, Source<'a>);
+
+fn snapshot<'a>(
+    connection: &'a Connection,
+    path: &'a Path,
+    days: &'a RangeInclusive<Date>,
+) -> Result<Snapshot<'a>, LedgerError> {
+    let source = Source { path, range: days };
+    let transaction = connection.unchecked_transaction().map_err(|error| source.fail(error))?;
+    Ok((transaction, source))
+}
+
+/// Writes one ledger.
 pub(super) fn export(
     connection: &Connection,
     path: &Path,
     format: Format,
-    range: &RangeInclusive<Date>,
+    extent: &Extent,
     out: &mut dyn Write,
 ) -> Result<(), LedgerError> {
-    let source = Source { path, range };
-    // One snapshot, while a daemon may go on writing.
-    let snapshot = connection.unchecked_transaction().map_err(|error| source.fail(error))?;
+    if let Format::OpenMetrics = format {
+        let (snapshot, source) = snapshot(connection, path, &extent.days)?;
+        return openmetrics::write(&snapshot, &source, extent, out);
+    }
+    tables(&[(connection, path)], format, &extent.days, out)
+}
+
+/// Writes the tables of several ledgers, one behind the other, as one. `OpenMetrics` is no such form:
+/// nothing is written then.
+pub(super) fn tables(
+    ledgers: &[(&Connection, &Path)],
+    format: Format,
+    days: &RangeInclusive<Date>,
+    out: &mut dyn Write,
+) -> Result<(), LedgerError> {
+    let ledgers: Vec<Snapshot<'_>> = ledgers
+        .iter()
+        .map(|(connection, path)| snapshot(connection, path, days))
+        .collect::<Result<_, _>>()?;
     match format {
-        Format::OpenMetrics => openmetrics::write(&snapshot, &source, out),
-        Format::Csv => csv::write(&snapshot, &source, out),
-        Format::Parquet => parquet::write(&snapshot, &source, out),
+        Format::OpenMetrics => Ok(()),
+        Format::Csv => csv::write(&ledgers, out),
+        Format::Parquet => parquet::write(&ledgers, out),
     }
 }
 

@@ -1,30 +1,35 @@
-//! The counters as they stood, hour by hour, for `promtool tsdb create-blocks-from openmetrics`.
+//! The counters as they stood, day by day, for `promtool tsdb create-blocks-from openmetrics`.
 //!
-//! Every series has a sample at the begin of each observed hour and one at its end, where the value
-//! is exactly what the counter had then; between them the last value is repeated often enough that
-//! an instant query always finds a sample within Prometheus' lookback of five minutes. A series
-//! begins with a 0 at the start of the hour in which it was born; one whose labels are known
-//! beforehand, such as a class of packets, has always been there. Hours that were not observed have no
-//! samples, as with a target that is down. Of what `/metrics` says besides counters there is what
-//! dashboards and rules need to read them: the sensor's zone, and what ports are known for.
+//! Rules and dashboards read counters at local midnights, and hours as the recording rules made them of
+//! counters. So every series has a sample where a local day begins and where it ends, as far as the day
+//! was observed, with exactly the value that the counter had then; and the hours are written as they
+//! would have been recorded. A counter begins with a 0 where the hour begins in which it was born; one
+//! whose labels are known beforehand, such as a class of packets, has always been there. Of what `/metrics`
+//! says besides counters there is what dashboards and rules need to read them: the sensor's zone, and
+//! what ports are known for.
 //!
-//! promtool reads the whole input once for every two hours in it, so a long gap is filled fastest day
-//! by day. Where one day ends and the next begins both have the same sample.
+//! All series have their samples at the same instants. A rule that looks back by an hour or a day takes a
+//! series without a sample there for one that was born since, if another series of the sensor has one.
+//! So samples where values change would be few, and wrong.
 
 use super::super::error::LedgerError;
 use super::super::moment::day_number;
 use super::super::series::Series;
-use super::Source;
 use super::table;
+use super::{Extent, Source};
 use crate::detail::Detail;
 use crate::exposition::PortTable;
+use crate::totals::PortLabel;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 
-/// Seconds between samples, at most: Prometheus' default lookback.
-const STEP: usize = 300;
+/// A sensor that was observed for less, in nanoseconds, is taken by the rules for one whose counters
+/// began at 0 when they see no earlier sample: 25 hours.
+const YOUNG: u64 = 90_000_000_000_000;
+/// When the hourly rules are evaluated, in seconds after the hour.
+const RECORDED: i64 = 30;
 
 /// The value of a metric within a series.
 #[derive(Clone, Copy)]
@@ -79,30 +84,34 @@ const METRICS: [(&str, &str, Part, &str); 22] = [
 pub(super) fn write(
     snapshot: &Connection,
     source: &Source<'_>,
+    extent: &Extent,
     out: &mut dyn Write,
 ) -> Result<(), LedgerError> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let fail = |error| source.fail(error);
-    let hours = hours(snapshot, source)?;
-    let sensor = table::sensor(snapshot, source)?;
+    let hours = hours(snapshot, source, extent)?;
+    let labels = Labels::new(&table::sensor(snapshot, source)?, &extent.labels);
     if let Some(first) = hours.first() {
         let growth = Growth::new(snapshot, first.start).map_err(fail)?;
-        for (metric, kind, part, help) in METRICS {
-            family(snapshot, source, &growth, &hours, &sensor, (metric, kind, part, help), &mut out)?;
+        let looks = looks(snapshot, &growth, &hours).map_err(fail)?;
+        for metric in METRICS {
+            family(snapshot, source, &growth, &looks, &labels, metric, &mut out)?;
         }
-        infos(snapshot, source, &hours, &sensor, &mut out)?;
+        infos(snapshot, source, &looks, &labels, &mut out)?;
+        recorded(&growth, &hours, &looks, &labels, &mut out).map_err(fail)?.map_err(LedgerError::Output)?;
     }
     out.write_all(b"# EOF\n").and_then(|()| out.flush()).map_err(LedgerError::Output)
 }
 
 struct Hour {
+    day: i64,
     start: i64,
     /// When it ended, or when it was last observed.
     stop: i64,
 }
 
-/// The observed hours of the range, ascending and without overlap.
-fn hours(snapshot: &Connection, source: &Source<'_>) -> Result<Vec<Hour>, LedgerError> {
+/// The observed hours of the range that end in time, ascending and without overlap.
+fn hours(snapshot: &Connection, source: &Source<'_>, extent: &Extent) -> Result<Vec<Hour>, LedgerError> {
     let fail = |error| source.fail(error);
     let heartbeat: Option<i64> = snapshot
         .query_row("SELECT max(last_ns) FROM day", [], |row| row.get(0))
@@ -113,18 +122,68 @@ fn hours(snapshot: &Connection, source: &Source<'_>) -> Result<Vec<Hour>, Ledger
     let mut statement = snapshot
         .prepare(
             // One in which the sensor's zone was changed ends where the next begins.
-            "SELECT start, min(stop, coalesce((SELECT min(next.start) FROM hour AS next WHERE next.start > hour.start), stop))
+            "SELECT day, start,
+                 min(stop, coalesce((SELECT min(next.start) FROM hour AS next WHERE next.start > hour.start), stop))
              FROM hour WHERE day BETWEEN ?1 AND ?2 ORDER BY start",
         )
         .map_err(fail)?;
-    let range = [day_number(*source.range.start()), day_number(*source.range.end())];
+    let range = [day_number(*extent.days.start()), day_number(*extent.days.end())];
     let rows = statement
         .query_map(range, |row| {
-            let (start, stop): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok(Hour { start, stop: stop.min(heartbeat.max(start + 1)) })
+            let (day, start, stop): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Hour { day, start, stop: stop.min(heartbeat.max(start + 1)) })
         })
         .map_err(fail)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(fail)
+    let mut hours: Vec<Hour> = rows.collect::<rusqlite::Result<_>>().map_err(fail)?;
+    // Within an hour no value is known.
+    hours.retain(|hour| extent.end.is_none_or(|end| hour.stop <= end.as_second()));
+    Ok(hours)
+}
+
+/// An instant at which every series has a sample.
+struct Look {
+    /// Begin of the first hour that is not in the values.
+    upto: i64,
+    /// Begin of the hour that ends here.
+    ended: Option<i64>,
+    /// Whether the rules take the sensor for one whose counters began at 0 an hour ago.
+    is_young: bool,
+}
+
+/// The looks, by their instants.
+fn looks(
+    snapshot: &Connection,
+    growth: &Growth<'_>,
+    hours: &[Hour],
+) -> rusqlite::Result<BTreeMap<i64, Look>> {
+    let mut looks = BTreeMap::new();
+    let observed: Option<(i64, i64)> = snapshot
+        .query_row("SELECT id, first FROM series WHERE kind = 'observed'", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let (mut observed, by_hour) = match observed {
+        None => (0, HashMap::new()),
+        Some((id, all)) => {
+            let by_hour = growth.of(id, Part::First)?;
+            ((all as u64).saturating_sub(by_hour.values().sum()), by_hour)
+        }
+    };
+    for (at, hour) in hours.iter().enumerate() {
+        let is_first = at.checked_sub(1).is_none_or(|before| hours[before].day != hour.day);
+        let next = hours.get(at + 1);
+        let is_last = next.is_none_or(|next| next.day != hour.day);
+        if is_first {
+            let look = Look { upto: hour.start, ended: None, is_young: observed < YOUNG };
+            looks.entry(hour.start).or_insert(look);
+        }
+        observed += by_hour.get(&hour.start).copied().unwrap_or(0);
+        if is_last {
+            let upto = next.map_or(hour.start + 1, |next| next.start);
+            looks.insert(hour.stop, Look { upto, ended: Some(hour.start), is_young: observed < YOUNG });
+        }
+    }
+    Ok(looks)
 }
 
 /// What each series grew by, hour by hour, since the first hour of the range: the ledger's table is
@@ -172,8 +231,8 @@ fn family(
     snapshot: &Connection,
     source: &Source<'_>,
     growth: &Growth<'_>,
-    hours: &[Hour],
-    sensor: &str,
+    looks: &BTreeMap<i64, Look>,
+    labels: &Labels,
     (metric, kind, part, help): (&str, &str, Part, &str),
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {
@@ -183,14 +242,81 @@ fn family(
         if let Some(head) = head.take() {
             out.write_all(head.as_bytes()).map_err(LedgerError::Output)?;
         }
-        let name = format!("{metric}_total{{{}}}", label_set(&counter.series, sensor));
-        samples(&counter, &growth, hours, |at, value| match part {
+        let name = format!("{metric}_total{{{}}}", labels.of(&counter.series));
+        samples(&counter, &growth, looks, |at, value| match part {
             Part::First | Part::Second => writeln!(out, "{name} {value} {at}"),
             Part::Seconds => {
                 writeln!(out, "{name} {}.{:09} {at}", value / 1_000_000_000, value % 1_000_000_000)
             }
         })
         .map_err(LedgerError::Output)?;
+    }
+    Ok(())
+}
+
+/// The hours as the recording rules make them of samples that are there throughout. Of ports there are
+/// only those that were reached; and all where a rule that sees a look and none before it would record
+/// what a young sensor has counted in all.
+fn recorded(
+    growth: &Growth<'_>,
+    hours: &[Hour],
+    looks: &BTreeMap<i64, Look>,
+    labels: &Labels,
+    out: &mut impl Write,
+) -> rusqlite::Result<io::Result<()>> {
+    let mut sums: BTreeMap<i64, [u64; 2]> = BTreeMap::new();
+    let mut ports: BTreeMap<String, BTreeMap<i64, u64>> = BTreeMap::new();
+    let mut whole: BTreeMap<i64, i64> = hours
+        .iter()
+        .filter(|hour| hour.stop - hour.start == 3600)
+        .map(|hour| (hour.start, hour.stop + RECORDED))
+        .collect();
+    let young = || looks.iter().filter(|(_, look)| look.is_young).map(|(at, look)| (at + RECORDED, look));
+    whole.extend(young().filter_map(|(at, look)| Some((look.ended?, at))));
+    for at in whole.values().copied().chain(young().map(|(at, _)| at)) {
+        sums.insert(at, [0, 0]);
+    }
+    let mut names = growth.0.prepare("SELECT labels FROM series WHERE kind = 'port'")?;
+    for labels in names.query_map([], |row| row.get::<_, String>(0))? {
+        ports.entry(labels?).or_default().extend(young().map(|(at, _)| (at, 0)));
+    }
+    let mut statement = growth.0.prepare(
+        "SELECT series.labels, growth.hour, growth.first, growth.second
+         FROM temp.growth AS growth JOIN series ON series.id = growth.series WHERE series.kind = 'port'",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Some(at) = whole.get(&row.get(1)?) else { continue };
+        let grown = [row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64];
+        let sum = sums.entry(*at).or_default();
+        *sum = [sum[0] + grown[0], sum[1] + grown[1]];
+        if grown[0] > 0 {
+            ports.entry(row.get(0)?).or_default().insert(*at, grown[0]);
+        }
+    }
+    Ok(write_recorded(&sums, &ports, labels, out))
+}
+
+fn write_recorded(
+    sums: &BTreeMap<i64, [u64; 2]>,
+    ports: &BTreeMap<String, BTreeMap<i64, u64>>,
+    labels: &Labels,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for (metric, which) in [("sensor:teiten_accesses:hour", 0), ("sensor:teiten_sources:hour", 1)] {
+        for (at, sum) in sums {
+            writeln!(out, "{metric}{{{}}} {} {at}", labels.sensor, sum[which])?;
+        }
+    }
+    for (port, samples) in ports {
+        let Some((transport, port)) = port.split_once(',') else { continue };
+        let name = format!(
+            "sensor_transport_port:teiten_accesses:hour{{{},transport=\"{transport}\",port=\"{port}\"}}",
+            labels.sensor
+        );
+        for (at, accesses) in samples {
+            writeln!(out, "{name} {accesses} {at}")?;
+        }
     }
     Ok(())
 }
@@ -230,27 +356,25 @@ fn counters(snapshot: &Connection, kind: &str, part: Part) -> rusqlite::Result<V
 fn samples(
     counter: &Counter,
     growth: &HashMap<i64, u64>,
-    hours: &[Hour],
+    looks: &BTreeMap<i64, Look>,
     mut write: impl FnMut(i64, u64) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut value = counter.value.saturating_sub(growth.values().sum());
-    let mut last = i64::MIN;
-    let mut sample = |at: i64, value: u64| {
-        if at <= last {
-            return Ok(());
+    let grown: BTreeMap<i64, u64> = growth.iter().map(|(hour, by)| (*hour, *by)).collect();
+    let mut grown = grown.into_iter().peekable();
+    let born = counter.born.min(grown.peek().map_or(i64::MAX, |(hour, _)| *hour));
+    // A midnight before the birth has none, or the day that it ends would have one of no accesses.
+    let is_in_range = looks.keys().next().is_some_and(|first| *first <= born);
+    if is_in_range && !looks.contains_key(&born) && looks.range(born..).next().is_some() {
+        write(born, value)?;
+    }
+    for (at, look) in looks {
+        while let Some((_, by)) = grown.next_if(|(hour, _)| *hour < look.upto) {
+            value += by;
         }
-        last = at;
-        write(at, value)
-    };
-    for hour in hours {
-        let grown = growth.get(&hour.start).copied().unwrap_or(0);
-        if hour.start >= counter.born || grown > 0 {
-            for at in (hour.start..hour.stop).step_by(STEP) {
-                sample(at, value)?;
-            }
-            sample(hour.stop, value + grown)?;
+        if *at >= born {
+            write(*at, value)?;
         }
-        value += grown;
     }
     Ok(())
 }
@@ -260,8 +384,8 @@ fn samples(
 fn infos(
     snapshot: &Connection,
     source: &Source<'_>,
-    hours: &[Hour],
-    sensor: &str,
+    looks: &BTreeMap<i64, Look>,
+    labels: &Labels,
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {
     let timezone: Option<String> = snapshot
@@ -269,28 +393,27 @@ fn infos(
         .optional()
         .map_err(|error| source.fail(error))?;
     let timezone = escaped(timezone.as_deref().unwrap_or_default());
-    let own = format!("job=\"teiten\",sensor=\"{}\"", escaped(sensor));
-    let always = Counter { series: Series::Hosts, id: 0, born: i64::MIN, value: 1 };
     let mut write = || {
         writeln!(out, "# HELP teiten_sensor_info The sensor and its observation time zone; always 1.")?;
         writeln!(out, "# TYPE teiten_sensor_info gauge")?;
-        samples(&always, &HashMap::new(), hours, |at, value| {
-            writeln!(out, "teiten_sensor_info{{{own},timezone=\"{timezone}\"}} {value} {at}")
-        })?;
+        for at in looks.keys() {
+            writeln!(out, "teiten_sensor_info{{{},timezone=\"{timezone}\"}} 1 {at}", labels.own)?;
+        }
         writeln!(out, "# HELP teiten_port_info What a port is known for; always 1.")?;
         writeln!(out, "# TYPE teiten_port_info gauge")?;
         let ports = PortTable::embedded().unwrap_or_default();
-        for (slot, entry) in ports.iter() {
-            let labels = format!(
-                "{own},transport=\"{}\",port=\"{}\",name=\"{}\",description=\"{}\"",
+        let counted = ports_of(snapshot)?;
+        for (slot, entry) in ports.iter().filter(|(slot, _)| counted.contains(&PortLabel::Own(*slot))) {
+            let name = format!(
+                "teiten_port_info{{{},transport=\"{}\",port=\"{}\",name=\"{}\",description=\"{}\"}}",
+                labels.own,
                 slot.transport().name(),
                 slot.port(),
                 escaped(&entry.name),
                 escaped(&entry.en)
             );
-            // Tables look back for hours, so one sample an hour is enough.
-            for hour in hours {
-                writeln!(out, "teiten_port_info{{{labels}}} 1 {}", hour.stop)?;
+            for at in looks.keys() {
+                writeln!(out, "{name} 1 {at}")?;
             }
         }
         Ok(())
@@ -298,26 +421,58 @@ fn infos(
     write().map_err(LedgerError::Output)
 }
 
+/// The ports that have series.
+fn ports_of(snapshot: &Connection) -> io::Result<BTreeSet<PortLabel>> {
+    let ports = || -> rusqlite::Result<BTreeSet<PortLabel>> {
+        let counters = ["port", "service"].map(|kind| counters(snapshot, kind, Part::First));
+        let mut ports = BTreeSet::new();
+        for counters in counters {
+            ports.extend(counters?.into_iter().filter_map(|counter| match counter.series {
+                Series::Port(label) => Some(label),
+                Series::Service(slot, _) => Some(PortLabel::Own(slot)),
+                _ => None,
+            }));
+        }
+        Ok(ports)
+    };
+    ports().map_err(io::Error::other)
+}
+
+/// What the labels of every series begin with.
+struct Labels {
+    /// Of counters: the job, the sensor and what was asked for.
+    own: String,
+    /// Of recorded series.
+    sensor: String,
+}
+
+impl Labels {
+    fn new(sensor: &str, more: &[(String, String)]) -> Self {
+        let mut all = BTreeMap::from([("job", "teiten"), ("sensor", sensor)]);
+        all.extend(more.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let label = |(name, value): (&str, &str)| format!("{name}=\"{}\"", escaped(value));
+        let sensor = label(("sensor", all["sensor"]));
+        Self { own: all.into_iter().map(label).collect::<Vec<_>>().join(","), sensor }
+    }
+
+    /// Names and values of a series' labels, escaped.
+    fn of(&self, series: &Series) -> String {
+        let values = series.labels();
+        let labels: Vec<(&str, &str)> = match series {
+            Series::Group(name, country) => vec![("group", name.as_str()), ("country", country.label())],
+            _ => label_names(series).iter().copied().zip(values.split(',')).collect(),
+        };
+        let mut text = self.own.clone();
+        for (name, value) in labels {
+            let _ = write!(text, ",{name}=\"{}\"", escaped(value));
+        }
+        text
+    }
+}
+
 /// A label's value as it stands between quotes.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Label names and values, escaped.
-fn label_set(series: &Series, sensor: &str) -> String {
-    let values = series.labels();
-    let mut labels: Vec<(&str, &str)> = vec![("job", "teiten"), ("sensor", sensor)];
-    match series {
-        Series::Group(name, country) => {
-            labels.extend([("group", name.as_str()), ("country", country.label())]);
-        }
-        _ => labels.extend(label_names(series).iter().copied().zip(values.split(','))),
-    }
-    let mut text = String::new();
-    for (at, (name, value)) in labels.iter().enumerate() {
-        let _ = write!(text, "{}{name}=\"{}\"", if at == 0 { "" } else { "," }, escaped(value));
-    }
-    text
 }
 
 /// Names of the labels, in the order of [`Series::labels`].

@@ -1,8 +1,9 @@
 //! Apache Parquet, for engines that read columns.
 
 use super::super::error::LedgerError;
-use super::Source;
-use super::table::{self, COLUMNS, Row};
+use super::Snapshot;
+use super::table::{self, COLUMNS, Names, Row};
+use crate::country::Country;
 use arrow::array::{
     ArrayRef, Date32Builder, RecordBatch, StringBuilder, UInt8Builder, UInt16Builder, UInt64Builder,
 };
@@ -12,19 +13,14 @@ use jiff::civil::date;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use rusqlite::Connection;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that are handed to the writer at once.
 const BATCH: usize = 65_536;
 
-pub(super) fn write(
-    snapshot: &Connection,
-    source: &Source<'_>,
-    out: &mut dyn Write,
-) -> Result<(), LedgerError> {
-    let sensor = table::sensor(snapshot, source)?;
+pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(), LedgerError> {
+    let names = Names::embedded();
     let types = [
         DataType::Date32,
         DataType::Utf8,
@@ -36,6 +32,11 @@ pub(super) fn write(
         DataType::UInt64,
         DataType::Utf8,
         DataType::UInt64,
+        DataType::Utf8,
+        DataType::Utf8,
+        DataType::Utf8,
+        DataType::Utf8,
+        DataType::Utf8,
         DataType::Utf8,
     ];
     let fields = COLUMNS.into_iter().zip(types);
@@ -50,14 +51,17 @@ pub(super) fn write(
     let mut writer = ArrowWriter::try_new(sink.clone(), Arc::clone(&schema), Some(properties))
         .map_err(LedgerError::Parquet)?;
     let mut batch = Batch::default();
-    table::rows(snapshot, source, &mut |row| {
-        batch.push(&row, &sensor);
-        if batch.rows == BATCH {
-            writer.write(&batch.finish(&schema)?).map_err(LedgerError::Parquet)?;
-            sink.drain(out)?;
-        }
-        Ok(())
-    })?;
+    for (snapshot, source) in ledgers {
+        let sensor = table::sensor(snapshot, source)?;
+        table::rows(snapshot, source, &mut |row| {
+            batch.push(&row, &sensor, names.of(&row));
+            if batch.rows == BATCH {
+                writer.write(&batch.finish(&schema)?).map_err(LedgerError::Parquet)?;
+                sink.drain(out)?;
+            }
+            Ok(())
+        })?;
+    }
     writer.write(&batch.finish(&schema)?).map_err(LedgerError::Parquet)?;
     writer.close().map_err(LedgerError::Parquet)?;
     sink.drain(out)
@@ -78,28 +82,32 @@ struct Batch {
     name: StringBuilder,
     value: UInt64Builder,
     sensor: StringBuilder,
+    names: [StringBuilder; 5],
 }
 
 impl Batch {
-    fn push(&mut self, row: &Row, sensor: &str) {
+    fn push(&mut self, row: &Row, sensor: &str, names: [Option<&str>; 5]) {
         let since_epoch = row.day.since((Unit::Day, date(1970, 1, 1))).map_or(0, |span| span.get_days());
         self.rows += 1;
         self.day.append_value(since_epoch);
         self.kind.append_value(row.kind);
         self.transport.append_option(row.transport);
         self.port.append_option(row.port);
-        self.country.append_option(row.country.as_deref());
+        self.country.append_option(row.country.as_ref().map(Country::label));
         self.hour.append_option(row.hour);
         self.accesses.append_option(row.accesses);
         self.sources.append_option(row.sources);
         self.name.append_option(row.name.as_deref());
         self.value.append_option(row.value);
         self.sensor.append_value(sensor);
+        for (column, name) in self.names.iter_mut().zip(names) {
+            column.append_option(name);
+        }
     }
 
     fn finish(&mut self, schema: &Arc<Schema>) -> Result<RecordBatch, LedgerError> {
         self.rows = 0;
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.day.finish()),
             Arc::new(self.kind.finish()),
             Arc::new(self.transport.finish()),
@@ -112,6 +120,7 @@ impl Batch {
             Arc::new(self.value.finish()),
             Arc::new(self.sensor.finish()),
         ];
+        columns.extend(self.names.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| LedgerError::Parquet(error.into()))
     }
 }

@@ -4,9 +4,13 @@ use super::super::error::LedgerError;
 use super::super::moment::{day_number, day_of_number};
 use super::super::store::label_of_number;
 use super::Source;
+use crate::country::Country;
+use crate::country_names;
+use crate::exposition::PortTable;
 use crate::totals::PortLabel;
 use jiff::civil::Date;
 use rusqlite::{Connection, Row as SqlRow};
+use sensor_common::{Slot, Transport};
 
 /// One row. What a kind does not have is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub(super) struct Row {
     pub(super) transport: Option<&'static str>,
     /// `None` also for all other ports of the transport; `name` is then `other`.
     pub(super) port: Option<u16>,
-    pub(super) country: Option<String>,
+    pub(super) country: Option<Country>,
     pub(super) hour: Option<u8>,
     pub(super) accesses: Option<u64>,
     pub(super) sources: Option<u64>,
@@ -26,9 +30,49 @@ pub(super) struct Row {
     pub(super) value: Option<u64>,
 }
 
-/// Names of the columns, in the order of [`Row`]; the sensor comes last.
-pub(super) const COLUMNS: [&str; 11] =
-    ["day", "kind", "transport", "port", "country", "hour", "accesses", "sources", "name", "value", "sensor"];
+/// Names of the columns, in the order of [`Row`]; then the sensor, and what port and country are called.
+pub(super) const COLUMNS: [&str; 16] = [
+    "day",
+    "kind",
+    "transport",
+    "port",
+    "country",
+    "hour",
+    "accesses",
+    "sources",
+    "name",
+    "value",
+    "sensor",
+    "port_name",
+    "port_en",
+    "port_ja",
+    "country_en",
+    "country_ja",
+];
+
+/// What ports and countries are called.
+pub(super) struct Names(PortTable);
+
+impl Names {
+    pub(super) fn embedded() -> Self {
+        // A test of the table reads what is embedded.
+        Self(PortTable::embedded().unwrap_or_default())
+    }
+
+    /// The last five columns of a row.
+    pub(super) fn of(&self, row: &Row) -> [Option<&str>; 5] {
+        let slot = row.transport.and_then(Transport::from_name).zip(row.port);
+        let port = slot.and_then(|(transport, port)| self.0.get(Slot::new(transport, port)));
+        let country = row.country.and_then(country_names::names);
+        [
+            port.map(|port| port.name.as_str()),
+            port.map(|port| port.en.as_str()),
+            port.map(|port| port.ja.as_str()),
+            country.map(|(en, _)| en),
+            country.map(|(_, ja)| ja),
+        ]
+    }
+}
 
 /// What fills the columns of a row.
 #[derive(Clone, Copy)]
@@ -160,7 +204,7 @@ fn read(row: &SqlRow<'_>, kind: &'static str, columns: &[(&str, Column)]) -> rus
                 }
                 None => {}
             },
-            Column::Country => out.country = row.get(at)?,
+            Column::Country => out.country = Country::from_label(&row.get::<_, String>(at)?),
             Column::Hour => out.hour = row.get(at)?,
             Column::Accesses => out.accesses = number(row)?,
             Column::Sources => out.sources = number(row)?,

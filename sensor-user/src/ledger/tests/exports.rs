@@ -4,7 +4,6 @@ use super::*;
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs;
-use std::process::Command;
 
 const ALL: RangeInclusive<Date> = Date::MIN..=Date::MAX;
 
@@ -34,12 +33,29 @@ fn two_days() -> Ledger {
     ledger
 }
 
+/// What comes after the sensor in each row: the names of its port and country.
+fn names(port: &str, country: &str) -> String {
+    let table = crate::exposition::PortTable::embedded().unwrap();
+    let slot = match port {
+        "445" => Some(SMB),
+        "5060" => Some(SIP),
+        _ => None,
+    };
+    let quoted = |text: &str| if text.contains(',') { format!("\"{text}\"") } else { text.to_owned() };
+    let port = slot.map_or([String::new(), String::new(), String::new()], |slot| {
+        let port = table.get(slot).unwrap();
+        [quoted(&port.name), quoted(&port.en), quoted(&port.ja)]
+    });
+    let country = if country == "JP" { "Japan,日本" } else { "," };
+    format!("{},{country}", port.join(","))
+}
+
 #[test]
 fn csv_is_one_long_table() {
     let csv = String::from_utf8(exported(&two_days(), Format::Csv, &(date(2010, 7, 9)..=Date::MAX))).unwrap();
     // SIP took the only place; both got detail.
     let expected = "\
-day,kind,transport,port,country,hour,accesses,sources,name,value,sensor
+day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_name,port_en,port_ja,country_en,country_ja
 2010-07-09,port,tcp,445,,,4,1,,,test
 2010-07-09,port,udp,5060,,,2,1,,,test
 2010-07-09,country,,,JP,,6,2,,,test
@@ -64,7 +80,15 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor
 2010-07-09,malformed,,,,,,,extensions,1,test
 2010-07-09,assumed,,,,,,,,3,test
 ";
-    assert_eq!(csv.replace("\r\n", "\n"), expected);
+    let expected: Vec<String> = expected
+        .lines()
+        .enumerate()
+        .map(|(at, line)| {
+            let fields: Vec<&str> = line.split(',').collect();
+            if at == 0 { line.to_owned() } else { format!("{line},{}", names(fields[3], fields[4])) }
+        })
+        .collect();
+    assert_eq!(csv.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -85,7 +109,7 @@ fn parquet_holds_the_same_table() {
                 let value = array_value_to_string(batch.column(column), row).unwrap();
                 match schema.field(column).name().as_str() {
                     "hour" if !value.is_empty() => format!("{value:0>2}"),
-                    "name" if value.contains('"') => format!("\"{}\"", value.replace('"', "\"\"")),
+                    _ if value.contains(['"', ',']) => format!("\"{}\"", value.replace('"', "\"\"")),
                     _ => value,
                 }
             };
@@ -96,20 +120,26 @@ fn parquet_holds_the_same_table() {
     assert_eq!(lines, csv.lines().collect::<Vec<_>>());
 }
 
+fn lines_of<'a>(text: &'a str, series: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.strip_prefix(series)).collect()
+}
+
 #[test]
-fn openmetrics_gives_each_counter_as_it_stood_at_every_hour() {
+fn openmetrics_gives_each_counter_as_it_stood_where_days_begin_and_end() {
     let text = String::from_utf8(exported(&two_days(), Format::OpenMetrics, &ALL)).unwrap();
     let series = "teiten_accesses_total{job=\"teiten\",sensor=\"test\",transport=\"udp\",port=\"5060\"} ";
-    let samples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(series)).collect();
-    // 14:00 UTC is 1278597600. The last observation is at 15:00:00, in the second hour.
-    let mut expected: Vec<String> = (0..12).map(|n| format!("0 {}", 1_278_597_600 + n * 300)).collect();
-    expected.extend(["4 1278601200".to_owned(), "6 1278601201".to_owned()]);
-    assert_eq!(samples, expected);
+    // 14:00 UTC is 1278597600 and 23:00 in Tokyo. The last observation is at 15:00:00, in the next day.
+    let samples = ["0 1278597600", "4 1278601200", "6 1278601201"];
+    assert_eq!(lines_of(&text, series), samples);
+    // Hours are as recorded, also the last one so far: the rules would take it for all that there is.
+    let hour = "sensor_transport_port:teiten_accesses:hour{sensor=\"test\",transport=\"udp\",port=\"5060\"} ";
+    assert_eq!(lines_of(&text, hour), ["0 1278597630", "4 1278601230", "2 1278601231"]);
+    let sources = ["0 1278597630", "2 1278601230", "2 1278601231"];
+    assert_eq!(lines_of(&text, "sensor:teiten_sources:hour{sensor=\"test\"} "), sources);
     // A range that begins later begins with what was there.
     let text = String::from_utf8(exported(&two_days(), Format::OpenMetrics, &(date(2010, 7, 9)..=Date::MAX)))
         .unwrap();
-    let samples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(series)).collect();
-    assert_eq!(samples, ["4 1278601200", "6 1278601201"]);
+    assert_eq!(lines_of(&text, series), samples[1..]);
     assert!(text.contains("group=\"say \\\"hi\\\", all\""));
     assert!(text.ends_with("# EOF\n"));
     // A range before everything is empty, and well-formed.
@@ -117,57 +147,109 @@ fn openmetrics_gives_each_counter_as_it_stood_at_every_hour() {
 }
 
 #[test]
-fn promtool_makes_blocks_in_which_every_hour_has_its_value() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        eprintln!("not tested: promtool is not installed");
-        return;
+fn openmetrics_ends_with_the_last_whole_hour_before_the_end_and_carries_labels() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    for hour in 0..5 {
+        let instant = at("2010-07-08T20:10:00Z") + jiff::SignedDuration::from_hours(hour);
+        let seen = observe(hour.unsigned_abs() + 1, instant, &[burst("192.0.2.5", SMB, 1)]);
+        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
     }
-    let mut ledger = Ledger::in_memory(settings("America/St_Johns")).unwrap();
-    // 30 hours from 31 October 2026, noon UTC, over the change of 1 November; SMB in every hour, SIP in one.
-    let begin = at("2026-10-31T12:10:00Z");
-    for hour in 0..30_i64 {
-        let instant = begin + jiff::SignedDuration::from_hours(hour);
-        let mut bursts = vec![burst("192.0.2.5", SMB, hour.unsigned_abs() + 1)];
-        if hour == 20 {
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let extent = Extent {
+        end: Some(at("2010-07-08T22:59:59Z")),
+        labels: vec![label("instance", "a\"b:9477"), label("job", "other")],
+        ..ALL.into()
+    };
+    let mut out = Vec::new();
+    Ledger::open_read_only(directory.path()).unwrap().export(Format::OpenMetrics, &extent, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let own = "{instance=\"a\\\"b:9477\",job=\"other\",sensor=\"test\",transport=\"tcp\",port=\"445\"} ";
+    // 20:00 is 1278619200; 22:00 is the last whole hour's end.
+    let samples = ["0 1278619200", "2 1278626400"];
+    assert_eq!(lines_of(&text, &format!("teiten_accesses_total{own}")), samples);
+    assert!(!text.contains("tcp\",port=\"445\"} 3 "));
+}
+
+#[test]
+fn every_series_has_its_samples_at_the_same_instants() {
+    // Or a rule that looks back takes one without a sample for one that began at 0 since.
+    let mut ledger = Ledger::in_memory(settings("Europe/Berlin")).unwrap();
+    let begin = at("2026-03-27T04:10:00Z");
+    for hour in (0..100_u64).filter(|hour| !(30..41).contains(hour)) {
+        let mut bursts = vec![burst("192.0.2.5", SMB, hour + 1)];
+        if hour % 17 == 3 {
             bursts.push(burst("2001:db8::6", SIP, 1));
         }
-        ledger.fold(&observe(hour.unsigned_abs() + 1, instant, &bursts), &ByLastOctet, &[]).unwrap();
+        let seen = observe(hour + 1, begin + jiff::SignedDuration::from_hours(hour as i64), &bursts);
+        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
     }
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("ledger.om");
-    fs::write(&file, exported(&ledger, Format::OpenMetrics, &ALL)).unwrap();
-    let promtool = |arguments: &[&str]| {
-        let output = Command::new("promtool").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let blocks = directory.path().join("blocks");
-    let (file, blocks) = (file.to_str().unwrap(), blocks.to_str().unwrap());
-    promtool(&["tsdb", "create-blocks-from", "openmetrics", file, blocks]);
-    // What a Prometheus would have made before the blocks came.
-    fs::create_dir(directory.path().join("blocks/wal")).unwrap();
-    let dump = promtool(&["tsdb", "dump", blocks]);
+    let text = String::from_utf8(exported(&ledger, Format::OpenMetrics, &ALL)).unwrap();
+    let mut by_series: BTreeMap<&str, Vec<(i64, &str)>> = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("teiten_")) {
+        let mut fields = line.rsplitn(3, ' ');
+        let (at, value) = (fields.next().unwrap().parse().unwrap(), fields.next().unwrap());
+        by_series.entry(fields.next().unwrap()).or_default().push((at, value));
+    }
+    let instants = |samples: &[(i64, &str)]| samples.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    let all = instants(by_series.values().max_by_key(|samples| samples.len()).unwrap());
+    assert!(by_series.len() > 50 && all.is_sorted());
+    for (series, samples) in by_series {
+        // But for the 0 of its birth.
+        let born = usize::from(samples[0].1 == "0" && !all.contains(&samples[0].0));
+        let rest = instants(&samples[born..]);
+        assert!(all.ends_with(&rest), "{series}: {samples:?}, not the end of {all:?}");
+    }
+}
 
-    let at_hour_end = |metric: &str, port: &str, hour: i64| -> Option<f64> {
-        // Hours begin at half past in UTC there: the fold at 12:10 is in 11:30 - 12:30.
-        let end = (begin.as_second() / 1800 + 1) * 1800 + hour * 3600;
-        let mark = format!(" {end}000");
-        dump.lines()
-            .find(|line| {
-                line.contains(&format!("__name__=\"{metric}\""))
-                    && line.contains(&format!("port=\"{port}\""))
-                    && line.ends_with(&mark)
-            })
-            .and_then(|line| line.split_ascii_whitespace().rev().nth(1)?.parse().ok())
-    };
-    for hour in 0..29 {
-        let sum = (hour + 1) * (hour + 2) / 2;
-        let found = at_hour_end("teiten_accesses_total", "445", hour);
-        assert_eq!(found, Some(sum as f64), "hour {hour}");
-        // Born in its 21st hour at 0, and 1 at that hour's end.
-        let sip = if hour < 19 { None } else { Some(f64::from(u8::from(hour >= 20))) };
-        assert_eq!(at_hour_end("teiten_accesses_total", "5060", hour), sip, "hour {hour}");
+#[test]
+fn several_ledgers_make_one_table_with_their_sensors() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for (at, directory) in directories.iter().enumerate() {
+        let name = format!("sensor-{at}");
+        let mut ledger =
+            Ledger::open(directory.path(), Settings { sensor_name: name, ..settings("UTC") }).unwrap();
+        let seen = observe(1, self::at("2010-07-08T14:10:00Z"), &[burst("192.0.2.5", SIP, at as u64 + 3)]);
+        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
     }
-    // One source on two local days.
-    assert_eq!(at_hour_end("teiten_sources_total", "445", 28), Some(2.0));
+    let readers = directories.each_ref().map(|directory| Ledger::open_read_only(directory.path()).unwrap());
+    let mut csv = Vec::new();
+    Reader::export_tables(&readers, Format::Csv, &ALL, &mut csv).unwrap();
+    let csv = String::from_utf8(csv).unwrap();
+    assert_eq!(csv.lines().filter(|line| line.starts_with("day,")).count(), 1);
+    for (at, accesses) in [(0, 3), (1, 4)] {
+        let row = format!("2010-07-08,port,udp,5060,,,{accesses},1,,,sensor-{at},");
+        assert!(csv.lines().any(|line| line.starts_with(&row)), "{row}: {csv}");
+    }
+    let mut parquet = Vec::new();
+    Reader::export_tables(&readers, Format::Parquet, &ALL, &mut parquet).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), parquet).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.reopen().unwrap()).unwrap().build().unwrap();
+    let rows: usize = reader.map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, csv.lines().count() - 1);
+}
+
+#[test]
+fn a_ranking_is_the_sum_of_its_days_most_accesses_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap();
+    let days = [
+        ("2010-07-07T03:00:00Z", vec![burst("192.0.2.5", SSH, 9), burst("192.0.2.5", SIP, 100)]),
+        ("2010-07-08T03:00:00Z", vec![burst("192.0.2.5", SIP, 3), burst("192.0.2.6", SIP, 1)]),
+        ("2010-07-09T03:00:00Z", vec![burst("192.0.2.5", SIP, 2), burst("192.0.2.7", SMB, 40)]),
+    ];
+    for (generation, (instant, bursts)) in (1..).zip(days) {
+        ledger.fold(&observe(generation, at(instant), &bursts), &ByLastOctet, &[]).unwrap();
+    }
+    let reader = Ledger::open_read_only(directory.path()).unwrap();
+    let ranking = reader.ranking(&(date(2010, 7, 8)..=date(2010, 7, 31))).unwrap();
+    assert_eq!((ranking.days, ranking.total), (2, tally(46, 4)));
+    assert_eq!(ranking.ports, [(SMB, tally(40, 1)), (SIP, tally(6, 3))]);
+    // .5 is in Japan, .6 in the United States, .7 in China.
+    let country = |code| Country::from_code(code).unwrap();
+    let expected =
+        [(country("CN"), tally(40, 1)), (country("JP"), tally(5, 2)), (country("US"), tally(1, 1))];
+    assert_eq!(ranking.countries, expected);
+    assert_eq!(reader.ranking(&(date(2011, 1, 1)..=Date::MAX)).unwrap(), Ranking::default());
 }

@@ -82,7 +82,7 @@ fn what_is_of_a_newer_release_or_another_program_or_no_file_is_left_alone() {
 }
 
 /// A ledger with one day in it, closed.
-fn small_ledger(directory: &Path) {
+pub(in super::super) fn small_ledger(directory: &Path) {
     let mut ledger = Ledger::open(directory, settings("UTC")).unwrap();
     fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 77), burst("2001:db8::5", SIP, 1)])).unwrap();
 }
@@ -592,4 +592,68 @@ fn the_ledger_can_be_read_while_it_is_written() {
     // Closed in good order there is no log beside the file.
     drop((reader, ledger));
     assert_eq!(Ledger::open_read_only(directory.path()).unwrap().days().unwrap()[0].accesses, 7);
+}
+
+/// A ledger as a power failure leaves it: eight commits in its log.
+fn ledger_with_log(directory: &Path) {
+    let work = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(work.path(), settings("UTC")).unwrap();
+    for generation in 1..=8 {
+        fold(&mut ledger, &noon(generation, 0, &[burst("192.0.2.5", SMB, generation)])).unwrap();
+    }
+    for name in [LEDGER_FILE, "ledger.sqlite-wal"] {
+        fs::copy(work.path().join(name), directory.join(name)).unwrap();
+    }
+}
+
+/// Flips a bit in the middle of a ledger's log.
+fn flip_in_log(directory: &Path) {
+    let log = directory.join("ledger.sqlite-wal");
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x08;
+    fs::write(&log, bytes).unwrap();
+}
+
+#[test]
+fn one_flipped_bit_in_the_log_is_told_by_whoever_reads_and_nobody_who_reads_destroys_it() {
+    let directory = tempfile::tempdir().unwrap();
+    ledger_with_log(directory.path());
+    let reader = Ledger::open_read_only(directory.path()).unwrap();
+    assert_eq!((reader.log_damage(), reader.verify().unwrap().failures), (None, Vec::new()));
+    assert_eq!(reader.days().unwrap()[0].accesses, 36);
+    drop(reader);
+    flip_in_log(directory.path());
+    for _ in 0..2 {
+        let reader = Ledger::open_read_only(directory.path()).unwrap();
+        let damage = reader.log_damage().expect("damage is seen").clone();
+        assert!(damage.commits > 1 && !damage.is_last, "{damage:?}");
+        assert!(reader.days().unwrap()[0].accesses < 36);
+        let failures = reader.verify().unwrap().failures;
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert_eq!(failures[0].found, damage.to_string());
+    }
+    // The daemon keeps a copy, which tells of the loss until it is moved away.
+    let before = fs::read(directory.path().join("ledger.sqlite-wal")).unwrap();
+    let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!(ledger.losses(), [] as [String; 0], "the copy tells");
+    let [copy] = &aside(directory.path()).unwrap()[..] else { panic!("one copy") };
+    assert!(copy.is_log && fs::read(&copy.path).unwrap() == before);
+    let reader = Ledger::open_read_only(directory.path()).unwrap();
+    assert_eq!((reader.log_damage(), reader.aside().unwrap()), (None, vec![copy.clone()]));
+}
+
+#[test]
+fn a_log_that_is_no_file_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    ledger_with_log(directory.path());
+    let log = directory.path().join("ledger.sqlite-wal");
+    fs::remove_file(&log).unwrap();
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for error in [
+        Ledger::open(directory.path(), settings("UTC")).unwrap_err(),
+        Ledger::open_read_only(directory.path()).unwrap_err(),
+    ] {
+        assert!(matches!(error, LedgerError::Log { .. }), "{error}");
+    }
 }

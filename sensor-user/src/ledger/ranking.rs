@@ -1,0 +1,69 @@
+//! What a range of days saw, by port and by country, most accesses first.
+
+use super::error::LedgerError;
+use super::moment::day_number;
+use crate::country::Country;
+use crate::totals::Tally;
+use jiff::civil::Date;
+use rusqlite::{Connection, Row};
+use sensor_common::Slot;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Sums of a range of days. Cumulative sources are additive, so these are those of the reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranking {
+    /// Days of the range that were observed.
+    pub days: u64,
+    /// All accesses and cumulative sources.
+    pub total: Tally,
+    /// By port, whether it has a series of its own or not.
+    pub ports: Vec<(Slot, Tally)>,
+    /// By country.
+    pub countries: Vec<(Country, Tally)>,
+}
+
+pub(super) fn ranking(
+    connection: &Connection,
+    path: &Path,
+    days: &RangeInclusive<Date>,
+) -> Result<Ranking, LedgerError> {
+    let fail = |error| LedgerError::sqlite(path, "ranking", error);
+    // One snapshot, while a daemon may go on writing.
+    let snapshot = connection.unchecked_transaction().map_err(fail)?;
+    let range = [day_number(*days.start()), day_number(*days.end())];
+    let sum = |row: &Row<'_>, at| -> rusqlite::Result<Tally> {
+        Ok(Tally { accesses: row.get::<_, i64>(at)? as u64, sources: row.get::<_, i64>(at + 1)? as u64 })
+    };
+    let mut ranking = Ranking {
+        days: snapshot
+            .query_row("SELECT count(*) FROM day WHERE day BETWEEN ?1 AND ?2", range, |row| {
+                row.get::<_, i64>(0)
+            })
+            .map_err(fail)? as u64,
+        ..Ranking::default()
+    };
+    let mut statement = snapshot
+        .prepare(
+            "SELECT slot, sum(accesses), sum(sources) FROM day_port WHERE day BETWEEN ?1 AND ?2
+             GROUP BY slot HAVING sum(accesses) > 0 ORDER BY sum(accesses) DESC, sum(sources) DESC, slot",
+        )
+        .map_err(fail)?;
+    for row in statement.query_map(range, |row| Ok((row.get(0)?, sum(row, 1)?))).map_err(fail)? {
+        let (slot, tally) = row.map_err(fail)?;
+        ranking.total += tally;
+        ranking.ports.extend(Slot::from_index(slot).map(|slot| (slot, tally)));
+    }
+    drop(statement);
+    let mut statement = snapshot
+        .prepare(
+            "SELECT country, sum(accesses), sum(sources) FROM day_country WHERE day BETWEEN ?1 AND ?2
+             GROUP BY country HAVING sum(accesses) > 0 ORDER BY sum(accesses) DESC, sum(sources) DESC, country",
+        )
+        .map_err(fail)?;
+    for row in statement.query_map(range, |row| Ok((row.get::<_, String>(0)?, sum(row, 1)?))).map_err(fail)? {
+        let (country, tally) = row.map_err(fail)?;
+        ranking.countries.extend(Country::from_label(&country).map(|country| (country, tally)));
+    }
+    Ok(ranking)
+}
