@@ -29,7 +29,7 @@ const HOLD: Duration = Duration::from_secs(75);
 /// A drain every minute, at the full one.
 const MINUTE: i64 = 60;
 
-const SMB: Slot = Slot::new(Transport::Tcp, 445);
+pub(crate) const SMB: Slot = Slot::new(Transport::Tcp, 445);
 const TELNET: Slot = Slot::new(Transport::Tcp, 23);
 const SIP: Slot = Slot::new(Transport::Udp, 5060);
 const RARE: Slot = Slot::new(Transport::Tcp, 9415);
@@ -47,10 +47,10 @@ fn midnight(index: usize) -> i64 {
 
 /// One packet.
 #[derive(Clone, Copy, Debug)]
-struct Packet {
-    at: i64,
-    src: Ipv4Addr,
-    slot: Slot,
+pub(crate) struct Packet {
+    pub(crate) at: i64,
+    pub(crate) src: Ipv4Addr,
+    pub(crate) slot: Slot,
 }
 
 /// The week, ascending: a busy port; one with a packet a day, always of the same source; one that
@@ -91,7 +91,7 @@ fn expected() -> BTreeMap<(usize, Slot), (u64, u64)> {
 }
 
 /// Two regions, by the last octet.
-struct Regions;
+pub(crate) struct Regions;
 
 impl Locate for Regions {
     fn v4(&self, address: u32) -> Country {
@@ -102,7 +102,7 @@ impl Locate for Regions {
     }
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         timezone: zone(),
         keep_days: 400,
@@ -115,7 +115,7 @@ fn settings() -> Settings {
 }
 
 /// What a generation saw that ended at `at`.
-fn observation(generation: u64, at: i64, seconds: i64, packets: &[Packet]) -> Observation {
+pub(crate) fn observation(generation: u64, at: i64, seconds: i64, packets: &[Packet]) -> Observation {
     let mut observation = Observation {
         generation,
         // A switch at the full minute belongs to the minute that it ends.
