@@ -13,8 +13,12 @@ impl Country {
     pub const PRIVATE: Self = Self([0, 1]);
 
     /// The country with this ISO 3166-1 alpha-2 code, in either case; `None` when it is not two
-    /// letters.
+    /// letters, or one of the two regions (Asia/Pacific, Europe) for which databases use such a code.
     pub fn from_code(code: &str) -> Option<Self> {
+        Self::from_letters(code).filter(|country| !matches!(&country.0, b"AP" | b"EU"))
+    }
+
+    fn from_letters(code: &str) -> Option<Self> {
         match *code.as_bytes() {
             [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
                 Some(Self([a.to_ascii_uppercase(), b.to_ascii_uppercase()]))
@@ -28,7 +32,8 @@ impl Country {
         match label {
             "unknown" => Some(Self::UNKNOWN),
             "private" => Some(Self::PRIVATE),
-            code => Self::from_code(code),
+            // Whatever a database named before is still read.
+            code => Self::from_letters(code),
         }
     }
 
@@ -82,6 +87,8 @@ mod tests {
         }
         assert_eq!(Country::from_code("jp").unwrap().label(), "JP");
         assert_eq!(Country::from_code("J1"), None);
+        assert_eq!(Country::from_code("AP"), None);
+        assert_eq!(Country::from_code("eu"), None);
         assert_eq!(Country::from_label(""), None);
     }
 }
