@@ -113,9 +113,11 @@ tests:
         let label = format!("sensor=\"s{sensor}\"");
         writeln!(test, "      - series: sensor:teiten_utc_offset:seconds{{{label}}}\n        values: 0x63")
             .expect("memory");
-        test += &format!(
-            "      - series: teiten_observation_seconds_total{{job=\"teiten\",{label}}}\n        values: 0+86400x63\n"
-        );
+        writeln!(
+            test,
+            "      - series: teiten_observation_seconds_total{{job=\"teiten\",{label}}}\n        values: 0+86400x63"
+        )
+        .expect("memory");
         for (port, mean) in [("445", 160.0), ("23", 60.0), ("1433", 40.0)] {
             let labels = format!("job=\"teiten\",{label},transport=\"tcp\",port=\"{port}\"");
             let counts: Vec<u64> =

@@ -8,6 +8,7 @@
 
 use super::auth::Users;
 use crate::exposition::{Exposition, Health, Reload};
+use crate::regular;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -17,7 +18,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
@@ -385,31 +385,12 @@ impl Security {
     }
 }
 
-/// Reads a file that an operator named: a regular one, since another may never end or never begin.
-fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; name one"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB; is it the right file?"));
-    }
-    Ok(bytes)
-}
-
 fn parse(path: &Path) -> Result<File, WebConfigError> {
-    let text = read_regular(path)
-        .and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-        })
-        .map_err(|source| WebConfigError::Read {
-            what: "--web.config.file",
-            path: path.to_owned(),
-            source,
-        })?;
+    let text = regular::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
+        what: "--web.config.file",
+        path: path.to_owned(),
+        source,
+    })?;
     if let Some(what) = too_deep(&text) {
         return Err(WebConfigError::Nested { path: path.to_owned(), what });
     }
@@ -502,7 +483,7 @@ impl Reader<'_> {
             }
             (None, Some(file)) => {
                 let path = self.beside(file);
-                match read_regular(&path) {
+                match regular::read(&path, MAX_FILE) {
                     Ok(text) => Ok(Some(Pem { path, key: keys[1], text })),
                     Err(source) => Err(WebConfigError::Read { what: keys[1], path, source }),
                 }

@@ -240,7 +240,7 @@ fn a_file_that_would_take_long_to_read_is_refused_at_once() {
 
     let directory = directory(&"# nothing\n".repeat(200_000));
     let message = crate::error_chain(&load(&directory).unwrap_err());
-    assert!(message.ends_with("larger than 1 MiB; is it the right file?"), "{message}");
+    assert!(message.ends_with("larger than 1048576 bytes"), "{message}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_file_that_never_ends_is_not_waited_for() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for path in [&fifo, Path::new("/dev/zero"), directory.path()] {
         let message = crate::error_chain(&Security::load(Some(path), Instant::now()).unwrap_err());
-        assert!(message.ends_with("not a regular file; name one"), "{message}");
+        assert!(message.ends_with("not a regular file"), "{message}");
     }
     fs::write(directory.path().join("web.yml"), TLS.replace("server.crt", "fifo")).unwrap();
     let message = crate::error_chain(&load(&directory).unwrap_err());
