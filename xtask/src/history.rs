@@ -504,7 +504,7 @@ fn tail(report: Report, counters: &mut Counters) {
             gauge("teiten_monitored_addresses", ",family=\"ipv4\"", 1.0);
             gauge("teiten_last_drain_timestamp_seconds", "", (at - 4) as f64);
             gauge("teiten_geoip_build_timestamp_seconds", "", (end - 20 * 86_400) as f64);
-            gauge("teiten_geoip_info", "source=\"file\"", 1.0);
+            gauge("teiten_geoip_info", ",source=\"file\"", 1.0);
             for (le, share) in [("0.005", 0.6), ("0.02", 0.95), ("0.1", 1.0), ("+Inf", 1.0)] {
                 gauge("teiten_drain_duration_seconds_bucket", &format!(",le=\"{le}\""), drains * share);
             }

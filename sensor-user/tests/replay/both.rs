@@ -242,7 +242,9 @@ fn the_command_tells_of_conversations_when_it_knows_the_sensors_side() {
     // Three TCP, one UDP, one traced, one ping.
     assert_eq!(
         json["flows"],
-        serde_json::json!({ "created": 6, "failed": 0, "replies": 1, "forgotten_offers": 0 })
+        serde_json::json!({
+            "created": 6, "failed": 0, "replies": 1, "forgotten_offers": 0, "displaced": 0, "unsure": 0
+        })
     );
     let (_, text, _) = teiten(&[&["replay", "-"][..], &local].concat(), &capture);
     assert!(text.contains("and   9 packets that the sensor sent, in 6 conversations\n"), "{text}");
