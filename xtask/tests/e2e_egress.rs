@@ -202,7 +202,7 @@ fn a_tcx_link_that_somebody_detaches_comes_back() {
     let [sensor, peer] = partners(&lab);
     let daemon = start(&lab, &["--interface", INTERFACE]);
     assert_eq!(tracking(&daemon), "tcx");
-    let pin = lab.pin_dir().join("v1/links/eth0%egress");
+    let pin = lab.layout_dir().join("links/eth0%egress");
     output(lab.command("bpftool").args(["link", "detach", "pinned"]).arg(&pin));
     wait_until("the word about it", || daemon.log().contains("somebody had detached"));
     ask(&sensor, &peer);

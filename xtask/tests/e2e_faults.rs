@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use xtask::demo::scrape::Samples;
-use xtask::demo::sensor::{Daemon, Error, INTERFACE, Lab};
+use xtask::demo::sensor::{Daemon, Error, INTERFACE, Lab, layout};
 use xtask::traffic::{Carry, Expectation, Mix, Sender, Site};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -249,7 +249,10 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     let days = |state: &Path| {
         let mut command = watched.lab.command(teiten());
         command.args(["ledger", "days", "--json", "--state-dir"]).arg(state);
-        let days: serde_json::Value = serde_json::from_str(&output(&mut command)).unwrap();
+        // Standard error tells of the ledger that was moved aside.
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let days: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         days.as_array().unwrap().iter().map(|day| day["packets"].as_u64().unwrap()).sum::<u64>()
     };
     assert_eq!(days(aside), first.total());
@@ -342,8 +345,8 @@ fn files_that_do_not_answer_hold_neither_the_drain_nor_its_end_up() {
     needs_root!();
     let mut watched = Watched::new(58);
     let directory = watched.lab.directory().to_owned();
-    let (database, config) = (directory.join("country.mmdb"), directory.join("teiten.toml"));
-    let embedded = File::open(xtask::command::root().join("sensor-user/geoip/country.mmdb.zst")).unwrap();
+    let (database, config) = (directory.join("country.txt"), directory.join("teiten.toml"));
+    let embedded = File::open(xtask::command::root().join("sensor-user/geoip/country.txt.zst")).unwrap();
     fs::write(&database, zstd::decode_all(embedded).unwrap()).unwrap();
     fs::write(&config, format!("geoip = {database:?}\n")).unwrap();
     let timezone = calm_timezone();
@@ -427,7 +430,7 @@ fn pins_that_are_partly_gone_are_made_up_for() {
         watched.send(1_000);
         end(daemon, Signal::SIGTERM);
         watched.send(1_000);
-        with_pins(&watched.lab, |pins| fs::remove_file(pins.join("v1").join(gone)).unwrap());
+        with_pins(&watched.lab, |pins| fs::remove_file(pins.join(layout()).join(gone)).unwrap());
         let daemon = watched.start();
         watched.send(1_000);
         watched.assert_exact(&daemon);
@@ -435,7 +438,7 @@ fn pins_that_are_partly_gone_are_made_up_for() {
     }
     // Everything, under a running daemon: it pins again, and the next one finds it.
     let daemon = watched.start();
-    with_pins(&watched.lab, |pins| fs::remove_dir_all(pins.join("v1")).unwrap());
+    with_pins(&watched.lab, |pins| fs::remove_dir_all(pins.join(layout())).unwrap());
     let since = Instant::now();
     while !daemon.log().contains("pins were removed while running") {
         assert!(since.elapsed() < PATIENCE, "{}", daemon.log());
@@ -453,7 +456,7 @@ fn pins_of_another_layout_are_refused_by_name_and_go_on_counting() {
     let daemon = watched.start();
     watched.send(1_000);
     end(daemon, Signal::SIGKILL);
-    with_pins(&watched.lab, |pins| fs::rename(pins.join("v1"), pins.join("v9")).unwrap());
+    with_pins(&watched.lab, |pins| fs::rename(pins.join(layout()), pins.join("v9")).unwrap());
     let said = watched.refusal();
     assert!(said.contains("v9") && said.contains("teiten detach"), "{said}");
     let mut detach = watched.lab.command(teiten());
@@ -462,7 +465,7 @@ fn pins_of_another_layout_are_refused_by_name_and_go_on_counting() {
     let said = String::from_utf8_lossy(&detach.stderr);
     assert!(!detach.status.success() && said.contains("v9"), "it says that nothing is pinned: {said}");
     watched.send(1_000);
-    with_pins(&watched.lab, |pins| fs::rename(pins.join("v9"), pins.join("v1")).unwrap());
+    with_pins(&watched.lab, |pins| fs::rename(pins.join("v9"), pins.join(layout())).unwrap());
     watched.assert_exact(&watched.start());
 }
 
@@ -489,7 +492,7 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
 
     // Somebody detaches the program.
     let mut detach = watched.lab.command("bpftool");
-    detach.args(["link", "detach", "pinned"]).arg(watched.lab.pin_dir().join("v1/links/eth0"));
+    detach.args(["link", "detach", "pinned"]).arg(watched.lab.layout_dir().join("links/eth0"));
     output(&mut detach);
     wait_attached(&daemon, 1);
     watched.send(1_000);

@@ -301,7 +301,7 @@ fn roots_rights_are_given_up_on_every_thread_and_the_daemon_works_on() {
     common::output(ip.args(["link", "del", "dev", INTERFACE]));
     lab.link().unwrap();
     wait_for("the interface", || has_xdp(&lab, INTERFACE));
-    let generation = lab.pin_dir().join(format!("v{}/generation-a", sensor_common::layout::LAYOUT_VERSION));
+    let generation = lab.layout_dir().join("generation-a");
     lab.mounts.run(|| std::fs::remove_file(&generation).unwrap()).unwrap();
     wait_for("the pin", || exists(&lab, &generation));
     check(&daemon);

@@ -4,11 +4,11 @@
 //! no daemon runs and the next one takes it over:
 //!
 //! ```text
-//! PIN_DIR/v1/maps/…          the maps of the object, by name
-//! PIN_DIR/v1/generation-a,b  the two generations: one current, one drained
-//! PIN_DIR/v1/links/NAME      the attachment to interface NAME
-//! PIN_DIR/v1/links/NAME%egress  the attachment to what interface NAME sends
-//! PIN_DIR/v1/links/NAME%clsact  instead of it, a note that a filter of NAME's clsact is attached
+//! PIN_DIR/vN/maps/…          the maps of the object, by name
+//! PIN_DIR/vN/generation-a,b  the two generations: one current, one drained
+//! PIN_DIR/vN/links/NAME      the attachment to interface NAME
+//! PIN_DIR/vN/links/NAME%egress  the attachment to what interface NAME sends
+//! PIN_DIR/vN/links/NAME%clsact  instead of it, a note that a filter of NAME's clsact is attached
 //! ```
 //!
 //! What a release with an earlier layout has left under `v…` is taken over: its attachments get this

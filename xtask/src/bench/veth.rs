@@ -267,7 +267,7 @@ fn drop_verdict(lab: &Lab, context: &Context) -> Result<Ebpf> {
     const PROGRAM: &str = "teiten_eth_frags";
     let object = std::fs::read(&context.object).context("read Teiten's object")?;
     let object = with_drop_verdict(&object, PROGRAM)?;
-    let pins = lab.pin_dir().join("v1");
+    let pins = lab.layout_dir();
     lab.mounts.run(|| -> Result<Ebpf> {
         let mut loader = EbpfLoader::new();
         for map in PINNED {

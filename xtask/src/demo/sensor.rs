@@ -83,6 +83,12 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// The name of the directory that holds the pins of this build's layout.
+#[must_use]
+pub fn layout() -> String {
+    format!("v{}", sensor_common::layout::LAYOUT_VERSION)
+}
+
 /// Two namespaces, `internet` and `sensor`, joined by a veth pair, and a place for the sensor's files.
 /// All of it goes with the value.
 #[derive(Debug)]
@@ -155,6 +161,11 @@ impl Lab {
     /// Where its pins are.
     pub fn pin_dir(&self) -> PathBuf {
         self.directory().join("bpf/teiten")
+    }
+
+    /// Where in it the pins of this build's layout are.
+    pub fn layout_dir(&self) -> PathBuf {
+        self.pin_dir().join(layout())
     }
 
     /// Where its ledger is.
