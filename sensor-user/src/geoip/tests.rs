@@ -374,7 +374,7 @@ impl Lines {
                 Ok(number) => Ipv4Addr::from(number).into(),
                 Err(_) => text.parse().unwrap(),
             };
-            (address(first), (address(last), Country::from_code(country).unwrap()))
+            (address(first), (address(last), Country::from_code(country).unwrap_or(Country::UNKNOWN)))
         });
         Self(lines.collect())
     }

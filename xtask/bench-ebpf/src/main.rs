@@ -7,6 +7,17 @@
 #[allow(dead_code, reason = "the egress program's frame is not used here")]
 #[path = "../../../sensor-ebpf/src/frame.rs"]
 mod frame;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../sensor-ebpf/src/headers.rs"]
+mod headers;
+/// The map that `headers` puts its results in.
+mod maps {
+    use aya_ebpf::btf_maps::PerCpuArray;
+    use aya_ebpf::macros::btf_map;
+
+    #[btf_map]
+    pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+}
 
 mod feed;
 
