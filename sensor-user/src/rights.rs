@@ -1,8 +1,8 @@
 //! What of root's rights is kept: three capabilities, once everything is open and attached.
 //!
 //! Linux gives rights to threads, not to processes, and a thread inherits those of the one that starts it.
-//! So the threads of the runtime give theirs up as they start, and the main thread before it starts the
-//! drain's.
+//! So every thread that works beside the start gives them up as it begins ([`spawn`], and the threads of the
+//! runtime), and the main thread before it starts the drain's.
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
@@ -47,6 +47,28 @@ pub fn forbid_new() -> Result<(), RightsError> {
 /// [`RightsError::Capabilities`].
 pub fn keep_needed() -> Result<(), RightsError> {
     keep(&KEPT)
+}
+
+/// [`keep_needed`] of a thread that goes on all the same, and says so.
+pub fn keep_needed_or_tell() {
+    if let Err(error) = keep_needed() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a thread keeps the rights of its user; counts are not affected"
+        );
+    }
+}
+
+/// Starts a thread that has no capability but [`KEPT`].
+///
+/// # Errors
+///
+/// The thread cannot be started.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        keep_needed_or_tell();
+        work();
+    })
 }
 
 fn keep(kept: &[Capability]) -> Result<(), RightsError> {

@@ -49,11 +49,7 @@ pub fn run(
     rights::forbid_new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .on_thread_start(|| {
-            if let Err(error) = rights::keep_needed() {
-                warn!(error = &error as &dyn std::error::Error, "a thread keeps the rights of its user");
-            }
-        })
+        .on_thread_start(rights::keep_needed_or_tell)
         .enable_all()
         .build()
         .context("start the runtime")?;

@@ -307,6 +307,10 @@ fn items(key: &Key, values: &[String]) -> Vec<String> {
 const MAX_BYTES: u64 = 16 << 20;
 
 fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Vec<(&'static str, Values)>, ConfigError> {
+    // Named to have no file at all, where another would be read by default.
+    if path == Path::new("/dev/null") {
+        return Ok(Vec::new());
+    }
     let text = crate::regular::read_to_string(path, MAX_BYTES)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let table: toml::Table = text

@@ -87,9 +87,12 @@ impl Looker {
     fn start(mut source: Source) -> std::io::Result<Self> {
         let path = source.path.clone();
         let ((ask, questions), (tell, answers)) = (mpsc::channel(), mpsc::channel());
-        std::thread::Builder::new()
-            .name("geoip".to_owned())
-            .spawn(move || while questions.recv().is_ok() && tell.send(source.news()).is_ok() {})?;
+        crate::rights::spawn(
+            "geoip",
+            move || {
+                while questions.recv().is_ok() && tell.send(source.news()).is_ok() {}
+            },
+        )?;
         Ok(Self { path, ask, answers, asked: None })
     }
 }

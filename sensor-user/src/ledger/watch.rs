@@ -97,7 +97,7 @@ impl Watch {
             stop: Arc::clone(&stop),
         };
         watcher.look();
-        std::thread::Builder::new().name("verify".to_owned()).spawn(move || watcher.run())?;
+        crate::rights::spawn("verify", move || watcher.run())?;
         Ok(Self { found, stop })
     }
 

@@ -1,6 +1,6 @@
 //! What was sent, by local day and hour, and what the ledger says of it.
 
-use super::{assert_same, output, teiten};
+use super::{assert_same, teiten};
 use jiff::civil::Date;
 use std::collections::BTreeMap;
 use xtask::demo::sensor::Lab;
@@ -118,9 +118,11 @@ impl Table {
     }
 }
 
-/// What `teiten ledger` prints about the ledger of `lab`.
+/// What `teiten ledger` prints about the ledger of `lab`, without the notes on standard error.
 pub(crate) fn ledger(lab: &Lab, arguments: &[&str]) -> String {
     let mut command = lab.command(teiten());
     command.arg("ledger").args(arguments).env("TEITEN_STATE_DIR", lab.state_dir());
-    output(&mut command)
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
