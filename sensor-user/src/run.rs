@@ -110,7 +110,7 @@ async fn daemon(
     // start.
     let signals = Signals::listen().context("listen to signals")?;
     let mut kernel = Kernel::open(&config.pin_dir, source_table(&config), ledger.numbering(), &policy)?;
-    let wake = match attach(&mut kernel, &observed, &targets.above(&network), config.xdp_mode) {
+    let wake = match attach(&mut kernel, &observed, &targets.in_the_way(&network), config.xdp_mode) {
         Ok(wake) => wake,
         Err(error) => {
             give_up(kernel);
@@ -208,18 +208,18 @@ async fn daemon(
     result
 }
 
-/// Attaches to the interfaces, and only then ends what is attached to others, but for those `above`
-/// them: the kernel attaches to no port of a bridge or bond that has a program.
+/// Attaches to the interfaces, and only then ends what is attached to others, but for those that are
+/// `in_the_way` of it.
 fn attach(
     kernel: &mut Kernel,
     observed: &[Interface],
-    above: &[String],
+    in_the_way: &[String],
     wanted: XdpMode,
 ) -> Result<RingBuf<MapData>, KernelError> {
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
     let wake = kernel.wake()?;
     kernel.adopt(observed)?;
-    for name in kernel.release_where(|name| above.contains(name) && !names.contains(name))? {
+    for name in kernel.release_where(|name| in_the_way.contains(name) && !names.contains(name))? {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
     for interface in observed {

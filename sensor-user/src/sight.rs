@@ -179,7 +179,7 @@ pub fn of_network(network: &Network, aim: Aim<'_>) -> Vec<Blind> {
             ));
             continue;
         };
-        if let Some(state) = of_state(name, link.state) {
+        if let Some(state) = of_state(name, link) {
             // What else is wrong shows once the link is up.
             blind.push(state);
         } else if !aim.has_addresses {
@@ -189,9 +189,14 @@ pub fn of_network(network: &Network, aim: Aim<'_>) -> Vec<Blind> {
     blind
 }
 
-fn of_state(name: &str, state: LinkState) -> Option<Blind> {
-    let (reason, what, advice) = match state {
+fn of_state(name: &str, link: &Link) -> Option<Blind> {
+    let (reason, what, advice) = match link.state {
         LinkState::Up => return None,
+        LinkState::Down if link.is_ppp() => (
+            Reason::LinkDown,
+            format!("the PPP session of interface {name} is not established"),
+            "its program (pppd) sets it up when both ends have agreed; when that takes long, look at its log".to_owned(),
+        ),
         LinkState::Down => (
             Reason::LinkDown,
             format!("interface {name} is set down"),
@@ -218,6 +223,13 @@ fn of_addresses(network: &Network, link: &Link, name: &str, observed: &[u32]) ->
     if !link.is_reachable() {
         // Its packets are for the addresses of what is observed above it.
         if elsewhere().any(|other| observed.contains(&other.index)) {
+            return None;
+        }
+        // Or of the PPPoE session in its frames.
+        let is_session = |other: &&Link| other.is_ppp() && other.is_reachable();
+        if network.pppoe.contains(&link.name)
+            && network.links.iter().filter(is_session).any(|session| observed.contains(&session.index))
+        {
             return None;
         }
         let has = if link.addresses.is_empty() { "has no address" } else { "has link-local addresses only" };

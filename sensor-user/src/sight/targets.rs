@@ -197,10 +197,15 @@ impl Targets {
         )
     }
 
-    /// The names of the links that carry their packets further up.
-    pub fn above(&self, network: &Network) -> Vec<String> {
-        let links = self.targets.iter().filter_map(|target| network.with_index(target.index));
-        links.flat_map(|link| network.above(link)).map(|link| link.name.clone()).collect()
+    /// The names of the links whose program keeps the kernel from attaching to these: those above, since a
+    /// bridge or bond with a program lets none be attached to its ports, and the ports of a bond, which is
+    /// attached to natively only while none of them has a program of its own.
+    pub fn in_the_way(&self, network: &Network) -> Vec<String> {
+        let links = || self.targets.iter().filter_map(|target| network.with_index(target.index));
+        let bonds: Vec<u32> =
+            links().filter(|link| link.kind.as_deref() == Some("bond")).map(|link| link.index).collect();
+        let ports = network.links.iter().filter(|link| link.master.is_some_and(|index| bonds.contains(&index)));
+        links().flat_map(|link| network.above(link)).chain(ports).map(|link| link.name.clone()).collect()
     }
 
     /// Which of them see the same packets.

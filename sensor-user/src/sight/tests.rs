@@ -357,10 +357,48 @@ mod following {
         assert_eq!(targets.indexes(), [2, 3], "the session's addresses count");
         assert_eq!(targets.doubles(&network), [""; 0]);
         assert_eq!(reasons(&targets, &network), []);
+        // IPv6 that is delegated to other links leaves no address on this one, which sees the session.
+        let mut delegated = Network::new(&[link(2, "eth0", []), ppp.clone()], &addresses[1..], &routes);
+        delegated.pppoe = vec!["eth0".to_owned()];
+        let targets = Targets::new(&delegated, &config(&[])).unwrap();
+        assert_eq!(targets.names(), ["eth0"]);
+        assert_eq!(reasons(&targets, &delegated), []);
+        let targets = Targets::new(&delegated, &config(&["--interface", "eth0"])).unwrap();
+        assert_eq!(reasons(&targets, &delegated), [(Reason::NoAddress, Some("eth0".to_owned()))]);
         // Alone it is observed itself.
         let mut network = Network::new(&[link(2, "eth0", []), ppp], &addresses, &routes[1..]);
         network.pppoe = vec!["eth0".to_owned()];
         assert_eq!(Targets::new(&network, &config(&[])).unwrap().names(), ["ppp0"]);
+    }
+
+    #[test]
+    fn a_session_that_is_not_established_is_its_programs_matter() {
+        let mut ppp = link(3, "ppp0", [kind(InfoKind::Other("ppp".to_owned()))]);
+        ppp.header.flags = LinkFlags::empty();
+        let network = Network::new(&[ppp], &[], &[]);
+        let targets = Targets::new(&network, &config(&["--interface", "ppp0"])).unwrap();
+        let blind = targets.blind(&network, &config(&[]));
+        assert_eq!(blind[0].reason, Reason::LinkDown);
+        assert!(blind[0].advice.contains("pppd") && !blind[0].advice.contains("ip link set"), "{blind:?}");
+    }
+
+    #[test]
+    fn programs_above_and_on_the_ports_of_a_bond_are_in_the_way() {
+        let links = [
+            link(2, "eth0", [master(3)]),
+            link(3, "bond0", [kind(InfoKind::Bond)]),
+            link(4, "bond0.7", [kind(InfoKind::Vlan), lower(3)]),
+            link(5, "eth1", [master(6)]),
+            link(6, "br0", [kind(InfoKind::Bridge)]),
+        ];
+        let network = Network::new(&links, &[], &[]);
+        let in_the_way = |name| {
+            Targets::new(&network, &config(&["--interface", name])).unwrap().in_the_way(&network)
+        };
+        assert_eq!(in_the_way("bond0"), ["bond0.7", "eth0"]);
+        assert_eq!(in_the_way("eth0"), ["bond0", "bond0.7"]);
+        assert_eq!(in_the_way("eth1"), ["br0"]);
+        assert_eq!(in_the_way("br0"), [""; 0]);
     }
 
     #[test]
