@@ -195,7 +195,8 @@ fn of_state(name: &str, link: &Link) -> Option<Blind> {
         LinkState::Down if link.is_ppp() => (
             Reason::LinkDown,
             format!("the PPP session of interface {name} is not established"),
-            "its program (pppd) sets it up when both ends have agreed; when that takes long, look at its log".to_owned(),
+            "its program (pppd) sets it up when both ends have agreed; when that takes long, look at its log"
+                .to_owned(),
         ),
         LinkState::Down => (
             Reason::LinkDown,

@@ -17,18 +17,24 @@ peer() { ip netns exec peer "$@"; }
 here_and_there() { ip "$@"; peer ip "$@"; }
 here_and_there link set eth0 up
 metrics() { wget -q -O - http://127.0.0.1:9477/metrics; }
-begin() {
+start() {
     teiten run --state-dir /state --source-table 10000 --series-hold 0s --drain-interval 1s "$@" &
     teiten=$!
+    until metrics >/dev/null 2>&1; do kill -0 $teiten; sleep 1; done
+}
+wait_ready() {
     until wget -q -O /dev/null http://127.0.0.1:9477/-/ready 2>/dev/null; do kill -0 $teiten; sleep 1; done
 }
-is_counted() { metrics | grep -qx "teiten_packets_total{class=\"$1\"} $2"; }
-wait_counted() { for i in $(seq 60); do ! is_counted $1 $2 || return 0; sleep 1; done; metrics; false; }
+begin() { start "$@"; wait_ready; }
+wait_metric() { for i in $(seq 60); do ! metrics | grep -qx "$1" || return 0; sleep 1; done; metrics; false; }
+wait_counted() { wait_metric "teiten_packets_total{class=\"$1\"} $2"; }
+wait_blind() { wait_metric "teiten_blind{reason=\"$1\"} 1"; }
+knock() { address=$1; shift; for port in "$@"; do peer nc -w 5 $address $port || true; done; }
+stop() { kill -TERM $teiten; wait $teiten; }
 end() {
     sleep 2
     metrics | grep -v '^#' | sed 's/^/metric /'
-    kill -TERM $teiten
-    wait $teiten
+    stop
     teiten detach --state-dir /state
 }
 "#;
@@ -70,6 +76,37 @@ ping -q -c 4 -i 0.2 192.0.2.2
 nc -w 5 192.0.2.2 1001 || true
 for port in 2001 2002; do peer nc -w 5 192.0.2.1 $port || true; done
 wait_counted access 4
+end
+";
+
+/// The port of a bond, which has the addresses; then a VLAN on the bond has them.
+const BONDED: &str = r"
+ip link set bond0 type bond mode active-backup miimon 100
+ip link set eth0 down
+ip link set eth0 master bond0
+ip link set bond0 up
+ip addr add 192.0.2.1/24 dev bond0
+peer ip addr add 192.0.2.2/24 dev eth0
+start --interface eth0
+wait_blind no_address
+knock 192.0.2.1 1001 1002 1003
+stop
+begin --interface bond0
+knock 192.0.2.1 2001 2002 2003
+wait_counted access 3
+ip link add link bond0 name bond0.42 type vlan id 42
+peer ip link add link eth0 name eth0.42 type vlan id 42
+ip addr flush dev bond0
+ip addr add 198.51.100.1/24 dev bond0.42
+peer ip addr add 198.51.100.2/24 dev eth0.42
+ip link set bond0.42 up
+peer ip link set eth0.42 up
+wait_blind no_address
+knock 198.51.100.1 3001 3002
+stop
+begin --interface bond0.42
+knock 198.51.100.1 4001 4002
+wait_counted access 5
 end
 ";
 
@@ -139,4 +176,29 @@ fn a_vlan_is_counted_by_its_interface_and_by_the_one_below() {
     is(r#"teiten_packets_total{class="solicited"}"#, "10");
     is(r#"teiten_packets_total{class="backscatter"}"#, "0");
     is(r#"teiten_accesses_total{transport="tcp",port="2001"}"#, "2");
+}
+
+#[test]
+fn a_bond_and_a_vlan_are_observed_where_the_addresses_are() {
+    let Some((console, metrics)) = run("6.12", BONDED) else { return };
+    let all = console.join("\n");
+    let is = |metric: &str, value: &str| {
+        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
+    };
+    is(r#"teiten_packets_total{class="access"}"#, "5");
+    for port in [2001, 2002, 2003, 4001, 4002] {
+        is(&format!(r#"teiten_accesses_total{{transport="tcp",port="{port}"}}"#), "1");
+    }
+    is(r#"teiten_blind{reason="no_address"}"#, "0");
+    for advice in [
+        "interface eth0 has no address and is a port of the bond bond0",
+        "observe bond0, which has the addresses: `--interface bond0`",
+        "observe bond0.42, which has the addresses: `--interface bond0.42`",
+    ] {
+        assert!(all.contains(advice), "{advice}\n{all}");
+    }
+    // The bond is attached to natively although its port was observed before.
+    let native =
+        |line: &&String| line.contains("observing") && line.contains("bond0\"") && line.contains("native");
+    assert!(console.iter().any(|line| native(&line)), "{all}");
 }

@@ -175,7 +175,8 @@ impl Object {
                         && mode == Mode::Generic
                         && self.told_generic.insert(interface.name.clone())
                     {
-                        let reason = refused.as_ref().and_then(std::error::Error::source).map(ToString::to_string);
+                        let reason =
+                            refused.as_ref().and_then(std::error::Error::source).map(ToString::to_string);
                         warn!(
                             interface = interface.name,
                             reason,

@@ -204,7 +204,8 @@ impl Targets {
         let links = || self.targets.iter().filter_map(|target| network.with_index(target.index));
         let bonds: Vec<u32> =
             links().filter(|link| link.kind.as_deref() == Some("bond")).map(|link| link.index).collect();
-        let ports = network.links.iter().filter(|link| link.master.is_some_and(|index| bonds.contains(&index)));
+        let ports =
+            network.links.iter().filter(|link| link.master.is_some_and(|index| bonds.contains(&index)));
         links().flat_map(|link| network.above(link)).chain(ports).map(|link| link.name.clone()).collect()
     }
 

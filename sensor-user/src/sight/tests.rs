@@ -392,9 +392,8 @@ mod following {
             link(6, "br0", [kind(InfoKind::Bridge)]),
         ];
         let network = Network::new(&links, &[], &[]);
-        let in_the_way = |name| {
-            Targets::new(&network, &config(&["--interface", name])).unwrap().in_the_way(&network)
-        };
+        let in_the_way =
+            |name| Targets::new(&network, &config(&["--interface", name])).unwrap().in_the_way(&network);
         assert_eq!(in_the_way("bond0"), ["bond0.7", "eth0"]);
         assert_eq!(in_the_way("eth0"), ["bond0", "bond0.7"]);
         assert_eq!(in_the_way("eth1"), ["br0"]);
