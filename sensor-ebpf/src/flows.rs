@@ -5,7 +5,7 @@ use aya_ebpf::programs::TcContext;
 use sensor_common::flow::{
     ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, STARTED, Table,
 };
-use sensor_common::{Frame, Link, Slot};
+use sensor_common::{Frame, Link, Slot, Transport};
 
 use crate::bounds::below;
 use crate::frame::SkbFrame;
@@ -20,12 +20,17 @@ const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
 /// Whether the socket that sends has a connection. What the kernel sends by itself (a RST, the ACK
 /// that challenges a stranger's segment) comes from sockets that have none.
+///
+/// A packet that is forwarded has no socket here, and came in by an interface. A segment of one that
+/// neither opens nor resets comes from a host with a connection; a datagram says nothing.
 #[inline(always)]
-pub fn is_connected(ctx: &TcContext) -> bool {
+pub fn is_connected(ctx: &TcContext, transport: Transport) -> bool {
     // SAFETY: the context is the one this program was called with.
     let socket = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if socket.is_null() {
-        return false;
+        // SAFETY: as above.
+        let came_in_by = unsafe { (*ctx.skb.skb).ingress_ifindex };
+        return matches!(transport, Transport::Tcp) && came_in_by != 0;
     }
     // SAFETY: the socket was just found to be there, and lives while the packet does.
     let state = unsafe { (*socket).state };

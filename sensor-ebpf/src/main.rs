@@ -108,7 +108,7 @@ fn learn(ctx: &TcContext, link: Link) -> i32 {
     let frame = SkbFrame::new(ctx);
     if let Ok(packet) = parse(&frame, link) {
         let to_group = flows::is_to_group(&frame, link);
-        flow::depart(&packet, to_group, || flows::is_connected(ctx), &KernelFlows);
+        flow::depart(&packet, to_group, || flows::is_connected(ctx, packet.transport), &KernelFlows);
     }
     // Also TCX_NEXT: whoever comes next decides.
     TC_ACT_UNSPEC

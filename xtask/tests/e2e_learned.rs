@@ -13,7 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use xtask::demo::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
-use xtask::netns::{Netns, Route};
+use xtask::netns::{Interface, Netns, Route};
 use xtask::traffic::{Carry as _, Frames, Ip, Sender, Tcp, flag, icmp, protocol, udp};
 
 /// A connection from `client` to `server`, which listens at `address`: both ends.
@@ -236,6 +236,47 @@ fn start_after(lab: &Lab, signal: Signal, port: u16) -> Daemon {
     speak([peer, sensor]);
     assert_all_solicited(&daemon, before + 2);
     daemon
+}
+
+/// A host whose packets the sensor's machine forwards.
+const INNER: &str = "198.18.7.2";
+
+#[test]
+fn connections_that_are_forwarded_are_learned_from_the_inner_host() {
+    needs_root!();
+    let lab = joined();
+    let inner = Netns::new().unwrap();
+    let end = |name, address: &str| Interface::new(name).address(address.parse().unwrap());
+    lab.sensor.join(&end("inner", "198.18.7.1/24"), &inner, &end("outer", "198.18.7.2/24")).unwrap();
+    lab.sensor.sysctl("ipv4/ip_forward", "1").unwrap();
+    for (netns, route) in [
+        (&inner, ["route", "add", "default", "via", "198.18.7.1"]),
+        (&lab.internet, ["route", "add", "198.18.7.0/24", "via", "198.18.0.1"]),
+    ] {
+        output(netns.command("ip").args(route));
+    }
+    let mut connections = [
+        connection(&inner, &lab.internet, &format!("{PEER}:5671")),
+        connection(&lab.internet, &inner, &format!("{INNER}:2222")),
+    ];
+    connections[1].reverse();
+    for [inner, peer] in &mut connections {
+        speak([inner, peer]);
+    }
+    // What a remote host asks of a datagram server there is not made its own by the reply.
+    let (server, stranger) =
+        (socket(&inner, &format!("{INNER}:4900")), socket(&lab.internet, &format!("{PEER}:4900")));
+
+    let daemon = start(&lab, &["--interface", INTERFACE, "--observe", "198.18.7.0/24"]);
+    // The inner host speaks first, and the answers are its own.
+    for [inner, peer] in &mut connections {
+        speak([inner, peer]);
+        speak([inner, peer]);
+    }
+    assert_all_solicited(&daemon, 4);
+    ask(&stranger, &server);
+    ask(&stranger, &server);
+    wait_class(&daemon, "access", 2);
 }
 
 #[test]
