@@ -96,11 +96,11 @@ knock 192.0.2.1 2001 2002 2003
 wait_counted access 3
 ip link add link bond0 name bond0.42 type vlan id 42
 peer ip link add link eth0 name eth0.42 type vlan id 42
-ip addr flush dev bond0
 ip addr add 198.51.100.1/24 dev bond0.42
 peer ip addr add 198.51.100.2/24 dev eth0.42
 ip link set bond0.42 up
 peer ip link set eth0.42 up
+ip addr flush dev bond0
 wait_blind no_address
 knock 198.51.100.1 3001 3002
 stop
