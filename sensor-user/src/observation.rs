@@ -86,3 +86,31 @@ pub struct SourceCount<A> {
     /// Packets.
     pub packets: u64,
 }
+
+/// How generations are numbered: ascending, and above every generation that the ledger has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// Identity of the ledger that will take the counts in.
+    pub ledger: u64,
+    /// The last generation in it; 0 when there is none.
+    pub last: u64,
+}
+
+/// The flows that are kept, and what has become of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowStatus {
+    /// Flows that are kept, as of the last look. The daemon looks at each drain, but not twice in 5 seconds.
+    pub entries: u64,
+    /// Those among them that remote hosts began.
+    pub accepted: u64,
+    /// Flows made, since the maps were made.
+    pub created: u64,
+    /// Flows that could not be made, because too many were kept.
+    pub failed: u64,
+    /// Datagrams that started nothing, because they reply to a remote host that spoke first.
+    pub replies: u64,
+    /// Those among them that were taken for a reply because it may have been forgotten who spoke first.
+    pub unsure: u64,
+    /// Notes of who spoke first that were displaced within their time.
+    pub displaced: u64,
+}

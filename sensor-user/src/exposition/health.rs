@@ -1,7 +1,7 @@
 //! The sensor's own state: whether it counts, how its drains go, what it observes.
 
 use super::{PortTable, SensorInfo};
-use crate::kernel::FlowStatus;
+use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
 use jiff::Timestamp;
 use prometheus::core::Collector;

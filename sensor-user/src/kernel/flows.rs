@@ -7,6 +7,7 @@ use super::sys::{self, Mapping};
 use super::{KernelError, sockets};
 use crate::clock::{self, monotonic_nanos};
 use crate::lasting::{Lasting, Tell};
+use crate::observation::FlowStatus;
 use crate::peers;
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{
@@ -32,25 +33,6 @@ const LEARN_EVERY: Duration = Duration::from_mins(1);
 /// A flow that does not live this long needs to be kept up, nanoseconds: twice the time between looks.
 const KEEP_UP: u64 = TCP_CLOSING_TIMEOUT / 2;
 const _: () = assert!(KEEP_UP == 2 * LEARN_EVERY.as_secs() * 1_000_000_000);
-
-/// What is known of flows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowStatus {
-    /// Flows that are kept, as of the last look, which is at each drain but not twice in 5 seconds.
-    pub entries: u64,
-    /// Those among them that remote hosts began.
-    pub accepted: u64,
-    /// Flows made, since the maps were made.
-    pub created: u64,
-    /// Flows that could not be made, because too many were kept.
-    pub failed: u64,
-    /// Datagrams that started nothing, because they reply to a remote host that spoke first.
-    pub replies: u64,
-    /// Those among them that were taken for a reply because it may have been forgotten who spoke first.
-    pub unsure: u64,
-    /// Notes of who spoke first that were displaced within their time.
-    pub displaced: u64,
-}
 
 /// Whether a flow of a connection that exists needs nothing: it lives until the next look but one. What
 /// it is may be changing this moment.

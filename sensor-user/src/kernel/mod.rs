@@ -37,7 +37,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use flows::FlowStatus;
 pub use keeper::Keeper;
 pub use occupant::{Kind, Occupant};
 pub use outlook::Outlook;
@@ -49,6 +48,7 @@ use crate::aggregate::{AccessV4, AccessV6};
 use crate::clock::{self, monotonic_nanos};
 use crate::config::XdpMode;
 use crate::detail::Details;
+use crate::observation::{FlowStatus, Numbering};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
 use earlier::{Earlier, Shape};
@@ -315,15 +315,6 @@ pub struct Kernel {
     stood: Option<bool>,
     /// Whether entries of drained generations may be left in the source table.
     stale_entries: bool,
-}
-
-/// How generations are numbered: ascending, and above everything that the ledger has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbering {
-    /// Identity of the ledger that will take the counts in.
-    pub ledger: u64,
-    /// The last generation in it; 0 when there is none.
-    pub last: u64,
 }
 
 struct Attachment {

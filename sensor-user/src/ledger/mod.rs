@@ -65,8 +65,7 @@ pub use wal::LogDamage;
 pub use watch::{Pace, Watch};
 
 use crate::country::{Country, Locate};
-use crate::kernel::Numbering;
-use crate::observation::Observation;
+use crate::observation::{Numbering, Observation};
 use crate::sight::traffic::PastDay;
 use crate::totals::{SeriesKey, Tally, Totals};
 use jiff::Timestamp;
