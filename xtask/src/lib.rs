@@ -5,6 +5,7 @@ pub mod bench;
 pub mod command;
 pub mod dashboards;
 pub mod demo;
+pub mod docs;
 pub mod ebpf;
 pub mod geoip;
 pub mod history;

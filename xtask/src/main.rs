@@ -84,6 +84,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Generate the reference pages in docs/ from the command line and the metrics
+    Docs {
+        /// Change nothing; fail unless the committed pages are what their source gives
+        #[arg(long)]
+        check: bool,
+    },
     /// Serve six months of model history from a Prometheus of one's own
     ///
     /// A model of ten sensors whose totals are the report's, with everything that the recording rules
@@ -124,6 +130,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
         Task::Lint { fix } => xtask::lint::run(fix),
         Task::Dashboards { check } => xtask::dashboards::generate(check),
+        Task::Docs { check } => xtask::docs::generate(check),
         Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Record(arguments) => xtask::history::record::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),

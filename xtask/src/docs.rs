@@ -1,0 +1,18 @@
+//! `cargo xtask docs`: the generated parts of the pages in `docs/`.
+
+use crate::command;
+use anyhow::Result;
+
+/// Writes them, or with `check` fails when one is not current.
+///
+/// # Errors
+///
+/// The generator, which is a test of `sensor-user`, cannot be built or fails.
+pub fn generate(check: bool) -> Result<()> {
+    let mut test = command::cargo();
+    test.args(["test", "--locked", "--workspace", "--test", "reference"]);
+    if !check {
+        test.env("TEITEN_WRITE_DOCS", "1");
+    }
+    command::run(&mut test)
+}
