@@ -1,6 +1,7 @@
 //! Conversations: the keys of flows, from packets written octet by octet, and the rules by which flows
 //! are made, prolonged and ended.
 
+mod documented;
 mod keys;
 mod rules;
 mod table;
