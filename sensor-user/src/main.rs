@@ -4,8 +4,9 @@
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sensor_user::cli::{Cli, Command, RunArgs};
+use sensor_user::commands::{check, detach, ledger, replay, run, status};
 use sensor_user::config::{Config, ConfigError, Environment};
-use sensor_user::{check, detach, ledger_command, logging, replay, run, status};
+use sensor_user::system::logging;
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
@@ -71,7 +72,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Ledger(args) => {
             let config = load(&RunArgs::from(&args))?;
-            return Ok(exit_code(ledger_command::run(&config.state_dir, &args)?, FAILED));
+            return Ok(exit_code(ledger::run(&config.state_dir, &args)?, FAILED));
         }
     }
     Ok(ExitCode::SUCCESS)

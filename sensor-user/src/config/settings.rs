@@ -311,7 +311,7 @@ fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Vec<(&'static
     if path == Path::new("/dev/null") {
         return Ok(Vec::new());
     }
-    let text = crate::regular::read_to_string(path, MAX_BYTES)
+    let text = crate::system::regular_file::read_to_string(path, MAX_BYTES)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let table: toml::Table = text
         .parse()

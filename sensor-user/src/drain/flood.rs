@@ -1,7 +1,7 @@
 //! What the log tells of more sources than there is room for. The program only counts them.
 
 use crate::kernel::Drained;
-use crate::lasting::{Lasting, Tell};
+use crate::system::lasting::{Lasting, Tell};
 use std::time::Instant;
 use tracing::{info, warn};
 

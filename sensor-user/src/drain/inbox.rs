@@ -1,7 +1,7 @@
 //! What wakes the drain: a command, a time that has passed, or a wall clock that was set.
 
 use super::Command;
-use crate::clock::{Jump, Reading};
+use crate::system::clock::{Jump, Reading};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};

@@ -18,8 +18,8 @@ mod stages;
 
 pub use inbox::{Ended, Inbox, Outbox, inbox};
 
-use crate::clock::{self, Jump, Reading};
 use crate::config::XdpMode;
+use crate::counters::totals::Totals;
 use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
 use crate::geoip;
@@ -29,7 +29,7 @@ use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Change, Origin, Reason, Watch};
-use crate::totals::Totals;
+use crate::system::clock::{self, Jump, Reading};
 use flood::Flood;
 use inbox::Event;
 use jiff::civil::Date;
@@ -660,7 +660,7 @@ impl Drain {
                 if pairs >= MANY {
                     state.swollen = true;
                 } else if std::mem::take(&mut state.swollen) {
-                    crate::memory::give_back();
+                    crate::system::memory::give_back();
                 }
                 Ok(())
             }
@@ -752,7 +752,7 @@ fn tell_sight(change: &Change) {
             }
         }
         Change::Ended { reason, interface, lasted } => {
-            let after = crate::status::spoken(lasted.as_secs_f64());
+            let after = crate::format::spoken(lasted.as_secs_f64());
             let what = if *reason == Reason::Detached { "attached again" } else { "sees again" };
             info!(
                 reason = reason.name(),

@@ -1,7 +1,7 @@
 //! What a drained generation becomes.
 
-use crate::aggregate::{aggregate_v4, aggregate_v6};
 use crate::kernel::Drained;
+use crate::observation::aggregate::{aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, SourceCount, Target};
 use jiff::Timestamp;
 use sensor_common::Slot;

@@ -1,6 +1,6 @@
 //! How long each stage of a drain took.
 
-use crate::clock;
+use crate::system::clock;
 use std::time::{Duration, Instant};
 
 /// From the switch to what is shown, of one generation.

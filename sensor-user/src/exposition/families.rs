@@ -1,9 +1,9 @@
 //! The contract's counters as Prometheus families.
 
 use super::hold::Veil;
+use crate::counters::detail::Detail;
+use crate::counters::totals::{PortLabel, SeriesKey, Tally, Totals};
 use crate::country::Country;
-use crate::detail::Detail;
-use crate::totals::{PortLabel, SeriesKey, Tally, Totals};
 use prometheus::core::Desc;
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use sensor_common::{Class, Slot, Tool};

@@ -1,6 +1,7 @@
 //! The sensor's own state: whether it counts, how its drains go, what it observes.
 
-use super::{PortTable, SensorInfo};
+use super::SensorInfo;
+use crate::counters::port_names::PortTable;
 use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
 use jiff::Timestamp;

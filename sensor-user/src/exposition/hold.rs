@@ -6,7 +6,7 @@
 //! lies a commit of the ledger: a value that was ever shown is a value that a restart shows again.
 
 use super::families::{self, Key};
-use crate::totals::{SeriesKey, Totals};
+use crate::counters::totals::{SeriesKey, Totals};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -13,12 +13,10 @@
 mod families;
 mod health;
 mod hold;
-mod ports;
 
 pub use health::{Closed, Health, Reload};
-pub use ports::{PortEntry, PortTable, PortTableError};
 
-use crate::totals::{SeriesKey, Totals};
+use crate::counters::totals::{SeriesKey, Totals};
 use hold::{Holds, Veil};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;

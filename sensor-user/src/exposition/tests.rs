@@ -1,10 +1,11 @@
 #![expect(clippy::float_cmp, reason = "counts are whole numbers, which are exact in a float")]
 
 use super::*;
+use crate::counters::detail::{Detail, Unread};
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::{PortLabel, Tally};
 use crate::country::Country;
-use crate::detail::{Detail, Unread};
 use crate::sight::{Blind, Reason};
-use crate::totals::{PortLabel, Tally};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};

@@ -1,7 +1,7 @@
 //! Follows a database file that is replaced while the daemon runs.
 
 use super::{GeoIp, GeoIpError, MAX_OCTETS, Origin, Reason};
-use crate::regular;
+use crate::system::regular_file;
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 
 /// The whole file, and its state, which was the same before and after.
 pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Stamp), Reason> {
-    let mut file = regular::open(path)?;
+    let mut file = regular_file::open(path)?;
     let before = file.metadata()?;
     if before.size() > MAX_OCTETS {
         return Err(Reason::TooLarge { octets: before.size() });
@@ -87,12 +87,9 @@ impl Looker {
     fn start(mut source: Source) -> std::io::Result<Self> {
         let path = source.path.clone();
         let ((ask, questions), (tell, answers)) = (mpsc::channel(), mpsc::channel());
-        crate::rights::spawn(
-            "geoip",
-            move || {
-                while questions.recv().is_ok() && tell.send(source.news()).is_ok() {}
-            },
-        )?;
+        crate::system::rights::spawn("geoip", move || {
+            while questions.recv().is_ok() && tell.send(source.news()).is_ok() {}
+        })?;
         Ok(Self { path, ask, answers, asked: None })
     }
 }

@@ -5,10 +5,10 @@ use super::object::Object;
 use super::pins::Pins;
 use super::sys::{self, Mapping};
 use super::{KernelError, sockets};
-use crate::clock::{self, monotonic_nanos};
-use crate::lasting::{Lasting, Tell};
+use crate::conversations;
 use crate::observation::FlowStatus;
-use crate::peers;
+use crate::system::clock::{self, monotonic_nanos};
+use crate::system::lasting::{Lasting, Tell};
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{
     ACCEPTS, ASKED, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, MAX_FLOWS, MAX_REMEMBERED, Phase,
@@ -343,7 +343,7 @@ impl FlowTable {
             all.retain(|_, state| state.is_remembered(now));
             all.extend(ended.iter().copied());
             // With some room to spare this is not done each time.
-            let excess = peers::to_forget(all.into_iter().collect(), MAX_REMEMBERED / 4 * 3);
+            let excess = conversations::to_forget(all.into_iter().collect(), MAX_REMEMBERED / 4 * 3);
             let excess: std::collections::HashSet<FlowKey> = excess.into_iter().collect();
             ended.retain(|(key, _)| !excess.contains(key));
             forgotten.extend(excess.iter().filter(|key| known.contains_key(*key)));

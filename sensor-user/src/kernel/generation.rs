@@ -1,9 +1,9 @@
 //! One generation's memory: a [`Block`] for each possible CPU, mapped into this process.
 
 use super::sys::{self, Mapping};
-use crate::aggregate::{AccessV4, AccessV6};
-use crate::detail::{Detail, Details, Unread};
+use crate::counters::detail::{Detail, Details, Unread};
 use crate::observation::Target;
+use crate::observation::aggregate::{AccessV4, AccessV6};
 use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
 use std::io;

@@ -5,7 +5,7 @@ use super::keeper::Keeper;
 use super::occupant::Occupant;
 use super::pins::{self, Found};
 use super::{earlier, interface, sys};
-use crate::trusted::{self, Untrusted};
+use crate::system::trusted::{self, Untrusted};
 use sensor_common::layout::LAYOUT_VERSION;
 use std::fs;
 use std::io;

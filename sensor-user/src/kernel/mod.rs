@@ -44,11 +44,11 @@ pub use pins::{Found, any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
 pub use size::{default_source_table, memory};
 
-use crate::aggregate::{AccessV4, AccessV6};
-use crate::clock::{self, monotonic_nanos};
 use crate::config::XdpMode;
-use crate::detail::Details;
+use crate::counters::detail::Details;
+use crate::observation::aggregate::{AccessV4, AccessV6};
 use crate::observation::{FlowStatus, Numbering};
+use crate::system::clock::{self, monotonic_nanos};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
 use earlier::{Earlier, Shape};
@@ -80,7 +80,7 @@ pub enum KernelError {
     },
     /// Others can write to the pin directory.
     #[error("pin directory refused")]
-    Untrusted(#[from] crate::trusted::Untrusted),
+    Untrusted(#[from] crate::system::trusted::Untrusted),
     /// Another daemon holds the pin directory.
     #[error("pin directory {path} is in use by {holder}; stop that daemon, or give another --pin-dir")]
     PinDirInUse {

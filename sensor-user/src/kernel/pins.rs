@@ -3,7 +3,7 @@
 use super::earlier::{Earlier, Shape};
 use super::keeper::{self, Keeper};
 use super::{KernelError, sys};
-use crate::trusted;
+use crate::system::trusted;
 use sensor_common::layout::LAYOUT_VERSION;
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -6,7 +6,7 @@ mod both_ways;
 mod flows;
 
 use super::*;
-use crate::detail::{Detail, Unread};
+use crate::counters::detail::{Detail, Unread};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use interface::LinkLayer;
 use ipnet::IpNet;

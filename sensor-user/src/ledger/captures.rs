@@ -11,7 +11,7 @@ use super::moment::{Moment, day_number};
 use super::seal;
 use super::series::Series;
 use super::state::Settings;
-use crate::spans::Spans;
+use crate::observation::spans::Spans;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::Path;

@@ -24,7 +24,7 @@
 //! the same time; the sums of older days are carried. The source sets are bounded in memory; what no
 //! longer fits is counted in [`Totals::set_overflow`].
 //!
-//! [`Totals::set_overflow`]: crate::totals::Totals::set_overflow
+//! [`Totals::set_overflow`]: crate::counters::totals::Totals::set_overflow
 
 mod aside;
 mod captures;
@@ -64,10 +64,10 @@ pub use verify::{Failure, Verification};
 pub use wal::LogDamage;
 pub use watch::{Pace, Watch};
 
+use crate::counters::totals::{SeriesKey, Tally, Totals};
 use crate::country::{Country, Locate};
 use crate::observation::{Numbering, Observation};
 use crate::sight::traffic::PastDay;
-use crate::totals::{SeriesKey, Tally, Totals};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;

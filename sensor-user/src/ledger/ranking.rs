@@ -2,8 +2,8 @@
 
 use super::error::LedgerError;
 use super::moment::day_number;
+use crate::counters::totals::Tally;
 use crate::country::Country;
-use crate::totals::Tally;
 use jiff::civil::Date;
 use rusqlite::{Connection, Row};
 use sensor_common::Slot;

@@ -1,8 +1,8 @@
 //! The counters as one list of labelled series: what the database stores and the export names.
 
+use crate::counters::detail::Detail;
+use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
-use crate::detail::Detail;
-use crate::totals::{PortLabel, Tally, Totals};
 use sensor_common::{Class, Slot, Tool, Transport};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -251,7 +251,7 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detail::Unread;
+    use crate::counters::detail::Unread;
     use sensor_common::{Flaw, LinkProtocol};
 
     fn one_of_each() -> Vec<(Series, &'static str, &'static str)> {

@@ -11,8 +11,8 @@ use super::series::{KINDS, Pair, Series};
 use super::sets::{self, DaySets, Delta};
 use super::state::{Day, GENERATIONS, Generation, Settings, State, Sums};
 use super::wal::{self, LogDamage};
+use crate::counters::totals::{PortLabel, SeriesKey, Tally};
 use crate::country::Country;
-use crate::totals::{PortLabel, SeriesKey, Tally};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{

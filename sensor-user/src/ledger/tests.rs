@@ -6,9 +6,9 @@ mod faults;
 pub(super) use faults::small_ledger;
 
 use super::*;
-use crate::detail::{Detail, Unread};
+use crate::counters::detail::{Detail, Unread};
+use crate::counters::totals::PortLabel;
 use crate::observation::{SourceCount, Target};
-use crate::totals::PortLabel;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@
 //! without a word. This tells the one from the other, by the format that
 //! <https://www.sqlite.org/fileformat2.html#walformat> describes.
 
-use crate::regular;
+use crate::system::regular_file;
 use std::fmt;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ pub(super) fn inspect(log: &Path) -> io::Result<Option<LogDamage>> {
 }
 
 fn inspect_once(log: &Path) -> io::Result<Option<LogDamage>> {
-    let mut file = match regular::open(log) {
+    let mut file = match regular_file::open(log) {
         Ok(file) => BufReader::with_capacity(1 << 20, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

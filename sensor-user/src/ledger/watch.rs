@@ -97,7 +97,7 @@ impl Watch {
             stop: Arc::clone(&stop),
         };
         watcher.look();
-        crate::rights::spawn("verify", move || watcher.run())?;
+        crate::system::rights::spawn("verify", move || watcher.run())?;
         Ok(Self { found, stop })
     }
 

@@ -1,7 +1,7 @@
 //! Counts of one stretch, while it goes on: flat arrays, so that a packet costs a few additions.
 
-use crate::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
-use crate::detail::{Detail, Details};
+use crate::counters::detail::{Detail, Details};
+use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, Target};
 use jiff::Timestamp;
 use sensor_common::{Class, Octets, Slot, Tool, Verdict};

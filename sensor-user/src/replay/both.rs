@@ -5,7 +5,7 @@ use super::capture::{Captured, Fault, Findings, Packets};
 use super::flows::Conversations;
 use super::world::{Moment, Rules};
 use super::{Replay, Sink, open};
-use crate::detail::Detail;
+use crate::counters::detail::Detail;
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
 use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};

@@ -11,7 +11,7 @@
 //!   number before the handshake's end, repeats its number in an ACK (RFC 9293, section 3.10.7.4). That
 //!   ACK proves nothing.
 
-use crate::peers;
+use crate::conversations;
 use sensor_common::flow::{
     self, ASKED_PORTS, FlowCounter, FlowKey, FlowState, Flows, HALF_OPEN_SECONDS, HEARD_ENTRIES, HalfOpen,
     SERVICE, STARTED, Table,
@@ -265,7 +265,7 @@ impl Conversations {
         if peers.len() > MAX_REMEMBERED {
             peers.retain(|_, state| state.is_remembered(now));
             let all = peers.iter().map(|(key, state)| (*key, *state)).collect();
-            for key in peers::to_forget(all, MAX_REMEMBERED / 4 * 3) {
+            for key in conversations::to_forget(all, MAX_REMEMBERED / 4 * 3) {
                 peers.remove(&key);
             }
         }

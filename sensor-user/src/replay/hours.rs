@@ -1,9 +1,9 @@
 //! Splits a capture into stretches that lie within one local hour each, as the ledger wants them.
 
 use super::accumulator::Accumulator;
-use crate::detail::Detail;
+use crate::counters::detail::Detail;
 use crate::observation::Observation;
-use crate::spans::Spans;
+use crate::observation::spans::Spans;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Verdict;

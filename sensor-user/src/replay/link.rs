@@ -1,6 +1,6 @@
 //! Link types of captures: what a frame begins with, and where its IP packet is.
 
-use crate::detail::{Detail, Unread};
+use crate::counters::detail::{Detail, Unread};
 use sensor_common::link::{self, Payload};
 use sensor_common::parse::link_protocol;
 use sensor_common::{Address, Frame, Link, LinkProtocol, Packet, Unparsed, parse};

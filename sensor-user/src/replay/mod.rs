@@ -1,19 +1,17 @@
-//! `teiten replay`: counts capture files by the rules of the kernel program.
+//! Counts capture files by the rules of the kernel program.
 //!
-//! Packets are parsed and judged by the same code, and become the same [`Observation`]s, one or more
+//! Packets are parsed and judged by the same code, and become the same [`Observation`](crate::observation::Observation)s, one or more
 //! for each local hour, so that everything behind them does not know the difference. Files are read
 //! as streams and accumulators are bounded, so memory does not grow with them: two hours are open and
 //! up to four observations on their way, each of at most two million IPv4 accesses and a quarter of a
 //! million IPv6 ones, which take 8 to 32 octets, besides the bounded sets of a day.
 
 mod accumulator;
-mod beside;
 mod both;
 mod capture;
 mod flows;
 mod hours;
 mod link;
-mod report;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -23,17 +21,11 @@ pub use capture::{Fault, Findings};
 pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
-pub use report::{Report, render};
 pub(crate) use world::Moment;
 pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
-use crate::geoip::GeoIp;
-use crate::ledger::{self, Ledger, Summary};
-use crate::logging;
-use crate::observation::Observation;
-use crate::spans::Spans;
-use anyhow::Context;
+use crate::observation::spans::Spans;
 use both::Seen;
 use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,7 +33,7 @@ use jiff::Timestamp;
 use sensor_common::judge;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with one of the captures.
@@ -233,75 +225,6 @@ fn one_by_one<E>(
         faults.insert(index, found);
     }
     Ok(faults)
-}
-
-/// The ledger that captures are counted into.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Its directory.
-    pub state_dir: &'a Path,
-    /// Whether it may be of another sensor or time zone.
-    pub any_sensor: bool,
-}
-
-/// `teiten replay`: counts `files`, prints what they hold, adds it to the `ledger` when there is one to
-/// write, and tells whether every capture could be read to its end. The ledger takes in all or nothing.
-///
-/// # Errors
-///
-/// The country database cannot be used, the ledger or standard output not written.
-pub fn command(
-    files: &[PathBuf],
-    config: &Config,
-    ledger: Option<&Target<'_>>,
-    json: bool,
-) -> anyhow::Result<bool> {
-    // A file may be wrong, which is told at once; the embedded database takes its time beside reading.
-    let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
-    let settings = crate::run::settings(config);
-    // What is printed is of these files alone.
-    let mut printed = Summary::new(settings.clone());
-    let mut kept = match ledger {
-        Some(Target { state_dir, any_sensor }) => {
-            ledger::make_state_dir(state_dir)
-                .with_context(|| format!("cannot make the state directory `{}`", state_dir.display()))?;
-            Some(Ledger::open_for_captures(state_dir, settings, *any_sensor)?)
-        }
-        None => None,
-    };
-    let observed = kept.as_ref().map(Ledger::observed_spans).transpose()?.unwrap_or_default();
-    let prepare = || -> anyhow::Result<_> {
-        let geoip = geoip.map_or_else(GeoIp::embedded, Ok)?;
-        let (kept, printed) = (&mut kept, &mut printed);
-        Ok(move |observation: Observation| {
-            if let Some(ledger) = kept {
-                ledger.fold(&observation, &geoip, &[])?;
-            }
-            Ok(printed.fold(&observation, &geoip)?)
-        })
-    };
-    let outcome = beside::take_in(prepare, |sink| run(files, config, observed, sink))?;
-    if let Some(ledger) = kept {
-        anyhow::ensure!(
-            outcome.untimed == 0,
-            "{} packets have no time, so they have no day in a ledger; nothing was written. Leave --state-dir out, or give \
-             them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
-            outcome.untimed
-        );
-        ledger.finish_captures(&outcome.observed)?;
-    }
-    let report = Report::new(files, config, &outcome, printed.totals());
-    let mut out = io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else if report.errors.is_empty() || report.packets + report.outbound > 0 {
-        write!(out, "{}", render(&report, config))?;
-    }
-    for error in &report.errors {
-        logging::tell(error);
-    }
-    Ok(report.errors.is_empty())
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {

@@ -1,8 +1,8 @@
 //! What arrives, and what does not: frames of kinds that cannot be read, and silence that is not normal.
 
 use super::{Blind, Reason};
-use crate::detail::{Detail, Details};
-use crate::status::spoken;
+use crate::counters::detail::{Detail, Details};
+use crate::format::spoken;
 use std::collections::VecDeque;
 use std::time::Duration;
 

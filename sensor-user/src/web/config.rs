@@ -8,7 +8,7 @@
 
 use super::auth::Users;
 use crate::exposition::{Exposition, Health, Reload};
-use crate::regular;
+use crate::system::regular_file;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -386,7 +386,7 @@ impl Security {
 }
 
 fn parse(path: &Path) -> Result<File, WebConfigError> {
-    let text = regular::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
+    let text = regular_file::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
         what: "--web.config.file",
         path: path.to_owned(),
         source,
@@ -483,7 +483,7 @@ impl Reader<'_> {
             }
             (None, Some(file)) => {
                 let path = self.beside(file);
-                match regular::read(&path, MAX_FILE) {
+                match regular_file::read(&path, MAX_FILE) {
                     Ok(text) => Ok(Some(Pem { path, key: keys[1], text })),
                     Err(source) => Err(WebConfigError::Read { what: keys[1], path, source }),
                 }

@@ -10,17 +10,16 @@ mod auth;
 mod cache;
 mod config;
 mod connection;
-mod page;
 mod rarely;
 mod routes;
 
 pub use config::WebConfigError;
 pub(crate) use config::own_certificate;
 
-use crate::clock;
 use crate::config::DEFAULT_TELEMETRY_PATH;
 use crate::exposition::{Closed, Exposition};
-use crate::status::Status;
+use crate::shown::Status;
+use crate::system::clock;
 use config::{Loaded, Security};
 use connection::{LOOK, Peer, Place, Table, Tracked, Watched};
 use http::{Request, Response};

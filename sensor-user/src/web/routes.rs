@@ -5,9 +5,9 @@ use super::auth::Authenticator;
 use super::cache::Cache;
 use super::config::{Loaded, Security};
 use super::connection::Connection;
-use super::page::{self, Language};
-use crate::clock;
 use crate::exposition::{self, Exposition, ExpositionError, Shown};
+use crate::shown::html::{self, Language};
+use crate::system::clock;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
@@ -284,7 +284,7 @@ impl Shared {
             let status = status();
             let mut json = serde_json::to_vec(&status)?;
             json.push(b'\n');
-            let html = |language| page::render(&status, &telemetry_path, language).into();
+            let html = |language| html::render(&status, &telemetry_path, language).into();
             let (english, japanese) = (html(Language::English), html(Language::Japanese));
             Ok::<_, serde_json::Error>(Pages { json: json.into(), english, japanese })
         };

@@ -3,7 +3,7 @@
 
 use super::*;
 use sensor_common::{Flaw, LinkProtocol};
-use sensor_user::detail::{Detail, Unread};
+use sensor_user::counters::detail::{Detail, Unread};
 
 fn counted(frames: &[Vec<u8>]) -> Observation {
     let records: Vec<Record> = frames.iter().map(|frame| (BEFORE_FOUR, 0, frame.clone())).collect();

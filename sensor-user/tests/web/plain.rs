@@ -2,8 +2,9 @@
 
 use crate::support::{Answer, Serving, accesses, config, large};
 use flate2::read::GzDecoder;
+use sensor_user::commands::status::{Endpoint, fetch};
+use sensor_user::shown::Status;
 use sensor_user::sight::{Blind, Reason};
-use sensor_user::status::{Endpoint, Status, fetch};
 use sensor_user::web::{Limits, WebConfig};
 use std::io::{Read, Write};
 use std::sync::Arc;

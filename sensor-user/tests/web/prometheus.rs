@@ -2,8 +2,8 @@
 
 use crate::support::Serving;
 use sensor_common::{Slot, Transport};
+use sensor_user::counters::totals::{PortLabel, Tally, Totals};
 use sensor_user::exposition::Exposition;
-use sensor_user::totals::{PortLabel, Tally, Totals};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};

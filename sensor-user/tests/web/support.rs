@@ -1,10 +1,11 @@
 //! A server on loopback, and a client that says exactly what it is told to.
 
 use sensor_common::{Class, Slot, Transport};
+use sensor_user::counters::port_names::PortTable;
+use sensor_user::counters::totals::{PortLabel, Tally, Totals};
 use sensor_user::country::Country;
-use sensor_user::exposition::{Exposition, PortTable, SensorInfo};
-use sensor_user::status::{Inputs, Status, Today};
-use sensor_user::totals::{PortLabel, Tally, Totals};
+use sensor_user::exposition::{Exposition, SensorInfo};
+use sensor_user::shown::{Inputs, Status, Today};
 use sensor_user::web::{Limits, Server, State, WebConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use sensor_user::status::{Endpoint, StatusError, fetch};
+use sensor_user::commands::status::{Endpoint, StatusError, fetch};
 use sensor_user::web::{BindError, Server, WebConfig};
 use std::fs;
 use std::io;

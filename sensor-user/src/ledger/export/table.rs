@@ -4,10 +4,10 @@ use super::super::error::LedgerError;
 use super::super::moment::{day_number, day_of_number};
 use super::super::store::label_of_number;
 use super::Source;
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::PortLabel;
 use crate::country::Country;
-use crate::country_names;
-use crate::exposition::PortTable;
-use crate::totals::PortLabel;
+use crate::country::names;
 use jiff::civil::Date;
 use rusqlite::{Connection, Row as SqlRow};
 use sensor_common::{Slot, Transport};
@@ -63,7 +63,7 @@ impl Names {
     pub(super) fn of(&self, row: &Row) -> [Option<&str>; 5] {
         let slot = row.transport.and_then(Transport::from_name).zip(row.port);
         let port = slot.and_then(|(transport, port)| self.0.get(Slot::new(transport, port)));
-        let country = row.country.and_then(country_names::names);
+        let country = row.country.and_then(names::names);
         [
             port.map(|port| port.name.as_str()),
             port.map(|port| port.en.as_str()),

@@ -35,7 +35,7 @@ fn two_days() -> Ledger {
 
 /// What comes after the sensor in each row: the names of its port and country.
 fn names(port: &str, country: &str) -> String {
-    let table = crate::exposition::PortTable::embedded().unwrap();
+    let table = crate::counters::port_names::PortTable::embedded().unwrap();
     let slot = match port {
         "445" => Some(SMB),
         "5060" => Some(SIP),

@@ -1,7 +1,7 @@
 //! What goes wrong around the ledger, and that it recovers by itself.
 
 use super::*;
-use crate::spans::Spans;
+use crate::observation::spans::Spans;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;

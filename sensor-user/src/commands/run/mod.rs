@@ -1,21 +1,23 @@
 //! `teiten run`: the daemon, put together.
 
-use crate::clock;
+use crate::commands::ledger_settings;
 use crate::config::{Config, ConfigError, Reload, XdpMode};
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::drain::{self, Command, Drain, DrainError, Outbox, Scene};
-use crate::exposition::{Exposition, PortTable, SensorInfo};
+use crate::exposition::{Exposition, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
 use crate::kernel::{self, GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
-use crate::logging::LogHandle;
+use crate::shown::{Inputs, Status, Today};
 use crate::sight::Watch;
 use crate::sight::targets::Targets;
-use crate::status::{Inputs, Status, Today};
-use crate::totals::{PortLabel, Tally, Totals};
+use crate::system::clock;
+use crate::system::logging::LogHandle;
+use crate::system::{rights, trusted};
 use crate::web::{Server, State, WebConfig};
-use crate::{rights, trusted};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use futures::{Stream, StreamExt};
@@ -78,7 +80,7 @@ async fn daemon(
     trusted::check(&config.state_dir)
         .and_then(|()| trusted::check_files(&config.state_dir, &ledger::FILES))
         .context("state directory refused")?;
-    let ledger = Ledger::open(&config.state_dir, settings(&config))?;
+    let ledger = Ledger::open(&config.state_dir, ledger_settings(&config))?;
     // After the ledger, whose lock tells which process is there already.
     let server = Server::bind(&WebConfig {
         listen: config.listen.iter().map(ToString::to_string).collect(),
@@ -339,7 +341,7 @@ fn apply(
     }
     // The drain tells when it ends; it takes what comes before.
     let _ = commands.send(Command::Interval(config.drain_interval));
-    let _ = commands.send(Command::Settings(Box::new(settings(config))));
+    let _ = commands.send(Command::Settings(Box::new(ledger_settings(config))));
     // Whoever follows the addresses makes the new policy.
     reconfigured.send_replace(config.clone());
 }
@@ -357,23 +359,6 @@ fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Policy {
         observe,
         exclude: config.exclude_sources.clone(),
         services: config.services.iter().copied().collect(),
-    }
-}
-
-/// What the ledger goes by.
-pub(crate) fn settings(config: &Config) -> ledger::Settings {
-    let groups = config.port_groups.iter().map(|group| ledger::PortGroup {
-        name: group.name.clone(),
-        slots: group.slots.iter().copied().collect(),
-    });
-    ledger::Settings {
-        timezone: config.timezone.clone(),
-        keep_days: config.keep_days,
-        max_ports: config.max_ports,
-        feature_ports: config.feature_ports,
-        features: config.features.clone(),
-        groups: groups.collect(),
-        sensor_name: config.sensor_name.clone(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `teiten ledger`: days, export, verification.
 
 use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::Tally;
 use crate::country::Country;
-use crate::country_names;
-use crate::exposition::PortTable;
+use crate::country::names;
 use crate::ledger::{DaySummary, Extent, Format, Ledger, Ranking, Reader};
-use crate::totals::Tally;
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
@@ -290,7 +290,7 @@ impl Ranked {
         let country = |(at, (country, tally)): (usize, &(Country, Tally))| CountryRow {
             rank: at + 1,
             country: country.label().to_owned(),
-            name: country_names::names(*country).map_or("", |(en, _)| en),
+            name: names::names(*country).map_or("", |(en, _)| en),
             accesses: tally.accesses,
             sources: tally.sources,
             percent: percent(tally.accesses, total.accesses),

@@ -9,7 +9,7 @@ use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
 use crate::sight::Blind;
 use crate::sight::targets::Targets;
-use crate::trusted;
+use crate::system::trusted;
 use crate::web::{Server, WebConfig};
 use aya::maps::MapType;
 use aya::programs::ProgramType;

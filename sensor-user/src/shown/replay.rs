@@ -1,10 +1,10 @@
 //! What captures held, as a table for people and as JSON for programs.
 
-use super::{FlowCounts, Outcome};
 use crate::config::Config;
+use crate::counters::detail::Detail;
+use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
-use crate::detail::Detail;
-use crate::totals::{PortLabel, Tally, Totals};
+use crate::replay::{FlowCounts, Outcome};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
 use sensor_common::{Class, Slot, Tool};
@@ -353,7 +353,7 @@ fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>, out: &mut Strin
 }
 
 /// The report as text for people, times in the zone of `config`.
-pub fn render(report: &Report, config: &Config) -> String {
+pub fn render_report(report: &Report, config: &Config) -> String {
     let mut out = String::new();
     let local =
         |at: Timestamp| at.to_zoned(config.timezone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();

@@ -4,8 +4,8 @@
 //! series starts there at zero and takes only what comes from then on; what it had before stays in
 //! [`PortLabel::Rest`], so no series ever goes down and the sums stay true.
 
+use crate::counters::detail::Details;
 use crate::country::Country;
-use crate::detail::Details;
 use sensor_common::{Class, Slot, Tool, Transport};
 use std::collections::BTreeMap;
 use std::time::Duration;

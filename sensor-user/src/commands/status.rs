@@ -1,7 +1,7 @@
 //! `teiten status`: asks the running sensor's own endpoint.
 
-use super::{Status, render};
 use crate::config::{Config, Environment, PASSWORD_VARIABLE, WebClient};
+use crate::shown::{Status, render};
 use crate::web::{WebConfigError, own_certificate};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -1,8 +1,8 @@
 //! Taking in beside reading: while one thread reads and judges packets, another takes in what they
 //! came to.
 
-use super::Sink;
 use crate::observation::Observation;
+use crate::replay::Sink;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Observations that wait to be taken in. They bound memory, so reading waits when there are more.

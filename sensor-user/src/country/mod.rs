@@ -1,5 +1,7 @@
 //! Countries as the `country` label names them.
 
+pub mod names;
+
 use std::fmt;
 
 /// The region of a source: an ISO 3166-1 alpha-2 code, or one of two words of our own.

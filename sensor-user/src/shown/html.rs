@@ -1,10 +1,11 @@
 //! The landing page: today's picture on one screen, in English or Japanese, without scripts or anything
 //! from elsewhere. It loads itself again every half minute.
 
+use super::{DayStatus, Status};
 use crate::country::Country;
-use crate::country_names;
+use crate::country::names;
+use crate::format::{percent, spoken, thousands};
 use crate::sight::Reason;
-use crate::status::{DayStatus, Status, percent, spoken, thousands};
 use http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Display, Write};
@@ -50,14 +51,14 @@ section{min-width:0;overflow-x:auto}\
 
 /// A language of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Language {
+pub(crate) enum Language {
     English,
     Japanese,
 }
 
 impl Language {
     /// As `Content-Language` and `lang` have it.
-    pub(super) const fn code(self) -> &'static str {
+    pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::English => "en",
             Self::Japanese => "ja",
@@ -65,7 +66,7 @@ impl Language {
     }
 
     /// The one that a reader wants: as `?lang=` says, else as `Accept-Language` (RFC 9110, 12.5.4) does.
-    pub(super) fn wanted(query: Option<&str>, headers: &HeaderMap) -> Self {
+    pub(crate) fn wanted(query: Option<&str>, headers: &HeaderMap) -> Self {
         match query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("lang=")) {
             Some("ja") => return Self::Japanese,
             Some("en") => return Self::English,
@@ -144,7 +145,7 @@ impl<T: Display> Display for Escaped<T> {
 }
 
 /// The page; `metrics` is the path of the metrics.
-pub(super) fn render(status: &Status, metrics: &str, language: Language) -> String {
+pub(crate) fn render(status: &Status, metrics: &str, language: Language) -> String {
     let mut page = Page { status, language, out: String::with_capacity(16 * 1024) };
     // Writing to a string does not fail.
     let _ = page.write(metrics);
@@ -298,7 +299,7 @@ impl Page<'_> {
         self.ranking(title, label, ports, today.accesses)?;
         let language = self.language;
         let regions = today.countries.iter().map(|row| {
-            let names = Country::from_label(&row.country).and_then(country_names::names);
+            let names = Country::from_label(&row.country).and_then(names::names);
             match names {
                 Some((english, japanese)) => {
                     let name = language.pick(english, japanese).to_owned();
@@ -549,8 +550,8 @@ fn class_name(label: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown::tests::{info, status_with};
     use crate::sight::Blind;
-    use crate::status::tests::{info, status_with};
     use http::HeaderValue;
 
     fn english(status: &Status) -> String {
@@ -586,7 +587,7 @@ mod tests {
         let row = "<tr><td>access</td><td class=\"n\">1,000</td><td class=\"n\">50 %</td>";
         assert!(page.contains(row), "without classes of the day there is no column for them: {page}");
         status.today.as_mut().unwrap().classes =
-            vec![crate::status::DayClassRow { class: "access".to_owned(), packets: 200 }];
+            vec![crate::shown::DayClassRow { class: "access".to_owned(), packets: 200 }];
         let row = "<tr><td>access</td><td class=\"n\">200</td><td class=\"n\">1,000</td>";
         assert!(english(&status).contains(row), "{}", english(&status));
     }

@@ -1,6 +1,7 @@
 //! The tables of `teiten status`.
 
-use super::{DayStatus, Status, percent, spoken, thousands};
+use super::{DayStatus, Status};
+use crate::format::{percent, spoken, thousands};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,10 +1,15 @@
 use super::*;
-use crate::detail::Unread;
-use crate::exposition::Exposition;
+use crate::counters::detail::{Detail, Unread};
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::{PortLabel, Tally, Totals};
+use crate::country::Country;
+use crate::exposition::{Exposition, SensorInfo};
+use crate::format::{percent, spoken, thousands};
+use jiff::Timestamp;
 use jiff::civil::date;
-use sensor_common::{Flaw, LinkProtocol, Transport};
+use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn tally(accesses: u64, sources: u64) -> Tally {
     Tally { accesses, sources }

@@ -1,12 +1,14 @@
 //! `teiten detach`: ends what SIGTERM left running, after a last drain.
 
+use super::ledger_settings;
 use crate::config::Config;
+use crate::drain;
 use crate::geoip::GeoIp;
 use crate::kernel::{
     Found, Kernel, Policy, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
 };
 use crate::ledger::{self, Ledger};
-use crate::{drain, rights, run, trusted};
+use crate::system::{rights, trusted};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use std::io;
@@ -73,7 +75,7 @@ pub fn detach(config: &Config) -> Result<()> {
 fn finish(config: &Config) -> Result<u64> {
     trusted::check(&config.state_dir)?;
     trusted::check_files(&config.state_dir, &ledger::FILES)?;
-    let mut ledger = Ledger::open(&config.state_dir, run::settings(config))
+    let mut ledger = Ledger::open(&config.state_dir, ledger_settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
     let mut kernel = Kernel::open(

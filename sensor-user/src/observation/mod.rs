@@ -4,7 +4,10 @@
 //! are switched at those boundaries; only a generation that ran while no daemon did can be longer,
 //! and it counts where it was drained.
 
-use crate::detail::Details;
+pub mod aggregate;
+pub mod spans;
+
+use crate::counters::detail::Details;
 use jiff::Timestamp;
 use sensor_common::{Class, Slot, Tool};
 use std::time::Duration;

@@ -1,0 +1,28 @@
+//! The commands of `teiten`, each put together from the rooms beside this one.
+
+pub mod check;
+pub mod detach;
+pub mod ledger;
+pub mod replay;
+pub mod run;
+pub mod status;
+
+use crate::config::Config;
+use crate::ledger::{PortGroup, Settings};
+
+/// The part of the configuration that the ledger counts by.
+fn ledger_settings(config: &Config) -> Settings {
+    let groups = config
+        .port_groups
+        .iter()
+        .map(|group| PortGroup { name: group.name.clone(), slots: group.slots.iter().copied().collect() });
+    Settings {
+        timezone: config.timezone.clone(),
+        keep_days: config.keep_days,
+        max_ports: config.max_ports,
+        feature_ports: config.feature_ports,
+        features: config.features.clone(),
+        groups: groups.collect(),
+        sensor_name: config.sensor_name.clone(),
+    }
+}

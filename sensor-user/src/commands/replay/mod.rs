@@ -1,0 +1,84 @@
+//! `teiten replay`: what captures hold, printed, and added to a ledger.
+
+mod fold_thread;
+
+use super::ledger_settings;
+use crate::config::Config;
+use crate::geoip::GeoIp;
+use crate::ledger::{self, Ledger, Summary};
+use crate::observation::Observation;
+use crate::replay::run;
+use crate::shown::{Report, render_report};
+use crate::system::logging;
+use anyhow::Context;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The ledger that captures are counted into.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its directory.
+    pub state_dir: &'a Path,
+    /// Whether it may be of another sensor or time zone.
+    pub any_sensor: bool,
+}
+
+/// `teiten replay`: counts `files`, prints what they hold, adds it to the `ledger` when there is one to
+/// write, and tells whether every capture could be read to its end. The ledger takes in all or nothing.
+///
+/// # Errors
+///
+/// The country database cannot be used, the ledger or standard output not written.
+pub fn command(
+    files: &[PathBuf],
+    config: &Config,
+    ledger: Option<&Target<'_>>,
+    json: bool,
+) -> anyhow::Result<bool> {
+    // A file may be wrong, which is told at once; the embedded database takes its time beside reading.
+    let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
+    let settings = ledger_settings(config);
+    // What is printed is of these files alone.
+    let mut printed = Summary::new(settings.clone());
+    let mut kept = match ledger {
+        Some(Target { state_dir, any_sensor }) => {
+            ledger::make_state_dir(state_dir)
+                .with_context(|| format!("cannot make the state directory `{}`", state_dir.display()))?;
+            Some(Ledger::open_for_captures(state_dir, settings, *any_sensor)?)
+        }
+        None => None,
+    };
+    let observed = kept.as_ref().map(Ledger::observed_spans).transpose()?.unwrap_or_default();
+    let prepare = || -> anyhow::Result<_> {
+        let geoip = geoip.map_or_else(GeoIp::embedded, Ok)?;
+        let (kept, printed) = (&mut kept, &mut printed);
+        Ok(move |observation: Observation| {
+            if let Some(ledger) = kept {
+                ledger.fold(&observation, &geoip, &[])?;
+            }
+            Ok(printed.fold(&observation, &geoip)?)
+        })
+    };
+    let outcome = fold_thread::take_in(prepare, |sink| run(files, config, observed, sink))?;
+    if let Some(ledger) = kept {
+        anyhow::ensure!(
+            outcome.untimed == 0,
+            "{} packets have no time, so they have no day in a ledger; nothing was written. Leave --state-dir out, or give \
+             them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
+            outcome.untimed
+        );
+        ledger.finish_captures(&outcome.observed)?;
+    }
+    let report = Report::new(files, config, &outcome, printed.totals());
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else if report.errors.is_empty() || report.packets + report.outbound > 0 {
+        write!(out, "{}", render_report(&report, config))?;
+    }
+    for error in &report.errors {
+        logging::tell(error);
+    }
+    Ok(report.errors.is_empty())
+}

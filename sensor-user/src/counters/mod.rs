@@ -1,0 +1,5 @@
+//! The counters behind the metrics, and what their labels mean.
+
+pub mod detail;
+pub mod port_names;
+pub mod totals;

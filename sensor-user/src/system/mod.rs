@@ -1,0 +1,12 @@
+//! What the process needs of the system it runs on: clock, log, memory, rights, files.
+
+pub mod clock;
+mod error;
+pub mod lasting;
+pub mod logging;
+pub mod memory;
+pub(crate) mod regular_file;
+pub mod rights;
+pub mod trusted;
+
+pub use error::error_chain;
