@@ -6,10 +6,7 @@
 //!   one's,
 //! - `TEITEN_REVISION`: git's short revision of the sources, or `unknown`.
 
-#[expect(unreachable_pub, reason = "shared with cargo xtask ebpf, which writes what is read here")]
-#[path = "../xtask/src/origin.rs"]
-mod origin;
-
+use bpf_origin as origin;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

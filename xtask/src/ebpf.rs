@@ -4,10 +4,11 @@
 //! debug information is cut off (BTF stays, with the line information that the verifier's log
 //! quotes), and versions are locked.
 
-use crate::origin::{self, Origin};
+use crate::report::Outcome;
 use crate::toolchain::{self, Toolchain};
-use crate::{command, report::Outcome};
 use anyhow::{Context as _, Result, bail};
+use bpf_origin::{self as origin, Origin};
+use lab::command;
 use object::build::elf::{Builder, SectionData};
 use std::ffi::OsString;
 use std::fs;
@@ -33,7 +34,7 @@ struct Programs {
 /// Teiten's.
 const PRODUCT: Programs = Programs { directory: "sensor-ebpf", binary: "teiten" };
 /// What `cargo xtask bench` measures it beside.
-const BENCH: Programs = Programs { directory: "xtask/bench-ebpf", binary: "bench" };
+const BENCH: Programs = Programs { directory: "xtask/bench/ebpf", binary: "bench" };
 
 /// Stands between cargo and rustc. cargo names symbols after the place of a crate that lies outside
 /// the workspace, as sensor-common does here; with one name for all places, a checkout elsewhere

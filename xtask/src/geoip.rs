@@ -1,8 +1,8 @@
 //! `cargo xtask geoip`: fetches the country database that `teiten` carries inside it.
 
-use crate::command;
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
+use lab::command;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;

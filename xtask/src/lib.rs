@@ -1,8 +1,5 @@
-//! Builds, tests, demonstrates and measures Teiten: the library behind `cargo xtask`.
+//! The tasks behind `cargo xtask`: they build, test and demonstrate Teiten.
 
-pub mod apt;
-pub mod bench;
-pub mod command;
 pub mod dashboards;
 pub mod demo;
 pub mod docs;
@@ -10,12 +7,7 @@ pub mod ebpf;
 pub mod geoip;
 pub mod history;
 pub mod lint;
-pub mod machine;
-pub mod netns;
-pub mod origin;
 pub mod report;
 pub mod run;
-pub mod sudo;
 pub mod test;
 pub mod toolchain;
-pub mod traffic;

@@ -1,8 +1,9 @@
 //! `cargo xtask lint`: formatting, lints, and dashboards that are as they are generated.
 
+use crate::dashboards;
 use crate::report::Report;
-use crate::{command, dashboards};
 use anyhow::{Result, bail};
+use lab::command;
 
 /// Crates outside the workspace, which cargo does not format along with it.
 const OUTSIDE: [&str; 2] = ["sensor-ebpf/Cargo.toml", "sensor-common/fuzz/Cargo.toml"];

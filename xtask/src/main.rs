@@ -49,7 +49,7 @@ enum Task {
     /// the line, the drain, the scrape, the replay: medians of several rounds in which the contenders
     /// alternate, with their ratios. About twelve minutes; name parts to measure only those. Run it on
     /// a machine that has nothing else to do. BENCHMARKS.md keeps one such run.
-    Bench(xtask::bench::BenchArgs),
+    Bench(bench::BenchArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
     ///
     /// Attaching a program to an interface needs root; when you are not, only the daemon runs
@@ -124,7 +124,9 @@ fn run(task: Task) -> Result<()> {
             xtask::test::run(xtask::test::Options { install: !no_install, fuzz_seconds })
         }
         Task::Demo(arguments) => xtask::demo::run(&arguments),
-        Task::Bench(arguments) => xtask::bench::run(&arguments),
+        Task::Bench(arguments) => {
+            bench::run(&arguments, || xtask::ebpf::build_bench(&xtask::toolchain::ensure(true)?))
+        }
         Task::Run { arguments } => xtask::run::run(&arguments),
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),

@@ -2,8 +2,10 @@
 
 use crate::ebpf::{self, Fresh};
 use crate::report::{Outcome, Report};
-use crate::{apt, command, lint, origin, toolchain};
+use crate::{lint, toolchain};
 use anyhow::{Context as _, Result, bail};
+use bpf_origin as origin;
+use lab::{apt, command};
 use std::path::Path;
 
 mod lanes;

@@ -12,8 +12,8 @@
 //! is taken from PATH or from cargo's directory when its LLVM can read what the compiler writes, and
 //! otherwise built by `cargo install` with the LLVM that the compiler has.
 
-use crate::{apt, command};
 use anyhow::{Context as _, Result, bail};
+use lab::{apt, command};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! What was counted beside what was sent.
 
-use crate::traffic::{Class, Expectation, Port, Tool};
+use lab::traffic::{Class, Expectation, Port, Tool};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -132,7 +132,7 @@ impl fmt::Display for Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::{Meaning, Transport};
+    use lab::traffic::{Meaning, Transport};
     use serde_json::json;
 
     fn sent() -> Expectation {

@@ -1,6 +1,6 @@
 //! Brings a server inside a namespace to a port of this host.
 
-use crate::netns::Netns;
+use lab::netns::Netns;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn both_directions_reach_the_namespace_and_end() {
-        if !crate::netns::is_root() {
+        if !lab::netns::is_root() {
             println!("skipped: makes network namespaces, which needs root");
             return;
         }

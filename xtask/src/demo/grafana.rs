@@ -1,8 +1,9 @@
 //! A Grafana with the committed dashboards, where one is installed.
 
 use super::ports;
-use crate::{command, dashboards, netns};
+use crate::dashboards;
 use anyhow::{Context as _, Result};
+use lab::{command, netns};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

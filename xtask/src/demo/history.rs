@@ -1,7 +1,7 @@
 //! Months of history for the demo's Prometheus, made beside the demo.
 
-use crate::netns;
 use anyhow::{Context as _, Result};
+use lab::netns;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::path::Path;

@@ -11,18 +11,17 @@ mod grafana;
 mod history;
 mod ports;
 mod prometheus;
-pub mod scrape;
-pub mod sensor;
 
 use self::comparison::Comparison;
 use self::grafana::Grafana;
 use self::history::Making;
 use self::prometheus::Prometheus;
-use self::sensor::{Daemon, INTERFACE, Lab, WEB};
-use crate::netns::is_root;
-use crate::traffic::{Carry as _, Class, Expectation, Frames, Plan, Radiation};
-use crate::{command, run, sudo};
 use anyhow::{Context as _, Result, bail};
+use lab::build::{self, Profile};
+use lab::netns::is_root;
+use lab::sensor::{Daemon, INTERFACE, Lab, WEB};
+use lab::traffic::{Carry as _, Class, Expectation, Frames, Plan, Radiation};
+use lab::{command, sudo};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -77,7 +76,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<()> {
     let teiten = match &args.teiten {
         Some(path) => path.canonicalize().with_context(|| format!("find {}", path.display()))?,
-        None => run::build(run::Profile::Development)?,
+        None => build::daemon(Profile::Development)?,
     };
     if is_root() { play(args, &teiten) } else { again_as_root(args, &teiten) }
 }

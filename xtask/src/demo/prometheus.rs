@@ -1,8 +1,10 @@
 //! A Prometheus that scrapes the demo's sensor, where one is installed.
 
-use super::{ports, scrape};
-use crate::{dashboards, netns};
+use super::ports;
+use crate::dashboards;
 use anyhow::{Context as _, Result};
+use lab::netns;
+use lab::scrape;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use crate::netns::child_command;
+use lab::netns::child_command;
 
 /// A GET to loopback: status and body.
 ///

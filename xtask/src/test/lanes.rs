@@ -1,23 +1,23 @@
 //! Unit, integration and documentation tests, built once and run in two lanes side by side.
 //!
 //! Most tests that work with network namespaces or with Prometheus wait more than they compute, so
-//! two of them at a time keep two cores busy. Each lane is one cargo after the other, and each
-//! test binary's output is printed whole when it ends.
+//! two of them at a time keep two cores busy. Each lane is one cargo after the other. Results are printed
+//! line by line, and what a failed test printed is printed in one piece.
 
 use super::results::Results;
 use crate::report::{Counts, Outcome};
-use crate::{command, sudo};
 use anyhow::{Context as _, Result, bail};
+use lab::{command, sudo};
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// Captures that nobody of this project wrote, from the project's root.
+/// Captures from elsewhere, from the project's root.
 const TEST_DATA: &str = "../shared/data";
-/// Integration tests of xtask whose names begin so need Prometheus, and no network namespace.
-const CHARTS: &str = "grafana_";
+/// The integration test that needs Prometheus, and no network namespace.
+const CHARTS: &str = "grafana";
 
 /// What cargo is to test, as its arguments; the words after `--` are libtest's.
 type Selection = Vec<String>;
@@ -38,11 +38,11 @@ fn words(line: &str) -> Selection {
     line.split_whitespace().map(String::from).collect()
 }
 
-/// Every selection names the whole workspace, because cargo builds a dependency anew for another
+/// Every selection names the whole workspace, because cargo builds a dependency again for another
 /// choice of packages when their features differ.
 fn everything_in_lanes() -> Result<Vec<Vec<Selection>>> {
     let (charts, others): (Vec<String>, Vec<String>) =
-        integration_tests()?.into_iter().partition(|test| test.starts_with(CHARTS));
+        integration_tests()?.into_iter().partition(|test| test == CHARTS);
     let select = |tests: Vec<String>| tests.into_iter().flat_map(|test| ["--test".into(), test]);
 
     let mut in_namespaces = words("--workspace");
@@ -107,7 +107,7 @@ fn run_lanes(lanes: &[Vec<Selection>], embed: Option<&Path>, results: &Mutex<Res
     })
 }
 
-/// One cargo. Its output is printed by test binary, since the other lane prints too.
+/// One cargo. Its output is printed in blocks that can be read although the other lane prints too.
 fn run_one(environment: &Environment, selection: &Selection, results: &Mutex<Results>) -> Result<()> {
     let mut cargo = environment.cargo(selection);
     cargo.args(["--", "--show-output"]);
@@ -123,7 +123,7 @@ fn run_one(environment: &Environment, selection: &Selection, results: &Mutex<Res
     for text in BufReader::new(output).split(b'\n') {
         let text = text?;
         let text = String::from_utf8_lossy(&text);
-        let ends = Results::ends_binary(&text);
+        let ends = Results::ends_block(&text);
         if own.read(&text) {
             block.push_str(&text);
             block.push('\n');

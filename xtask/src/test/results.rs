@@ -26,9 +26,10 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Whether `line` is the last that a test binary prints.
-    pub(super) fn ends_binary(line: &str) -> bool {
-        line.starts_with(RESULT)
+    /// Whether `line` can be understood without the next one: the result of a test, or the last line of a
+    /// test binary.
+    pub(super) fn ends_block(line: &str) -> bool {
+        line.starts_with("test ")
     }
 
     /// Adds what another run did.

@@ -1,0 +1,202 @@
+//! The real daemon on the kernels of Debian's releases, in virtual machines: the verifier, the kind of
+//! attachment and the maps are another kernel's.
+
+use crate::common::teiten;
+use lab::build::target_directory;
+use lab::machine::Kernel;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A peer in a namespace of its own, and what both halves of the script share.
+const COMMON: &str = r#"
+ip netns add peer
+ip link add eth0 type veth peer name eth0 netns peer
+peer() { ip netns exec peer "$@"; }
+here_and_there() { ip "$@"; peer ip "$@"; }
+here_and_there link set eth0 up
+metrics() { wget -q -O - http://127.0.0.1:9477/metrics; }
+start() {
+    teiten run --state-dir /state --source-table 10000 --series-hold 0s --drain-interval 1s "$@" &
+    teiten=$!
+    until metrics >/dev/null 2>&1; do kill -0 $teiten; sleep 1; done
+}
+wait_ready() {
+    until wget -q -O /dev/null http://127.0.0.1:9477/-/ready 2>/dev/null; do kill -0 $teiten; sleep 1; done
+}
+begin() { start "$@"; wait_ready; }
+wait_metric() { for i in $(seq 60); do ! metrics | grep -qx "$1" || return 0; sleep 1; done; metrics; false; }
+wait_counted() { wait_metric "teiten_packets_total{class=\"$1\"} $2"; }
+wait_blind() { wait_metric "teiten_blind{reason=\"$1\"} 1"; }
+knock() { address=$1; shift; for port in "$@"; do peer nc -w 5 $address $port || true; done; }
+stop() { kill -TERM $teiten; wait $teiten; }
+end() {
+    sleep 2
+    metrics | grep -v '^#' | sed 's/^/metric /'
+    stop
+    teiten detach --state-dir /state
+}
+"#;
+
+/// Conversations of the sensor's, strangers' packets, a killed daemon
+/// with more packets while it is away, and a second one.
+const CONVERSE: &str = r#"
+ip addr add 192.0.2.1/24 dev eth0
+ip addr add 2001:db8::1/64 dev eth0 nodad
+peer ip addr add 192.0.2.2/24 dev eth0
+peer ip addr add 2001:db8::2/64 dev eth0 nodad
+begin --interface eth0
+ping -q -c 4 -i 0.2 192.0.2.2
+ping -q -c 4 -i 0.2 2001:db8::2
+for port in 1001 1002 1003; do nc -w 5 192.0.2.2 $port || true; done
+for port in 2001 2002 2003 2004 2005; do peer nc -w 5 192.0.2.1 $port || true; done
+peer ping -q -c 3 -i 0.2 192.0.2.1
+peer ping -q -c 2 -i 0.2 2001:db8::1
+wait_counted access 10
+kill -9 $teiten
+for port in 3001 3002; do peer nc -w 5 192.0.2.1 $port || true; done
+begin --interface eth0
+ping -q -c 2 -i 0.2 192.0.2.2
+wait_counted access 12
+end
+echo "pins: $(find /sys/fs/bpf/teiten -type f | wc -l)"
+echo "filters: $(tc filter show dev eth0 egress | wc -l)"
+echo "programs: $(ip link show eth0 | grep -c xdp)"
+"#;
+
+/// One VLAN, seen by its own interface and, tagged, by the one below it.
+const TAGGED: &str = r"
+here_and_there link add link eth0 name eth0.42 type vlan id 42
+ip addr add 192.0.2.1/24 dev eth0.42
+peer ip addr add 192.0.2.2/24 dev eth0.42
+here_and_there link set eth0.42 up
+begin --interface eth0 --interface eth0.42 --observe 192.0.2.1/32
+ping -q -c 4 -i 0.2 192.0.2.2
+nc -w 5 192.0.2.2 1001 || true
+for port in 2001 2002; do peer nc -w 5 192.0.2.1 $port || true; done
+wait_counted access 4
+end
+";
+
+/// The port of a bond, which has the addresses; then a VLAN on the bond has them.
+const BONDED: &str = r"
+ip link set bond0 type bond mode active-backup miimon 100
+ip link set eth0 down
+ip link set eth0 master bond0
+ip link set bond0 up
+ip addr add 192.0.2.1/24 dev bond0
+peer ip addr add 192.0.2.2/24 dev eth0
+start --interface eth0
+wait_blind no_address
+knock 192.0.2.1 1001 1002 1003
+stop
+begin --interface bond0
+knock 192.0.2.1 2001 2002 2003
+wait_counted access 3
+ip link add link bond0 name bond0.42 type vlan id 42
+peer ip link add link eth0 name eth0.42 type vlan id 42
+ip addr add 198.51.100.1/24 dev bond0.42
+peer ip addr add 198.51.100.2/24 dev eth0.42
+ip link set bond0.42 up
+peer ip link set eth0.42 up
+ip addr flush dev bond0
+wait_blind no_address
+knock 198.51.100.1 3001 3002
+stop
+begin --interface bond0.42
+knock 198.51.100.1 4001 4002
+wait_counted access 5
+end
+";
+
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// What a machine with the kernel of `series` printed when it had run `script`, or nothing where there is
+/// none; and the metrics in it.
+fn run(series: &str, script: &str) -> Option<(Vec<String>, BTreeMap<String, String>)> {
+    let cache = target_directory().unwrap().join("kernels");
+    std::fs::create_dir_all(&cache).unwrap();
+    let kernel = match Kernel::of_series(series, &cache) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            println!("skipped: {error:#}");
+            return None;
+        }
+    };
+    let console = kernel.run(teiten(), &[COMMON, script].concat(), PATIENCE).unwrap();
+    let console: Vec<String> = console.lines().map(|line| line.trim_end().to_owned()).collect();
+    assert!(console.iter().any(|line| line == "exit status 0"), "{}", console.join("\n"));
+    let metrics = console.iter().filter_map(|line| line.strip_prefix("metric ")?.rsplit_once(' '));
+    let metrics = metrics.map(|(metric, value)| (metric.to_owned(), value.to_owned())).collect();
+    Some((console, metrics))
+}
+
+fn counts_on(series: &str, tracking: &str) {
+    let Some((console, metrics)) = run(series, CONVERSE) else { return };
+    let all = console.join("\n");
+    let is = |metric: &str, value: &str| {
+        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
+    };
+    // Five connections, two more while no daemon ran, three and two echo requests.
+    is(r#"teiten_packets_total{class="access"}"#, "12");
+    // Ten echo replies, and three connections refused.
+    is(r#"teiten_packets_total{class="solicited"}"#, "13");
+    is(r#"teiten_packets_total{class="backscatter"}"#, "0");
+    is(r#"teiten_accesses_total{transport="tcp",port="2003"}"#, "1");
+    is(r#"teiten_accesses_total{transport="tcp",port="3002"}"#, "1");
+    is(&format!(r#"teiten_flow_tracking{{interface="eth0",method="{tracking}"}}"#), "1");
+    is("teiten_up", "1");
+    for left in ["pins: 0", "filters: 0", "programs: 0"] {
+        assert!(console.iter().any(|line| line == left), "{left}\n{all}");
+    }
+}
+
+/// Debian 12; before TCX.
+#[test]
+fn linux_6_1_counts_and_follows_flows_by_clsact() {
+    counts_on("6.1", "clsact");
+}
+
+/// Debian 13.
+#[test]
+fn linux_6_12_counts_and_follows_flows_by_tcx() {
+    counts_on("6.12", "tcx");
+}
+
+/// On both interfaces each packet is one: two connections twice; four echo replies and a refusal twice.
+#[test]
+fn a_vlan_is_counted_by_its_interface_and_by_the_one_below() {
+    let Some((console, metrics)) = run("6.12", TAGGED) else { return };
+    let all = console.join("\n");
+    let is = |metric: &str, value: &str| {
+        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
+    };
+    is(r#"teiten_packets_total{class="access"}"#, "4");
+    is(r#"teiten_packets_total{class="solicited"}"#, "10");
+    is(r#"teiten_packets_total{class="backscatter"}"#, "0");
+    is(r#"teiten_accesses_total{transport="tcp",port="2001"}"#, "2");
+}
+
+#[test]
+fn a_bond_and_a_vlan_are_observed_where_the_addresses_are() {
+    let Some((console, metrics)) = run("6.12", BONDED) else { return };
+    let all = console.join("\n");
+    let is = |metric: &str, value: &str| {
+        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
+    };
+    is(r#"teiten_packets_total{class="access"}"#, "5");
+    for port in [2001, 2002, 2003, 4001, 4002] {
+        is(&format!(r#"teiten_accesses_total{{transport="tcp",port="{port}"}}"#), "1");
+    }
+    is(r#"teiten_blind{reason="no_address"}"#, "0");
+    for advice in [
+        "interface eth0 has no address and is a port of the bond bond0",
+        "observe bond0, which has the addresses: `--interface bond0`",
+        "observe bond0.42, which has the addresses: `--interface bond0.42`",
+    ] {
+        assert!(all.contains(advice), "{advice}\n{all}");
+    }
+    // The bond is attached to natively although its port was observed before.
+    let native =
+        |line: &&String| line.contains("observing") && line.contains("bond0\"") && line.contains("native");
+    assert!(console.iter().any(|line| native(&line)), "{all}");
+}

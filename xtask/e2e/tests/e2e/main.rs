@@ -1,0 +1,28 @@
+//! Teiten from end to end: real programs, networks of their own, Debian's kernels, Prometheus. Most of it
+//! needs root. One module: `cargo test --workspace --test e2e kill::`.
+
+#[macro_use]
+mod common;
+
+mod bench;
+mod days;
+mod demo;
+mod duplex;
+mod egress;
+mod exact;
+mod faults;
+mod flood;
+mod flows;
+mod groups;
+mod kernels;
+mod kill;
+mod learned;
+mod life;
+mod memory;
+mod packaging;
+mod prometheus;
+mod reload;
+mod replay_both_ways;
+mod scanners;
+mod sight;
+mod start;

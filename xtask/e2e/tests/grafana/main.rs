@@ -1,0 +1,8 @@
+//! Rules and dashboards in a real Prometheus, without a sensor and without root. One module:
+//! `cargo test --workspace --test grafana noise::`.
+
+mod files;
+mod history;
+mod noise;
+mod remote_write;
+mod targets;
