@@ -247,9 +247,4 @@ impl LedgerError {
             _ => Self::Sqlite { path, action, source },
         }
     }
-
-    /// Whether the file itself is damaged.
-    pub(super) fn is_corruption(&self) -> bool {
-        matches!(self, Self::Corrupt { .. })
-    }
 }

@@ -78,7 +78,7 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use store::{Entry, Store};
+use store::{Entry, OfDay, Store};
 
 /// What of a ledger is written in its state directory by a fixed name.
 pub const FILES: [&str; 3] = [LEDGER_FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"];
@@ -171,32 +171,37 @@ impl Ledger {
         }
         let begin = Instant::now();
         let moment = Moment::of(observation.at, &self.settings.timezone);
-        let (loaded, deltas) = if moment.day == self.state.day.date {
-            (None, None)
-        } else {
-            let (day, deltas) = self.store.load_day(moment.day)?;
-            (Some(day), Some(deltas))
+        let loaded =
+            if moment.day == self.state.day.date { None } else { Some(self.store.load_day(moment.day)?) };
+        let of_day = match &loaded {
+            None => OfDay::Same(&self.state.day),
+            Some((day, deltas)) => OfDay::Other(day, *deltas),
         };
-        let day = loaded.as_ref().unwrap_or(&self.state.day);
-        let mut change =
-            change::compute(&self.state, day, &self.settings, self.budget, moment, observation, locate);
-        if self.store.batch {
+        let mut change = change::compute(
+            &self.state,
+            of_day.day(),
+            &self.settings,
+            self.budget,
+            moment,
+            observation,
+            locate,
+        );
+        if self.store.is_batch() {
             self.admit_capture(&mut change)?;
         }
         let computed = begin.elapsed();
         let entry = Entry {
             state: &self.state,
-            day,
-            switched: loaded.is_some(),
+            day: of_day,
             settings: &self.settings,
             change: &change,
             generation,
             at: observation.at,
             released,
         };
-        self.store.commit(&entry, deltas)?;
+        self.store.commit(&entry)?;
         let committed = begin.elapsed();
-        self.state.apply(loaded, &change, generation, observation.at, released);
+        self.state.apply(loaded.map(|(day, _)| day), &change, generation, observation.at, released);
         tracing::debug!(
             generation = observation.generation,
             compute = ?computed,

@@ -374,7 +374,7 @@ fn a_commit_that_happened_without_being_reported_is_not_repeated() {
     let observation = noon(1, 0, &[burst("192.0.2.5", SMB, 3)]);
     fold(&mut ledger, &observation).unwrap();
     ledger.state = State::empty();
-    ledger.store.doubt();
+    ledger.store.doubt_last_commit();
     assert_eq!(fold(&mut ledger, &observation).unwrap(), Folded::AlreadyTaken);
     assert_eq!(own(&ledger, SMB), tally(3, 1));
 }

@@ -1,0 +1,593 @@
+//! Writing one fold.
+
+use super::{Commits, PART, Row, SET_DAYS, Scope, Stored};
+use crate::counters::totals::{PortLabel, SeriesKey};
+use crate::ledger::change::Change;
+use crate::ledger::moment::{day_number, epoch_seconds};
+use crate::ledger::prune;
+use crate::ledger::seal::{self, DayColumn, Seal};
+use crate::ledger::series::{KINDS, Pair, Series};
+use crate::ledger::sets::{self, Delta};
+use crate::ledger::state::{Day, GENERATIONS, Generation, Settings, State};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
+use sensor_common::{Slot, Transport};
+use std::collections::HashMap;
+use std::ops::Deref;
+
+/// What a commit takes in.
+pub(in crate::ledger) struct Entry<'a> {
+    pub(in crate::ledger) state: &'a State,
+    pub(in crate::ledger) day: OfDay<'a>,
+    pub(in crate::ledger) settings: &'a Settings,
+    pub(in crate::ledger) change: &'a Change,
+    pub(in crate::ledger) generation: Generation,
+    pub(in crate::ledger) at: Timestamp,
+    pub(in crate::ledger) released: &'a [SeriesKey],
+}
+
+/// The day of a fold.
+#[derive(Clone, Copy)]
+pub(in crate::ledger) enum OfDay<'a> {
+    /// That of the fold before.
+    Same(&'a Day),
+    /// Another one, which was loaded; its source sets have this many deltas in the file.
+    Other(&'a Day, u64),
+}
+
+impl<'a> OfDay<'a> {
+    pub(in crate::ledger) fn day(self) -> &'a Day {
+        match self {
+            Self::Same(day) | Self::Other(day, _) => day,
+        }
+    }
+
+    fn is_other(self) -> bool {
+        matches!(self, Self::Other(..))
+    }
+}
+
+/// How a fold is written.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) scope: Scope,
+    pub(super) commits: Commits,
+    pub(super) compact_after: u64,
+}
+
+/// What a fold makes of [`Stored`].
+pub(super) struct Written {
+    changed: HashMap<Series, Row>,
+    next_id: i64,
+    checksum: u64,
+    names: Seal,
+    deltas: u64,
+}
+
+impl Stored {
+    /// Takes over what has been committed.
+    pub(super) fn take_over(&mut self, written: Written) {
+        let Written { changed, next_id, checksum, names, deltas } = written;
+        self.rows.extend(changed);
+        (self.next_id, self.checksum, self.names, self.deltas) = (next_id, checksum, names, deltas);
+    }
+}
+
+/// Writes one fold within a transaction.
+pub(super) fn write(
+    tx: &Connection,
+    stored: &Stored,
+    plan: Plan,
+    entry: &Entry<'_>,
+) -> Result<Written, WriteError> {
+    let deltas = match entry.day {
+        OfDay::Same(_) => stored.deltas,
+        OfDay::Other(_, deltas) => deltas,
+    };
+    let mut writer = Writer {
+        tx,
+        plan,
+        rows: &stored.rows,
+        changed: HashMap::new(),
+        next_id: stored.next_id,
+        checksum: stored.checksum,
+        names: stored.names,
+        day_seal: Seal::default(),
+        deltas,
+    };
+    writer.write(entry)?;
+    let Writer { changed, next_id, checksum, names, deltas, .. } = writer;
+    Ok(Written { changed, next_id, checksum, names, deltas })
+}
+
+pub(super) enum WriteError {
+    Sqlite(rusqlite::Error),
+    Encode(std::io::Error),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// A transaction, or a step of one.
+pub(super) enum Step<'a> {
+    Transaction(Transaction<'a>),
+    Savepoint(Savepoint<'a>),
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn begin(connection: &'a mut Connection, commits: Commits) -> rusqlite::Result<Self> {
+        Ok(match commits {
+            Commits::Single => {
+                Self::Transaction(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+            }
+            Commits::Batch => Self::Savepoint(connection.savepoint()?),
+        })
+    }
+
+    pub(super) fn commit(self) -> rusqlite::Result<()> {
+        match self {
+            Self::Transaction(transaction) => transaction.commit(),
+            Self::Savepoint(savepoint) => savepoint.commit(),
+        }
+    }
+}
+
+impl Deref for Step<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Transaction(transaction) => transaction,
+            Self::Savepoint(savepoint) => savepoint,
+        }
+    }
+}
+
+/// One fold's transaction.
+struct Writer<'a> {
+    tx: &'a Connection,
+    plan: Plan,
+    rows: &'a HashMap<Series, Row>,
+    changed: HashMap<Series, Row>,
+    next_id: i64,
+    checksum: u64,
+    /// The seal over the names of series.
+    names: Seal,
+    /// What this fold adds to the seal of its day.
+    day_seal: Seal,
+    deltas: u64,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, entry: &Entry<'_>) -> Result<(), WriteError> {
+        let day = day_number(entry.change.moment.day);
+        let born = self.hour(entry, day)?;
+        if self.plan.scope == Scope::Everything {
+            self.rebuild(entry, born)?;
+        }
+        for slot in entry.settings.configured_ports() {
+            self.grow(&Series::Port(PortLabel::Own(slot)), [0, 0], born)?;
+        }
+        self.day(entry, day)?;
+        self.increments(entry, day, born)?;
+        self.sets(entry, day)?;
+        for key in entry.released {
+            self.release(key)?;
+        }
+        self.seal_day(day)?;
+        self.state(entry, day)?;
+        prune::oldest_day(self.tx, entry.settings.keep_days, day)?;
+        Ok(())
+    }
+
+    /// Adds to a series, which is made when it is not there; returns its row.
+    fn grow(&mut self, series: &Series, by: Pair, born: i64) -> rusqlite::Result<i64> {
+        let known = self.changed.get(series).or_else(|| self.rows.get(series)).copied();
+        let row = match known {
+            Some(row) if by == [0, 0] => return Ok(row.id),
+            Some(Row { id, value }) => {
+                let row = Row { id, value: [value[0] + by[0], value[1] + by[1]] };
+                self.tx
+                    .prepare_cached("UPDATE series SET first = ?2, second = ?3 WHERE id = ?1")?
+                    .execute(params![id, row.value[0] as i64, row.value[1] as i64])?;
+                self.checksum = self.checksum.wrapping_sub(checksum(series, value));
+                row
+            }
+            None => {
+                let row = Row { id: self.next_id, value: by };
+                self.next_id += 1;
+                self.tx
+                    .prepare_cached(
+                        "INSERT INTO series (id, kind, labels, born, first, second) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )?
+                    .execute(params![
+                        row.id,
+                        series.kind(),
+                        series.labels(),
+                        born,
+                        by[0] as i64,
+                        by[1] as i64
+                    ])?;
+                self.names.add(
+                    "series",
+                    &[series.kind().into(), series.labels().as_str().into()],
+                    &[row.id, born],
+                );
+                row
+            }
+        };
+        self.checksum = self.checksum.wrapping_add(checksum(series, row.value));
+        self.changed.insert(series.clone(), row);
+        Ok(row.id)
+    }
+
+    /// Writes everything in memory into an empty file; what the days held is carried.
+    fn rebuild(&mut self, entry: &Entry<'_>, born: i64) -> Result<(), WriteError> {
+        let mut carried: HashMap<&str, Pair> = HashMap::new();
+        for (series, value) in entry.state.totals.all() {
+            let sum = carried.entry(series.kind()).or_default();
+            *sum = [sum[0] + value[0], sum[1] + value[1]];
+            self.grow(&series, value, born)?;
+        }
+        for kind in KINDS {
+            let [first, second] = carried.get(kind).copied().unwrap_or_default();
+            self.tx
+                .prepare_cached("INSERT INTO carried (kind, first, second) VALUES (?1, ?2, ?3)")?
+                .execute(params![kind, first as i64, second as i64])?;
+        }
+        for key in &entry.state.released {
+            self.release(key)?;
+        }
+        for number in &entry.state.generations {
+            self.tx
+                .prepare_cached("INSERT OR IGNORE INTO generation (number) VALUES (?1)")?
+                .execute([*number as i64])?;
+        }
+        for (ledger, number) in &entry.state.foreign {
+            self.foreign(*ledger, *number)?;
+        }
+        Ok(())
+    }
+
+    /// Where the hour of this fold begins; it is noted when it is new.
+    ///
+    /// Hours are told apart by their begin. An hour that is noted as another one, because the sensor's
+    /// zone was changed within it, ends where the new zone was first used.
+    fn hour(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<i64> {
+        let moment = entry.change.moment;
+        let mut noted =
+            self.tx.prepare_cached("SELECT start, day, hour FROM hour WHERE start >= ?1 AND start < ?2")?;
+        let noted: Vec<(i64, i64, i64)> = noted
+            .query_map([moment.start, moment.stop], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let ours = noted.iter().find(|(_, of, hour)| (*of, *hour) == (day, i64::from(moment.hour)));
+        if let Some((start, ..)) = ours {
+            return Ok(*start);
+        }
+        let is_free = |start: &i64| noted.iter().all(|(taken, ..)| taken != start);
+        let changed = epoch_seconds(entry.change.began).clamp(moment.start, moment.stop - 1);
+        let start = std::iter::once(moment.start)
+            .chain(changed..moment.stop)
+            .chain(moment.start..changed)
+            .find(is_free)
+            .unwrap_or(moment.start);
+        self.tx
+            .prepare_cached("INSERT INTO hour (start, stop, day, hour) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![start, moment.stop, day, moment.hour])?;
+        self.day_seal.add("hour", &[start.into()], &[moment.stop, i64::from(moment.hour)]);
+        Ok(start)
+    }
+
+    /// Writes the seal of the day with what this fold adds.
+    fn seal_day(&self, day: i64) -> rusqlite::Result<()> {
+        let mut seal =
+            seal::stored(self.tx, "SELECT seal FROM day WHERE day = ?1", [day])?.unwrap_or_default();
+        seal += self.day_seal;
+        self.tx.prepare_cached("UPDATE day SET seal = ?2 WHERE day = ?1")?.execute([day, seal.column()])?;
+        Ok(())
+    }
+
+    fn day(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+        let (at, overflow) = (nanosecond(entry.at), entry.change.service_overflow as i64);
+        let before: Option<(i64, i64)> = self
+            .tx
+            .prepare_cached("SELECT first_ns, last_ns FROM day WHERE day = ?1")?
+            .query_row([day], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (first, last) = before.map_or((at, at), |(first, last)| (first.min(at), last.max(at)));
+        self.tx
+            .prepare_cached(
+                "INSERT INTO day (day, hosts, overflow, service_overflow, set_overflow, observed_ns, first_ns, last_ns)
+                 VALUES (?1, 0, 0, ?2, 0, 0, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET service_overflow = service_overflow + excluded.service_overflow,
+                     first_ns = excluded.first_ns, last_ns = excluded.last_ns",
+            )?
+            .execute([day, overflow, first, last])?;
+        let (old_first, old_last) = before.unwrap_or_default();
+        self.day_seal.day(DayColumn::First, first.wrapping_sub(old_first));
+        self.day_seal.day(DayColumn::Last, last.wrapping_sub(old_last));
+        self.day_seal.day(DayColumn::ServiceOverflow, overflow);
+        let mut port = self.tx.prepare_cached(
+            "INSERT INTO day_port (day, slot, accesses, sources) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+        )?;
+        for (slot, tally) in &entry.change.ports {
+            let values = [tally.accesses as i64, tally.sources as i64];
+            port.execute(params![day, slot.index(), values[0], values[1]])?;
+            self.day_seal.add("day_port", &[i64::from(slot.index()).into()], &values);
+        }
+        let mut backscatter = self.tx.prepare_cached(
+            "INSERT INTO day_backscatter (day, slot, packets) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET packets = packets + excluded.packets",
+        )?;
+        for (slot, packets) in &entry.change.backscatter {
+            backscatter.execute(params![day, slot.index(), *packets as i64])?;
+            self.day_seal.add("day_backscatter", &[i64::from(slot.index()).into()], &[*packets as i64]);
+        }
+        Ok(())
+    }
+
+    fn increments(&mut self, entry: &Entry<'_>, day: i64, born: i64) -> rusqlite::Result<()> {
+        let tx = self.tx;
+        let mut by_hour = tx.prepare_cached(
+            "INSERT INTO hour_series (hour, series, first, second) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET first = first + excluded.first, second = second + excluded.second",
+        )?;
+        for (series, value) in &entry.change.increments {
+            let id = self.grow(series, *value, born)?;
+            let values = [value[0] as i64, value[1] as i64];
+            let [first, second] = values;
+            by_hour.execute(params![born, id, first, second])?;
+            self.day_seal.add("hour_series", &[born.into(), id.into()], &values);
+            self.seal_increment(series, values);
+            match series {
+                Series::Packets(class) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_class (day, class, packets, bytes) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET packets = packets + excluded.packets, bytes = bytes + excluded.bytes",
+                    )?
+                    .execute(params![day, class.name(), first, second])?,
+                Series::Country(country) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_country (day, country, accesses, sources) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+                    )?
+                    .execute(params![day, country.label(), first, second])?,
+                Series::PortCountry(slot, country) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_port_country (day, slot, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+                    )?
+                    .execute(params![day, slot.index(), country.label(), first, second])?,
+                Series::PortHour(label, hour) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_port_hour (day, hour, label, accesses) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses",
+                    )?
+                    .execute(params![day, hour, label_number(*label), first])?,
+                Series::Group(name, country) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_group (day, name, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+                    )?
+                    .execute(params![day, name, country.label(), first, second])?,
+                Series::Service(slot, country) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_service (day, slot, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+                    )?
+                    .execute(params![day, slot.index(), country.label(), first, second])?,
+                Series::Tool(tool) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_tool (day, tool, accesses) VALUES (?1, ?2, ?3)
+                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses",
+                    )?
+                    .execute(params![day, tool.name(), first])?,
+                Series::Hosts => {
+                    tx.prepare_cached("UPDATE day SET hosts = hosts + ?2 WHERE day = ?1")?.execute([day, first])?
+                }
+                Series::Overflow => tx
+                    .prepare_cached("UPDATE day SET overflow = overflow + ?2 WHERE day = ?1")?
+                    .execute([day, first])?,
+                Series::SetOverflow => tx
+                    .prepare_cached("UPDATE day SET set_overflow = set_overflow + ?2 WHERE day = ?1")?
+                    .execute([day, first])?,
+                Series::Observed => tx
+                    .prepare_cached("UPDATE day SET observed_ns = observed_ns + ?2 WHERE day = ?1")?
+                    .execute([day, first])?,
+                Series::Detail(detail) => tx
+                    .prepare_cached(
+                        "INSERT INTO day_detail (day, kind, label, packets) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET packets = packets + excluded.packets",
+                    )?
+                    .execute(params![day, detail.kind(), detail.label(), first])?,
+                // By slot, above.
+                Series::Port(_) | Series::Backscatter(_) => 0,
+            };
+        }
+        Ok(())
+    }
+
+    /// Adds what a series grew by to the seal of the day, as the day's table has it.
+    fn seal_increment(&mut self, series: &Series, values: [i64; 2]) {
+        let slot_part = |slot: &Slot| i64::from(slot.index()).into();
+        let seal = &mut self.day_seal;
+        match series {
+            Series::Packets(class) => seal.add("day_class", &[class.name().into()], &values),
+            Series::Country(country) => seal.add("day_country", &[country.label().into()], &values),
+            Series::PortCountry(slot, country) => {
+                seal.add("day_port_country", &[slot_part(slot), country.label().into()], &values);
+            }
+            Series::PortHour(label, hour) => {
+                let key = [i64::from(*hour).into(), label_number(*label).into()];
+                seal.add("day_port_hour", &key, &values[..1]);
+            }
+            Series::Group(name, country) => {
+                seal.add("day_group", &[name.as_str().into(), country.label().into()], &values);
+            }
+            Series::Service(slot, country) => {
+                seal.add("day_service", &[slot_part(slot), country.label().into()], &values);
+            }
+            Series::Tool(tool) => seal.add("day_tool", &[tool.name().into()], &values[..1]),
+            Series::Detail(detail) => {
+                seal.add("day_detail", &[detail.kind().into(), detail.label().as_str().into()], &values[..1]);
+            }
+            Series::Hosts => seal.day(DayColumn::Hosts, values[0]),
+            Series::Overflow => seal.day(DayColumn::Overflow, values[0]),
+            Series::SetOverflow => seal.day(DayColumn::SetOverflow, values[0]),
+            Series::Observed => seal.day(DayColumn::Observed, values[0]),
+            // By slot, with the tables that have these.
+            Series::Port(_) | Series::Backscatter(_) => {}
+        }
+    }
+
+    fn sets(&mut self, entry: &Entry<'_>, day: i64) -> Result<(), WriteError> {
+        let tx = self.tx;
+        let is_rebuilt = self.plan.scope == Scope::Everything;
+        if entry.day.is_other() || is_rebuilt {
+            tx.execute(
+                "INSERT INTO set_day (day, used) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET used = excluded.used",
+                [day, entry.state.commits as i64 + 1],
+            )?;
+            // Captures come in any order, so the sets of all days that the ledger has are kept for them.
+            let keep = match self.plan.commits {
+                Commits::Single => SET_DAYS,
+                Commits::Batch => i64::MAX,
+            };
+            tx.execute(
+                "DELETE FROM set_day WHERE day NOT IN (SELECT day FROM day)
+                 OR day NOT IN (SELECT day FROM set_day ORDER BY used DESC LIMIT ?1)",
+                [keep],
+            )?;
+            tx.execute("DELETE FROM set_delta WHERE day NOT IN (SELECT day FROM set_day)", [])?;
+        }
+        let mut seal =
+            seal::stored(tx, "SELECT seal FROM set_day WHERE day = ?1", [day])?.unwrap_or_default();
+        if self.deltas >= self.plan.compact_after || (is_rebuilt && !entry.day.is_other()) {
+            tx.execute("DELETE FROM set_delta WHERE day = ?1", [day])?;
+            self.deltas = 0;
+            seal = Seal::default();
+            self.delta(day, &entry.day.day().sets.snapshot(), &mut seal)?;
+        }
+        self.delta(day, &entry.change.delta, &mut seal)?;
+        tx.prepare_cached("UPDATE set_day SET seal = ?2 WHERE day = ?1")?.execute([day, seal.column()])?;
+        Ok(())
+    }
+
+    fn delta(&mut self, day: i64, delta: &Delta, seal: &mut Seal) -> Result<(), WriteError> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        for octets in sets::encode(delta, PART).map_err(WriteError::Encode)? {
+            self.tx
+                .prepare_cached("INSERT INTO set_delta (day, octets) VALUES (?1, ?2)")?
+                .execute(params![day, octets])?;
+            seal::add_delta(seal, self.tx.last_insert_rowid(), &octets);
+            self.deltas += 1;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, key: &SeriesKey) -> rusqlite::Result<()> {
+        let is_new = self
+            .tx
+            .prepare_cached("INSERT OR IGNORE INTO released (metric, labels) VALUES (?1, ?2)")?
+            .execute([&key.metric, &key.labels])?
+            > 0;
+        if is_new {
+            self.names.add("released", &[key.metric.as_str().into(), key.labels.as_str().into()], &[1]);
+        }
+        Ok(())
+    }
+
+    fn state(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+        match entry.generation {
+            Generation::Own(0) => {}
+            Generation::Own(number) => {
+                self.tx
+                    .prepare_cached("INSERT INTO generation (number) VALUES (?1)")?
+                    .execute([number as i64])?;
+                self.tx
+                    .prepare_cached(
+                        "DELETE FROM generation WHERE number NOT IN
+                         (SELECT number FROM generation ORDER BY number DESC LIMIT ?1)",
+                    )?
+                    .execute([GENERATIONS as i64])?;
+            }
+            Generation::Foreign { ledger, number } => self.foreign(ledger, number)?,
+        }
+        let timezone = &entry.settings.timezone;
+        self.tx
+            .prepare_cached(
+                "INSERT INTO state
+                     (id, sensor, timezone, generation, commits, heartbeat_ns, rebuilt_day, checksum, since_ns, identity,
+                      names)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT DO UPDATE SET sensor = excluded.sensor, timezone = excluded.timezone,
+                     generation = excluded.generation, commits = excluded.commits,
+                     heartbeat_ns = excluded.heartbeat_ns,
+                     rebuilt_day = coalesce(excluded.rebuilt_day, rebuilt_day), checksum = excluded.checksum,
+                     since_ns = excluded.since_ns, identity = excluded.identity, names = excluded.names",
+            )?
+            .execute(params![
+                entry.settings.sensor_name,
+                timezone.iana_name().unwrap_or_default(),
+                entry.state.totals.generation.max(entry.generation.own()) as i64,
+                entry.state.commits as i64 + 1,
+                nanosecond(entry.at),
+                (self.plan.scope == Scope::Everything).then_some(day),
+                self.checksum as i64,
+                nanosecond(entry.state.since.unwrap_or(entry.change.began)),
+                entry.state.identity as i64,
+                self.names.column(),
+            ])?;
+        let seal = seal::of_state(self.tx)?.column();
+        self.tx.prepare_cached("UPDATE state SET seal = ?1")?.execute([seal])?;
+        Ok(())
+    }
+
+    /// Notes that a generation is in that another ledger had numbered.
+    fn foreign(&self, ledger: u64, number: u64) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT INTO foreign_generation (ledger, number) VALUES (?1, ?2)")?
+            .execute([ledger as i64, number as i64])?;
+        Ok(())
+    }
+}
+
+/// The instant in nanoseconds since the epoch; years beyond 2262 saturate.
+fn nanosecond(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// The `label` column.
+pub(in crate::ledger) fn label_number(label: PortLabel) -> i64 {
+    match label {
+        PortLabel::Own(slot) => i64::from(slot.index()),
+        PortLabel::Rest(transport) => -1 - transport as i64,
+    }
+}
+
+/// The label that the `label` column means.
+pub(in crate::ledger) fn label_of_number(number: i64) -> Option<PortLabel> {
+    if number < 0 {
+        let at = usize::try_from(-1 - number).ok()?;
+        return Transport::ALL.get(at).copied().map(PortLabel::Rest);
+    }
+    Slot::from_index(u32::try_from(number).ok()?).map(PortLabel::Own)
+}
+
+/// What one series adds to the checksum.
+pub(super) fn checksum(series: &Series, value: Pair) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(series.kind().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(series.labels().as_bytes());
+    hasher.update(&value[0].to_le_bytes());
+    hasher.update(&value[1].to_le_bytes());
+    u64::from(hasher.finalize())
+}
