@@ -27,6 +27,8 @@ const { values: options } = parseArgs({
     only: { type: 'string', default: '' },
     theme: { type: 'string', default: 'light' },
     width: { type: 'string', default: '1600' },
+    // Only so many pixels from the top of a dashboard's picture.
+    top: { type: 'string' },
     chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' },
     // NAME=VALUE for a variable of the dashboards, repeatable.
     variable: { type: 'string', multiple: true, default: [] },
@@ -113,7 +115,8 @@ try {
       }
       await page.locator(`#panel-${panel.id}`).screenshot({ path: join(out, `${String(panel.id).padStart(2, '0')}.png`) });
     }
-    await page.screenshot({ path: join(options.out, name.replace(/\.json$/, '.png')), fullPage: true });
+    const clip = options.top && { x: 0, y: 0, width: Number(options.width), height: Number(options.top) };
+    await page.screenshot({ path: join(options.out, name.replace(/\.json$/, '.png')), fullPage: true, clip });
     console.log(`${name}: ${panels.length} panels in ${out}`);
     await page.close();
   }
