@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: the generated parts of the pages in `docs/`.
 
-use crate::command;
 use anyhow::Result;
+use lab::command;
 
 /// Writes them, or with `check` fails when one is not current.
 ///
