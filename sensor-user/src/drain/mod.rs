@@ -22,7 +22,7 @@ use crate::config::XdpMode;
 use crate::counters::totals::Totals;
 use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
-use crate::geoip;
+use crate::geoip::{self, Look};
 use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Kernel, KernelError, Mode, Outlook, Policy};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
@@ -30,6 +30,7 @@ use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Change, Origin, Reason, Watch};
 use crate::system::clock::{self, Jump, Reading};
+use crate::system::lasting::{Fault, Tell};
 use flood::Flood;
 use inbox::Event;
 use jiff::civil::Date;
@@ -270,7 +271,7 @@ impl Drain {
                 }
                 Command::Stop { detach } => return self.stop(state, detach),
             }
-            while !state.failing && self.kernel.fill() >= FULL_ENOUGH {
+            while !state.fault.is_failing() && self.kernel.fill() >= FULL_ENOUGH {
                 self.step(&mut state);
             }
         }
@@ -297,7 +298,7 @@ impl Drain {
 
     /// How long it is until the next drain is due.
     fn rest(&self, state: &State, reading: &Reading) -> Duration {
-        if state.failing {
+        if state.fault.is_failing() {
             let tried = reading.steady.saturating_duration_since(state.tried);
             return self.interval.min(RETRY).saturating_sub(tried);
         }
@@ -320,7 +321,7 @@ impl Drain {
     /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
     fn tell_policy(&self, state: &State) {
         let Policy { observe, exclude, services } = &self.policy;
-        if state.pending.is_some() || state.failing {
+        if state.pending.is_some() || state.fault.is_failing() {
             warn!("the changed rules hold as soon as generations can be switched and committed again");
         } else {
             info!(
@@ -514,22 +515,48 @@ impl Drain {
     }
 
     fn report(&self, state: &mut State, error: &DrainError) {
-        state.failing = true;
         self.exposition.health().drain_failed();
+        let (what, error): (_, &dyn std::error::Error) = match error {
+            DrainError::Uncommitted { source, .. } => ("commit failed", source.as_ref()),
+            error @ (DrainError::Kernel(_) | DrainError::Wait(_)) => ("generation switch failed", error),
+        };
+        let Some(tell) = state.fault.failed(&crate::error_chain(error), clock::now()) else { return };
         let counting = if self.is_attached() {
-            "counting goes on in the kernel"
+            "counting continues in the kernel"
         } else {
             "packets are not counted, because an interface is not attached"
         };
-        match error {
-            DrainError::Uncommitted { source, .. } => error!(
-                error = source.as_ref() as &dyn std::error::Error,
-                "cannot commit; {counting}, and this is tried again"
-            ),
-            error @ (DrainError::Kernel(_) | DrainError::Wait(_)) => error!(
-                error = error as &dyn std::error::Error,
-                "cannot switch generations; {counting}, and this is tried again"
-            ),
+        let retry = self.interval.min(RETRY);
+        match tell {
+            Tell::GoesOn(failures) => {
+                error!(error, failures, "{what} again; {counting}; retrying every {retry:?}")
+            }
+            _ => error!(error, "{what}; {counting}; retrying every {retry:?}"),
+        }
+    }
+
+    /// Says in the log what has become of the country database.
+    fn tell_geoip(&self, look: Look, state: &mut State) {
+        if look == Look::Reloaded {
+            info!(built = %self.geoip.current().built(), "GeoIP database reloaded");
+        }
+        let now = clock::now();
+        let Some(error) = self.geoip.fault() else {
+            if let Some(Tell::Over(drains)) = state.geoip_fault.worked(now) {
+                info!(drains, "GeoIP database can be read again; drains that were located by the one before");
+            }
+            return;
+        };
+        let error: &dyn std::error::Error = error;
+        match state.geoip_fault.failed(&crate::error_chain(error), now) {
+            Some(Tell::GoesOn(drains)) => {
+                error!(
+                    error,
+                    drains, "GeoIP database still not reloaded; sources are located by the one before"
+                );
+            }
+            Some(_) => error!(error, "GeoIP database not reloaded; sources are located by the one before"),
+            None => {}
         }
     }
 
@@ -537,20 +564,7 @@ impl Drain {
     fn try_step(&mut self, state: &mut State) -> Result<(), DrainError> {
         state.tried = clock::now();
         self.maintain_flows();
-        match self.kernel.keep_pinned() {
-            Ok(false) => state.unpinned = false,
-            Ok(true) => {
-                warn!("pins were removed while running; pinned again");
-                state.unpinned = false;
-            }
-            // It is tried again with every drain, and told once.
-            Err(error) if !std::mem::replace(&mut state.unpinned, true) => warn!(
-                error = &error as &dyn std::error::Error,
-                "pins were removed while running and cannot be made again; packets after this daemon ends are not \
-                 counted. Restart teiten, which mounts and pins as at any start"
-            ),
-            Err(_) => {}
-        }
+        tell_pinned(state, self.kernel.keep_pinned());
         let attached = self.is_attached();
         self.exposition.health().set_attached(attached);
         // When in between an attachment ended is not known.
@@ -607,19 +621,17 @@ impl Drain {
     /// Folds what is pending, if anything is; on failure it stays so.
     fn commit(&mut self, state: &mut State) -> Result<(), DrainError> {
         let Some(mut pending) = state.pending.take() else { return Ok(()) };
-        match self.geoip.reload_if_changed() {
-            Ok(true) => {
+        let look = self.geoip.look();
+        match look {
+            Look::Reloaded => {
                 let database = self.geoip.current();
                 self.exposition.health().set_geoip(database.built().as_second() as u64, database.source());
-                info!(built = %self.geoip.current().built(), "reloaded the GeoIP database");
                 state.swollen = true;
             }
-            Ok(false) => {}
-            Err(error) => {
-                self.exposition.health().reload_failed(Reload::Geoip);
-                error!(error = &error as &dyn std::error::Error, "keeping the GeoIP database that is loaded");
-            }
+            Look::Failed => self.exposition.health().reload_failed(Reload::Geoip),
+            Look::Unchanged => {}
         }
+        self.tell_geoip(look, state);
         let released = self.exposition.due(clock::now());
         let begin = clock::now();
         match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
@@ -634,9 +646,7 @@ impl Drain {
                         Vec::new()
                     }
                 };
-                if let Err(error) = self.kernel.recycle(pending.table_used) {
-                    error!(error = &error as &dyn std::error::Error, "cannot empty the drained generation");
-                }
+                tell_recycled(state, self.kernel.recycle(pending.table_used));
                 let totals = Arc::new(self.ledger.totals().clone());
                 let attachments: Vec<_> =
                     self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
@@ -651,9 +661,8 @@ impl Drain {
                 let pairs = pending.observation.sources_v4.len() + pending.observation.sources_v6.len();
                 pending.stages.log(pending.observation.generation, pairs, pending.table_used, in_ledger);
                 self.judge_traffic(state, &pending);
-                if state.failing {
-                    info!("the ledger takes counts in again");
-                    state.failing = false;
+                if let Some(Tell::Over(failures)) = state.fault.worked(clock::now()) {
+                    info!(failures, "commits resumed; what was counted in the meantime is in the ledger");
                 }
                 drop(pending);
                 // In a flood the next generation needs it again.
@@ -710,10 +719,14 @@ struct State {
     /// What has arrived lately, and the day on which it was learned what is normal.
     traffic: Traffic,
     learned: Option<Date>,
-    /// Whether the last drain failed; what it had drained is pending.
-    failing: bool,
-    /// Whether pins are missing that cannot be made again.
-    unpinned: bool,
+    /// The drain fails; what it had drained is pending.
+    fault: Fault,
+    /// The country database in use is not the one of its files.
+    geoip_fault: Fault,
+    /// Drained generations cannot be emptied.
+    recycle_fault: Fault,
+    /// Pins are missing that cannot be made again.
+    pin_fault: Fault,
     /// Whether there may be memory to give back.
     swollen: bool,
     flood: Flood,
@@ -730,11 +743,59 @@ impl State {
             refused: HashMap::new(),
             traffic: Traffic::default(),
             learned: None,
-            failing: false,
-            unpinned: false,
+            fault: Fault::default(),
+            geoip_fault: Fault::default(),
+            recycle_fault: Fault::default(),
+            pin_fault: Fault::default(),
             // The country database and the ledger were just read.
             swollen: true,
             flood: Flood::default(),
+        }
+    }
+}
+
+/// Says in the log whether drained generations can be emptied.
+fn tell_recycled(state: &mut State, recycled: Result<(), KernelError>) {
+    let now = clock::now();
+    let Err(error) = recycled else {
+        if let Some(Tell::Over(failures)) = state.recycle_fault.worked(now) {
+            info!(failures, "drained generations are emptied again");
+        }
+        return;
+    };
+    let error: &dyn std::error::Error = &error;
+    match state.recycle_fault.failed(&crate::error_chain(error), now) {
+        Some(Tell::GoesOn(failures)) => {
+            error!(error, failures, "drained generation still not emptied; retrying with the next drain");
+        }
+        Some(_) => error!(error, "drained generation not emptied; retrying with the next drain"),
+        None => {}
+    }
+}
+
+/// Says in the log whether everything is pinned; `Ok(true)`: again.
+fn tell_pinned(state: &mut State, pinned: Result<bool, KernelError>) {
+    const CONSEQUENCE: &str = "packets after this daemon ends will not be counted. Restart teiten, which mounts and \
+                               pins as at any start";
+    let now = clock::now();
+    match pinned {
+        Ok(again) => {
+            let over = state.pin_fault.worked(now);
+            if again || over.is_some() {
+                warn!("pins were removed while running; pinned again");
+            }
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            match state.pin_fault.failed(&crate::error_chain(error), now) {
+                Some(Tell::GoesOn(failures)) => {
+                    warn!(error, failures, "pins are still missing and cannot be made again; {CONSEQUENCE}");
+                }
+                Some(_) => {
+                    warn!(error, "pins were removed while running and cannot be made again; {CONSEQUENCE}");
+                }
+                None => {}
+            }
         }
     }
 }

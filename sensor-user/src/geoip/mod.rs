@@ -3,9 +3,10 @@
 //!
 //! A database is read into memory as a whole (a file that is overwritten in place would crash a
 //! reader that maps it), walked once from end to end, and flattened into sorted ranges. So a lookup
-//! is a search in a few neighbouring numbers, and a database that loads has no broken part left to
-//! stumble over later.
+//! is a search in a few neighbouring numbers, and damage is found when a database is loaded, not at a
+//! lookup.
 
+mod file;
 mod ranges;
 mod special;
 #[cfg(test)]
@@ -13,7 +14,7 @@ mod tests;
 mod text;
 mod watcher;
 
-pub use watcher::Watcher;
+pub use watcher::{Look, Watcher};
 
 use crate::country::{Country, Locate};
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -25,16 +26,16 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use text::Text;
 
 /// The embedded database, as text, compressed with Zstandard.
 const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.txt.zst");
 
-/// Octets for which there is room when the embedded database is decompressed; only those that it has
-/// are touched.
+/// Room for the embedded database when it is decompressed, bytes; only what it fills becomes resident.
 const EMBEDDED_ROOM: usize = 64 << 20;
 
-/// No country database is nearly as large; more is a wrong file.
-const MAX_OCTETS: u64 = 1 << 30;
+/// Bytes that a database file may have; country databases are far smaller.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Where a database came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,38 +79,38 @@ pub enum Reason {
         /// Since when.
         seconds: u64,
     },
-    /// It was written while it was read.
+    /// It was written during the read.
     #[error("the file changed while it was read; replace it by renaming a finished file over it")]
     Changing,
     /// It is too large.
-    #[error("it has {octets} octets, more than the {MAX_OCTETS} that a country database can have")]
+    #[error("it has {bytes} bytes; a country database has at most {MAX_BYTES}")]
     TooLarge {
         /// Size of the file.
-        octets: u64,
+        bytes: u64,
     },
     /// The format is violated.
     #[error("it is truncated, damaged, or not in MaxMind's format")]
     Damaged(#[from] MaxMindDbError),
     /// The tree of networks has more leaves than nodes, so it is none.
-    #[error("it is damaged: the search tree visits its {nodes} nodes over and over")]
+    #[error("it is damaged: its search tree of {nodes} nodes contains a cycle")]
     NotATree {
         /// Nodes, as its metadata say.
         nodes: u32,
     },
-    /// The metadata's time is not one.
-    #[error("it is damaged: it was built at {epoch} s since 1970, which is no time")]
+    /// The metadata's build time cannot be represented.
+    #[error("it is damaged: invalid build_epoch {epoch}")]
     BuildTime {
         /// As the metadata say.
         epoch: u64,
     },
-    /// A line of a text database is no range.
+    /// A line of a text database that cannot be parsed.
     #[error("line {number} is not `first,last,country`")]
     Line {
         /// From 1.
         number: usize,
     },
     /// A text database does not say when it was made.
-    #[error("it has no line `# Generated: Thu, 25 Jun 2026 04:33:59 GMT`, so its age cannot be told")]
+    #[error("its age is unknown: it has no line like `# Generated: Thu, 25 Jun 2026 04:33:59 GMT`")]
     NoTime,
     /// It is another kind of database.
     #[error(
@@ -196,20 +197,34 @@ impl GeoIp {
     ///
     /// None in a binary that passed its tests.
     pub fn embedded() -> Result<Self, GeoIpError> {
-        let octets = zstd::bulk::decompress(EMBEDDED, EMBEDDED_ROOM)
+        let bytes = zstd::bulk::decompress(EMBEDDED, EMBEDDED_ROOM)
             .map_err(|error| GeoIpError { origin: Origin::Embedded, reason: error.into() })?;
-        Self::from_octets(octets, Origin::Embedded)
+        let mut text = Text::new();
+        let flattened = text.add(&bytes).and_then(|()| Self::flatten_text(text));
+        Self::new(flattened, Origin::Embedded)
     }
 
-    /// The database in a file.
+    /// The database in a file. When it is text, the IPv6 ranges may be in `FILE6`.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, changes meanwhile, is damaged, or names no countries.
+    /// A file cannot be read, changes meanwhile, is damaged, or names no countries.
     pub fn load(path: &Path) -> Result<Self, GeoIpError> {
-        watcher::read(path)
-            .map_err(|reason| GeoIpError { origin: Origin::File(path.to_owned()), reason })
-            .and_then(|(octets, _)| Self::from_octets(octets, Origin::File(path.to_owned())))
+        let on = |path: &Path| {
+            let origin = Origin::File(path.to_owned());
+            move |reason| GeoIpError { origin, reason }
+        };
+        let bytes = file::read(path).map_err(on(path))?;
+        if !text::is_text(&bytes) {
+            return Self::from_mmdb(bytes, Origin::File(path.to_owned()));
+        }
+        let mut text = Text::new();
+        text.add(&bytes).map_err(on(path))?;
+        let ipv6 = file::of_ipv6(path);
+        if let Some(bytes) = file::read_if_there(&ipv6).map_err(on(&ipv6))? {
+            text.add(&bytes).map_err(on(&ipv6))?;
+        }
+        Self::new(Self::flatten_text(text), Origin::File(path.to_owned()))
     }
 
     /// The file's database, or the embedded one.
@@ -221,27 +236,21 @@ impl GeoIp {
         path.map_or_else(Self::embedded, Self::load)
     }
 
-    fn from_octets(octets: Vec<u8>, origin: Origin) -> Result<Self, GeoIpError> {
-        let flattened = match &origin {
-            Origin::Embedded => Self::from_text(&octets, None),
-            Origin::File(path) if text::is_text(&octets) => Self::from_text(&octets, Some(path)),
-            Origin::File(_) => Self::flatten(octets),
-        };
+    /// A database in `MaxMind`'s format.
+    fn from_mmdb(bytes: Vec<u8>, origin: Origin) -> Result<Self, GeoIpError> {
+        Self::new(Self::flatten_mmdb(bytes), origin)
+    }
+
+    fn new(flattened: Result<Flattened, Reason>, origin: Origin) -> Result<Self, GeoIpError> {
         match flattened {
             Ok((v4, v6, built, database_type)) => Ok(Self { v4, v6, built, database_type, origin }),
             Err(reason) => Err(GeoIpError { origin, reason }),
         }
     }
 
-    /// A text database, and the one beside it of the other address family, when there is one.
-    fn from_text(octets: &[u8], path: Option<&Path>) -> Result<Flattened, Reason> {
-        let mut lines = text::Text::new();
-        lines.add(octets)?;
-        if let Some(beside) = path.map(text::other_family).filter(|beside| beside.exists()) {
-            lines.add(&watcher::read(&beside)?.0)?;
-        }
-        let built = lines.built()?;
-        let (v4, v6) = Self::ranges(lines.v4, lines.v6);
+    fn flatten_text(text: Text) -> Result<Flattened, Reason> {
+        let built = text.built()?;
+        let (v4, v6) = Self::ranges(text.v4, text.v6);
         Ok((v4, v6, built, "text".to_owned()))
     }
 
@@ -253,8 +262,8 @@ impl GeoIp {
         (v4, v6)
     }
 
-    fn flatten(octets: Vec<u8>) -> Result<Flattened, Reason> {
-        let reader = Reader::from_source(octets)?;
+    fn flatten_mmdb(bytes: Vec<u8>) -> Result<Flattened, Reason> {
+        let reader = Reader::from_source(bytes)?;
         let metadata = reader.metadata();
         let built = i64::try_from(metadata.build_epoch)
             .ok()

@@ -48,7 +48,7 @@ impl Number for u128 {
     }
 }
 
-/// Sorted ranges that cover the whole space. The first octets of an address lead to the few ranges
+/// Sorted ranges that cover the whole space. The first bytes of an address lead to the few ranges
 /// that it can be in; addresses looked up in ascending order find them in the cache.
 #[derive(Clone)]
 pub(super) struct Ranges<A> {

@@ -114,7 +114,7 @@ mod writer {
             match (*key, value) {
                 // An empty array.
                 ("languages", _) => out.extend([0, 4]),
-                // A number of 64 bits, in the four octets it needs.
+                // A number of 64 bits, in the four bytes it needs.
                 ("build_epoch", Value::Number(number)) => {
                     out.extend([4, 2]);
                     out.extend(number.to_be_bytes());
@@ -155,8 +155,8 @@ fn of(code: &'static str) -> Value {
     Value::Map(vec![("iso_code", Value::Text(code))])
 }
 
-fn open(octets: Vec<u8>) -> Result<GeoIp, GeoIpError> {
-    GeoIp::from_octets(octets, Origin::File("test.mmdb".into()))
+fn open(bytes: Vec<u8>) -> Result<GeoIp, GeoIpError> {
+    GeoIp::from_mmdb(bytes, Origin::File("test.mmdb".into()))
 }
 
 fn labels<const N: usize>(geoip: &GeoIp, addresses: [&str; N]) -> [String; N] {
@@ -293,8 +293,8 @@ fn other_kinds_of_database_are_refused_by_name() {
 
 #[test]
 fn what_is_no_database_is_refused() {
-    for octets in [vec![], b"PK\x03\x04".to_vec(), vec![0; 100_000]] {
-        let error = message(&open(octets).unwrap_err());
+    for bytes in [vec![], b"PK\x03\x04".to_vec(), vec![0; 100_000]] {
+        let error = message(&open(bytes).unwrap_err());
         assert!(error.contains("it is truncated, damaged, or not in MaxMind's format"), "{error}");
     }
     let error = message(&GeoIp::load(Path::new("/nonexistent/a.mmdb")).unwrap_err());
@@ -437,9 +437,9 @@ fn the_embedded_database_knows_well_known_addresses() {
 fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("country.mmdb");
-    let replace = |octets: &[u8]| {
+    let replace = |bytes: &[u8]| {
         let new = directory.path().join("new");
-        std::fs::write(&new, octets).unwrap();
+        std::fs::write(&new, bytes).unwrap();
         std::fs::rename(&new, &path).unwrap();
     };
     let japan = database(32, "Country", &[(v4("1.0.0.0").into(), 8, flat("JP"))], 1);
@@ -447,36 +447,39 @@ fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
     replace(&japan);
     let mut watcher = Watcher::open(Some(path.clone())).unwrap();
     let before = Arc::clone(watcher.current());
-    assert!(!watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
 
     replace(&france);
-    assert!(watcher.reload_and_wait().unwrap());
-    assert!(!watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
     assert_eq!(labels(&before, ["1.2.3.4"]), ["JP"], "who holds the old one keeps it");
 
     // Overwritten in place with half a file: told once, and France stays.
     std::fs::write(&path, &japan[..japan.len() / 2]).unwrap();
-    assert!(watcher.reload_and_wait().is_err());
-    assert!(!watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    assert!(watcher.fault().is_some());
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
     assert_eq!(
         (labels(watcher.current(), ["1.2.3.4"]), watcher.current().built().as_second()),
         (["FR".to_owned()], 2)
     );
 
     std::fs::remove_file(&path).unwrap();
-    assert!(watcher.reload_and_wait().is_err());
-    assert!(!watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    assert!(watcher.fault().is_some());
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
 
     replace(&japan);
-    assert!(watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
+    assert!(watcher.fault().is_none());
 }
 
 #[test]
 fn the_embedded_database_never_changes() {
     let mut watcher = Watcher::open(None).unwrap();
-    assert!(!watcher.reload_and_wait().unwrap());
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
 }
 
 #[test]
@@ -487,10 +490,62 @@ fn what_may_block_in_place_of_the_file_is_refused_at_once() {
     let mut watcher = Watcher::open(Some(path.clone())).unwrap();
     std::fs::remove_file(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let error = watcher.reload_and_wait().unwrap_err();
-    assert!(message(&error).contains("not a regular file"), "{}", message(&error));
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    let error = watcher.fault().unwrap();
+    assert!(message(error).contains("not a regular file"), "{}", message(error));
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
     assert!(Watcher::open(Some(path)).is_err());
+}
+
+#[test]
+fn the_ipv6_file_of_a_text_database_is_followed_and_checked_as_its_own_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, ipv6) = (directory.path().join("geoip"), directory.path().join("geoip6"));
+    std::fs::write(
+        &path,
+        "# Generated: Thu, 25 Jun 2026 04:33:59 GMT
+16777216,16777471,AU
+",
+    )
+    .unwrap();
+    let mut watcher = Watcher::open(Some(path.clone())).unwrap();
+    assert_eq!(labels(watcher.current(), ["1.0.0.1", "2001:200::1"]), ["AU", "unknown"]);
+
+    std::fs::write(
+        &ipv6,
+        "# Generated: Wed, 24 Jun 2026 04:33:59 GMT
+2001:200::,2001:201::,JP
+",
+    )
+    .unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
+    assert_eq!(watcher.look_and_wait(), Look::Unchanged);
+    assert_eq!(labels(watcher.current(), ["1.0.0.1", "2001:200::1"]), ["AU", "JP"]);
+    assert_eq!(watcher.current().built().to_string(), "2026-06-24T04:33:59Z", "the older of both");
+
+    std::fs::write(
+        &ipv6,
+        "2001:200::,2001:201::,KR
+nonsense
+",
+    )
+    .unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    let error = message(watcher.fault().unwrap());
+    assert!(error.contains("geoip6`: line 2 is not `first,last,country`"), "{error}");
+
+    std::fs::remove_file(&ipv6).unwrap();
+    nix::unistd::mkfifo(&ipv6, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    let error = message(watcher.fault().unwrap());
+    assert!(error.contains("geoip6`: not a regular file"), "{error}");
+    assert_eq!(labels(watcher.current(), ["2001:200::1"]), ["JP"]);
+    assert!(GeoIp::load(&path).is_err());
+
+    std::fs::remove_file(&ipv6).unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
+    assert!(watcher.fault().is_none());
+    assert_eq!(labels(watcher.current(), ["1.0.0.1", "2001:200::1"]), ["AU", "unknown"]);
 }
 
 #[test]
@@ -518,7 +573,7 @@ fn text_is_read_with_the_other_family_beside_it() {
             "# Generated: Thu, 25 Jun 2026 04:33:59 GMT\n1,2,AU\n3;4;JP\n",
             "line 3 is not `first,last,country`",
         ),
-        ("1,2,AU\n", "it has no line `# Generated: "),
+        ("1,2,AU\n", "its age is unknown: it has no line like `# Generated: "),
         ("# Generated: Thu, 25 Jun 2026 04:33:59 GMT\n", "it is of type `text` and none of its records"),
     ] {
         std::fs::write(&path, text).unwrap();

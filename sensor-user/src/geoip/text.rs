@@ -6,9 +6,7 @@ use super::Reason;
 use super::ranges::RangesBuilder;
 use crate::country::Country;
 use jiff::Timestamp;
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
 
 /// What the lines hold.
 pub(super) struct Text {
@@ -19,17 +17,10 @@ pub(super) struct Text {
     ranges: u64,
 }
 
-/// Whether these octets are lines of text, not a database in `MaxMind`'s format.
-pub(super) fn is_text(octets: &[u8]) -> bool {
-    let first = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
+/// Whether these bytes are lines of text, not a database in `MaxMind`'s format.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     first.starts_with(b"#") || std::str::from_utf8(first).is_ok_and(|line| range(line).is_some())
-}
-
-/// The file of the other family: `geoip6` beside `geoip`.
-pub(super) fn other_family(path: &Path) -> PathBuf {
-    let mut name: OsString = path.into();
-    name.push("6");
-    name.into()
 }
 
 impl Text {
@@ -38,8 +29,8 @@ impl Text {
     }
 
     /// Adds the lines of a file.
-    pub(super) fn add(&mut self, octets: &[u8]) -> Result<(), Reason> {
-        for (number, line) in octets.split(|octet| *octet == b'\n').enumerate() {
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if let Some(comment) = line.strip_prefix(b"#") {
                 let comment = std::str::from_utf8(comment).unwrap_or_default().trim();

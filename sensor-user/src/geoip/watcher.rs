@@ -1,86 +1,55 @@
-//! Follows a database file that is replaced while the daemon runs.
+//! Follows database files that are replaced while the daemon runs.
 
-use super::{GeoIp, GeoIpError, MAX_OCTETS, Origin, Reason};
-use crate::system::regular_file;
-use std::fs::Metadata;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use super::file::{self, State};
+use super::{GeoIp, GeoIpError, Origin, Reason};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// A file system that has not answered by then is told of.
+/// A file system that has not answered by then is reported.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What tells one state of a file from another: device, inode, size, and the times of the last
-/// change of content and of inode, each in seconds and nanoseconds.
-type Stamp = [u64; 7];
-
-fn stamp(metadata: &Metadata) -> Stamp {
-    [
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        metadata.mtime() as u64,
-        metadata.mtime_nsec() as u64,
-        metadata.ctime() as u64,
-        metadata.ctime_nsec() as u64,
-    ]
-}
-
-/// The whole file, and its state, which was the same before and after.
-pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Stamp), Reason> {
-    let mut file = regular_file::open(path)?;
-    let before = file.metadata()?;
-    if before.size() > MAX_OCTETS {
-        return Err(Reason::TooLarge { octets: before.size() });
-    }
-    let mut octets = Vec::with_capacity(before.size() as usize);
-    file.by_ref().take(MAX_OCTETS).read_to_end(&mut octets)?;
-    let after = stamp(&file.metadata()?);
-    if after != stamp(&before) || octets.len() as u64 != before.size() {
-        return Err(Reason::Changing);
-    }
-    Ok((octets, after))
-}
-
-/// A file of which another state is read when it changes.
+/// A database whose files are read again when one of them has changed.
 #[derive(Debug)]
 struct Source {
     path: PathBuf,
-    /// The state that was last tried; `None` when there was no file.
-    tried: Option<Stamp>,
+    /// The state that was read last, whether or not that failed.
+    tried: State,
 }
 
 impl Source {
-    /// Reads the file if it is not what was tried last; `None` when it is. What is not good is told once.
+    /// The database of the file, and its state before it was read: a change during the read is found at
+    /// the next look.
+    fn open(path: PathBuf) -> Result<(GeoIp, Self), GeoIpError> {
+        let tried = file::state(&path);
+        Ok((GeoIp::load(&path)?, Self { path, tried }))
+    }
+
+    /// Reads the database if a file has changed since it was read last; `None` when none has.
     fn news(&mut self) -> Result<Option<GeoIp>, GeoIpError> {
-        let found = std::fs::metadata(&self.path);
-        let state = found.as_ref().ok().map(stamp);
+        let state = file::state(&self.path);
         if state == self.tried {
             return Ok(None);
         }
         self.tried = state;
-        match found.map_err(Reason::from).and_then(|_| read(&self.path)) {
-            Ok((octets, stamp)) => {
-                self.tried = Some(stamp);
-                GeoIp::from_octets(octets, Origin::File(self.path.clone())).map(Some)
-            }
-            Err(reason) => Err(GeoIpError { origin: Origin::File(self.path.clone()), reason }),
-        }
+        GeoIp::load(&self.path).map(Some)
     }
 }
 
-/// The thread that looks at the file. A file system may take for ever to answer, so nobody waits for it,
-/// not even at the end.
+/// The thread that looks at the files. A file system may never answer, so nothing waits for this
+/// thread, not even the end of the process.
 #[derive(Debug)]
 struct Looker {
     path: PathBuf,
     ask: Sender<()>,
     answers: Receiver<Result<Option<GeoIp>, GeoIpError>>,
-    /// When it was asked what it has not answered, and whether that was told.
-    asked: Option<(Instant, bool)>,
+    /// When it was asked what it has not answered.
+    asked: Option<Instant>,
+    /// What keeps the files from being loaded.
+    fault: Option<GeoIpError>,
+    /// The file system does not answer.
+    silent: Option<GeoIpError>,
 }
 
 impl Looker {
@@ -90,12 +59,23 @@ impl Looker {
         crate::system::rights::spawn("geoip", move || {
             while questions.recv().is_ok() && tell.send(source.news()).is_ok() {}
         })?;
-        Ok(Self { path, ask, answers, asked: None })
+        Ok(Self { path, ask, answers, asked: None, fault: None, silent: None })
     }
 }
 
-/// A database that is read again when its file changes; what cannot be read does not replace what
-/// could.
+/// What has become of the files since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing that is known.
+    Unchanged,
+    /// They were read, and are in use.
+    Reloaded,
+    /// They cannot be read, for a new reason: [`Watcher::fault`].
+    Failed,
+}
+
+/// A database that is read again when its files change. Files that cannot be loaded leave the database
+/// that is in use.
 #[derive(Debug)]
 pub struct Watcher {
     current: Arc<GeoIp>,
@@ -114,12 +94,9 @@ impl Watcher {
             return Ok(Self { current: Arc::new(GeoIp::embedded()?), looker: None });
         };
         let origin = Origin::File(path.clone());
-        let failed = |reason| GeoIpError { origin: origin.clone(), reason };
-        let (octets, stamp) = read(&path).map_err(failed)?;
-        let current = Arc::new(GeoIp::from_octets(octets, origin.clone())?);
-        let looker =
-            Looker::start(Source { path, tried: Some(stamp) }).map_err(|error| failed(error.into()))?;
-        Ok(Self { current, looker: Some(looker) })
+        let (current, source) = Source::open(path)?;
+        let looker = Looker::start(source).map_err(|error| GeoIpError { origin, reason: error.into() })?;
+        Ok(Self { current: Arc::new(current), looker: Some(looker) })
     }
 
     /// The database in use.
@@ -127,43 +104,64 @@ impl Watcher {
         &self.current
     }
 
-    /// Takes over what another thread has found since the last call, tells whether there is a new
-    /// database, and asks that thread to look again. It never waits, so it can be called at every drain.
-    ///
-    /// # Errors
-    ///
-    /// The new file is missing or not good, or the file system does not answer; [`Watcher::current`]
-    /// stays, and the same state of the file is not tried, nor told, again.
-    pub fn reload_if_changed(&mut self) -> Result<bool, GeoIpError> {
-        let Some(looker) = &mut self.looker else { return Ok(false) };
-        let answer = looker.answers.try_recv().ok();
-        if answer.is_some() {
-            looker.asked = None;
-        }
-        match &mut looker.asked {
-            None => looker.asked = looker.ask.send(()).ok().map(|()| (Instant::now(), false)),
-            Some((since, told)) if !*told && since.elapsed() > PATIENCE => {
-                *told = true;
-                return Err(GeoIpError {
-                    origin: Origin::File(looker.path.clone()),
-                    reason: Reason::Silent { seconds: since.elapsed().as_secs() },
-                });
-            }
-            Some(_) => {}
-        }
-        let Some(new) = answer.transpose()?.flatten() else { return Ok(false) };
-        self.current = Arc::new(new);
-        Ok(true)
+    /// Why the database in use is not the one of the files, as long as that holds.
+    pub fn fault(&self) -> Option<&GeoIpError> {
+        self.looker.as_ref().and_then(|looker| looker.silent.as_ref().or(looker.fault.as_ref()))
     }
 
-    /// As [`Watcher::reload_if_changed`], and waits for the answer to be there at the next call.
+    /// Takes over what the other thread has found since the last call, and asks that thread to look
+    /// again. It never waits, so it can be called at every drain. One state of the files is tried once.
+    pub fn look(&mut self) -> Look {
+        let Some(looker) = &mut self.looker else { return Look::Unchanged };
+        if let Ok(answer) = looker.answers.try_recv() {
+            let look = self.take(answer);
+            self.ask();
+            return look;
+        }
+        match looker.asked {
+            Some(since) if looker.silent.is_none() && since.elapsed() > PATIENCE => {
+                let origin = Origin::File(looker.path.clone());
+                let reason = Reason::Silent { seconds: since.elapsed().as_secs() };
+                looker.silent = Some(GeoIpError { origin, reason });
+                Look::Failed
+            }
+            Some(_) => Look::Unchanged,
+            None => {
+                self.ask();
+                Look::Unchanged
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        if let Some(looker) = &mut self.looker {
+            looker.asked = looker.ask.send(()).ok().map(|()| Instant::now());
+        }
+    }
+
+    fn take(&mut self, answer: Result<Option<GeoIp>, GeoIpError>) -> Look {
+        let Some(looker) = &mut self.looker else { return Look::Unchanged };
+        (looker.asked, looker.silent) = (None, None);
+        match answer {
+            Ok(None) => Look::Unchanged,
+            Ok(Some(new)) => {
+                looker.fault = None;
+                self.current = Arc::new(new);
+                Look::Reloaded
+            }
+            Err(error) => {
+                looker.fault = Some(error);
+                Look::Failed
+            }
+        }
+    }
+
+    /// As [`Watcher::look`], but waits for the answer.
     #[cfg(test)]
-    pub(super) fn reload_and_wait(&mut self) -> Result<bool, GeoIpError> {
-        let first = self.reload_if_changed()?;
-        let Some(looker) = &mut self.looker else { return Ok(first) };
-        looker.asked = None;
-        let Some(new) = looker.answers.recv().expect("an answer").transpose() else { return Ok(false) };
-        self.current = Arc::new(new?);
-        Ok(true)
+    pub(super) fn look_and_wait(&mut self) -> Look {
+        self.ask();
+        let Some(looker) = &self.looker else { return Look::Unchanged };
+        let answer = looker.answers.recv().expect("an answer");
+        self.take(answer)
     }
 }

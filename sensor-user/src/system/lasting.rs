@@ -1,9 +1,9 @@
-//! Conditions that last: the log tells that one has begun, rarely that it goes on, and that it is over,
-//! however often it shows in between.
+//! Conditions that last: the log has a line when one begins, one an hour while it lasts, and one when it
+//! is over, however often it shows in between.
 
 use std::time::{Duration, Instant};
 
-/// Time between two lines about a condition that goes on.
+/// Time between two lines about a condition that lasts.
 const TELL_EVERY: Duration = Duration::from_hours(1);
 
 /// One condition.
@@ -16,12 +16,15 @@ struct Since {
     count: u64,
 }
 
-/// What is to be told about a condition.
+/// Different errors of one fault that get a line of their own before the hour is over.
+const MAX_ERRORS: usize = 8;
+
+/// What the log has to say of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tell {
     /// It has begun.
     Begun,
-    /// It goes on; it has shown so often since it began.
+    /// It lasts; it has shown so often since it began.
     GoesOn(u64),
     /// It is over; it showed so often.
     Over(u64),
@@ -53,9 +56,60 @@ impl Lasting {
     }
 }
 
+/// Something that fails again and again, perhaps with one error after another.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    lasting: Lasting,
+    /// The errors that are in the log since it began.
+    told: Vec<String>,
+}
+
+impl Fault {
+    /// Takes in that it failed with `error` at `now`. Another error gets a line before the hour is over.
+    pub fn failed(&mut self, error: &str, now: Instant) -> Option<Tell> {
+        let tell = self.lasting.observe(1, now);
+        if self.told.iter().any(|told| told == error) || self.told.len() == MAX_ERRORS {
+            return tell;
+        }
+        self.told.push(error.to_owned());
+        tell.or(self.lasting.0.map(|since| Tell::GoesOn(since.count)))
+    }
+
+    /// Takes in that it worked at `now`.
+    pub fn worked(&mut self, now: Instant) -> Option<Tell> {
+        self.told.clear();
+        self.lasting.observe(0, now)
+    }
+
+    /// Whether it failed when it was tried last.
+    pub fn is_failing(&self) -> bool {
+        self.lasting.0.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_has_a_line_for_each_error_and_one_an_hour() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut fault = Fault::default();
+        assert_eq!(fault.worked(at(0)), None);
+        assert_eq!(fault.failed("disk full", at(5)), Some(Tell::Begun));
+        assert_eq!(fault.failed("disk full", at(10)), None);
+        assert_eq!(fault.failed("read-only", at(15)), Some(Tell::GoesOn(3)));
+        assert_eq!(fault.failed("disk full", at(20)), None);
+        assert_eq!(fault.failed("read-only", at(3605)), Some(Tell::GoesOn(5)));
+        assert!(fault.is_failing());
+        assert_eq!(fault.worked(at(3610)), Some(Tell::Over(5)));
+        assert!(!fault.is_failing());
+        assert_eq!(fault.worked(at(3615)), None);
+        assert_eq!(fault.failed("disk full", at(3620)), Some(Tell::Begun));
+        let lines = (0..100).filter(|n| fault.failed(&n.to_string(), at(3621 + n)).is_some()).count();
+        assert_eq!(lines, MAX_ERRORS - 1, "errors that always differ do not fill the log");
+    }
 
     #[test]
     fn a_condition_is_told_when_it_begins_once_an_hour_and_when_it_is_over() {

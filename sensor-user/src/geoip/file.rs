@@ -1,0 +1,63 @@
+//! Reading database files, which may be replaced or overwritten at any time.
+
+use super::{MAX_BYTES, Reason};
+use crate::system::regular_file;
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// What differs when a file was changed: device, inode, size, and the times of the last change of
+/// content and of inode, each in seconds and nanoseconds.
+type Stamp = [u64; 7];
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    [
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime() as u64,
+        metadata.mtime_nsec() as u64,
+        metadata.ctime() as u64,
+        metadata.ctime_nsec() as u64,
+    ]
+}
+
+/// The state of a database's file and of its IPv6 file; `None` for one that cannot be found.
+pub(super) type State = [Option<Stamp>; 2];
+
+/// The state of the files now.
+pub(super) fn state(path: &Path) -> State {
+    [path, &of_ipv6(path)].map(|path| std::fs::metadata(path).ok().as_ref().map(stamp))
+}
+
+/// The file with the IPv6 ranges of a text database: `geoip6` for `geoip`.
+pub(super) fn of_ipv6(path: &Path) -> PathBuf {
+    let mut name: OsString = path.into();
+    name.push("6");
+    name.into()
+}
+
+/// The whole file, which did not change during the read.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Reason> {
+    let mut file = regular_file::open(path)?;
+    let before = file.metadata()?;
+    if before.size() > MAX_BYTES {
+        return Err(Reason::TooLarge { bytes: before.size() });
+    }
+    let mut bytes = Vec::with_capacity(before.size() as usize);
+    file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes)?;
+    if stamp(&file.metadata()?) != stamp(&before) || bytes.len() as u64 != before.size() {
+        return Err(Reason::Changing);
+    }
+    Ok(bytes)
+}
+
+/// As [`read`]; `None` when there is no such file.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Reason> {
+    match read(path) {
+        Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
