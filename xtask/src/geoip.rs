@@ -197,12 +197,17 @@ pub fn parse(database: &str) -> Result<Vec<Range<'_>>> {
 ///
 /// # Errors
 ///
-/// It is no address.
+/// The text is not an address.
 pub fn country<'a>(ranges: &[Range<'a>], address: &str) -> Result<Option<&'a str>> {
     let address: IpAddr = address.parse().with_context(|| format!("parse {address}"))?;
-    let behind = ranges.partition_point(|(first, ..)| *first <= address);
-    let range = behind.checked_sub(1).map(|at| ranges[at]);
-    Ok(range.filter(|(_, last, _)| address <= *last).map(|(.., country)| country))
+    Ok(country_of(ranges, address))
+}
+
+/// The country of an address.
+pub fn country_of<'a>(ranges: &[Range<'a>], address: IpAddr) -> Option<&'a str> {
+    let after = ranges.partition_point(|(first, ..)| *first <= address);
+    let range = after.checked_sub(1).map(|at| ranges[at]);
+    range.filter(|(_, last, _)| address <= *last).map(|(.., country)| country)
 }
 
 fn attribution(version: &str, contents: &Contents, size: usize, compressed: usize) -> String {

@@ -103,8 +103,8 @@ enum Task {
     Record(xtask::history::record::RecordArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
-    /// Takes it from an npm package with the npm client, checks it, and writes it with its attribution
-    /// to sensor-user/geoip.
+    /// Takes it from Debian's package tor-geoipdb with `apt-get download`, checks it, and writes it with its
+    /// attribution to sensor-user/geoip.
     Geoip,
 }
 
@@ -112,10 +112,19 @@ fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", chain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, without those that an error's own text has already.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => text,
+        before => format!("{before}: {cause}"),
+    })
 }
 
 fn run(task: Task) -> Result<()> {

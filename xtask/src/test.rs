@@ -5,7 +5,7 @@ use crate::report::{Outcome, Report};
 use crate::{lint, toolchain};
 use anyhow::{Context as _, Result, bail};
 use bpf_origin as origin;
-use lab::{apt, command};
+use lab::{apt, command, netns};
 use std::path::Path;
 
 mod lanes;
@@ -59,6 +59,10 @@ pub struct Options {
 ///
 /// A step failed.
 pub fn run(options: Options) -> Result<()> {
+    if netns::is_root() {
+        // Every lane needs them.
+        netns::check()?;
+    }
     let mut report = Report::default();
     lint::steps(&mut report);
 

@@ -1,12 +1,17 @@
-//! Months of history for the demo's Prometheus, made beside the demo.
+//! Months of history for the demo's Prometheus, made while the demo runs.
 
-use anyhow::{Context as _, Result};
+use super::prometheus::Prometheus;
+use anyhow::{Context as _, Result, ensure};
 use lab::netns;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long the history may take to be made and found.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The process that makes the history, and its children; killed when dropped.
 #[derive(Debug)]
@@ -30,6 +35,26 @@ impl Making {
             .spawn()
             .context("start making the history")?;
         Ok(Self { child })
+    }
+}
+
+impl Making {
+    /// Waits until `prometheus` serves the history; `false` when a signal came before.
+    pub(super) fn wait(&mut self, prometheus: &Prometheus, interrupted: &AtomicBool) -> Result<bool> {
+        let since = Instant::now();
+        let mut is_made = false;
+        while !interrupted.load(Ordering::Relaxed) {
+            if !is_made && let Some(status) = self.child.try_wait().context("wait for the history")? {
+                ensure!(status.success(), "making the model history failed: {status}");
+                is_made = true;
+            }
+            if is_made && prometheus.has_months()? {
+                return Ok(true);
+            }
+            ensure!(since.elapsed() < PATIENCE, "the model history was not there within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(false)
     }
 }
 

@@ -1,31 +1,36 @@
 //! `cargo xtask demo`: a sensor, an Internet to observe, and the comparison of what was counted with
 //! what was sent.
 //!
-//! Everything that the demo makes hangs on this process: namespaces and mounts are descriptors, the
-//! daemon and Prometheus die with the thread that started them. Only a directory below the temporary
-//! one can outlive a SIGKILL, and the next demo removes it.
+//! The demo leaves no process, namespace or mount: namespaces and mounts are descriptors of this process,
+//! and the daemon and Prometheus die with the thread that started them. A directory below the temporary
+//! one can outlive a SIGKILL; the next demo removes it. What is to be looked at afterwards is written
+//! below cargo's target directory.
 
 mod comparison;
+mod countries;
 mod forward;
 mod grafana;
 mod history;
+mod pictures;
 mod ports;
 mod prometheus;
 
 use self::comparison::Comparison;
+use self::countries::Database;
 use self::grafana::Grafana;
 use self::history::Making;
+use self::pictures::Pictures;
 use self::prometheus::Prometheus;
 use anyhow::{Context as _, Result, bail};
 use lab::build::{self, Profile};
-use lab::netns::is_root;
+use lab::netns::{self, is_root};
 use lab::sensor::{Daemon, INTERFACE, Lab, WEB};
 use lab::traffic::{Carry as _, Class, Expectation, Frames, Plan, Radiation};
 use lab::{command, sudo};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,9 +44,11 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(100);
 /// The name that the sensor has in the metrics.
 const SENSOR: &str = "demo";
+/// How long the daemon may take to be ready.
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// A drain every two seconds, and on the busiest machine some more, after the last packet.
 const DRAIN_PATIENCE: Duration = Duration::from_mins(1);
-/// How long the pages stay open when somebody sits there and nothing is said.
+/// How long the pages stay open on a terminal, when no flag says otherwise.
 const KEEP_ON_TERMINAL: u64 = 600;
 
 /// Options of the demo.
@@ -63,6 +70,9 @@ pub struct DemoArgs {
     /// on a terminal, 0 elsewhere]
     #[arg(long, value_name = "SECONDS")]
     pub keep: Option<u64>,
+    /// Where the landing page and pictures are written [default: demo/ in cargo's target directory]
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
     /// Use this `teiten` instead of building one
     #[arg(long, value_name = "FILE")]
     pub teiten: Option<PathBuf>,
@@ -74,17 +84,26 @@ pub struct DemoArgs {
 ///
 /// A tool or a right is missing, the daemon fails, or any number differs from what was sent.
 pub fn run(args: &DemoArgs) -> Result<()> {
+    if is_root() {
+        // Before anything is built.
+        netns::check()?;
+    }
     let teiten = match &args.teiten {
         Some(path) => path.canonicalize().with_context(|| format!("find {}", path.display()))?,
         None => build::daemon(Profile::Development)?,
     };
-    if is_root() { play(args, &teiten) } else { again_as_root(args, &teiten) }
+    let pictures = match &args.pictures {
+        Some(directory) => std::path::absolute(directory).context("find the directory for pictures")?,
+        // Without cargo there is no other target directory to know of.
+        None => build::target_directory().unwrap_or_else(|_| command::root().join("target")).join("demo"),
+    };
+    if is_root() { play(args, &teiten, pictures) } else { again_as_root(args, &teiten, &pictures) }
 }
 
 /// Runs this program's privileged part through sudo.
-fn again_as_root(args: &DemoArgs, teiten: &Path) -> Result<()> {
+fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> {
     let mut demo = Command::new(std::env::current_exe().context("find this program")?);
-    demo.arg("demo").arg("--teiten").arg(teiten);
+    demo.arg("demo").arg("--teiten").arg(teiten).arg("--pictures").arg(pictures);
     for (name, value) in [
         ("--seconds", u64::from(args.seconds)),
         ("--seed", args.seed),
@@ -105,16 +124,20 @@ fn again_as_root(args: &DemoArgs, teiten: &Path) -> Result<()> {
     Ok(())
 }
 
-fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
+fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("listen to signals")?;
     }
 
+    let database = Database::load();
     let lab = Lab::new(1500)?;
-    let daemon = lab.start(
+    // Settings of a sensor that is installed here are not the demo's.
+    let mut command = lab.teiten_run(
         teiten,
         &[
+            "--config",
+            "/dev/null",
             "--interface",
             INTERFACE,
             "--sensor-name",
@@ -127,12 +150,17 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
             "--timezone",
             "Asia/Tokyo",
         ],
-    )?;
+    );
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TEITEN_")) {
+        command.env_remove(name);
+    }
+    let mut daemon = lab.spawn_command(command)?;
+    daemon.wait_ready(START_PATIENCE)?;
     let pages = forward::forward(args.port, &lab.sensor, WEB).context("listen on this host")?;
     if args.port != 0 && pages.port() != args.port {
         println!("port {} is taken; the sensor's pages take {}", args.port, pages.port());
     }
-    // Whoever wants any free port for the pages wants it for the others too.
+    // Any free port for the pages is any free port for the others too.
     let expected = |port| if args.port == 0 { 0 } else { port };
     let mut prometheus = match command::find("prometheus") {
         Some(program) => Some(Prometheus::start(&program, lab.directory(), pages, SENSOR, expected(9090))?),
@@ -142,10 +170,13 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
         Some(prometheus) => Grafana::start(lab.directory(), prometheus.address, expected(3000))?,
         None => None,
     };
-    let _history = match &prometheus {
+    let mut history = match &prometheus {
         Some(prometheus) if command::find("promtool").is_some() => Some(Making::start(&prometheus.data)?),
         _ => None,
     };
+    if let Some(prometheus) = &mut prometheus {
+        prometheus.wait_ready()?;
+    }
     tell(&lab, pages, prometheus.as_ref(), grafana.as_ref());
 
     let day_before = daemon.status()?["today"]["date"].clone();
@@ -159,12 +190,13 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
 
     let sent = radiation.expectation();
     daemon.wait_counted(sent.total(), DRAIN_PATIENCE)?;
-    let (status, comparison) = compare(&daemon, sent, &day_before)?;
+    let database =
+        database.join().map_err(|_| anyhow::anyhow!("reading the country database panicked"))??;
+    let countries = countries(&database, &radiation, &daemon)?;
+    let comparison = compare(&daemon, sent, countries.as_ref(), &day_before)?;
     println!("{}", table(&lab, teiten)?);
     println!("{comparison}");
-    println!("{}", countries(&radiation, &status));
-    if let Some(prometheus) = &mut prometheus {
-        prometheus.wait_ready()?;
+    if let Some(prometheus) = &prometheus {
         // The model history's sensors are in there too.
         let query = format!("sum(teiten_accesses_total{{sensor=\"{SENSOR}\"}})");
         let counted = prometheus.query(&query)?;
@@ -177,7 +209,11 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
 
     let agrees = comparison.agrees();
     if agrees {
-        println!("Every number above is the same on both sides, to the packet.");
+        println!("Every number above is the same on both sides, to the packet.\n");
+    }
+    // A picture that cannot be drawn is no fault of the sensor.
+    if let Err(error) = draw(pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
+        println!("no pictures: {error:#}");
     }
     keep(args, pages, prometheus.as_ref(), &interrupted);
     let ended = daemon.stop(Signal::SIGINT)?;
@@ -190,17 +226,23 @@ fn play(args: &DemoArgs, teiten: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The sensor's status beside what was sent. Its picture of the day may be a moment behind its
-/// counters, so numbers that differ are looked at again for some time.
-fn compare(daemon: &Daemon, sent: &Expectation, day_before: &Value) -> Result<(Value, Comparison)> {
+/// The sensor's status and what was sent. The status' day may lag its counters for a moment, so numbers
+/// that differ are compared again for some time.
+fn compare(
+    daemon: &Daemon,
+    sent: &Expectation,
+    countries: Option<&BTreeMap<String, u64>>,
+    day_before: &Value,
+) -> Result<Comparison> {
     let since = Instant::now();
     loop {
         let status = daemon.status()?;
         // Across midnight a source counts once for each of the two days.
         let day = &status["today"]["date"];
-        let comparison = Comparison::new(sent, &status, day == day_before || day_before.is_null());
+        let same_day = day == day_before || day_before.is_null();
+        let comparison = Comparison::new(sent, countries, &status, same_day);
         if comparison.agrees() || since.elapsed() > Duration::from_secs(10) {
-            return Ok((status, comparison));
+            return Ok(comparison);
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -212,15 +254,16 @@ fn tell(lab: &Lab, pages: SocketAddr, prometheus: Option<&Prometheus>, grafana: 
     println!("its metrics            http://{pages}/metrics");
     println!("its status as JSON     http://{pages}/api/v1/status");
     match prometheus {
-        Some(Prometheus { address, .. }) => {
-            println!("Prometheus             http://{address}/alerts");
+        Some(prometheus) => {
+            let url = prometheus.pages();
+            println!("Prometheus             {url}/alerts");
             println!(
-                "  accesses by port     http://{address}/graph?g0.expr=topk(10%2Cteiten_accesses_total)&g0.tab=0&g0.range_input=15m"
+                "  accesses by port     {url}/graph?g0.expr=topk(10%2Cteiten_accesses_total)&g0.tab=0&g0.range_input=15m"
             );
             println!(
-                "  six months           http://{address}/graph?g0.expr=sum(last_over_time(sensor%3Ateiten_accesses%3Aday%5B1d%5D))&g0.tab=0&g0.range_input=26w"
+                "  six months           {url}/graph?g0.expr=sum(last_over_time(sensor%3Ateiten_accesses%3Aday%5B1d%5D))&g0.tab=0&g0.range_input=26w"
             );
-            println!("                       (a model of four sensors; it appears a minute or two from now)");
+            println!("                       (a model of four sensors; it is there in a minute or two)");
         }
         None => println!("Prometheus             not installed; with it, the demo scrapes too"),
     }
@@ -274,17 +317,19 @@ fn transmit(
     Ok(true)
 }
 
-/// One line that is written again every second; elsewhere than on a terminal, a line now and then.
+/// One line that is rewritten every second; where lines cannot be rewritten, a new one every ten.
 struct Progress {
     begin: Instant,
     seconds: u32,
     shown: Option<Instant>,
-    on_terminal: bool,
+    rewrites: bool,
 }
 
 impl Progress {
     fn new(seconds: u32) -> Self {
-        Self { begin: Instant::now(), seconds, shown: None, on_terminal: io::stdout().is_terminal() }
+        let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        let rewrites = io::stdout().is_terminal() && !is_dumb;
+        Self { begin: Instant::now(), seconds, shown: None, rewrites }
     }
 
     fn elapsed(&self) -> u64 {
@@ -292,26 +337,22 @@ impl Progress {
     }
 
     fn show(&mut self, sent: u64, daemon: &Daemon) {
-        let pause = Duration::from_secs(if self.on_terminal { 1 } else { 10 });
+        let pause = Duration::from_secs(if self.rewrites { 1 } else { 10 });
         if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
             return;
         }
-        self.shown = Some(Instant::now());
-        let counted = match daemon.status() {
-            Ok(status) => status["total"]["classes"]
-                .as_array()
-                .map_or(0, |classes| {
-                    classes.iter().filter_map(|class| class["packets"].as_u64()).sum::<u64>()
-                })
-                .to_string(),
+        // The status has a row for each of the 65,536 ports that a scan reaches; the metrics are bounded.
+        let counted = match daemon.metrics() {
+            Ok(samples) => samples.sum("teiten_packets_total").to_string(),
             Err(error) => error.to_string(),
         };
+        self.shown = Some(Instant::now());
         let line = format!(
             "{:>3} of {} s   sent {sent:>9}   counted (drained every 2 s) {counted:>9}",
             self.elapsed(),
             self.seconds
         );
-        if self.on_terminal {
+        if self.rewrites {
             print!("\r\x1b[K{line}");
             // A terminal that is gone needs no progress.
             let _ = io::stdout().flush();
@@ -326,7 +367,7 @@ impl Progress {
     }
 
     fn end(&mut self) {
-        if self.on_terminal && self.shown.is_some() {
+        if self.rewrites && self.shown.is_some() {
             print!("\r\x1b[K");
         }
     }
@@ -339,26 +380,47 @@ fn table(lab: &Lab, teiten: &Path) -> Result<String> {
     command::output(&mut status)
 }
 
-/// The countries, for information: who holds an address may change after a prefix was listed.
-fn countries(radiation: &Radiation, status: &Value) -> String {
-    let mut sent: Vec<_> = radiation.countries().iter().collect();
-    sent.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let counted = |country: &str| {
-        status["total"]["countries"]
-            .as_array()
-            .and_then(|rows| rows.iter().find(|row| row["country"] == country)?["accesses"].as_u64())
-            .unwrap_or(0)
-    };
-    let mut text =
-        "accesses by country; the flood's spoofed sources lie anywhere and are not in \"sent\"\n".to_owned();
-    for (country, count) in sent.into_iter().take(10) {
-        // A string takes whatever it is given.
-        let _ = writeln!(text, "  {country:<20} {count:>12} {:>12}", counted(country));
+/// The accesses that were sent by the country of their source; `None` when the daemon has another database
+/// than this checkout, which is said.
+fn countries(
+    database: &Database,
+    radiation: &Radiation,
+    daemon: &Daemon,
+) -> Result<Option<BTreeMap<String, u64>>> {
+    let (ours, theirs) = (database.built()?, daemon.status()?["geoip_build"].as_u64());
+    if theirs != Some(ours) {
+        println!("countries are not compared: this teiten has another country database than this checkout");
+        return Ok(None);
     }
-    text
+    database.locate(radiation.by_source()).map(Some)
 }
 
-/// Leaves the pages open for somebody to look at.
+/// Writes what is to be looked at afterwards, and says where it is.
+fn draw(
+    directory: PathBuf,
+    pages: SocketAddr,
+    prometheus: Option<&Prometheus>,
+    history: Option<&mut Making>,
+    interrupted: &AtomicBool,
+) -> Result<()> {
+    let pictures = Pictures::new(directory)?;
+    pictures.page(pages)?;
+    match (prometheus, history, pictures.panels_need()) {
+        (Some(prometheus), Some(history), None) => {
+            println!("drawing the panels of the model's last month; Ctrl-C leaves them out");
+            if history.wait(prometheus, interrupted)? {
+                pictures.panels(prometheus.address)?;
+            }
+        }
+        (Some(_), Some(_), Some(advice)) => println!("{advice}"),
+        (None, ..) | (_, None, _) => {
+            println!("pictures of the panels need Prometheus and promtool: `sudo apt-get install prometheus`")
+        }
+    }
+    pictures.hand_over()
+}
+
+/// Leaves the pages open for a while.
 fn keep(args: &DemoArgs, pages: SocketAddr, prometheus: Option<&Prometheus>, interrupted: &AtomicBool) {
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && !command::is_set("CI");
     let seconds = args.keep.unwrap_or(if on_terminal { KEEP_ON_TERMINAL } else { 0 });
@@ -376,7 +438,7 @@ fn keep(args: &DemoArgs, pages: SocketAddr, prometheus: Option<&Prometheus>, int
             let _ = entered.send(());
         });
     } else {
-        // Nobody can press Enter: only time and signals end it.
+        // Without a terminal there is no Enter: only time and signals end it.
         std::mem::forget(entered);
     }
     let until = Instant::now() + Duration::from_secs(seconds);

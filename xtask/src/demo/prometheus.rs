@@ -55,7 +55,7 @@ impl Prometheus {
         Ok(Self { child, address, data })
     }
 
-    /// Waits until it answers, which may be after the traffic has begun.
+    /// Waits until it answers.
     pub(super) fn wait_ready(&mut self) -> Result<()> {
         let since = Instant::now();
         while !scrape::get_here(self.address, "/-/ready").is_ok_and(|answer| answer.status == 200) {
@@ -71,15 +71,30 @@ impl Prometheus {
         Ok(())
     }
 
+    /// Where its pages for people are. Debian's package has only the old ones, below `/classic`.
+    pub(super) fn pages(&self) -> String {
+        let has = |path| scrape::get_here(self.address, path).is_ok_and(|answer| answer.status == 200);
+        let old = if !has("/alerts") && has("/classic/alerts") { "/classic" } else { "" };
+        format!("http://{}{old}", self.address)
+    }
+
+    /// Whether it serves recorded months. It finds blocks that were put into its directory within a minute.
+    pub(super) fn has_months(&self) -> Result<bool> {
+        let answer = scrape::get_here(self.address, "/api/v1/label/month/values")?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer.body).context("read Prometheus' answer")?;
+        Ok(answer["data"].as_array().is_some_and(|months| !months.is_empty()))
+    }
+
     /// The value of the instant query `expression`, which must have one.
     pub(super) fn query(&self, expression: &str) -> Result<f64> {
         let encoded: String = expression
             .bytes()
-            .map(|octet| {
-                if octet.is_ascii_alphanumeric() {
-                    char::from(octet).to_string()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
                 } else {
-                    format!("%{octet:02X}")
+                    format!("%{byte:02X}")
                 }
             })
             .collect();

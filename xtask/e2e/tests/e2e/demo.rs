@@ -7,14 +7,23 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// The demo with its temporary files in `temporary`.
 fn demo(temporary: &Path, arguments: &[&str]) -> Command {
     let mut demo = Command::new(xtask());
     demo.args(["demo", "--port", "0", "--teiten"]).arg(teiten()).args(arguments);
+    demo.arg("--pictures").arg(pictures().path());
     demo.env("TMPDIR", temporary).stdin(Stdio::null());
     demo
+}
+
+/// Where the demos of this process write their pictures.
+fn pictures() -> &'static TempDir {
+    static PICTURES: OnceLock<TempDir> = OnceLock::new();
+    PICTURES.get_or_init(|| tempfile::tempdir().unwrap())
 }
 
 fn is_empty(directory: &Path) -> bool {
@@ -25,11 +34,30 @@ fn is_empty(directory: &Path) -> bool {
 fn it_ends_with_equal_numbers_and_leaves_nothing_behind() {
     needs_root!();
     let temporary = tempfile::tempdir().unwrap();
-    let text = output(&mut demo(temporary.path(), &["--seconds", "6", "--rate", "500"]));
+    let text = output(demo(temporary.path(), &["--seconds", "6", "--rate", "500"]).env("TERM", "dumb"));
     assert!(text.contains("Every number above is the same on both sides"), "{text}");
+    assert!(text.contains("accesses by country\n"), "{text}");
+    assert!(text.is_ascii() && !text.contains('\u{1b}'), "a dumb terminal shows it: {text}");
+    let two = text.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().rev().map_while(|word| word.parse::<u64>().ok());
+        Some((line, numbers.next()?, numbers.next()?))
+    });
+    for (line, counted, sent) in two.filter(|(line, ..)| line.starts_with("  ") && line.len() == 48) {
+        assert_eq!(sent, counted, "{line}");
+    }
+    let page = std::fs::read_to_string(pictures().path().join("page.en.html")).unwrap();
+    assert!(page.contains("<title>Teiten") && page.contains("demo"), "{page}");
+    if lab::command::find("chromium").is_some() {
+        let picture = std::fs::read(pictures().path().join("page.ja.png")).unwrap();
+        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 20_000, "{} bytes", picture.len());
+    }
     assert!(text.contains("http://127.0.0.1:") && text.contains("/metrics"), "{text}");
     if lab::command::find("prometheus").is_some() {
         assert!(text.contains("/graph?g0.expr="), "{text}");
+        assert!(
+            text.contains("pictures of the panels need") || text.contains("the monthly dashboard"),
+            "{text}"
+        );
         assert!(text.contains("Grafana  "), "where it is, or that it is not: {text}");
     }
     assert!(is_empty(temporary.path()));
@@ -90,6 +118,23 @@ fn sigkill_leaves_no_process_behind() {
     needs_root!();
     let (code, _) = ended_by(Signal::SIGKILL);
     assert_eq!(code, None);
+}
+
+/// In a chroot whose root directory is not a mount, mounts cannot be made private.
+#[test]
+fn in_a_chroot_it_says_once_what_helps() {
+    needs_root!();
+    let root = tempfile::tempdir().unwrap();
+    let script = "set -e; cd \"$1\"; for d in bin lib lib64 usr proc dev; do \
+                  [ -e /$d ] || continue; mkdir $d; mount --rbind /$d $d; done; cp \"$2\" xtask; \
+                  exec chroot . /xtask demo --teiten /bin/true";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(root.path()).arg(xtask());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.matches("Invalid argument").count(), 1, "{text}");
+    assert!(text.contains("chroot") && !text.contains("root (CAP"), "{text}");
 }
 
 #[test]

@@ -456,12 +456,25 @@ fn every_command_reads_the_installed_sensors_configuration() {
     assert!(all(&["check", "--config", "/dev/null"]).0.contains("/var/lib/teiten"));
     let (text, done) = all(&["detach"]);
     assert!(done && !has_xdp(&lab, INTERFACE), "{text}");
-    // One that may not be read is no silence.
+    // One that this user may not read: `ledger` must not guess, `status` needs only an address.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     lab.mounts.run(|| std::fs::set_permissions("/etc/teiten/teiten.toml", mode).unwrap()).unwrap();
-    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    let (text, done) = said(&mut as_nobody(&lab, &["ledger", "days"]));
     assert!(
         !done && text.contains("/etc/teiten/teiten.toml") && text.contains("run teiten as root"),
         "{text}"
     );
+    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    assert!(
+        !done && text.contains("asking with defaults and flags") && text.contains("no sensor answers"),
+        "{text}"
+    );
+    let mut command = lab.command(teiten());
+    command.arg("run");
+    let mut daemon = lab.spawn_command(command).unwrap();
+    daemon.wait_ready(PATIENCE).unwrap();
+    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    assert!(done && text.contains("/etc/teiten/teiten.toml") && text.contains("at from-etc"), "{text}");
+    let (text, done) = said(&mut as_nobody(&lab, &["status", "--config", "/etc/teiten/teiten.toml"]));
+    assert!(!done && text.contains("cannot read the configuration file"), "{text}");
 }

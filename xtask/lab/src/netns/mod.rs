@@ -35,7 +35,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A namespace could not be made or entered.
-    #[error("{action}: {source}; namespaces need root (CAP_SYS_ADMIN)")]
+    #[error("{action}: {source}{}", advice(.source))]
     Namespace {
         /// What was tried.
         action: &'static str,
@@ -63,6 +63,33 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// What helps against `error` of a call that makes or enters a namespace.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "; namespaces need root (CAP_SYS_ADMIN)",
+        // Only a mount can be made private.
+        Some(libc::EINVAL) => {
+            "; is this a chroot whose root directory is not a mount? Run it outside, or call \
+             `mount --bind DIR DIR` before `chroot DIR`"
+        }
+        Some(libc::ENOSPC) => {
+            "; the limit on namespaces is reached: `sysctl user.max_net_namespaces user.max_mnt_namespaces`"
+        }
+        _ => "",
+    }
+}
+
+/// Fails unless this process can make the namespaces that a lab needs.
+///
+/// # Errors
+///
+/// [`Error::Namespace`] with what helps.
+pub fn check() -> Result<()> {
+    Netns::new()?;
+    Mounts::new()?;
+    Ok(())
 }
 
 /// Result of this module.

@@ -20,7 +20,7 @@ use super::site::{Link, Site, random_v4, random_v6};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// How much there is of it.
@@ -139,6 +139,7 @@ pub struct Radiation {
     brutes: [IpAddr; 3],
     expectation: Expectation,
     countries: BTreeMap<&'static str, u64>,
+    by_source: HashMap<IpAddr, u64>,
 }
 
 impl Radiation {
@@ -170,6 +171,7 @@ impl Radiation {
             brutes,
             expectation: Expectation::default(),
             countries: BTreeMap::new(),
+            by_source: HashMap::new(),
         }
     }
 
@@ -183,7 +185,12 @@ impl Radiation {
         &self.countries
     }
 
-    /// Fills `frames` with the packets of the next tick, or says that it is over.
+    /// Accesses so far by source, spoofed ones too.
+    pub fn by_source(&self) -> &HashMap<IpAddr, u64> {
+        &self.by_source
+    }
+
+    /// Fills `frames` with the packets of the next tick; `false` at the end of the model.
     pub fn next_tick(&mut self, frames: &mut Frames) -> bool {
         frames.clear();
         if self.tick >= self.plan.ticks {
@@ -428,6 +435,9 @@ impl Radiation {
     fn push(&mut self, frames: &mut Frames, packet: &[u8], meaning: &Meaning) {
         let frame = self.site.frame(&mut self.rng, packet);
         self.expectation.add(meaning, frame.len());
+        if let Meaning::Access { src, .. } = meaning {
+            *self.by_source.entry(*src).or_default() += 1;
+        }
         frames.push(&frame);
     }
 }
