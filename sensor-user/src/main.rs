@@ -61,7 +61,11 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),
         Command::Status(args) => {
-            let config = Config::load_for_status(&args, environment)?;
+            let (config, unread) = Config::load_for_status(&args, environment)?;
+            if let Some(error) = unread {
+                let error = sensor_user::error_chain(&error);
+                logging::tell(&format!("{error}; asking with defaults and flags"));
+            }
             let endpoint = status::Endpoint::of(&config, environment)?;
             status::run(&endpoint, args.json)?;
         }

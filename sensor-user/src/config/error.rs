@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration.
 
-use super::settings::Origin;
-use std::path::PathBuf;
+use super::settings::{DEFAULT_CONFIG, Origin};
+use std::path::{Path, PathBuf};
 
 /// Why a configuration was refused. Nothing was touched before.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,12 @@ impl ConfigError {
             Self::Several(errors) => errors,
             error => std::slice::from_ref(error),
         }
+    }
+
+    /// Whether the file that is read by default may not be read by this user.
+    pub(super) fn is_default_for_others(&self) -> bool {
+        matches!(self, Self::Read { path, source }
+            if path == Path::new(DEFAULT_CONFIG) && source.kind() == std::io::ErrorKind::PermissionDenied)
     }
 
     /// The same, owned.

@@ -174,13 +174,25 @@ impl Config {
         Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
     }
 
-    /// The configuration for asking the sensor that runs by it.
+    /// The configuration for asking the running sensor. The default file may be for other users: asking
+    /// needs little of it, so the rest is taken, and the error comes along.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
-    pub fn load_for_status(args: &StatusArgs, environment: &Environment) -> Result<Self, ConfigError> {
-        Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
+    /// As [`Config::load`], but for that.
+    pub fn load_for_status(
+        args: &StatusArgs,
+        environment: &Environment,
+    ) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        let load = |environment: &Environment| {
+            Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
+        };
+        match load(environment) {
+            Err(error) if args.config.is_none() && error.is_default_for_others() => {
+                Ok((load(&environment.without_file())?, Some(error)))
+            }
+            result => Ok((result?, None)),
+        }
     }
 
     /// The configuration of a replay, and the directory of the ledger to write, if any: the one that

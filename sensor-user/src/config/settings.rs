@@ -126,6 +126,14 @@ impl Environment {
         Self { variables, host_name, timezone }
     }
 
+    /// The same without a configuration file.
+    #[must_use]
+    pub(super) fn without_file(&self) -> Self {
+        let mut environment = self.clone();
+        environment.variables.insert(CONFIG_VARIABLE.to_owned(), "/dev/null".to_owned());
+        environment
+    }
+
     /// Variables that begin like Teiten's and set nothing, each with the nearest that exists. Not an
     /// error, since orchestrators put variables of their own (`TEITEN_SERVICE_HOST`) into
     /// containers, but worth a warning.

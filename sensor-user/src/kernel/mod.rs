@@ -464,6 +464,7 @@ impl Kernel {
         };
         if current.is_none() {
             kernel.begin(numbering.last + 1, policy)?;
+            info!(generation = kernel.number(), "nothing was pinned; counting starts now");
         } else {
             info!(generation = kernel.number(), "taking over pinned counters");
         }

@@ -40,7 +40,7 @@ th:first-child,td:first-child{padding-left:0;min-width:6.5rem}\
 .share{width:18%}.share div{height:.7rem;background:var(--track);border-radius:2px}\
 .share i{display:block;height:100%;background:var(--bar);border-radius:2px}\
 section{min-width:0;overflow-x:auto}\
-.identity{font-size:.9rem}\
+.detail,.identity{font-size:.9rem}.detail{color:var(--dim)}\
 .hours{display:flex;gap:2px}\
 .hours div{flex:1;min-width:0;text-align:center;font-size:.7rem;color:var(--dim)}\
 .hours span{display:flex;align-items:flex-end;height:6rem;background:var(--track)}\
@@ -257,18 +257,27 @@ impl Page<'_> {
             }
         }
         for blind in &status.blind {
-            self.out.push_str("<p class=\"note\">");
-            if self.language == Language::Japanese {
-                let interface = blind.interface.as_deref().unwrap_or_default();
-                write!(self.out, "{} {}<br>", Escaped(interface), blind_text(blind.reason))?;
-            }
-            let (name, text) = (Escaped(blind.reason), Escaped(blind));
-            write!(self.out, "<span lang=\"en\">{name}: {text}</span></p>")?;
+            let interface = blind.interface.as_deref().unwrap_or_default();
+            let japanese = format!("{interface} {}", blind_text(blind.reason));
+            self.note(Some(japanese.trim_start()), &format_args!("{}: {blind}", blind.reason))?;
         }
         for note in &status.notes {
-            write!(self.out, "<p class=\"note\" lang=\"en\">{}</p>", Escaped(note))?;
+            self.note(note.japanese(), note)?;
         }
         Ok(())
+    }
+
+    /// In Japanese, the English text follows for its details.
+    fn note(&mut self, japanese: Option<&str>, english: &dyn Display) -> fmt::Result {
+        match japanese.filter(|_| self.language == Language::Japanese) {
+            Some(japanese) => write!(
+                self.out,
+                "<p class=\"note\">{}<br><span class=\"detail\" lang=\"en\">{}</span></p>",
+                Escaped(japanese),
+                Escaped(english)
+            ),
+            None => write!(self.out, "<p class=\"note\" lang=\"en\">{}</p>", Escaped(english)),
+        }
     }
 
     fn day(&mut self, today: &DayStatus) -> fmt::Result {
@@ -517,16 +526,26 @@ const fn class(is_good: bool) -> &'static str {
     if is_good { "good" } else { "bad" }
 }
 
-/// What keeps a sensor from seeing, in Japanese.
+/// What keeps a sensor from seeing, and the way out, in Japanese.
 const fn blind_text(reason: Reason) -> &'static str {
     match reason {
-        Reason::NoAddress => "観測対象となるアドレスがありません",
-        Reason::LinkDown => "インターフェースが停止しています",
-        Reason::NoCarrier => "リンクがありません（キャリアなし）",
-        Reason::WrongInterface => "このホスト宛の通信は別のインターフェースを通っています",
-        Reason::Detached => "XDP プログラムが接続されていません",
-        Reason::Unreadable => "受信フレームの大半が解釈できない種類です",
-        Reason::Silent => "通常よりはるかに長い間、何も受信していません",
+        Reason::NoAddress => {
+            "観測対象となるアドレスがありません。インターフェースにアドレスを付けるか、--observe で指定してください"
+        }
+        Reason::LinkDown => "インターフェースが停止しています。`ip link set dev 名前 up` で起動してください",
+        Reason::NoCarrier => "リンクがありません（キャリアなし）。ケーブルと対向機器を確認してください",
+        Reason::WrongInterface => {
+            "このホスト宛の通信は別のインターフェースを通っています。--interface を確認してください"
+        }
+        Reason::Detached => {
+            "XDP プログラムが接続されていません。接続できるようになり次第、自動で再接続します"
+        }
+        Reason::Unreadable => {
+            "受信フレームの大半が解釈できない種類です。観測するインターフェースを確認してください"
+        }
+        Reason::Silent => {
+            "通常よりはるかに長い間、何も受信していません。回線、上流のファイアウォール、事業者のフィルターを確認してください"
+        }
     }
 }
 
@@ -550,6 +569,7 @@ fn class_name(label: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown::Note;
     use crate::shown::tests::{info, status_with};
     use crate::sight::Blind;
     use http::HeaderValue;
@@ -564,7 +584,7 @@ mod tests {
         let evil = "</title><script>alert('1')</script>&";
         info.sensor = evil.to_owned();
         info.interfaces = vec![evil.to_owned()];
-        let mut status = status_with(&info, &[evil.to_owned()]);
+        let mut status = status_with(&info, &[Note::new(evil, evil)]);
         if let Some(today) = &mut status.today {
             today.ports[0].name = Some(evil.to_owned());
             today.countries[0].country = evil.to_owned();
@@ -573,8 +593,9 @@ mod tests {
             let page = render(&status, "/metrics", language);
             assert!(!page.contains("<script"), "{page}");
             let escaped = "&lt;/title&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;";
-            // Title, heading, interface, note, port and country.
-            assert_eq!(page.matches(escaped).count(), 6, "{page}");
+            // Title, heading, interface, note, port and country; in Japanese the note has two texts.
+            let expected = if language == Language::English { 6 } else { 7 };
+            assert_eq!(page.matches(escaped).count(), expected, "{page}");
         }
     }
 
@@ -612,8 +633,10 @@ mod tests {
 
     #[test]
     fn the_whole_page_is_in_the_language_of_the_reader() {
-        let page = render(&status_with(&info(), &[]), "/metrics", Language::Japanese);
+        let note = Note::new("eth0 is slow", "eth0 は低速です");
+        let page = render(&status_with(&info(), &[note]), "/metrics", Language::Japanese);
         for text in [
+            "<p class=\"note\">eth0 は低速です<br><span class=\"detail\" lang=\"en\">eth0 is slow</span></p>",
             "<html lang=\"ja\">",
             "<title>Teiten – tokyo-1</title>",
             "本日（2026年11月22日）",
@@ -650,7 +673,7 @@ mod tests {
         status.up = false;
         let page = english(&status);
         assert!(page.contains("● does not see its line") && !page.contains("● down"), "{page}");
-        assert!(page.contains("<span lang=\"en\">no_carrier: eth0 has &lt;no&gt; carrier; "), "{page}");
+        assert!(page.contains("lang=\"en\">no_carrier: eth0 has &lt;no&gt; carrier; "), "{page}");
         let page = render(&status, "/metrics", Language::Japanese);
         assert!(page.contains("eth0 リンクがありません（キャリアなし）"), "{page}");
         status.blind.clear();

@@ -3,6 +3,7 @@
 //! The numbers are those behind the series-hold, so the contract's identities hold in them at every
 //! moment, and [`Status::identities`] says that they do.
 
+use super::Note;
 use crate::counters::detail::Detail;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
@@ -50,8 +51,8 @@ pub struct Inputs<'a> {
     pub health: &'a Health,
     /// When the totals began.
     pub since: Option<Timestamp>,
-    /// What else the operator should know, a sentence each: a fallback, a failure, a limit reached.
-    pub notes: &'a [String],
+    /// What else the operator should know.
+    pub notes: &'a [Note],
     /// The wall clock.
     pub now: Timestamp,
     /// The same moment on the clock that [`Health`] goes by.
@@ -101,7 +102,7 @@ pub struct Status {
     /// The contract's identities, with both of their sides.
     pub identities: Vec<Identity>,
     /// What else the operator should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// One observed interface.

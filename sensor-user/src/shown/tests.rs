@@ -74,7 +74,7 @@ fn today() -> Today {
     }
 }
 
-pub(crate) fn status_with(info: &SensorInfo, notes: &[String]) -> Status {
+pub(crate) fn status_with(info: &SensorInfo, notes: &[Note]) -> Status {
     let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
     let instant = Instant::now();
     let health = exposition.health();
@@ -285,6 +285,6 @@ fn a_terminal_gets_colours_and_bars_within_its_width() {
 #[test]
 fn what_came_from_elsewhere_gives_the_terminal_no_orders() {
     let info = SensorInfo { sensor: "evil\u{1b}]0;title\u{7}".to_owned(), ..info() };
-    let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned()]), false, 100);
+    let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned().into()]), false, 100);
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
 }

@@ -155,7 +155,7 @@ impl Page {
             let _ = writeln!(out, "  BLIND       {reason}: {}", clean(&blind.to_string()));
         }
         for note in &status.notes {
-            let _ = writeln!(out, "  note        {}", clean(note));
+            let _ = writeln!(out, "  note        {}", clean(&note.to_string()));
         }
     }
 

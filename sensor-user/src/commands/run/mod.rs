@@ -11,10 +11,12 @@ use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
 use crate::kernel::{self, GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
 use crate::ledger::{self, Ledger};
+use crate::shown::Note;
 use crate::shown::{Inputs, Status, Today};
 use crate::sight::Watch;
 use crate::sight::targets::Targets;
 use crate::system::clock;
+use crate::system::lasting::{Fault, Tell};
 use crate::system::logging::LogHandle;
 use crate::system::{rights, trusted};
 use crate::web::{Server, State, WebConfig};
@@ -33,6 +35,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+/// What holds while netlink fails.
+const UNFOLLOWED: &str = "changes of interfaces, addresses and routes are not followed until it works";
 /// Several changes of addresses or links that come together are answered once, after this time.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -65,8 +69,22 @@ async fn daemon(
     reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + Sync + 'static,
     log: LogHandle,
 ) -> Result<()> {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("TEITEN_REVISION"),
+        sensor = config.sensor_name,
+        timezone = config.timezone_name(),
+        "starting teiten"
+    );
     // What can fail is tried before anything is attached.
     let geoip = geoip::Watcher::open(config.geoip.clone())?;
+    let database = geoip.current();
+    info!(
+        database = %database.origin(),
+        built = %database.built().strftime("%Y-%m-%d"),
+        age_days = Timestamp::now().duration_since(database.built()).as_hours() / 24,
+        "country database loaded"
+    );
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
     let network = interfaces.survey().await?;
     let mut targets = Targets::new(&network, &config)?;
@@ -81,6 +99,12 @@ async fn daemon(
         .and_then(|()| trusted::check_files(&config.state_dir, &ledger::FILES))
         .context("state directory refused")?;
     let ledger = Ledger::open(&config.state_dir, ledger_settings(&config))?;
+    info!(
+        state_dir = %config.state_dir.display(),
+        counting_since = ledger.since().map(tracing::field::display),
+        last_generation = ledger.last_generation(),
+        "ledger opened"
+    );
     // After the ledger, whose lock tells which process is there already.
     let server = Server::bind(&WebConfig {
         listen: config.listen.iter().map(ToString::to_string).collect(),
@@ -133,7 +157,7 @@ async fn daemon(
     exposition.health().set_sensor(&info);
     snapshot.set_info(info);
     snapshot.with(|shown| {
-        shown.standing = kernel.keeper().warning().into_iter().collect();
+        shown.standing = kernel.keeper().warning().map(pins_note).into_iter().collect();
         shown.notes.clone_from(&shown.standing);
     });
 
@@ -159,6 +183,14 @@ async fn daemon(
         },
     };
     drain.show_monitored();
+    let (ipv4, ipv6) = policy.monitored_addresses();
+    info!(
+        ipv4,
+        ipv6,
+        excluded_prefixes = policy.exclude.len(),
+        services = policy.services.len(),
+        "observing addresses"
+    );
     let totals = Arc::new(drain.ledger.totals().clone());
     snapshot.with(|shown| shown.totals = Arc::clone(&totals));
     exposition.update(totals);
@@ -200,7 +232,7 @@ async fn daemon(
     }));
 
     let (reconfigured, config_changes) = watch::channel(config.clone());
-    let follower = Follower { interfaces, targets, commands: commands.clone() };
+    let follower = Follower { interfaces, targets, commands: commands.clone(), fault: Fault::default() };
     tokio::spawn(follower.follow(changes, config_changes, detached));
     let result = serve(signals, config, reload, log, commands, reconfigured, drain_ended).await;
     drop(shutdown);
@@ -368,6 +400,8 @@ struct Follower {
     interfaces: Interfaces,
     targets: Targets,
     commands: Outbox,
+    /// The network cannot be read.
+    fault: Fault,
 }
 
 impl Follower {
@@ -399,13 +433,20 @@ impl Follower {
         let network = match self.interfaces.survey().await {
             Ok(network) => network,
             Err(error) => {
-                error!(
-                    error = &error as &dyn std::error::Error,
-                    "netlink failed; keeping the interfaces and addresses that are observed"
-                );
+                let error: &dyn std::error::Error = &error;
+                match self.fault.failed(&crate::error_chain(error), clock::now()) {
+                    Some(Tell::GoesOn(failures)) => {
+                        error!(error, failures, "netlink still fails; {UNFOLLOWED}");
+                    }
+                    Some(_) => error!(error, "netlink failed; {UNFOLLOWED}"),
+                    None => {}
+                }
                 return Some(());
             }
         };
+        if let Some(Tell::Over(failures)) = self.fault.worked(clock::now()) {
+            info!(failures, "netlink works again; following interfaces and addresses");
+        }
         if self.targets.follow(&network) {
             for double in self.targets.doubles(&network) {
                 warn!("{double}");
@@ -463,13 +504,27 @@ fn source_table(config: &Config) -> u32 {
 }
 
 /// What is to be said of conversations that could not be kept.
-fn flow_failures(failures: u64) -> Option<String> {
+fn flow_failures(failures: u64) -> Option<Note> {
     (failures > 0).then(|| {
-        format!(
-            "{failures} conversations of this host were not kept, because there were too many; \
-             their answers count as backscatter or accesses"
+        Note::new(
+            format!(
+                "{failures} conversations of this host were not kept, because there were too many; \
+                 their answers count as backscatter or accesses"
+            ),
+            format!(
+                "本ホストの通信 {failures} 件は、多すぎたため記録されていません。その応答はバックスキャッターまたはアクセスとして\
+                 数えられます"
+            ),
         )
     })
+}
+
+/// What the pins' file system means for the time after this process.
+fn pins_note(warning: String) -> Note {
+    Note::new(
+        warning,
+        "ピンの bpffs がこのホストのマウント名前空間にないため、デーモン終了後のパケットは計数されないおそれがあります",
+    )
 }
 
 /// What the status page shows besides the counters, as of the last commit.
@@ -483,8 +538,8 @@ struct Shown {
     today: Option<Today>,
     since: Option<Timestamp>,
     /// What holds as long as the daemon runs.
-    standing: Vec<String>,
-    notes: Vec<String>,
+    standing: Vec<Note>,
+    notes: Vec<Note>,
 }
 
 impl Snapshot {
@@ -515,18 +570,33 @@ impl Snapshot {
             hours: today.hours,
             packets: Some(today.packets),
         });
-        let notes: Vec<String> = attachments
+        let notes: Vec<Note> = attachments
             .iter()
             .filter(|(_, mode)| *mode == Mode::Generic)
             .map(|(name, _)| {
-                format!("{name} is observed in generic mode: it costs more per packet, and {GENERIC_MERGES}")
+                Note::new(
+                    format!("{name} is observed in generic mode: it costs more per packet, and {GENERIC_MERGES}"),
+                    format!(
+                        "{name} は generic モードで観測しています。パケット当たりの負荷が高く、結合されたパケット（GRO、LRO など）は \
+                         1 件として数えられます"
+                    ),
+                )
             })
             .chain(exposition.health().untracked().into_iter().map(|name| {
-                format!("it is not known what {name} sends; answers count as backscatter and accesses")
+                Note::new(
+                    format!("it is not known what {name} sends; answers count as backscatter and accesses"),
+                    format!(
+                        "{name} からの送信を把握できません。応答はバックスキャッターまたはアクセスとして数えられます"
+                    ),
+                )
             }))
             .chain(flow_failures(exposition.health().flow_failures()))
-            .chain(watch.notes())
-            .chain(ledger.losses().iter().cloned())
+            .chain(watch.notes().into_iter().map(|note| {
+                Note::new(note, "台帳に破損があります。`teiten ledger verify` が該当する日を示します")
+            }))
+            .chain(ledger.losses().iter().map(|loss| {
+                Note::new(loss, "台帳の一部が失われています。該当する期間の計数は不足しています")
+            }))
             .collect();
         self.with(|shown| {
             let mut info = shown.info.clone();
