@@ -29,8 +29,8 @@ p{margin:.25rem 0}a{color:inherit}\
 .dim{color:var(--dim)}.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}\
 .note{margin:.5rem 0;padding:.4rem .75rem;border-left:.25rem solid var(--bad);background:var(--badbg)}\
 .tiles{display:flex;flex-wrap:wrap;gap:.75rem;margin:1rem 0}\
-.tile{flex:1 1 9rem;padding:.6rem 1rem;border:1px solid var(--line);border-radius:.5rem}\
-.tile b{display:block;font-size:clamp(1.2rem,5vw,1.75rem);line-height:1.2;font-variant-numeric:tabular-nums}\
+.tile{flex:1 1 auto;min-width:9rem;padding:.6rem 1rem;border:1px solid var(--line);border-radius:.5rem}\
+.tile b{display:block;white-space:nowrap;font-size:clamp(1.2rem,5vw,1.75rem);line-height:1.2;font-variant-numeric:tabular-nums}\
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:0 2.5rem}\
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th{font-weight:400;color:var(--dim);text-align:left;vertical-align:bottom}\
