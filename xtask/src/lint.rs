@@ -1,27 +1,30 @@
-//! `cargo xtask lint`: formatting, lints, and dashboards that are as they are generated.
+//! `cargo xtask lint`: formatting, lints, links of the pages, and dashboards that are as they are generated.
+
+mod links;
 
 use crate::dashboards;
 use crate::report::Report;
 use anyhow::{Result, bail};
 use lab::command;
+use std::process::Command;
 
 /// Crates outside the workspace, which cargo does not format along with it.
 const OUTSIDE: [&str; 2] = ["sensor-ebpf/Cargo.toml", "sensor-common/fuzz/Cargo.toml"];
 
-/// Checks formatting, lints and dashboards, or mends what can be mended.
+/// Checks everything, after applying automatic fixes with `fix`.
 ///
 /// # Errors
 ///
 /// Something is not as it should be; what, was printed.
 pub fn run(fix: bool) -> Result<()> {
     if fix {
-        mend()?;
+        apply_fixes()?;
     }
     let mut report = Report::default();
     steps(&mut report);
     println!("\n{report}");
     if !report.is_good() {
-        bail!("not clean; `cargo xtask lint --fix` mends formatting, dashboards and what clippy can mend");
+        bail!("not clean; `cargo xtask lint --fix` fixes formatting, dashboards and what clippy can fix");
     }
     Ok(())
 }
@@ -31,12 +34,24 @@ pub fn steps(report: &mut Report) {
     report.step("format", || format(true).into());
     report.step("lints", || clippy(&[]).into());
     report.step("dashboards", || dashboards::generate(true).into());
+    report.step("links", || links::check().into());
 }
 
-fn mend() -> Result<()> {
+fn apply_fixes() -> Result<()> {
     clippy(&["--fix", "--allow-dirty", "--allow-staged"])?;
     format(false)?;
     dashboards::generate(false)
+}
+
+/// The files of the repository that match any of these patterns.
+fn tracked(patterns: &[&str]) -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    // The sources may belong to another user than the one who checks them.
+    git.args(["-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "--"])
+        .args(patterns);
+    let listed = command::output(git.current_dir(command::root()))?;
+    // One that was deleted and not yet committed is listed too.
+    Ok(listed.lines().filter(|name| command::root().join(name).exists()).map(str::to_owned).collect())
 }
 
 fn format(check: bool) -> Result<()> {
