@@ -40,3 +40,8 @@ fn check(name: &str, generated: &str) {
 fn configuration_names_every_command_and_flag() {
     check("configuration.md", &configuration::generated());
 }
+
+#[test]
+fn metrics_names_every_metric_of_the_catalogue() {
+    check("metrics.md", &sensor_counters::page());
+}

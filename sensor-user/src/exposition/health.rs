@@ -10,6 +10,7 @@ use prometheus::{
     Counter, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+use sensor_counters::OTHERS;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -113,6 +114,12 @@ impl Reload {
     }
 }
 
+/// Name, help text and labels of a metric.
+fn opts(name: &str) -> (Opts, &'static [&'static str]) {
+    let other = OTHERS.iter().find(|other| other.name == name).expect("each metric is described");
+    (Opts::new(other.name, other.help), other.labels)
+}
+
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
@@ -122,152 +129,59 @@ impl Health {
     /// Registers everything; a drain is current for `current_for`, until
     /// [`Health::set_current_for`] says otherwise.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name, help| register(registry, IntGauge::new(name, help)?);
-        let gauges = |name, help, labels| register(registry, GaugeVec::new(Opts::new(name, help), labels)?);
-        let counters =
-            |name, help, labels| register(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
-        let counter = |name, help| register(registry, IntCounter::new(name, help)?);
+        let gauge = |name| register(registry, IntGauge::with_opts(opts(name).0)?);
+        let gauges = |name| {
+            let (opts, labels) = opts(name);
+            register(registry, GaugeVec::new(opts, labels)?)
+        };
+        let counters = |name| {
+            let (opts, labels) = opts(name);
+            register(registry, IntCounterVec::new(opts, labels)?)
+        };
+        let counter = |name| register(registry, IntCounter::with_opts(opts(name).0)?);
         let health = Self {
             registry: registry.clone(),
             changes: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             drains: Mutex::new(Drains { current_for: Duration::from_secs(30), last: None }),
             blind: Mutex::new(Vec::new()),
-            up: gauge(
-                "teiten_up",
-                "1 while the sensor can see its line: the XDP program is attached, the drain is current, and \
-                 no reason of teiten_blind but silence holds.",
-            )?,
-            blind_reasons: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("teiten_blind", "1 while the sensor does not see its line for this reason."),
-                    &["reason"],
-                )?,
-            )?,
-            last_drain: gauges(
-                "teiten_last_drain_timestamp_seconds",
-                "When the last drain was committed, seconds since the epoch.",
-                &[],
-            )?,
-            geoip_build: gauges(
-                "teiten_geoip_build_timestamp_seconds",
-                "When the GeoIP database in use was built, seconds since the epoch.",
-                &[],
-            )?,
-            geoip_info: gauges(
-                "teiten_geoip_info",
-                "1; whether the GeoIP database in use is the embedded one or a file (--geoip).",
-                &["source"],
-            )?,
+            up: gauge("teiten_up")?,
+            blind_reasons: {
+                let (opts, labels) = opts("teiten_blind");
+                register(registry, IntGaugeVec::new(opts, labels)?)?
+            },
+            last_drain: gauges("teiten_last_drain_timestamp_seconds")?,
+            geoip_build: gauges("teiten_geoip_build_timestamp_seconds")?,
+            geoip_info: gauges("teiten_geoip_info")?,
             drain_duration: register(
                 registry,
                 Histogram::with_opts(
-                    HistogramOpts::new(
-                        "teiten_drain_duration_seconds",
-                        "Duration of a drain, from the swap of the generation to the commit.",
-                    )
-                    .buckets(DRAIN_BUCKETS.to_vec()),
+                    HistogramOpts::from(opts("teiten_drain_duration_seconds").0)
+                        .buckets(DRAIN_BUCKETS.to_vec()),
                 )?,
             )?,
-            drain_failures: register(
-                registry,
-                IntCounter::new(
-                    "teiten_drain_failures_total",
-                    "Drains that could not be committed; their generation is kept and tried again.",
-                )?,
-            )?,
-            reload_failures: counters(
-                "teiten_reload_failures_total",
-                "Files that could not be reloaded, so that the ones read before stay in use.",
-                &["what"],
-            )?,
-            monitored: gauges(
-                "teiten_monitored_addresses",
-                "Size of the observed address space.",
-                &["family"],
-            )?,
-            sensor_info: gauges(
-                "teiten_sensor_info",
-                "The sensor, its observation time zone and how each interface is observed; always 1. In generic \
-                 mode packets that were merged (GRO, LRO) or came unsegmented over a virtual link count as one.",
-                &["sensor", "timezone", "interface", "xdp_mode"],
-            )?,
-            ledger_info: gauges(
-                "teiten_ledger_info",
-                "Identity of the ledger: the same as long as the state directory lives, and another on every \
-                 machine; always 1.",
-                &["ledger"],
-            )?,
-            build_info: gauges(
-                "teiten_build_info",
-                "The version of teiten and the revision it was built from; always 1.",
-                &["version", "revision"],
-            )?,
-            port_info: gauges(
-                "teiten_port_info",
-                "What a port is known for; always 1.",
-                &["transport", "port", "name", "description"],
-            )?,
+            drain_failures: counter("teiten_drain_failures_total")?,
+            reload_failures: counters("teiten_reload_failures_total")?,
+            monitored: gauges("teiten_monitored_addresses")?,
+            sensor_info: gauges("teiten_sensor_info")?,
+            ledger_info: gauges("teiten_ledger_info")?,
+            build_info: gauges("teiten_build_info")?,
+            port_info: gauges("teiten_port_info")?,
             ledger: [AtomicBool::new(false), AtomicBool::new(false)],
-            ledger_damaged: gauge(
-                "teiten_ledger_damaged",
-                "1 while the ledger is known to be damaged or to lack commits; the status says what.",
-            )?,
-            flow_tracking: gauges(
-                "teiten_flow_tracking",
-                "How it is learned what the sensor itself sends, so that answers are told from accesses: \
-                 by tcx, clsact or none; always 1.",
-                &["interface", "method"],
-            )?,
-            flows: gauge("teiten_flows", "Conversations of the sensor itself that are kept.")?,
-            flows_accepted: gauge(
-                "teiten_flows_accepted",
-                "Conversations among teiten_flows that remote hosts began.",
-            )?,
-            flows_created: counter(
-                "teiten_flows_created_total",
-                "Conversations that the sensor itself started or accepted.",
-            )?,
-            flow_failures: counter(
-                "teiten_flow_failures_total",
-                "Conversations that the sensor itself started and that were not kept because there were too \
-                 many; their answers count as backscatter or accesses.",
-            )?,
-            flow_replies: counter(
-                "teiten_flow_replies_total",
-                "Datagrams that the sensor sent and that start no conversation, since they reply to a remote \
-                 host that spoke first.",
-            )?,
-            flow_replies_unsure: counter(
-                "teiten_flow_replies_unsure_total",
-                "Datagrams among teiten_flow_replies_total that were taken for a reply because the note of who \
-                 spoke first may have been displaced.",
-            )?,
-            flow_notes_displaced: counter(
-                "teiten_flow_notes_displaced_total",
-                "Notes of who spoke first that were displaced within their time by a flood of datagrams.",
-            )?,
-            held: gauge(
-                "teiten_series_held",
-                "Series that show 0 until a scrape has shown it and --series-hold has passed.",
-            )?,
-            render_seconds: register(
-                registry,
-                Counter::new("teiten_render_seconds_total", "Time spent on rendering /metrics.")?,
-            )?,
-            http_requests: counters(
-                "teiten_http_requests_total",
-                "HTTP requests by handler and status code.",
-                &["handler", "code"],
-            )?,
-            http_connections: gauge("teiten_http_connections", "HTTP connections that are open.")?,
-            http_closed: counters(
-                "teiten_http_connections_closed_total",
-                "HTTP connections that the server ended: evicted for newer ones, past a time limit, \
-                 without a TLS handshake, or because what the client sent is not HTTP.",
-                &["reason"],
-            )?,
+            ledger_damaged: gauge("teiten_ledger_damaged")?,
+            flow_tracking: gauges("teiten_flow_tracking")?,
+            flows: gauge("teiten_flows")?,
+            flows_accepted: gauge("teiten_flows_accepted")?,
+            flows_created: counter("teiten_flows_created_total")?,
+            flow_failures: counter("teiten_flow_failures_total")?,
+            flow_replies: counter("teiten_flow_replies_total")?,
+            flow_replies_unsure: counter("teiten_flow_replies_unsure_total")?,
+            flow_notes_displaced: counter("teiten_flow_notes_displaced_total")?,
+            held: gauge("teiten_series_held")?,
+            render_seconds: register(registry, Counter::with_opts(opts("teiten_render_seconds_total").0)?)?,
+            http_requests: counters("teiten_http_requests_total")?,
+            http_connections: gauge("teiten_http_connections")?,
+            http_closed: counters("teiten_http_connections_closed_total")?,
         };
         for reason in Reason::ALL {
             health.blind_reasons.with_label_values(&[reason.name()]);

@@ -5,8 +5,9 @@
 //! and the hold has passed since, and shows its value once *released*. Between due and released
 //! lies a commit of the ledger: a value that was ever shown is a value that a restart shows again.
 
-use super::families::{self, Key};
-use crate::counters::totals::{SeriesKey, Totals};
+use super::families;
+use crate::counters::totals::SeriesKey;
+use sensor_counters::{Series, Totals};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ struct Held {
 
 /// The series still at 0, as one render needs them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Veil(Option<Arc<HashMap<Key, Held>>>);
+pub(super) struct Veil(Option<Arc<HashMap<Series, Held>>>);
 
 impl Veil {
     /// Whether every series shows its value.
@@ -31,7 +32,7 @@ impl Veil {
     }
 
     /// Whether the series shows 0.
-    pub(super) fn hides(&self, key: &Key) -> bool {
+    pub(super) fn hides(&self, key: &Series) -> bool {
         self.0.as_ref().is_some_and(|held| held.contains_key(key))
     }
 }
@@ -42,9 +43,9 @@ pub(super) struct Holds {
     hold: Duration,
     /// Released before this process began, and not in the totals so far.
     earlier: BTreeSet<SeriesKey>,
-    released: HashSet<Key>,
+    released: HashSet<Series>,
     /// Shared with renders under way; copied when it changes meanwhile.
-    held: Arc<HashMap<Key, Held>>,
+    held: Arc<HashMap<Series, Held>>,
     updates: u64,
 }
 
@@ -58,13 +59,15 @@ impl Holds {
         self.updates += 1;
         let born = self.updates;
         let mut still_held = 0;
-        families::for_each_key(totals, |key| {
+        families::for_each_held(totals, |key| {
             if self.released.contains(&key) {
                 return;
             }
             if self.held.contains_key(&key) {
                 still_held += 1;
-            } else if !self.earlier.is_empty() && self.earlier.remove(&key.series()) {
+            } else if !self.earlier.is_empty()
+                && SeriesKey::of(&key).is_some_and(|key| self.earlier.remove(&key))
+            {
                 self.released.insert(key);
             } else {
                 still_held += 1;
@@ -74,7 +77,7 @@ impl Holds {
         // A series that went away before it was released starts anew should it come back.
         if still_held != self.held.len() {
             let mut present = HashSet::new();
-            families::for_each_key(totals, |key| {
+            families::for_each_held(totals, |key| {
                 present.insert(key);
             });
             Arc::make_mut(&mut self.held).retain(|key, _| present.contains(key));
@@ -115,8 +118,12 @@ impl Holds {
             self.hold.is_zero()
                 || held.shown.is_some_and(|shown| now.saturating_duration_since(shown) >= self.hold)
         };
-        let mut due: Vec<_> =
-            self.held.iter().filter(|(_, held)| is_due(held)).map(|(key, _)| key.series()).collect();
+        let mut due: Vec<_> = self
+            .held
+            .iter()
+            .filter(|(_, held)| is_due(held))
+            .filter_map(|(key, _)| SeriesKey::of(key))
+            .collect();
         due.sort_unstable();
         due
     }
@@ -129,7 +136,7 @@ impl Holds {
         let mut keys: BTreeSet<_> = keys.iter().cloned().collect();
         let released = &mut self.released;
         Arc::make_mut(&mut self.held).retain(|key, _| {
-            let is_released = keys.remove(&key.series());
+            let is_released = SeriesKey::of(key).is_some_and(|key| keys.remove(&key));
             if is_released {
                 released.insert(key.clone());
             }

@@ -1,7 +1,6 @@
 #![expect(clippy::float_cmp, reason = "counts are whole numbers, which are exact in a float")]
 
 use super::*;
-use crate::counters::detail::{Detail, Unread};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::Country;
@@ -9,6 +8,7 @@ use crate::sight::{Blind, Reason};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
+use sensor_counters::Unread;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -49,7 +49,7 @@ fn scrape(exposition: &Exposition, now: Instant) -> BTreeMap<String, f64> {
 /// One access to 445/tcp from Japan, and nothing else.
 fn one_access() -> Arc<Totals> {
     let mut totals = Totals::default();
-    totals.packets[Class::Access as usize] = 1;
+    totals.packets.entry(Class::Access).or_default().packets = 1;
     totals.ports.insert(PortLabel::Own(Slot::new(Transport::Tcp, 445)), tally(1, 1));
     totals.countries.insert(country("JP"), tally(1, 1));
     Arc::new(totals)
@@ -203,8 +203,8 @@ fn one_of_each() -> Totals {
         ..Totals::default()
     };
     for class in Class::ALL {
-        totals.packets[class as usize] = 10 + class as u64;
-        totals.bytes[class as usize] = 1_000 + class as u64;
+        totals.packets.entry(class).or_default().packets = 10 + class as u64;
+        totals.packets.entry(class).or_default().bytes = 1_000 + class as u64;
     }
     totals.ports.insert(PortLabel::Own(slot(Transport::Tcp, 445)), tally(9, 3));
     totals.ports.insert(PortLabel::Own(slot(Transport::Tcp, 23)), tally(4, 2));
@@ -220,12 +220,12 @@ fn one_of_each() -> Totals {
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
     totals.services.insert((slot(Transport::Tcp, 22), country("NL")), tally(30_000, 4));
     totals.backscatter.insert(PortLabel::Own(slot(Transport::Tcp, 80)), 17);
-    totals.tools[Tool::Mirai as usize] = 4;
-    totals.tools[Tool::Other as usize] = 1;
-    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 3);
-    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), 2);
-    totals.details.add(Detail::Malformed(Flaw::Truncated), 6);
-    totals.details.add(Detail::Assumed, 1);
+    totals.tools.insert(Tool::Mirai, 4);
+    totals.tools.insert(Tool::Other, 1);
+    totals.unread.insert(Unread::Kind(LinkProtocol::ethertype(0x8847)), 3);
+    totals.unread.insert(Unread::Kind(LinkProtocol::ppp(0xc021)), 2);
+    totals.malformed.insert(Flaw::Truncated, 6);
+    totals.assumed = 1;
     totals
 }
 
@@ -418,7 +418,7 @@ impl World {
         let due = self.exposition.due(self.now);
         let slot = Slot::new(Transport::Tcp, port);
         let from = country(["JP", "US", "unknown"][from]);
-        self.totals.packets[Class::Access as usize] += packets;
+        self.totals.packets.entry(Class::Access).or_default().packets += packets;
         self.totals.hosts += 1;
         *self.totals.ports.entry(PortLabel::Own(slot)).or_default() += tally(packets, 1);
         *self.totals.countries.entry(from).or_default() += tally(packets, 1);
@@ -508,7 +508,7 @@ proptest! {
         let truth = |value: u64| value as f64;
         prop_assert_eq!(
             increase(r#"teiten_packets_total{class="access"}"#),
-            truth(world.totals.packets[Class::Access as usize])
+            truth(world.totals.packets.get(&Class::Access).map_or(0, |volume| volume.packets))
         );
         prop_assert_eq!(increase("teiten_hosts_total"), truth(world.totals.hosts));
         for (port, tally) in &world.totals.ports {

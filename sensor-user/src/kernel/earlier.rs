@@ -8,10 +8,11 @@ use super::generation::Counted;
 use super::sys::{self, Mapping};
 use super::table::Table;
 use super::{Drained, KernelError, pins};
-use crate::counters::detail::{Detail, Details, Unread};
+use crate::counters::detail::Details;
 use crate::observation::Target;
 use crate::observation::aggregate::AccessV4;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
+use sensor_counters::{Series, Unread};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -358,23 +359,23 @@ impl Memory {
         counted.backscatter = by_slot(backscatter);
         if self.shape.details.is_none() {
             let packets = |class: Class| counted.packets[class as usize];
-            counted.details.add(Detail::Unread(Unread::Rest), packets(Class::NonIp));
-            counted.details.add(Detail::Malformed(Flaw::Unknown), packets(Class::Malformed));
+            counted.details.add(Series::Unread(Unread::Rest), packets(Class::NonIp));
+            counted.details.add(Series::Malformed(Flaw::Unknown), packets(Class::Malformed));
         }
         counted
     }
 
     fn read_details(&self, cpu: usize, shape: DetailShape, details: &mut Details) {
         for (flaw, packets) in shape.flaws.iter().zip(self.words(cpu, shape.malformed, shape.flaws.len())) {
-            details.add(Detail::Malformed(*flaw), *packets);
+            details.add(Series::Malformed(*flaw), *packets);
         }
-        details.add(Detail::Assumed, self.word(cpu, shape.assumed));
+        details.add(Series::Assumed, self.word(cpu, shape.assumed));
         let (kinds, _) = self.words(cpu, shape.unread, 2 * shape.unread_kinds).as_chunks::<2>();
         for [protocol, frames] in kinds {
             // Little-endian: the protocol is the first half.
             let protocol = LinkProtocol::from_number(*protocol as u32);
-            details.add(Detail::Unread(Unread::Kind(protocol)), *frames);
+            details.add(Series::Unread(Unread::Kind(protocol)), *frames);
         }
-        details.add(Detail::Unread(Unread::Rest), self.word(cpu, shape.unread_other));
+        details.add(Series::Unread(Unread::Rest), self.word(cpu, shape.unread_other));
     }
 }

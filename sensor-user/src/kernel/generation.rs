@@ -1,11 +1,12 @@
 //! One generation's memory: a [`Block`] for each possible CPU, mapped into this process.
 
 use super::sys::{self, Mapping};
-use crate::counters::detail::{Detail, Details, Unread};
+use crate::counters::detail::Details;
 use crate::observation::Target;
 use crate::observation::aggregate::{AccessV4, AccessV6};
 use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
+use sensor_counters::{Series, Unread};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -233,14 +234,14 @@ impl Generation {
             counted.service_overflow += service_overflow;
             counted.table_packets += table_packets;
             for (flaw, packets) in Flaw::ALL.into_iter().zip(block.counters.malformed) {
-                counted.details.add(Detail::Malformed(flaw), packets);
+                counted.details.add(Series::Malformed(flaw), packets);
             }
-            counted.details.add(Detail::Assumed, block.counters.assumed);
+            counted.details.add(Series::Assumed, block.counters.assumed);
             for kind in &block.counters.unread {
                 let protocol = LinkProtocol::from_number(kind.protocol);
-                counted.details.add(Detail::Unread(Unread::Kind(protocol)), kind.frames);
+                counted.details.add(Series::Unread(Unread::Kind(protocol)), kind.frames);
             }
-            counted.details.add(Detail::Unread(Unread::Rest), block.counters.unread_other);
+            counted.details.add(Series::Unread(Unread::Rest), block.counters.unread_other);
         }
         counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
         counted.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));

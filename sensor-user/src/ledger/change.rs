@@ -5,7 +5,7 @@ use super::moment::Moment;
 use super::series::{Pair, Series, nanoseconds};
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
 use super::state::{Day, Promoted, Settings, State, rest};
-use crate::counters::detail::Details;
+use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::{Country, Locate};
 use crate::observation::{Observation, SourceCount, Target};
@@ -99,12 +99,8 @@ pub(super) fn compute(
     for tool in Tool::ALL {
         sums.add(Series::Tool(tool), [observation.tools[tool as usize], 0]);
     }
-    let mut details = Details::default();
-    for (detail, packets) in observation.details.iter() {
-        details.add(state.totals.details.bounded(detail, &details), packets);
-    }
-    for (detail, packets) in details.iter() {
-        sums.add(Series::Detail(detail), [packets, 0]);
+    for (series, packets) in bounded(&observation.details, &state.totals.unread).iter() {
+        sums.add(series.clone(), [packets, 0]);
     }
     for (slot, tally) in &ports {
         let own = PortLabel::Own(*slot);

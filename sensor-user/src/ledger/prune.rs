@@ -75,10 +75,12 @@ pub(super) fn give_back_space(connection: &Connection) {
 #[cfg(test)]
 mod tests {
     use super::DAY_TABLES;
-    use crate::ledger::series::KINDS;
+    use crate::ledger::series::kinds;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_kind_of_series_has_its_day_table() {
-        assert_eq!(DAY_TABLES.map(|(kind, ..)| kind), KINDS);
+        let tables: BTreeSet<_> = DAY_TABLES.iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(tables, kinds().filter(|kind| *kind != "service_overflow").collect());
     }
 }

@@ -6,13 +6,13 @@ mod faults;
 pub(super) use faults::small_ledger;
 
 use super::*;
-use crate::counters::detail::{Detail, Unread};
 use crate::counters::totals::PortLabel;
 use crate::observation::{SourceCount, Target};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Tool, Transport};
+use sensor_counters::{Series, Unread};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -193,9 +193,9 @@ fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
     let mut observation = observe(1, first, &[burst("192.0.2.5", SIP, 7)]);
     observation.packets[Class::NonIp as usize] = 5;
-    observation.details.add(Detail::Unread(Unread::Kind(LinkProtocol::LLC)), 5);
+    observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 5);
     observation.packets[Class::Malformed as usize] = 2;
-    observation.details.add(Detail::Malformed(Flaw::Truncated), 2);
+    observation.details.add(Series::Malformed(Flaw::Truncated), 2);
     ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
     drop(ledger);
     let connection = rusqlite::Connection::open(&path).unwrap();
@@ -214,8 +214,8 @@ fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
     assert_eq!(ledger.since(), Some(first));
     // What that release counted in these classes is of no kind and for no reason that is known.
-    let details: Vec<_> = ledger.totals().details.iter().collect();
-    assert_eq!(details, [(Detail::Unread(Unread::Rest), 5), (Detail::Malformed(Flaw::Unknown), 2)]);
+    assert_eq!(ledger.totals().unread, BTreeMap::from([(Unread::Rest, 5)]));
+    assert_eq!(ledger.totals().malformed, BTreeMap::from([(Flaw::Unknown, 2)]));
     ledger.fold(&observe(2, at("2010-07-09T12:00:00Z"), &[]), &ByLastOctet, &[]).unwrap();
     assert_eq!(ledger.since(), Some(first));
     assert_verified(&ledger);

@@ -1,10 +1,11 @@
 //! Counts of one stretch, while it goes on: flat arrays, so that a packet costs a few additions.
 
-use crate::counters::detail::{Detail, Details};
+use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, Target};
 use jiff::Timestamp;
 use sensor_common::{Class, Octets, Slot, Tool, Verdict};
+use sensor_counters::Series;
 use std::time::Duration;
 
 /// IPv4 accesses that are held, 8 octets each, before a stretch is handed on in part.
@@ -74,12 +75,12 @@ impl Default for Accumulator {
 }
 
 impl Accumulator {
-    /// Counts one packet of `octets` on the wire. `unparsed` is why it was not judged by transport and
+    /// Counts one packet of `octets` bytes on the wire. `unparsed` is why it was not judged by transport and
     /// port.
     #[inline]
-    pub fn count(&mut self, verdict: &Verdict, unparsed: Option<Detail>, octets: u32) {
-        if let Some(detail) = unparsed {
-            self.details.add(detail, 1);
+    pub fn count(&mut self, verdict: &Verdict, unparsed: Option<&Series>, octets: u32) {
+        if let Some(series) = unparsed {
+            self.details.add(series.clone(), 1);
         }
         let class = verdict.class as usize;
         self.packets[class] += 1;
@@ -95,7 +96,7 @@ impl Accumulator {
                 self.tools[tool as usize] += 1;
             }
             if access.is_assumed && !service {
-                self.details.add(Detail::Assumed, 1);
+                self.details.add(Series::Assumed, 1);
             }
             let target = Target::new(access.slot, service);
             match access.src.octets() {

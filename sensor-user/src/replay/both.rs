@@ -5,10 +5,10 @@ use super::capture::{Captured, Fault, Findings, Packets};
 use super::flows::Conversations;
 use super::world::{Moment, Rules};
 use super::{Replay, Sink, open};
-use crate::counters::detail::Detail;
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
 use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};
+use sensor_counters::Series;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -43,7 +43,7 @@ pub(super) struct Seen {
     /// Whether the link's destination is a group.
     to_group: bool,
     parsed: Result<Packet, Unparsed>,
-    pub(super) unparsed: Option<Detail>,
+    pub(super) unparsed: Option<Series>,
     /// Who sent it, when that can be told.
     src: Option<Address>,
     message: Message,

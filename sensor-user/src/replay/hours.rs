@@ -1,12 +1,12 @@
 //! Splits a capture into stretches that lie within one local hour each, as the ledger wants them.
 
 use super::accumulator::Accumulator;
-use crate::counters::detail::Detail;
 use crate::observation::Observation;
 use crate::observation::spans::Spans;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Verdict;
+use sensor_counters::Series;
 use std::time::Duration;
 
 const NANOS: i64 = 1_000_000_000;
@@ -77,7 +77,7 @@ impl Hours {
         &mut self,
         at: i64,
         verdict: &Verdict,
-        unparsed: Option<Detail>,
+        unparsed: Option<&Series>,
         octets: u32,
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {

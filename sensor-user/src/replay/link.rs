@@ -1,9 +1,9 @@
 //! Link types of captures: what a frame begins with, and where its IP packet is.
 
-use crate::counters::detail::{Detail, Unread};
 use sensor_common::link::{self, Payload};
 use sensor_common::parse::link_protocol;
 use sensor_common::{Address, Frame, Link, LinkProtocol, Packet, Unparsed, parse};
+use sensor_counters::{Series, Unread};
 use std::fmt;
 
 /// A link type that can be read, by the registry at <https://www.tcpdump.org/linktypes.html>.
@@ -276,16 +276,16 @@ impl LinkType {
 
     /// What a frame is counted by besides its class, when it could not be parsed for this reason.
     #[cold]
-    pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Detail> {
+    pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Series> {
         if why != Unparsed::NotIp {
-            return why.flaw().map(Detail::Malformed);
+            return why.flaw().map(Series::Malformed);
         }
         let protocol = match self.opened(frame) {
             Ok(Opened::Other(protocol)) => protocol,
             Ok(Opened::Packet(packet, link)) => link_protocol(packet, link),
             Err(_) => LinkProtocol::NONE,
         };
-        Some(Detail::Unread(Unread::Kind(protocol)))
+        Some(Series::Unread(Unread::Kind(protocol)))
     }
 
     /// Whether the link's destination is a group, by the bit of IEEE 802 addresses that says so.

@@ -132,7 +132,7 @@ impl Replay {
         let verdict = judge(&parsed, &moment);
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, unparsed, packet.octets, sink)
+        self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.octets, sink)
     }
 
     /// Counts a packet of a capture of both directions.
@@ -144,7 +144,7 @@ impl Replay {
             return Ok(());
         };
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, packet.unparsed, packet.octets, sink)
+        self.hours.count(packet.at, &verdict, packet.unparsed.as_ref(), packet.octets, sink)
     }
 
     #[inline]

@@ -1,8 +1,7 @@
 //! What captures held, as a table for people and as JSON for programs.
 
 use crate::config::Config;
-use crate::counters::detail::Detail;
-use crate::counters::totals::{PortLabel, Tally, Totals};
+use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
 use crate::country::Country;
 use crate::replay::{FlowCounts, Outcome};
 use comfy_table::{Cell, CellAlignment, Table, presets};
@@ -200,7 +199,7 @@ impl Report {
             timezone: config.timezone_name().to_owned(),
             first: outcome.first,
             last: outcome.last,
-            packets: totals.packets.iter().sum(),
+            packets: totals.packets.values().map(|volume| volume.packets).sum(),
             outbound: outcome.outbound,
             left_out: outcome.left_out,
             untimed: outcome.untimed,
@@ -210,10 +209,9 @@ impl Report {
             hosts: totals.hosts,
             classes: Class::ALL
                 .iter()
-                .map(|&class| ClassRow {
-                    class: class.name(),
-                    packets: totals.packets[class as usize],
-                    bytes: totals.bytes[class as usize],
+                .map(|&class| {
+                    let Volume { packets, bytes } = totals.packets.get(&class).copied().unwrap_or_default();
+                    ClassRow { class: class.name(), packets, bytes }
                 })
                 .collect(),
             ports: busiest(totals.ports.iter(), accesses)
@@ -259,21 +257,20 @@ impl Report {
                 .collect(),
             tools: Tool::ALL
                 .iter()
-                .map(|&tool| ToolRow { tool: tool.name(), accesses: totals.tools[tool as usize] })
+                .map(|&tool| ToolRow {
+                    tool: tool.name(),
+                    accesses: totals.tools.get(&tool).copied().unwrap_or(0),
+                })
                 .collect(),
-            unread_frames: totals
-                .details
-                .of_kind("unread")
+            unread_frames: sensor_counters::with_fixed(&totals.unread)
                 .into_iter()
-                .map(|(detail, frames)| UnreadRow { ethertype: detail.label(), frames })
+                .map(|(kind, frames)| UnreadRow { ethertype: kind.to_string(), frames })
                 .collect(),
-            malformed: totals
-                .details
-                .of_kind("malformed")
+            malformed: sensor_counters::with_fixed(&totals.malformed)
                 .into_iter()
-                .map(|(detail, packets)| MalformedRow { reason: detail.label(), packets })
+                .map(|(flaw, packets)| MalformedRow { reason: flaw.name().to_owned(), packets })
                 .collect(),
-            assumed_accesses: totals.details.get(Detail::Assumed),
+            assumed_accesses: totals.assumed,
             errors: outcome.errors.iter().map(|error| crate::error_chain(error)).collect(),
         }
     }

@@ -4,9 +4,8 @@
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;
-use crate::counters::detail::Detail;
 use crate::counters::port_names::PortTable;
-use crate::counters::totals::{PortLabel, Tally, Totals};
+use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
 use crate::country::Country;
 use crate::exposition::{Health, SensorInfo};
 use crate::sight::Blind;
@@ -350,6 +349,10 @@ fn busiest<T, R: Ord>(rows: impl Iterator<Item = T>, rank: impl Fn(&T) -> R) -> 
     rows
 }
 
+fn of_class(totals: &Totals, class: Class) -> Volume {
+    totals.packets.get(&class).copied().unwrap_or_default()
+}
+
 fn labels(port: PortLabel) -> (String, String) {
     match port {
         PortLabel::Own(slot) => (slot.transport().name().to_owned(), slot.port().to_string()),
@@ -415,8 +418,8 @@ impl TotalStatus {
                 .into_iter()
                 .map(|class| ClassRow {
                     class: class.name().to_owned(),
-                    packets: totals.packets[class as usize],
-                    bytes: totals.bytes[class as usize],
+                    packets: of_class(totals, class).packets,
+                    bytes: of_class(totals, class).bytes,
                 })
                 .collect(),
             ports: port_rows(totals.ports.iter().map(|(port, tally)| (*port, *tally)), names),
@@ -428,21 +431,20 @@ impl TotalStatus {
             backscatter: busiest(backscatter, |row| row.packets),
             tools: Tool::ALL
                 .into_iter()
-                .map(|tool| ToolRow { tool: tool.name().to_owned(), accesses: totals.tools[tool as usize] })
+                .map(|tool| ToolRow {
+                    tool: tool.name().to_owned(),
+                    accesses: totals.tools.get(&tool).copied().unwrap_or(0),
+                })
                 .collect(),
-            unread_frames: totals
-                .details
-                .of_kind("unread")
+            unread_frames: sensor_counters::with_fixed(&totals.unread)
                 .into_iter()
-                .map(|(detail, frames)| UnreadRow { ethertype: detail.label(), frames })
+                .map(|(kind, frames)| UnreadRow { ethertype: kind.to_string(), frames })
                 .collect(),
-            malformed: totals
-                .details
-                .of_kind("malformed")
+            malformed: sensor_counters::with_fixed(&totals.malformed)
                 .into_iter()
-                .map(|(detail, packets)| MalformedRow { reason: detail.label(), packets })
+                .map(|(flaw, packets)| MalformedRow { reason: flaw.name().to_owned(), packets })
                 .collect(),
-            assumed_accesses: totals.details.get(Detail::Assumed),
+            assumed_accesses: totals.assumed,
         }
     }
 }
@@ -485,7 +487,7 @@ impl Status {
             Identity::new(
                 "sum(teiten_accesses_total) = teiten_packets_total{class=\"access\"}",
                 total.accesses,
-                totals.packets[Class::Access as usize],
+                of_class(totals, Class::Access).packets,
             ),
             Identity::new(
                 "sum(teiten_accesses_total) = sum(teiten_country_accesses_total) + \
@@ -501,12 +503,12 @@ impl Status {
             Identity::new(
                 "sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}",
                 total.unread_frames.iter().map(|row| row.frames).sum(),
-                totals.packets[Class::NonIp as usize],
+                of_class(totals, Class::NonIp).packets,
             ),
             Identity::new(
                 "sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}",
                 total.malformed.iter().map(|row| row.packets).sum(),
-                totals.packets[Class::Malformed as usize],
+                of_class(totals, Class::Malformed).packets,
             ),
         ];
         let unobserved = since.zip(last_drain).map(|(since, last)| {

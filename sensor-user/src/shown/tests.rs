@@ -1,5 +1,4 @@
 use super::*;
-use crate::counters::detail::{Detail, Unread};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
@@ -8,6 +7,7 @@ use crate::format::{percent, spoken, thousands};
 use jiff::Timestamp;
 use jiff::civil::date;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
+use sensor_counters::Unread;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,10 @@ fn totals() -> Totals {
         generation: 8_640,
         ..Totals::default()
     };
-    totals.packets[Class::Access as usize] = 1_000;
-    totals.bytes[Class::Access as usize] = 60_000;
-    totals.packets[Class::NonIp as usize] = 1_000;
-    totals.bytes[Class::NonIp as usize] = 42_000;
+    totals.packets.entry(Class::Access).or_default().packets = 1_000;
+    totals.packets.entry(Class::Access).or_default().bytes = 60_000;
+    totals.packets.entry(Class::NonIp).or_default().packets = 1_000;
+    totals.packets.entry(Class::NonIp).or_default().bytes = 42_000;
     totals.ports.insert(own(Transport::Tcp, 23), tally(100, 2));
     totals.ports.insert(own(Transport::Tcp, 445), tally(895, 4));
     totals.ports.insert(PortLabel::Rest(Transport::Udp), tally(5, 1));
@@ -50,13 +50,13 @@ fn totals() -> Totals {
     totals.services.insert((Slot::new(Transport::Tcp, 22), country("FR")), tally(1, 1));
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
     totals.backscatter.insert(own(Transport::Tcp, 80), 17);
-    totals.tools[Tool::Mirai as usize] = 12;
-    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x0806))), 958);
-    totals.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), 42);
-    totals.packets[Class::Malformed as usize] = 5;
-    totals.bytes[Class::Malformed as usize] = 300;
-    totals.details.add(Detail::Malformed(Flaw::Extensions), 5);
-    totals.details.add(Detail::Assumed, 3);
+    totals.tools.insert(Tool::Mirai, 12);
+    totals.unread.insert(Unread::Kind(LinkProtocol::ethertype(0x0806)), 958);
+    totals.unread.insert(Unread::Kind(LinkProtocol::ppp(0xc021)), 42);
+    totals.packets.entry(Class::Malformed).or_default().packets = 5;
+    totals.packets.entry(Class::Malformed).or_default().bytes = 300;
+    totals.malformed.insert(Flaw::Extensions, 5);
+    totals.assumed = 3;
     totals
 }
 

@@ -1,8 +1,9 @@
 //! What arrives, and what does not: frames of kinds that cannot be read, and silence that is not normal.
 
 use super::{Blind, Reason};
-use crate::counters::detail::{Detail, Details};
+use crate::counters::detail::Details;
 use crate::format::spoken;
+use sensor_counters::Series;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Traffic {
     pub fn take(&mut self, lasted: Duration, seen: Duration, accesses: u64, details: &Details, read: u64) {
         self.silence = if accesses == 0 { self.silence + seen } else { Duration::ZERO };
         let unread =
-            details.iter().filter(|(detail, _)| is_unreadable(*detail)).map(|(_, frames)| frames).sum();
+            details.iter().filter(|(series, _)| is_unreadable(series)).map(|(_, frames)| frames).sum();
         self.window.push_back(Stretch { lasted, unread, read });
         let mut sum: Duration = self.window.iter().map(|stretch| stretch.lasted).sum();
         while let Some(first) = self.window.front()
@@ -139,9 +140,9 @@ impl Traffic {
 }
 
 /// Whether a frame of this kind may have held what is to be counted.
-fn is_unreadable(detail: Detail) -> bool {
-    let Detail::Unread(_) = detail else { return false };
-    let label = detail.label();
+fn is_unreadable(series: &Series) -> bool {
+    let Series::Unread(kind) = series else { return false };
+    let label = kind.to_string();
     !ORDINARY.contains(&label.as_str()) && !label.starts_with(PPP)
 }
 
@@ -201,7 +202,7 @@ mod tests {
 
     fn details(label: &str, frames: u64) -> Details {
         let mut details = Details::default();
-        details.add(Detail::parse("unread", label).unwrap(), frames);
+        details.add(Series::parse("unread", label).unwrap(), frames);
         details
     }
 

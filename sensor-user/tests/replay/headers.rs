@@ -3,15 +3,15 @@
 
 use super::*;
 use sensor_common::{Flaw, LinkProtocol};
-use sensor_user::counters::detail::{Detail, Unread};
+use sensor_counters::{Series, Unread};
 
 fn counted(frames: &[Vec<u8>]) -> Observation {
     let records: Vec<Record> = frames.iter().map(|frame| (BEFORE_FOUR, 0, frame.clone())).collect();
     observe(&config(), &pcap(Endian::Little, MICROSECONDS, 1, &records))
 }
 
-fn unread(label: &str) -> Detail {
-    Detail::Unread(Unread::Kind(LinkProtocol::from_label(label).unwrap()))
+fn unread(label: &str) -> Series {
+    Series::Unread(Unread::Kind(LinkProtocol::from_label(label).unwrap()))
 }
 
 #[test]
@@ -52,7 +52,8 @@ fn frames_that_are_not_of_ip_are_counted_by_what_they_hold() {
         ),
     ]);
     assert_eq!(of_class(&observation, Class::NonIp), 5);
-    let kinds: Vec<_> = observation.details.iter().collect();
+    let kinds: Vec<_> =
+        observation.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
     let wanted =
         [(unread("llc"), 1), (unread("0x0806"), 2), (unread("0x8100"), 1), (unread("0x8864/0xc021"), 1)];
     assert_eq!(kinds, wanted);
@@ -93,8 +94,9 @@ fn pings_behind_many_and_long_extension_headers_are_accesses_up_to_the_bounds() 
     for (headers, size) in [(65, 8), (2, 2_048), (30, 1_384)] {
         let observation = counted(&[ping6(&options(headers, size))]);
         assert_eq!(of_class(&observation, Class::Malformed), 1, "{headers} headers of {size} bytes");
-        let details: Vec<_> = observation.details.iter().collect();
-        assert_eq!(details, [(Detail::Malformed(Flaw::Extensions), 1)]);
+        let details: Vec<_> =
+            observation.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
+        assert_eq!(details, [(Series::Malformed(Flaw::Extensions), 1)]);
     }
 }
 
@@ -129,12 +131,12 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         let observation = counted(&in_eights(&segment(flags)));
         assert_eq!(observation.accesses, [(slot(23), 1)]);
         assert_eq!(of_class(&observation, Class::Fragment), 2);
-        assert_eq!(observation.details.get(Detail::Assumed), 1);
+        assert_eq!(observation.details.get(&Series::Assumed), 1);
         assert_eq!(observation.tools.iter().sum::<u64>(), 0, "no SYN was seen");
     }
     let observation = counted(&in_sixteens(&segment(SYN)));
     assert_eq!(
-        (&observation.accesses[..], observation.details.get(Detail::Assumed)),
+        (&observation.accesses[..], observation.details.get(&Series::Assumed)),
         (&[(slot(23), 1)][..], 0)
     );
     assert_eq!(observation.tools[Tool::Other as usize], 1);
@@ -149,7 +151,7 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         fragment(17, 0, true, &[0, 53, 0x9c, 0x40, 0, 100, 0, 0]),
     ]);
     assert_eq!(of_class(&observation, Class::Access), 4);
-    assert_eq!(observation.details.get(Detail::Assumed), 2);
+    assert_eq!(observation.details.get(&Series::Assumed), 2);
     // What is no fragment is whole, or malformed; and a fragment without eight bytes is nothing.
     for frame in [
         fragment(6, 0, false, &segment(SYN)[..16]),
@@ -158,7 +160,7 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         fragment(132, 0, false, &[0x9c, 0x40, 0x0b, 0x59, 0, 0, 0, 0]),
     ] {
         let observation = counted(&[frame]);
-        assert_eq!(observation.details.get(Detail::Malformed(Flaw::Truncated)), 1);
+        assert_eq!(observation.details.get(&Series::Malformed(Flaw::Truncated)), 1);
     }
 }
 

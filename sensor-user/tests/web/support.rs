@@ -191,7 +191,7 @@ impl Answer {
 pub(crate) fn accesses(port: u16, accesses: u64) -> Totals {
     let mut totals = Totals::default();
     let tally = Tally { accesses, sources: 1 };
-    totals.packets[Class::Access as usize] = accesses;
+    totals.packets.entry(Class::Access).or_default().packets = accesses;
     totals.ports.insert(PortLabel::Own(Slot::new(Transport::Tcp, port)), tally);
     totals.countries.insert(Country::from_code("JP").unwrap(), tally);
     totals

@@ -14,13 +14,12 @@
 
 use super::super::error::LedgerError;
 use super::super::moment::day_number;
-use super::super::series::Series;
 use super::table;
 use super::{Extent, Source};
-use crate::counters::detail::Detail;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::PortLabel;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use sensor_counters::{COUNTERS, Counter, Number, Series, Unit};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
@@ -30,56 +29,6 @@ use std::io::{self, BufWriter, Write};
 const YOUNG: u64 = 90_000_000_000_000;
 /// When the hourly rules are evaluated, in seconds after the hour.
 const RECORDED: i64 = 30;
-
-/// The value of a metric within a series.
-#[derive(Clone, Copy)]
-enum Part {
-    First,
-    Second,
-    /// Nanoseconds, shown as seconds.
-    Seconds,
-}
-
-/// Metric without `_total`, kind of series, value, meaning.
-const METRICS: [(&str, &str, Part, &str); 22] = [
-    ("teiten_packets", "packets", Part::First, "Packets seen, by class."),
-    ("teiten_bytes", "packets", Part::Second, "Octets seen, by class."),
-    ("teiten_accesses", "port", Part::First, "Accesses by port."),
-    ("teiten_sources", "port", Part::Second, "Cumulative sources by port."),
-    ("teiten_country_accesses", "country", Part::First, "Accesses by country."),
-    ("teiten_country_sources", "country", Part::Second, "Cumulative sources by country."),
-    ("teiten_port_country_accesses", "port_country", Part::First, "Accesses by feature port and country."),
-    (
-        "teiten_port_country_sources",
-        "port_country",
-        Part::Second,
-        "Cumulative sources by feature port and country.",
-    ),
-    ("teiten_port_hour_accesses", "port_hour", Part::First, "Accesses by feature port and local hour."),
-    ("teiten_group_accesses", "group", Part::First, "Accesses by port group and country."),
-    ("teiten_group_sources", "group", Part::Second, "Cumulative sources by port group and country."),
-    ("teiten_service_accesses", "service", Part::First, "Accesses to services by country."),
-    ("teiten_service_sources", "service", Part::Second, "Cumulative sources of services by country."),
-    ("teiten_hosts", "hosts", Part::First, "Unique hosts by day."),
-    ("teiten_backscatter_packets", "backscatter", Part::First, "Backscatter by what answered."),
-    ("teiten_tool_accesses", "tool", Part::First, "Accesses by scanner tool."),
-    (
-        "teiten_source_table_overflow_packets",
-        "overflow",
-        Part::First,
-        "Accesses whose source could not be kept.",
-    ),
-    (
-        "teiten_source_set_overflow",
-        "set_overflow",
-        Part::First,
-        "Sources that came when the day's sets were full.",
-    ),
-    ("teiten_unread_frames", "unread", Part::First, "Frames of class non_ip by what they hold."),
-    ("teiten_malformed_packets", "malformed", Part::First, "Packets of class malformed by what is wrong."),
-    ("teiten_assumed_accesses", "assumed", Part::First, "Accesses whose first fragment is cut."),
-    ("teiten_observation_seconds", "observed", Part::Seconds, "Time during which counting was attached."),
-];
 
 pub(super) fn write(
     snapshot: &Connection,
@@ -94,8 +43,10 @@ pub(super) fn write(
     if let Some(first) = hours.first() {
         let growth = Growth::new(snapshot, first.start).map_err(fail)?;
         let looks = looks(snapshot, &growth, &hours).map_err(fail)?;
-        for metric in METRICS {
-            family(snapshot, source, &growth, &looks, &labels, metric, &mut out)?;
+        for counter in COUNTERS {
+            for metric in counter.metrics() {
+                family(snapshot, source, &growth, &looks, &labels, counter, metric, &mut out)?;
+            }
         }
         infos(snapshot, source, &looks, &labels, &mut out)?;
         recorded(&growth, &hours, &looks, &labels, &mut out).map_err(fail)?.map_err(LedgerError::Output)?;
@@ -165,7 +116,7 @@ fn looks(
     let (mut observed, by_hour) = match observed {
         None => (0, HashMap::new()),
         Some((id, all)) => {
-            let by_hour = growth.of(id, Part::First)?;
+            let by_hour = growth.of(id, 0)?;
             ((all as u64).saturating_sub(by_hour.values().sum()), by_hour)
         }
     };
@@ -206,16 +157,12 @@ impl<'a> Growth<'a> {
         Ok(Self(snapshot))
     }
 
-    fn of(&self, series: i64, part: Part) -> rusqlite::Result<HashMap<i64, u64>> {
+    /// `at` is the place of the number in the series.
+    fn of(&self, series: i64, at: usize) -> rusqlite::Result<HashMap<i64, u64>> {
         let mut statement =
             self.0.prepare_cached("SELECT hour, first, second FROM temp.growth WHERE series = ?1")?;
-        let rows = statement.query_map(params![series], |row| {
-            let value = match part {
-                Part::First | Part::Seconds => row.get::<_, i64>(1)?,
-                Part::Second => row.get::<_, i64>(2)?,
-            };
-            Ok((row.get(0)?, value as u64))
-        })?;
+        let rows = statement
+            .query_map(params![series], |row| Ok((row.get(0)?, row.get::<_, i64>(1 + at)? as u64)))?;
         rows.collect()
     }
 }
@@ -233,21 +180,23 @@ fn family(
     growth: &Growth<'_>,
     looks: &BTreeMap<i64, Look>,
     labels: &Labels,
-    (metric, kind, part, help): (&str, &str, Part, &str),
+    counter: &Counter,
+    (place, name, number): (usize, &str, &Number),
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {
-    let mut head = Some(format!("# HELP {metric} {help}\n# TYPE {metric} counter\n"));
-    for counter in counters(snapshot, kind, part).map_err(|error| source.fail(error))? {
-        let growth = growth.of(counter.id, part).map_err(|error| source.fail(error))?;
+    let metric = name.strip_suffix("_total").unwrap_or(name);
+    let mut head = Some(format!("# HELP {metric} {}\n# TYPE {metric} counter\n", escaped(number.help)));
+    for row in rows(snapshot, counter, place).map_err(|error| source.fail(error))? {
+        let growth = growth.of(row.id, place).map_err(|error| source.fail(error))?;
         if let Some(head) = head.take() {
             out.write_all(head.as_bytes()).map_err(LedgerError::Output)?;
         }
-        let name = format!("{metric}_total{{{}}}", labels.of(&counter.series));
-        samples(&counter, &growth, looks, |at, value| match part {
-            Part::First | Part::Second => writeln!(out, "{name} {value} {at}"),
-            Part::Seconds => {
+        let name = format!("{metric}_total{{{}}}", labels.of(&row.series));
+        samples(&row, &growth, looks, |at, value| match number.unit {
+            Unit::Nanoseconds => {
                 writeln!(out, "{name} {}.{:09} {at}", value / 1_000_000_000, value % 1_000_000_000)
             }
+            _ => writeln!(out, "{name} {value} {at}"),
         })
         .map_err(LedgerError::Output)?;
     }
@@ -321,8 +270,8 @@ fn write_recorded(
     Ok(())
 }
 
-/// A series as it stands.
-struct Counter {
+/// A series of the file.
+struct Row {
     series: Series,
     /// In the file; one that was never counted is in none.
     id: i64,
@@ -331,38 +280,38 @@ struct Counter {
     value: u64,
 }
 
-/// The series of a kind, by their labels. Those with labels that are known beforehand have always
-/// been there.
-fn counters(snapshot: &Connection, kind: &str, part: Part) -> rusqlite::Result<Vec<Counter>> {
-    let mut never = Series::fixed(kind);
-    let is_fixed = !never.is_empty();
-    let mut counters = Vec::new();
+/// The series of a counter with one of their numbers, by their labels. Those with labels that are known
+/// beforehand have always been there.
+fn rows(snapshot: &Connection, counter: &Counter, place: usize) -> rusqlite::Result<Vec<Row>> {
+    let mut never = counter.fixed();
+    let is_fixed = counter.is_fixed();
+    let mut all = Vec::new();
     let mut statement = snapshot.prepare_cached(
         "SELECT id, labels, born, first, second FROM series WHERE kind = ?1 ORDER BY labels",
     )?;
-    let mut rows = statement.query([kind])?;
-    while let Some(row) = rows.next()? {
-        let Some(series) = Series::parse(kind, &row.get::<_, String>(1)?) else { continue };
+    let mut found = statement.query([counter.kind])?;
+    while let Some(row) = found.next()? {
+        let Some(series) = counter.parse(&row.get::<_, String>(1)?) else { continue };
         never.retain(|other| *other != series);
         let born = if is_fixed { i64::MIN } else { row.get(2)? };
-        let value = row.get::<_, i64>(if matches!(part, Part::Second) { 4 } else { 3 })? as u64;
-        counters.push(Counter { series, id: row.get(0)?, born, value });
+        let value = row.get::<_, i64>(3 + place)? as u64;
+        all.push(Row { series, id: row.get(0)?, born, value });
     }
-    counters.extend(never.into_iter().map(|series| Counter { series, id: 0, born: i64::MIN, value: 0 }));
-    Ok(counters)
+    all.extend(never.into_iter().map(|series| Row { series, id: 0, born: i64::MIN, value: 0 }));
+    Ok(all)
 }
 
-/// Calls `write` with the instants and values of a counter's samples, ascending.
+/// Calls `write` with the instants and values of a series' samples, ascending.
 fn samples(
-    counter: &Counter,
+    row: &Row,
     growth: &HashMap<i64, u64>,
     looks: &BTreeMap<i64, Look>,
     mut write: impl FnMut(i64, u64) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut value = counter.value.saturating_sub(growth.values().sum());
+    let mut value = row.value.saturating_sub(growth.values().sum());
     let grown: BTreeMap<i64, u64> = growth.iter().map(|(hour, by)| (*hour, *by)).collect();
     let mut grown = grown.into_iter().peekable();
-    let born = counter.born.min(grown.peek().map_or(i64::MAX, |(hour, _)| *hour));
+    let born = row.born.min(grown.peek().map_or(i64::MAX, |(hour, _)| *hour));
     // A midnight before the birth has none, or the day that it ends would have one of no accesses.
     let is_in_range = looks.keys().next().is_some_and(|first| *first <= born);
     if is_in_range && !looks.contains_key(&born) && looks.range(born..).next().is_some() {
@@ -424,10 +373,9 @@ fn infos(
 /// The ports that have series.
 fn ports_of(snapshot: &Connection) -> io::Result<BTreeSet<PortLabel>> {
     let ports = || -> rusqlite::Result<BTreeSet<PortLabel>> {
-        let counters = ["port", "service"].map(|kind| counters(snapshot, kind, Part::First));
         let mut ports = BTreeSet::new();
-        for counters in counters {
-            ports.extend(counters?.into_iter().filter_map(|counter| match counter.series {
+        for counter in ["port", "service"].into_iter().filter_map(sensor_counters::counter) {
+            ports.extend(rows(snapshot, counter, 0)?.into_iter().filter_map(|row| match row.series {
                 Series::Port(label) => Some(label),
                 Series::Service(slot, _) => Some(PortLabel::Own(slot)),
                 _ => None,
@@ -457,40 +405,17 @@ impl Labels {
 
     /// Names and values of a series' labels, escaped.
     fn of(&self, series: &Series) -> String {
-        let values = series.labels();
-        let labels: Vec<(&str, &str)> = match series {
-            Series::Group(name, country) => vec![("group", name.as_str()), ("country", country.label())],
-            _ => label_names(series).iter().copied().zip(values.split(',')).collect(),
-        };
+        let mut names = series.counter().labels.iter();
         let mut text = self.own.clone();
-        for (name, value) in labels {
+        series.values(&mut |value| {
+            let name = names.next().copied().unwrap_or_default();
             let _ = write!(text, ",{name}=\"{}\"", escaped(value));
-        }
+        });
         text
     }
 }
 
-/// A label's value as it stands between quotes.
+/// Text as it is written between quotes, and in `# HELP`.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Names of the labels, in the order of [`Series::labels`].
-fn label_names(series: &Series) -> &'static [&'static str] {
-    match series {
-        Series::Packets(_) => &["class"],
-        Series::Port(_) | Series::Backscatter(_) => &["transport", "port"],
-        Series::Country(_) => &["country"],
-        Series::PortCountry(..) | Series::Service(..) => &["transport", "port", "country"],
-        Series::PortHour(..) => &["transport", "port", "hour"],
-        Series::Group(..) => &["group", "country"],
-        Series::Tool(_) => &["tool"],
-        Series::Detail(Detail::Unread(_)) => &["ethertype"],
-        Series::Detail(Detail::Malformed(_)) => &["reason"],
-        Series::Detail(Detail::Assumed)
-        | Series::Hosts
-        | Series::Overflow
-        | Series::SetOverflow
-        | Series::Observed => &[],
-    }
 }

@@ -20,7 +20,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 /// The first version with seals.
 const SEALED: i64 = 4;
-/// The first version that has [`Series::Detail`], and series for what was counted before.
+/// The first version that has details, and series for what was counted before.
 const DETAILED: i64 = 6;
 /// The schema's version in this release.
 pub(in crate::ledger) const VERSION: i64 = MIGRATIONS.len() as i64;

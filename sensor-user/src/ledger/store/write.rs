@@ -6,7 +6,7 @@ use crate::ledger::change::Change;
 use crate::ledger::moment::{day_number, epoch_seconds};
 use crate::ledger::prune;
 use crate::ledger::seal::{self, DayColumn, Seal};
-use crate::ledger::series::{KINDS, Pair, Series};
+use crate::ledger::series::{Pair, Series, kinds};
 use crate::ledger::sets::{self, Delta};
 use crate::ledger::state::{Day, GENERATIONS, Generation, Settings, State};
 use jiff::Timestamp;
@@ -232,7 +232,7 @@ impl Writer<'_> {
             *sum = [sum[0] + value[0], sum[1] + value[1]];
             self.grow(&series, value, born)?;
         }
-        for kind in KINDS {
+        for kind in kinds() {
             let [first, second] = carried.get(kind).copied().unwrap_or_default();
             self.tx
                 .prepare_cached("INSERT INTO carried (kind, first, second) VALUES (?1, ?2, ?3)")?
@@ -398,14 +398,14 @@ impl Writer<'_> {
                 Series::Observed => tx
                     .prepare_cached("UPDATE day SET observed_ns = observed_ns + ?2 WHERE day = ?1")?
                     .execute([day, first])?,
-                Series::Detail(detail) => tx
+                Series::Unread(_) | Series::Malformed(_) | Series::Assumed => tx
                     .prepare_cached(
                         "INSERT INTO day_detail (day, kind, label, packets) VALUES (?1, ?2, ?3, ?4)
                          ON CONFLICT DO UPDATE SET packets = packets + excluded.packets",
                     )?
-                    .execute(params![day, detail.kind(), detail.label(), first])?,
+                    .execute(params![day, series.kind(), series.labels(), first])?,
                 // By slot, above.
-                Series::Port(_) | Series::Backscatter(_) => 0,
+                Series::Port(_) | Series::Backscatter(_) | Series::ServiceOverflow => 0,
             };
         }
         Ok(())
@@ -432,15 +432,19 @@ impl Writer<'_> {
                 seal.add("day_service", &[slot_part(slot), country.label().into()], &values);
             }
             Series::Tool(tool) => seal.add("day_tool", &[tool.name().into()], &values[..1]),
-            Series::Detail(detail) => {
-                seal.add("day_detail", &[detail.kind().into(), detail.label().as_str().into()], &values[..1]);
+            Series::Unread(_) | Series::Malformed(_) | Series::Assumed => {
+                seal.add(
+                    "day_detail",
+                    &[series.kind().into(), series.labels().as_str().into()],
+                    &values[..1],
+                );
             }
             Series::Hosts => seal.day(DayColumn::Hosts, values[0]),
             Series::Overflow => seal.day(DayColumn::Overflow, values[0]),
             Series::SetOverflow => seal.day(DayColumn::SetOverflow, values[0]),
             Series::Observed => seal.day(DayColumn::Observed, values[0]),
             // By slot, with the tables that have these.
-            Series::Port(_) | Series::Backscatter(_) => {}
+            Series::Port(_) | Series::Backscatter(_) | Series::ServiceOverflow => {}
         }
     }
 

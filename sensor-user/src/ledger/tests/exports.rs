@@ -24,10 +24,10 @@ fn two_days() -> Ledger {
     for (generation, (instant, bursts)) in (1..).zip(steps) {
         let mut observation = observe(generation, at(instant), &bursts);
         observation.packets[Class::NonIp as usize] = 2;
-        observation.details.add(Detail::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 2);
+        observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 2);
         observation.packets[Class::Malformed as usize] = 1;
-        observation.details.add(Detail::Malformed(Flaw::Extensions), 1);
-        observation.details.add(Detail::Assumed, 3);
+        observation.details.add(Series::Malformed(Flaw::Extensions), 1);
+        observation.details.add(Series::Assumed, 3);
         ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
     }
     ledger

@@ -199,7 +199,7 @@ fn ledger_with_everything(directory: &Path) {
         observation.backscatter = vec![(SIP, 6)];
         observation.packets[Class::Backscatter as usize] = 6;
         observation.packets[Class::NonIp as usize] = 8;
-        observation.details.add(Detail::Unread(Unread::Kind(LinkProtocol::LLC)), 8);
+        observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 8);
         fold(&mut ledger, &observation).unwrap();
     }
     let foreign = Observation { ledger: 6, ..noon(9, 2, &[burst("2001:db8::7", SMB, 1)]) };
