@@ -173,3 +173,20 @@ fn a_closed_pipe_ends_a_command_silently() {
         }
     }
 }
+
+#[test]
+fn parquet_is_written_by_builds_that_have_it_and_the_others_say_how_to_get_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ledger.parquet");
+    let (state, out) = (directory.path().to_str().unwrap(), file.to_str().unwrap());
+    let output = teiten(&["ledger", "--state-dir", state, "export", "--format", "parquet", "--output", out]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    if cfg!(feature = "parquet") {
+        assert!(said.contains("--state-dir"), "no ledger is there: {said}");
+    } else {
+        assert!(said.contains("built without Parquet") && said.contains("--format csv"), "{said}");
+        assert!(said.contains("--features parquet"), "{said}");
+    }
+    assert!(!file.exists());
+}

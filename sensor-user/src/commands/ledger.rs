@@ -17,12 +17,20 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-impl From<ExportFormat> for Format {
-    fn from(format: ExportFormat) -> Self {
+impl TryFrom<ExportFormat> for Format {
+    type Error = anyhow::Error;
+
+    fn try_from(format: ExportFormat) -> anyhow::Result<Self> {
         match format {
-            ExportFormat::Openmetrics => Self::OpenMetrics,
-            ExportFormat::Csv => Self::Csv,
-            ExportFormat::Parquet => Self::Parquet,
+            ExportFormat::Openmetrics => Ok(Self::OpenMetrics),
+            ExportFormat::Csv => Ok(Self::Csv),
+            #[cfg(feature = "parquet")]
+            ExportFormat::Parquet => Ok(Self::Parquet),
+            #[cfg(not(feature = "parquet"))]
+            ExportFormat::Parquet => bail!(
+                "this teiten was built without Parquet; export with `--format csv`, which has the same table, or \
+                 build teiten with `cargo build --release -p sensor-user --features parquet`"
+            ),
         }
     }
 }
@@ -79,6 +87,10 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
              several OpenMetrics exports can lie side by side)"
         );
     }
+    if let LedgerCommand::Export { format, .. } = args.command {
+        // Before a ledger is opened or a file made.
+        Format::try_from(format)?;
+    }
     let mut is_whole = true;
     let mut ledgers = Vec::new();
     let mut lies_aside = Vec::new();
@@ -124,9 +136,9 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
             }
             let labels = label.iter().map(|text| parse_label(text)).collect::<anyhow::Result<Vec<_>>>()?;
             let mut extent = Extent { days, end: *end, labels };
-            let write = |out: &mut dyn Write, extent: &Extent| match format {
-                ExportFormat::Openmetrics => ledger.export(Format::OpenMetrics, extent, out),
-                _ => Reader::export_tables(&ledgers, (*format).into(), &extent.days, out),
+            let write = |out: &mut dyn Write, extent: &Extent| match Format::try_from(*format)? {
+                Format::OpenMetrics => Ok(ledger.export(Format::OpenMetrics, extent, out)?),
+                table => Ok::<_, anyhow::Error>(Reader::export_tables(&ledgers, table, &extent.days, out)?),
             };
             if *format == ExportFormat::Openmetrics {
                 extent.end = Some(finished(ledger, &extent)?);

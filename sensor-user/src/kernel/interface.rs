@@ -5,7 +5,7 @@
 
 use super::Mode;
 use super::network::{Network, pppoe_links};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::packet_route::RouteNetlinkMessage;

@@ -569,7 +569,7 @@ impl Kernel {
     fn release_clsact(&self, name: &str) -> Result<(), KernelError> {
         let Some(made) = self.pins.noted_clsact(name) else { return Ok(()) };
         // With the interface went its filters.
-        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+        if let Some(index) = sys::interface_index(name) {
             clsact::detach(index, made)
                 .map_err(KernelError::map(format!("remove the clsact filter of {name}")))?;
         }

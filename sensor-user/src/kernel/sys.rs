@@ -42,6 +42,14 @@ unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The index of the interface `name`, if there is one.
+pub(super) fn interface_index(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a string that ends with NUL and outlives the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 /// A descriptor that `bpf(2)` has just returned.
 fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: the kernel has just opened it for this process, and nobody else knows it.

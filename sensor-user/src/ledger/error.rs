@@ -198,6 +198,7 @@ pub enum LedgerError {
     #[error("export: output cannot be written")]
     Output(#[source] io::Error),
     /// The Parquet writer failed.
+    #[cfg(feature = "parquet")]
     #[error("export: parquet file cannot be written")]
     Parquet(#[source] parquet::errors::ParquetError),
 }

@@ -215,14 +215,15 @@ mod tests {
         };
         // In the order in which they are asked: ten guesses on each connection, then the two.
         let guesses = flood.iter().flat_map(|connection| (0..10).map(move |_| connection));
-        let guesses = futures::future::join_all(guesses.map(|connection| ask("guess", connection, &guess)));
-        let rights = futures::future::join(
+        let guesses =
+            futures_util::future::join_all(guesses.map(|connection| ask("guess", connection, &guess)));
+        let rights = futures_util::future::join(
             ask("same peer", &same_peer, &right),
             ask("other peer", &other_peer, &right),
         );
         // No bcrypt begins before all of them wait.
         let held = Arc::clone(&authenticator.turn).lock_owned().await;
-        futures::future::join3(guesses, rights, async { drop(held) }).await;
+        futures_util::future::join3(guesses, rights, async { drop(held) }).await;
 
         let done = done.into_inner().unwrap();
         let place = |who| done.iter().position(|(other, _)| *other == who).unwrap();

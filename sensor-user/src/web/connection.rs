@@ -11,11 +11,11 @@
 
 use super::Limits;
 use crate::exposition::Closed;
-use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -263,37 +263,27 @@ impl Drop for InFlight {
 
 /// A response's body that knows when it was handed over whole.
 pub(super) struct Tracked {
-    inner: Body,
     rest: Bytes,
     in_flight: InFlight,
 }
 
 impl Tracked {
-    pub(super) fn new(inner: Body, in_flight: InFlight) -> Self {
-        Self { inner, rest: Bytes::new(), in_flight }
+    pub(super) fn new(body: Bytes, in_flight: InFlight) -> Self {
+        Self { rest: body, in_flight }
     }
 }
 
 impl http_body::Body for Tracked {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        while self.rest.is_empty() {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
-                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
-                },
-                Poll::Ready(None) => {
-                    self.in_flight.is_whole = true;
-                    return Poll::Ready(None);
-                }
-                other => return other,
-            }
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            self.in_flight.is_whole = true;
+            return Poll::Ready(None);
         }
         let piece = self.rest.len().min(PIECE);
         let piece = self.rest.split_to(piece);
@@ -301,18 +291,11 @@ impl http_body::Body for Tracked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let inner = self.inner.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower() + rest);
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }
 

@@ -8,26 +8,23 @@ use super::connection::Connection;
 use crate::exposition::{self, Exposition, ExpositionError, Shown};
 use crate::shown::html::{self, Language};
 use crate::system::clock;
-use axum::Router;
-use axum::body::Body;
-use axum::routing::get;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::FutureExt;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, REFERRER_POLICY, VARY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, REFERRER_POLICY,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use prometheus::TEXT_FORMAT;
 use std::io::Write;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
-use tower::ServiceExt;
-use tower_http::catch_panic::CatchPanicLayer;
 
 /// On the answer to a scrape: what it shows, to be noted once the scraper has it.
 #[derive(Clone, Copy)]
@@ -35,11 +32,33 @@ pub(super) struct Given(pub(super) Shown);
 
 /// All that is needed to answer.
 pub(super) struct Routes {
-    router: Router,
-    exposition: Arc<Exposition>,
+    shared: Shared,
     security: Arc<Security>,
     authenticator: Authenticator,
-    telemetry_path: String,
+}
+
+/// What answers a request; the name is the `handler` label.
+#[derive(Clone, Copy)]
+enum Handler {
+    Metrics,
+    Healthy,
+    Ready,
+    Status,
+    Landing,
+    None,
+}
+
+impl Handler {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Healthy => "healthy",
+            Self::Ready => "ready",
+            Self::Status => "status",
+            Self::Landing => "landing",
+            Self::None => "none",
+        }
+    }
 }
 
 struct Metrics {
@@ -72,61 +91,19 @@ struct Shared {
 
 impl Routes {
     pub(super) fn new(state: State, security: Security, telemetry_path: &str) -> Self {
-        let exposition = Arc::clone(&state.exposition);
-        let telemetry_path = telemetry_path.to_owned();
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             state,
             metrics: Cache::new(),
             gzipped: Cache::new(),
             pages: Cache::new(),
-            telemetry_path: telemetry_path.clone(),
-        });
-        let with = |shared: &Arc<Shared>| Arc::clone(shared);
-        let (metrics, ready, status, landing) = (with(&shared), with(&shared), with(&shared), shared);
-        let has_landing = telemetry_path != "/";
-        let router = Router::new()
-            .route(
-                &telemetry_path,
-                get(move |request: Request<Body>| {
-                    let shared = Arc::clone(&metrics);
-                    async move { shared.metrics(request.method(), request.headers()).await }
-                }),
-            )
-            .route("/-/healthy", get(|| async { text(StatusCode::OK, "teiten is healthy\n") }))
-            .route("/-/ready", get(move || std::future::ready(ready.ready())))
-            .route(
-                "/api/v1/status",
-                get(move || {
-                    let shared = Arc::clone(&status);
-                    let page = Page { which: |pages| &pages.json, kind: "application/json", language: None };
-                    async move { shared.page(page).await }
-                }),
-            );
-        let landing = get(move |request: Request<Body>| {
-            let shared = Arc::clone(&landing);
-            let language = Language::wanted(request.uri().query(), request.headers());
-            let which: fn(&Pages) -> &Bytes = match language {
-                Language::English => |pages| &pages.english,
-                Language::Japanese => |pages| &pages.japanese,
-            };
-            let page = Page { which, kind: "text/html; charset=utf-8", language: Some(language) };
-            async move { shared.page(page).await }
-        });
-        let router = if has_landing { router.route("/", landing) } else { router };
-        let missing = Bytes::from(format!(
-            "not found; there are {}{telemetry_path}, /-/healthy, /-/ready and /api/v1/status\n",
-            if has_landing { "/, " } else { "" },
-        ));
-        let router = router
-            .fallback(move || std::future::ready(text(StatusCode::NOT_FOUND, missing.clone())))
-            .layer(CatchPanicLayer::new());
-        let security = Arc::new(security);
-        Self { router, exposition, security, authenticator: Authenticator::new(), telemetry_path }
+            telemetry_path: telemetry_path.to_owned(),
+        };
+        Self { shared, security: Arc::new(security), authenticator: Authenticator::new() }
     }
 
     /// What `--web.config.file` asks for now.
     pub(super) async fn security(&self) -> Arc<Loaded> {
-        self.security.current(Instant::now(), &self.exposition).await
+        self.security.current(Instant::now(), &self.shared.state.exposition).await
     }
 
     /// What it asks for now and from now on.
@@ -140,24 +117,24 @@ impl Routes {
         request: Request<Incoming>,
         security: &Loaded,
         connection: &Connection,
-    ) -> Response<Body> {
-        let handler = self.handler_name(request.uri().path());
-        let mut response = if let Some(refusal) = self.refusal(&request, security, connection).await {
-            refusal
-        } else {
-            // The body means nothing to any of the routes and is never read.
-            let request = request.map(|_| Body::empty());
-            match self.router.clone().oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
+    ) -> Response<Bytes> {
+        let handler = self.shared.handler(request.uri().path());
+        let is_head = request.method() == Method::HEAD;
+        let mut response = match self.refusal(&request, security, connection).await {
+            Some(refusal) => refusal,
+            None => caught(self.shared.answer(handler, &request)).await,
         };
+        let length = response.body().len();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        if is_head {
+            *response.body_mut() = Bytes::new();
+        }
         let headers = response.headers_mut();
         headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
         for (name, value) in &security.headers {
             headers.insert(name, value.clone());
         }
-        self.exposition.health().http_request(handler, response.status().as_str());
+        self.shared.state.exposition.health().http_request(handler.name(), response.status().as_str());
         response
     }
 
@@ -167,7 +144,7 @@ impl Routes {
         request: &Request<Incoming>,
         security: &Loaded,
         connection: &Connection,
-    ) -> Option<Response<Body>> {
+    ) -> Option<Response<Bytes>> {
         if let Err(said) = check_host(request) {
             let mut response = text(StatusCode::BAD_REQUEST, said);
             if request.version() < Version::HTTP_2 {
@@ -197,20 +174,6 @@ impl Routes {
     }
 }
 
-impl Routes {
-    /// The `handler` label: one of a few, whatever the path.
-    fn handler_name(&self, path: &str) -> &'static str {
-        match path {
-            path if path == self.telemetry_path => "metrics",
-            "/-/healthy" => "healthy",
-            "/-/ready" => "ready",
-            "/api/v1/status" => "status",
-            "/" => "landing",
-            _ => "none",
-        }
-    }
-}
-
 /// Whether the request names its host as it has to (RFC 9112, 3.2).
 fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -227,15 +190,62 @@ fn check_host<B>(request: &Request<B>) -> Result<(), &'static str> {
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
+/// The answer, or, when making it panicked, that it failed: the panic has to stay within the request.
+async fn caught(answer: impl Future<Output = Response<Bytes>>) -> Response<Bytes> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; standard error of teiten says why\n")
+    })
+}
+
 impl Shared {
-    fn ready(&self) -> Response<Body> {
+    fn handler(&self, path: &str) -> Handler {
+        match path {
+            path if path == self.telemetry_path => Handler::Metrics,
+            "/-/healthy" => Handler::Healthy,
+            "/-/ready" => Handler::Ready,
+            "/api/v1/status" => Handler::Status,
+            "/" => Handler::Landing,
+            _ => Handler::None,
+        }
+    }
+
+    async fn answer<B>(&self, handler: Handler, request: &Request<B>) -> Response<Bytes> {
+        match handler {
+            Handler::Metrics => self.metrics(request.method(), request.headers()).await,
+            Handler::Healthy => text(StatusCode::OK, "teiten is healthy\n"),
+            Handler::Ready => self.ready(),
+            Handler::Status => {
+                let page = Page { which: |pages| &pages.json, kind: "application/json", language: None };
+                self.page(page).await
+            }
+            Handler::Landing => {
+                let language = Language::wanted(request.uri().query(), request.headers());
+                let which: fn(&Pages) -> &Bytes = match language {
+                    Language::English => |pages| &pages.english,
+                    Language::Japanese => |pages| &pages.japanese,
+                };
+                let page = Page { which, kind: "text/html; charset=utf-8", language: Some(language) };
+                self.page(page).await
+            }
+            Handler::None => {
+                let landing = if self.telemetry_path == "/" { "" } else { "/, " };
+                let telemetry_path = &self.telemetry_path;
+                let said = format!(
+                    "not found; there are {landing}{telemetry_path}, /-/healthy, /-/ready and /api/v1/status\n"
+                );
+                text(StatusCode::NOT_FOUND, said)
+            }
+        }
+    }
+
+    fn ready(&self) -> Response<Bytes> {
         let (health, now) = (self.state.exposition.health(), clock::now());
         if health.is_up(now) {
             text(StatusCode::OK, "teiten is ready\n")
@@ -245,7 +255,7 @@ impl Shared {
         }
     }
 
-    async fn metrics(&self, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    async fn metrics(&self, method: &Method, headers: &HeaderMap) -> Response<Bytes> {
         let gzip = takes_gzip(headers);
         let cache = if gzip { &self.gzipped } else { &self.metrics };
         let (to_ask, to_render) = (Arc::clone(&self.state.exposition), Arc::clone(&self.state.exposition));
@@ -262,7 +272,7 @@ impl Shared {
             None => return text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n"),
         };
         let body = metrics.gzip.as_ref().unwrap_or(&metrics.text);
-        let mut response = Response::new(Body::from(body.clone()));
+        let mut response = Response::new(body.clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, text_format());
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -276,7 +286,7 @@ impl Shared {
         response
     }
 
-    async fn page(&self, page: Page) -> Response<Body> {
+    async fn page(&self, page: Page) -> Response<Bytes> {
         let exposition = Arc::clone(&self.state.exposition);
         let status = Arc::clone(&self.state.status);
         let telemetry_path = self.telemetry_path.clone();
@@ -299,7 +309,7 @@ impl Shared {
             }
             None => return text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the status\n"),
         };
-        let mut response = Response::new(Body::from((page.which)(&pages).clone()));
+        let mut response = Response::new((page.which)(&pages).clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
         if let Some(language) = page.language {

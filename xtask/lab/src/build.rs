@@ -24,7 +24,8 @@ pub fn daemon(profile: Profile) -> Result<PathBuf> {
     let directory = match profile {
         Profile::Development => "debug",
         Profile::Release => {
-            build.arg("--release");
+            // As packages have it.
+            build.args(["--release", "--features", "parquet"]);
             "release"
         }
     };

@@ -22,7 +22,7 @@ use crate::system::{rights, trusted};
 use crate::web::{Server, State, WebConfig};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
-use futures::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -424,7 +424,7 @@ impl Follower {
             }
             tokio::time::sleep(SETTLE).await;
             // What has come meanwhile is answered with it.
-            while futures::future::poll_immediate(changes.next()).await.flatten().is_some() {}
+            while futures_util::future::poll_immediate(changes.next()).await.flatten().is_some() {}
         }
     }
 

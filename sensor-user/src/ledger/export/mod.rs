@@ -2,6 +2,7 @@
 
 mod csv;
 mod openmetrics;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod table;
 
@@ -12,7 +13,6 @@ use rusqlite::{Connection, Transaction};
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::str::FromStr;
 
 /// What an export looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +23,8 @@ pub enum Format {
     /// The day tables as one long table, comma-separated (RFC 4180).
     Csv,
     /// The same table as Parquet with Zstandard.
+    #[cfg(feature = "parquet")]
     Parquet,
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "openmetrics" => Ok(Self::OpenMetrics),
-            "csv" => Ok(Self::Csv),
-            "parquet" => Ok(Self::Parquet),
-            _ => Err(format!("format {name:?} is not known; use openmetrics, csv or parquet")),
-        }
-    }
 }
 
 /// What of a ledger is exported, and how its series are labelled.
@@ -99,6 +87,7 @@ pub(super) fn tables(
     match format {
         Format::OpenMetrics => Ok(()),
         Format::Csv => csv::write(&ledgers, out),
+        #[cfg(feature = "parquet")]
         Format::Parquet => parquet::write(&ledgers, out),
     }
 }

@@ -2,149 +2,173 @@
 
 use super::super::error::LedgerError;
 use super::Snapshot;
-use super::table::{self, COLUMNS, Names, Row};
+use super::table::{self, Names, Row};
 use crate::country::Country;
-use arrow::array::{
-    ArrayRef, Date32Builder, RecordBatch, StringBuilder, UInt8Builder, UInt16Builder, UInt64Builder,
-};
-use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
 use jiff::Unit;
 use jiff::civil::date;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+use std::io::Write;
+use std::sync::Arc;
 
-/// Rows that are handed to the writer at once.
-const BATCH: usize = 65_536;
+/// Rows in a row group: what is held in memory, and what a reader can skip by the group's statistics.
+const GROUP: usize = 131_072;
+
+/// The columns of [`table::COLUMNS`].
+const SCHEMA: &str = "message ledger {
+    required int32 day (DATE);
+    required binary kind (STRING);
+    optional binary transport (STRING);
+    optional int32 port (INTEGER(16, false));
+    optional binary country (STRING);
+    optional int32 hour (INTEGER(8, false));
+    optional int64 accesses (INTEGER(64, false));
+    optional int64 sources (INTEGER(64, false));
+    optional binary name (STRING);
+    optional int64 value (INTEGER(64, false));
+    required binary sensor (STRING);
+    optional binary port_name (STRING);
+    optional binary port_en (STRING);
+    optional binary port_ja (STRING);
+    optional binary country_en (STRING);
+    optional binary country_ja (STRING);
+}";
+
+/// The writer wants an output that it can own and send to other threads, so it gets a buffer.
+type Writer = SerializedFileWriter<Vec<u8>>;
 
 pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(), LedgerError> {
     let names = Names::embedded();
-    let types = [
-        DataType::Date32,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::UInt16,
-        DataType::Utf8,
-        DataType::UInt8,
-        DataType::UInt64,
-        DataType::UInt64,
-        DataType::Utf8,
-        DataType::UInt64,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Utf8,
-    ];
-    let fields = COLUMNS.into_iter().zip(types);
-    let schema = Arc::new(Schema::new(
-        fields
-            .map(|(name, kind)| Field::new(name, kind, !matches!(name, "day" | "kind" | "sensor")))
-            .collect::<Vec<_>>(),
-    ));
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let sink = Sink::default();
-    let mut writer = ArrowWriter::try_new(sink.clone(), Arc::clone(&schema), Some(properties))
-        .map_err(LedgerError::Parquet)?;
-    let mut batch = Batch::default();
+    let mut writer = writer().map_err(LedgerError::Parquet)?;
+    let mut group = Group::default();
     for (snapshot, source) in ledgers {
-        let sensor = table::sensor(snapshot, source)?;
+        let sensor = text(&table::sensor(snapshot, source)?);
         table::rows(snapshot, source, &mut |row| {
-            batch.push(&row, &sensor, names.of(&row));
-            if batch.rows == BATCH {
-                writer.write(&batch.finish(&schema)?).map_err(LedgerError::Parquet)?;
-                sink.drain(out)?;
+            group.push(&row, &sensor, names.of(&row));
+            if group.rows == GROUP {
+                group.write(&mut writer).map_err(LedgerError::Parquet)?;
+                out.write_all(writer.inner()).map_err(LedgerError::Output)?;
+                writer.inner_mut().clear();
             }
             Ok(())
         })?;
     }
-    writer.write(&batch.finish(&schema)?).map_err(LedgerError::Parquet)?;
-    writer.close().map_err(LedgerError::Parquet)?;
-    sink.drain(out)
-}
-
-/// Rows as columns.
-#[derive(Default)]
-struct Batch {
-    rows: usize,
-    day: Date32Builder,
-    kind: StringBuilder,
-    transport: StringBuilder,
-    port: UInt16Builder,
-    country: StringBuilder,
-    hour: UInt8Builder,
-    accesses: UInt64Builder,
-    sources: UInt64Builder,
-    name: StringBuilder,
-    value: UInt64Builder,
-    sensor: StringBuilder,
-    names: [StringBuilder; 5],
-}
-
-impl Batch {
-    fn push(&mut self, row: &Row, sensor: &str, names: [Option<&str>; 5]) {
-        let since_epoch = row.day.since((Unit::Day, date(1970, 1, 1))).map_or(0, |span| span.get_days());
-        self.rows += 1;
-        self.day.append_value(since_epoch);
-        self.kind.append_value(row.kind);
-        self.transport.append_option(row.transport);
-        self.port.append_option(row.port);
-        self.country.append_option(row.country.as_ref().map(Country::label));
-        self.hour.append_option(row.hour);
-        self.accesses.append_option(row.accesses);
-        self.sources.append_option(row.sources);
-        self.name.append_option(row.name.as_deref());
-        self.value.append_option(row.value);
-        self.sensor.append_value(sensor);
-        for (column, name) in self.names.iter_mut().zip(names) {
-            column.append_option(name);
-        }
+    if group.rows > 0 {
+        group.write(&mut writer).map_err(LedgerError::Parquet)?;
     }
+    let rest = writer.into_inner().map_err(LedgerError::Parquet)?;
+    out.write_all(&rest).map_err(LedgerError::Output)
+}
 
-    fn finish(&mut self, schema: &Arc<Schema>) -> Result<RecordBatch, LedgerError> {
-        self.rows = 0;
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(self.day.finish()),
-            Arc::new(self.kind.finish()),
-            Arc::new(self.transport.finish()),
-            Arc::new(self.port.finish()),
-            Arc::new(self.country.finish()),
-            Arc::new(self.hour.finish()),
-            Arc::new(self.accesses.finish()),
-            Arc::new(self.sources.finish()),
-            Arc::new(self.name.finish()),
-            Arc::new(self.value.finish()),
-            Arc::new(self.sensor.finish()),
-        ];
-        columns.extend(self.names.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
-        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| LedgerError::Parquet(error.into()))
+fn writer() -> ParquetResult<Writer> {
+    let schema = Arc::new(parse_message_type(SCHEMA)?);
+    let compression = Compression::ZSTD(ZstdLevel::default());
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))
+}
+
+fn text(text: &str) -> ByteArray {
+    text.as_bytes().to_vec().into()
+}
+
+fn constant(text: &'static str) -> ByteArray {
+    Bytes::from_static(text.as_bytes()).into()
+}
+
+/// A column of a row group.
+struct Column<T: DataType> {
+    values: Vec<T::T>,
+    /// For each row, 1 when it has a value and 0 when not.
+    levels: Vec<i16>,
+}
+
+impl<T: DataType> Default for Column<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), levels: Vec::new() }
     }
 }
 
-/// Takes what the Parquet writer, which wants a writer it can own and send, has ready.
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+impl<T: DataType> Column<T> {
+    fn push(&mut self, value: Option<T::T>) {
+        self.levels.push(value.is_some().into());
+        self.values.extend(value);
+    }
 
-impl Sink {
-    fn drain(&self, out: &mut dyn Write) -> Result<(), LedgerError> {
-        let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        out.write_all(&ready).map_err(LedgerError::Output)?;
-        ready.clear();
+    fn write(&mut self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> ParquetResult<()> {
+        let mut column = group
+            .next_column()?
+            .ok_or_else(|| ParquetError::General("the schema has fewer columns than the table".to_owned()))?;
+        column.typed::<T>().write_batch(&self.values, Some(&self.levels), None)?;
+        column.close()?;
+        self.values.clear();
+        self.levels.clear();
         Ok(())
     }
 }
 
-impl Write for Sink {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(octets);
-        Ok(octets.len())
+/// Rows as columns.
+#[derive(Default)]
+struct Group {
+    rows: usize,
+    day: Column<Int32Type>,
+    kind: Column<ByteArrayType>,
+    transport: Column<ByteArrayType>,
+    port: Column<Int32Type>,
+    country: Column<ByteArrayType>,
+    hour: Column<Int32Type>,
+    accesses: Column<Int64Type>,
+    sources: Column<Int64Type>,
+    name: Column<ByteArrayType>,
+    value: Column<Int64Type>,
+    sensor: Column<ByteArrayType>,
+    names: [Column<ByteArrayType>; 5],
+}
+
+impl Group {
+    fn push(&mut self, row: &Row, sensor: &ByteArray, names: [Option<&str>; 5]) {
+        let since_epoch = row.day.since((Unit::Day, date(1970, 1, 1))).map_or(0, |span| span.get_days());
+        self.rows += 1;
+        self.day.push(Some(since_epoch));
+        self.kind.push(Some(constant(row.kind)));
+        self.transport.push(row.transport.map(constant));
+        self.port.push(row.port.map(i32::from));
+        self.country.push(row.country.as_ref().map(|country| text(Country::label(country))));
+        self.hour.push(row.hour.map(i32::from));
+        // The schema says that the bits are those of unsigned numbers.
+        self.accesses.push(row.accesses.map(u64::cast_signed));
+        self.sources.push(row.sources.map(u64::cast_signed));
+        self.name.push(row.name.as_deref().map(text));
+        self.value.push(row.value.map(u64::cast_signed));
+        self.sensor.push(Some(sensor.clone()));
+        for (column, name) in self.names.iter_mut().zip(names) {
+            column.push(name.map(text));
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes the rows as a row group, and forgets them.
+    fn write(&mut self, writer: &mut Writer) -> ParquetResult<()> {
+        let mut group = writer.next_row_group()?;
+        self.day.write(&mut group)?;
+        self.kind.write(&mut group)?;
+        self.transport.write(&mut group)?;
+        self.port.write(&mut group)?;
+        self.country.write(&mut group)?;
+        self.hour.write(&mut group)?;
+        self.accesses.write(&mut group)?;
+        self.sources.write(&mut group)?;
+        self.name.write(&mut group)?;
+        self.value.write(&mut group)?;
+        self.sensor.write(&mut group)?;
+        for column in &mut self.names {
+            column.write(&mut group)?;
+        }
+        group.close()?;
+        self.rows = 0;
         Ok(())
     }
 }

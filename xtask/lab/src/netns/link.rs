@@ -1,7 +1,7 @@
 //! Interfaces, addresses, neighbours and routes, over rtnetlink.
 
 use super::{Error, Netns, Result};
-use futures::TryStreamExt;
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::neighbour::NeighbourState;
