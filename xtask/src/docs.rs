@@ -1,5 +1,6 @@
-//! `cargo xtask docs`: the generated parts of the pages in `docs/`.
+//! `cargo xtask docs`: the generated parts of the pages in `docs/`, and `THIRD-PARTY.md`.
 
+use crate::licenses;
 use anyhow::Result;
 use lab::command;
 
@@ -7,8 +8,10 @@ use lab::command;
 ///
 /// # Errors
 ///
-/// The generator, which is a test of `sensor-user`, cannot be built or fails.
+/// The generator of pages, which is a test of `sensor-user`, cannot be built or fails, or the licences of the
+/// crates cannot be read.
 pub fn generate(check: bool) -> Result<()> {
+    licenses::generate(check)?;
     let mut test = command::cargo();
     test.args(["test", "--locked", "--workspace", "--test", "reference"]);
     if !check {

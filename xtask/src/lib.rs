@@ -6,6 +6,7 @@ pub mod docs;
 pub mod ebpf;
 pub mod geoip;
 pub mod history;
+pub mod licenses;
 pub mod lint;
 pub mod report;
 pub mod run;

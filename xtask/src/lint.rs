@@ -2,8 +2,8 @@
 
 mod links;
 
-use crate::dashboards;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
+use crate::{dashboards, licenses};
 use anyhow::{Result, bail};
 use lab::command;
 use std::process::Command;
@@ -32,13 +32,16 @@ pub fn run(fix: bool) -> Result<()> {
 /// The steps, as part of a larger report.
 pub fn steps(report: &mut Report) {
     report.step("format", || format(true).into());
-    report.step("lints", || clippy(&[]).into());
+    report.step("lints", || clippy(&EVERYTHING, &[]).into());
+    report.step("lints without features", || clippy(&DEFAULT_BUILD, &[]).into());
     report.step("dashboards", || dashboards::generate(true).into());
     report.step("links", || links::check().into());
+    report.step("licences", || licenses::generate(true).into());
+    report.step("dependencies", dependencies);
 }
 
 fn apply_fixes() -> Result<()> {
-    clippy(&["--fix", "--allow-dirty", "--allow-staged"])?;
+    clippy(&EVERYTHING, &["--fix", "--allow-dirty", "--allow-staged"])?;
     format(false)?;
     dashboards::generate(false)
 }
@@ -63,10 +66,38 @@ fn format(check: bool) -> Result<()> {
     Ok(())
 }
 
-fn clippy(arguments: &[&str]) -> Result<()> {
+/// What `deny.toml` says of licences, duplicates and sources, and, where its database can be fetched, what
+/// RustSec knows of the crates.
+fn dependencies() -> Outcome {
+    if command::find("cargo-deny").is_none() {
+        return Outcome::Skipped("cargo-deny is not here (`cargo install --locked cargo-deny`)".into());
+    }
+    let deny = |arguments: &[&str]| {
+        let mut deny = command::cargo();
+        deny.arg("deny").args(arguments);
+        deny
+    };
+    let own = command::run(&mut deny(&["--offline", "check", "licenses", "bans", "sources"]));
+    if let Err(error) = own {
+        return Outcome::Failed(format!("{error:#}"));
+    }
+    if command::output(&mut deny(&["fetch", "db"])).is_err() {
+        return Outcome::Passed("advisories not asked: their database cannot be fetched".into());
+    }
+    command::run(&mut deny(&["check", "advisories"])).into()
+}
+
+/// All packages. The tests of all of them ask for the features that packages of the sensor have.
+const EVERYTHING: [&str; 1] = ["--workspace"];
+/// The sensor as `cargo build` makes it.
+const DEFAULT_BUILD: [&str; 2] = ["--package", "sensor-user"];
+
+fn clippy(packages: &[&str], arguments: &[&str]) -> Result<()> {
     command::run(
         command::cargo()
-            .args(["clippy", "--locked", "--workspace", "--all-targets"])
+            .args(["clippy", "--locked"])
+            .args(packages)
+            .arg("--all-targets")
             .args(arguments)
             .args(["--", "-D", "warnings"]),
     )

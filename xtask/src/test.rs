@@ -78,8 +78,11 @@ pub fn run(options: Options) -> Result<()> {
 
     let embed = fresh.as_ref().and_then(ebpf::to_test);
     report.tests("tests", || lanes::everything(embed));
-    if embed.is_some() && matches!(origin::stale(command::root()), Ok(None)) {
+    let is_committed_current = matches!(origin::stale(command::root()), Ok(None));
+    if embed.is_some() && is_committed_current {
         report.tests("committed object", lanes::with_committed_object);
+    } else if is_committed_current {
+        report.tests("default features", lanes::with_default_features);
     }
     report.step("documentation", || documentation(embed).into());
     report.step("fuzzing", || fuzz(options.fuzz_seconds));

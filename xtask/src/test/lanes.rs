@@ -29,9 +29,14 @@ pub(super) fn everything(embed: Option<&Path>) -> (Outcome, Counts, Vec<String>)
     run(everything_in_lanes, embed)
 }
 
-/// Tests of the package that embeds the BPF object.
+/// Tests of the package that embeds the BPF object, which is then built without `parquet`.
 pub(super) fn with_committed_object() -> (Outcome, Counts, Vec<String>) {
     run(|| Ok(vec![vec![words("--package sensor-user")]]), None)
+}
+
+/// Tests of the command line of a daemon without `parquet`.
+pub(super) fn with_default_features() -> (Outcome, Counts, Vec<String>) {
+    run(|| Ok(vec![vec![words("--package sensor-user --test cli")]]), None)
 }
 
 fn words(line: &str) -> Selection {
