@@ -26,7 +26,7 @@ pub enum Class {
     Backscatter = 7,
     /// An unsolicited packet that tries to start something.
     Access = 8,
-    /// What is left: stray ACKs, declined connections, the line's own housekeeping.
+    /// What is left: stray ACKs, declined connections, the link's own housekeeping.
     Other = 9,
 }
 
@@ -117,11 +117,11 @@ pub enum Intent {
     Start,
     /// It answers something, or reports an error.
     Answer,
-    /// It goes on with something, or keeps the line's house.
+    /// It continues something, or is the link's own housekeeping.
     Neither,
 }
 
-/// What the rules need to know besides the packet.
+/// What the rules need to know in addition to the packet.
 pub trait World {
     /// Whether `dst` counts as the sensor. Multicast and broadcast never get here.
     fn observes(&self, dst: &Address) -> bool;
@@ -140,28 +140,28 @@ pub enum Conversation {
     None,
     /// Part of something this host started, or of a connection it accepted.
     Ours,
-    /// The end of a connection that this host offered and nobody took up: a scanner's RST after this
-    /// host's SYN+ACK.
+    /// The end of a connection that this host offered and the remote host declined: a scanner's RST after
+    /// this host's SYN+ACK.
     Declined,
 }
 
-/// A packet's class, and what is counted besides it.
+/// A packet's class, and what else is counted of it.
 ///
-/// Each field has a value whatever the class is, for the same reason as an [`Address`]'s octets.
+/// Each field has a value whatever the class is, for the same reason as an [`Address`]'s bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The class.
     pub class: Class,
-    besides: Besides,
+    extra: Extra,
     src: Address,
     slot: Slot,
     tool: Option<Tool>,
     is_assumed: bool,
 }
 
-/// What is counted besides a packet's class.
+/// What is counted of a packet in addition to its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Besides {
+enum Extra {
     Nothing,
     Access,
     Backscatter,
@@ -184,34 +184,34 @@ impl Verdict {
     #[inline(always)]
     const fn of(class: Class) -> Self {
         let (src, slot) = (Address::v4([0; 4]), Slot::new(Transport::Other, 0));
-        Self { class, besides: Besides::Nothing, src, slot, tool: None, is_assumed: false }
+        Self { class, extra: Extra::Nothing, src, slot, tool: None, is_assumed: false }
     }
 
     /// An access, of [`Class::Access`] or [`Class::Service`].
     #[inline(always)]
     pub const fn of_access(class: Class, Access { src, slot, tool, is_assumed }: Access) -> Self {
-        Self { class, besides: Besides::Access, src, slot, tool, is_assumed }
+        Self { class, extra: Extra::Access, src, slot, tool, is_assumed }
     }
 
     /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
     /// is aimed at and who sent it.
     #[inline(always)]
     pub const fn access(&self) -> Option<Access> {
-        match self.besides {
-            Besides::Access => {
+        match self.extra {
+            Extra::Access => {
                 let Self { src, slot, tool, is_assumed, .. } = *self;
                 Some(Access { src, slot, tool, is_assumed })
             }
-            Besides::Nothing | Besides::Backscatter => None,
+            Extra::Nothing | Extra::Backscatter => None,
         }
     }
 
     /// [`Class::Backscatter`]: what answered, by source port (TCP, UDP, SCTP), message type (ICMP).
     #[inline(always)]
     pub const fn backscatter(&self) -> Option<Slot> {
-        match self.besides {
-            Besides::Backscatter => Some(self.slot),
-            Besides::Nothing | Besides::Access => None,
+        match self.extra {
+            Extra::Backscatter => Some(self.slot),
+            Extra::Nothing | Extra::Access => None,
         }
     }
 }
@@ -260,7 +260,7 @@ pub fn intent(packet: &Packet) -> Intent {
             2 | 6 => Intent::Answer,
             _ => Intent::Neither,
         },
-        // IGMP keeps the line's house.
+        // IGMP is the link's own housekeeping.
         Transport::Other => {
             if packet.port == 2 {
                 Intent::Neither
@@ -306,7 +306,7 @@ impl From<Unparsed> for Class {
     }
 }
 
-/// Decides the class of one frame by the contract's order.
+/// Decides the class of one frame in the order of the classes.
 #[inline(always)]
 pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict {
     match parsed {
@@ -315,7 +315,7 @@ pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) ->
     }
 }
 
-/// Decides the class of one packet by the contract's order.
+/// Decides the class of one packet in the order of the classes.
 #[inline(always)]
 pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
     if is_group(&packet.dst) || !world.observes(&packet.dst) {
@@ -353,7 +353,7 @@ pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> 
             Verdict::of_access(Class::Access, access)
         }
         Intent::Answer => Verdict {
-            besides: Besides::Backscatter,
+            extra: Extra::Backscatter,
             slot: match packet.transport {
                 Transport::Tcp | Transport::Udp | Transport::Sctp => {
                     Slot::new(packet.transport, packet.source_port)

@@ -2,7 +2,7 @@
 
 use crate::parse::{Frame, MAX_OFFSET, Unparsed};
 
-/// Extension headers that are looked behind. Linux answers behind any number of them.
+/// Extension headers that are skipped at most. Linux has no such limit.
 const MAX_EXTENSION_HEADERS: usize = 64;
 
 /// What follows the extension headers.
@@ -22,7 +22,7 @@ pub const fn is_extension(next: u8) -> bool {
     matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
 
-/// Looks behind the extension headers that begin with one of the kind `next` at `at` (bytes from the
+/// Skips the extension headers that begin with one of the kind `next` at `at` (bytes from the
 /// start of the frame).
 ///
 /// # Errors

@@ -44,8 +44,7 @@
 //! ask all the time, and remote hosts scan them. Of ICMP, the identifier decides. TFTP's server answers a
 //! request to its port 69 from another port (RFC 1350, section 4), so all ports of that address may.
 //!
-//! The rules are the same for the program in the kernel and on the host; where flows are kept is told
-//! by [`Flows`].
+//! The rules are the same for the program in the kernel and on the host; [`Flows`] says where flows are kept.
 
 use crate::classify::{Class, Conversation, Intent, is_group};
 use crate::parse::{Address, Frame, MAX_OFFSET, Octets, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
@@ -95,10 +94,10 @@ pub const HEARD_NOTES: usize = 65_536;
 /// 8,000 other datagrams displaces one note in 600, one of 1,000 one in two million.
 pub const HEARD_WAYS: usize = 4;
 
-/// The notes of unasked datagrams, and behind them one for each set: when it last lost a note in its time.
+/// The notes of unasked datagrams, then one note for each set: when it last lost a note in its time.
 pub const HEARD_ENTRIES: usize = HEARD_NOTES + HEARD_NOTES / HEARD_WAYS;
 
-/// IPv6 extension headers that are looked behind in what an ICMP error quotes.
+/// IPv6 extension headers that are skipped at most in what an ICMP error quotes.
 const MAX_QUOTED_EXTENSIONS: usize = 3;
 
 /// The two ends of a flow; aligned so that addresses are written by words.
@@ -142,7 +141,7 @@ pub enum Phase {
 pub enum Table {
     /// This host started it.
     Started,
-    /// A TCP connection that a remote host opened, or whose beginning nobody saw.
+    /// A TCP connection that a remote host opened, or whose beginning was not seen.
     Accepted,
 }
 
@@ -197,7 +196,7 @@ pub const ASKED_GROUP: u8 = 1 << 2;
 pub const REPLIES: u8 = 1 << 3;
 
 /// A bit of [`Asked::told`]: when the observation began, a server was there already, which may be about
-/// to answer a datagram that nobody has seen. The daemon takes it back after [`REPLY_TIMEOUT`].
+/// to answer a datagram that was not seen. The daemon takes it back after [`REPLY_TIMEOUT`].
 pub const SERVED: u8 = 1;
 /// A bit of [`Asked::told`]: a service is declared here.
 pub const SERVICE: u8 = 1 << 1;
@@ -250,7 +249,7 @@ impl FlowState {
         Self { sent: now, phase: phase as u32, began: self.began }
     }
 
-    /// Whether it is a UDP conversation, be it over, that this host remembers at `now`, nanoseconds.
+    /// Whether it is a UDP conversation, over or not, that this host remembers at `now`, nanoseconds.
     #[inline(always)]
     pub const fn is_remembered(&self, now: u64) -> bool {
         self.phase == Phase::Udp as u32 && now.saturating_sub(self.sent) <= MEMORY
@@ -287,7 +286,7 @@ const NO_PORT: u16 = 0;
 /// The remote port of a flow whose answers come from any.
 const ANY_PORT: u16 = 0;
 /// The remote address of a flow whose answers come from any.
-const ANYBODY: [u8; 16] = [0; 16];
+const ANY_ADDRESS: [u8; 16] = [0; 16];
 /// TFTP's server is asked here (RFC 1350).
 const TFTP: u16 = 69;
 
@@ -421,16 +420,16 @@ impl FlowKey {
                 self.remote = frame.load(begin + 24)?;
                 // This host may have fragmented it, or a program of its own put options before it.
                 let mut next = header[6];
-                let mut behind = begin + 40;
+                let mut after = begin + 40;
                 for _ in 0..MAX_QUOTED_EXTENSIONS {
-                    behind += match next {
+                    after += match next {
                         0 | 43 | 60 => {
-                            let extension: [u8; 2] = frame.load(behind)?;
+                            let extension: [u8; 2] = frame.load(after)?;
                             next = extension[0];
                             (usize::from(extension[1]) + 1) * 8
                         }
                         44 => {
-                            let fragment: [u8; 8] = frame.load(behind)?;
+                            let fragment: [u8; 8] = frame.load(after)?;
                             if fragment[2] != 0 || fragment[3] & 0xf8 != 0 {
                                 return None;
                             }
@@ -441,7 +440,7 @@ impl FlowKey {
                     };
                 }
                 protocol = next;
-                at = behind;
+                at = after;
             }
         }
         let quoted: [u8; 8] = frame.load(at)?;
@@ -460,7 +459,7 @@ impl FlowKey {
 /// Where an unasked datagram from `remote` and its port to a local port (host order) is noted: the first
 /// of [`HEARD_WAYS`] notes below [`HEARD_NOTES`], and a tag to tell those of one set apart. This host's
 /// address does not matter, since a datagram to a group is replied to from another one. The seed keeps
-/// strangers from choosing datagrams that displace each other.
+/// remote hosts from choosing datagrams that displace each other.
 #[inline(always)]
 pub fn heard_set(seed: u64, remote: &Address, remote_port: u16, local_port: u16) -> (u32, u32) {
     let ports = u64::from(local_port) << 16 | u64::from(remote_port);
@@ -559,9 +558,9 @@ fn may_be_reply<T: Flows>(packet: &Packet, flows: &T) -> bool {
     is_current(flows.note(loss_of(set)), flows.now())
 }
 
-/// Whether a datagram that departs goes to somebody who was heard from unasked. Of who was only heard
-/// from by what could not be read ([`arrived_unread`]) no port is known; a socket with a fixed peer has
-/// chosen it itself.
+/// Whether a datagram that departs goes to a peer that was heard from unasked. When only unreadable
+/// packets of a peer have arrived ([`arrived_unread`]), no port is known; a connected socket has chosen
+/// its peer itself.
 #[inline(always)]
 fn is_reply<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
     if was_heard(&packet.dst, packet.port, packet.source_port, flows) {
@@ -635,7 +634,7 @@ pub trait Flows {
 /// Whether `packet`, which has arrived and means `intent` on its own, can be part of a conversation at
 /// all: only then [`conversation`] is worth its lookups.
 ///
-/// A bare SYN and every other segment without ACK and RST starts something, whoever sent it; and what
+/// A bare SYN and every other segment without ACK and RST starts something, no matter who sent it; and what
 /// comes to a port that this host never sent from is an answer to nothing.
 #[inline(always)]
 pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool {
@@ -704,7 +703,7 @@ fn is_alive<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) -> bool 
 #[inline(always)]
 fn answers_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) -> bool {
     if key.protocol != UDP {
-        key.remote = ANYBODY;
+        key.remote = ANY_ADDRESS;
         return flows.any() & PINGED_GROUP != 0 && is_alive(Table::Started, key, now, flows);
     }
     if flows.port(Slot::new(Transport::Udp, key.local_port)) & ASKED_GROUP == 0 {
@@ -716,7 +715,7 @@ fn answers_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) -> bool {
     if is_alive(Table::Started, key, now, flows) {
         return true;
     }
-    key.remote = ANYBODY;
+    key.remote = ANY_ADDRESS;
     if is_near && is_alive(Table::Started, key, now, flows) {
         return true;
     }
@@ -725,7 +724,7 @@ fn answers_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) -> bool {
 }
 
 /// Whether the address `remote` may be on a link of `local`: both mapped into IPv6, network byte order.
-/// Nobody but this host's own network can have a private or link-local address; else the first 24 bits of
+/// Only this host's own network can have a private or link-local address; else the first 24 bits of
 /// IPv4 and 64 of IPv6 are the same.
 #[inline(always)]
 pub const fn is_near(local: &[u8; 16], remote: &[u8; 16]) -> bool {
@@ -809,7 +808,7 @@ pub fn arrived_unread<T: Flows>(src: &Address, flows: &T) {
 }
 
 /// Learns from `packet`, which this host sends; `to_group` when the link's destination is a group.
-/// `is_connected` tells whether there is a connection behind it, by which connections older than the
+/// `is_connected` tells whether it belongs to a connection of a socket, by which connections older than the
 /// daemon are known, and what the kernel sends back to a remote host is not taken for one.
 #[inline(always)]
 pub fn depart<T: Flows>(packet: &Packet, to_group: bool, is_connected: impl Fn() -> bool, flows: &T) {
@@ -829,9 +828,9 @@ pub fn depart<T: Flows>(packet: &Packet, to_group: bool, is_connected: impl Fn()
 /// Prolongs a flow of what this host starts, or makes it.
 #[inline(always)]
 fn ask<T: Flows>(key: &FlowKey, phase: Phase, now: u64, flows: &T) {
-    let goes_on =
+    let continues =
         flows.update(Table::Started, key, |state| state.is_alive(now).then_some(state.then(phase, now)));
-    if !goes_on {
+    if !continues {
         flows.create(Table::Started, key, FlowState::new(phase, now));
     }
 }
@@ -839,7 +838,7 @@ fn ask<T: Flows>(key: &FlowKey, phase: Phase, now: u64, flows: &T) {
 /// Others answer than the one who is asked.
 #[inline(always)]
 fn ask_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) {
-    key.remote = ANYBODY;
+    key.remote = ANY_ADDRESS;
     if key.protocol != UDP {
         flows.start(PINGED_GROUP);
         ask(key, Phase::Icmp, now, flows);
@@ -872,7 +871,7 @@ fn send_segment<T: Flows>(
     // RFC 9293, section 3.10.7.2, looks at RST, ACK and SYN in this order, and at nothing else of a
     // segment to a listener; one without any of them is a probe of this host.
     let opens = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == TCP_SYN;
-    // So is one whose flags lie beyond its first fragment, unless a connection is behind it.
+    // So is one whose flags lie beyond its first fragment, unless it belongs to a connection.
     let probes = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == 0 && !(packet.is_cut && is_connected());
     let phase = if opens || probes {
         Phase::Opening
@@ -887,7 +886,7 @@ fn send_segment<T: Flows>(
         }
         let is_closing = state.phase == Phase::Closing as u32 && !opens;
         Some(match is_closing || probes {
-            // A connection that is closed on this side may go on for long on the other.
+            // A connection that is closed on this side may continue for long on the other.
             true if is_closing && is_connected() => state.then(Phase::Closing, now),
             true => state,
             false => state.then(phase, now),
@@ -917,7 +916,7 @@ fn send_datagram<T: Flows>(
     flows: &T,
 ) {
     let port = Slot::new(Transport::Udp, packet.source_port);
-    let goes_on = flows.update(Table::Started, key, |state| {
+    let continues = flows.update(Table::Started, key, |state| {
         if state.is_alive(now) {
             Some(state.then(Phase::Udp, now))
         } else if state.is_remembered(now) {
@@ -927,7 +926,7 @@ fn send_datagram<T: Flows>(
             None
         }
     });
-    if !goes_on {
+    if !continues {
         let is_known = is_reply(packet, is_connected, flows) || answers_unseen(packet, is_connected, flows);
         let is_unsure = !is_known && may_be_reply(packet, flows);
         if (is_known || is_unsure) && !flows.remembers(key) {

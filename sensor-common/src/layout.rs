@@ -16,8 +16,8 @@ use crate::port::Slot;
 use crate::tool::Tool;
 
 /// Version of everything in this module; a pinned generation of another version is drained by its
-/// own rules, never read by these.
-pub const LAYOUT_VERSION: u64 = 2;
+/// own rules, never by these.
+pub const LAYOUT_VERSION: u64 = 1;
 
 /// IPv4 access records a block holds: 4 MiB.
 pub const LOG_V4_RECORDS: usize = 512 * 1024;
@@ -116,15 +116,41 @@ impl PrefixV6 {
     }
 }
 
-/// What the program needs to know to judge packets; the same in every block of a generation, so one
-/// generation is counted under one configuration.
+/// Sets of prefixes that the tries hold side by side: one of the current generation, and one that the
+/// next generation needs when its prefixes differ. A trie's key begins with the number of its set, so
+/// filling one set changes nothing for a generation that uses the other.
+pub const PREFIX_SETS: u32 = 2;
+
+/// Key of an IPv4 prefix in a trie, without its length: the set, and the address in network byte order.
+pub type TrieKeyV4 = [u32; 2];
+/// Key of an IPv6 prefix in a trie, likewise.
+pub type TrieKeyV6 = [u32; 5];
+/// Bits of a trie's key before the address. They are part of the prefix length.
+pub const SET_BITS: u32 = u32::BITS;
+
+/// The trie key of an IPv4 address.
+#[inline(always)]
+pub const fn trie_key_v4(set: u32, address: [u8; 4]) -> TrieKeyV4 {
+    [set, u32::from_ne_bytes(address)]
+}
+
+/// The trie key of an IPv6 address.
+#[inline(always)]
+pub const fn trie_key_v6(set: u32, address: [u8; 16]) -> TrieKeyV6 {
+    // SAFETY: as large, and any bytes make words.
+    let [a, b, c, d] = unsafe { core::mem::transmute::<[u8; 16], [u32; 4]>(address) };
+    [set, a, b, c, d]
+}
+
+/// What the program needs to know to judge packets. It is the same in every block of a generation, and
+/// changes only with the generation, so each generation is counted under one configuration.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Bits as the constants above say.
     pub flags: u32,
-    /// Zero.
-    pub padding: u32,
+    /// The set of prefixes in the tries that belongs to these rules, below [`PREFIX_SETS`].
+    pub prefixes: u32,
     /// Destinations that count as the sensor; those not in use are [`PrefixV4::NONE`].
     pub observed_v4: [PrefixV4; INLINE_PREFIXES],
     /// Destinations that count as the sensor; those not in use are [`PrefixV6::NONE`].
@@ -207,7 +233,7 @@ pub struct Block {
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
 }
 
-// The program and the daemon see the same memory, so no layout may hang on a compiler's choice.
+// The program and the daemon see the same memory, so no layout may depend on a compiler's choice.
 const _: () = {
     assert!(size_of::<RecordV4>() == 8);
     assert!(size_of::<RecordV6>() == 20);

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::parse::Frame;
 
-/// VLAN tags, MPLS labels and `PPPoE` headers that are looked behind, together.
+/// VLAN tags, MPLS labels and `PPPoE` headers that are skipped at most, together.
 const MAX_LINK_HEADERS: usize = 8;
 
 /// Bytes of an Ethernet header without tags.
@@ -35,7 +35,7 @@ impl LinkProtocol {
     pub const IPV4: Self = Self::ethertype(0x0800);
     /// IPv6.
     pub const IPV6: Self = Self::ethertype(0x86dd);
-    /// The length of an IEEE 802.3 frame: spanning tree, IS-IS, and others behind an LLC header.
+    /// The length of an IEEE 802.3 frame: spanning tree, IS-IS, and others with an LLC header.
     pub const LLC: Self = Self::ethertype(1);
     /// The link has no `EtherType`, and the packet begins with neither version of IP.
     pub const NONE: Self = Self(u32::MAX);
@@ -128,8 +128,8 @@ impl Payload {
     }
 }
 
-/// Looks behind tags, labels and `PPPoE` headers after an Ethernet header with this `ethertype` (host
-/// order); `None` when one of them ends behind the frame.
+/// Skips tags, labels and `PPPoE` headers after an Ethernet header with this `ethertype` (host
+/// order); `None` when one of them, or IP by its own length, ends after what it lies in.
 ///
 /// A `PPPoE` session (RFC 2516) holds PPP (RFC 1661), whose protocol field may be compressed to one byte.
 /// What an MPLS label stack (RFC 3032) holds is not said; IP shows by its version.
@@ -143,9 +143,11 @@ pub fn unwrap<F: Frame + ?Sized>(frame: &F, ethertype: u16) -> Option<Payload> {
 pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) -> Option<Payload> {
     let mut ethertype = ethertype;
     let mut offset = offset;
+    // Where the session's length field says that it ends, from the start of the frame.
+    let mut end = None;
     for _ in 0..MAX_LINK_HEADERS {
         match ethertype {
-            // IEEE 802.1Q, 802.1ad, and what stood for the latter before there was a standard.
+            // IEEE 802.1Q, 802.1ad, and what vendors used before the latter was a standard.
             0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
                 ethertype = u16::from_be_bytes(frame.load(offset + 2)?);
                 offset += 4;
@@ -154,12 +156,11 @@ pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) ->
                 let [_, _, last, _] = frame.load(offset)?;
                 offset += 4;
                 if last & 1 != 0 {
-                    let protocol = match frame.load::<2>(offset)?[0] >> 4 {
-                        4 => LinkProtocol::IPV4,
-                        6 => LinkProtocol::IPV6,
-                        _ => LinkProtocol::ethertype(ethertype),
+                    return match frame.load::<2>(offset)?[0] >> 4 {
+                        4 => ip(frame, LinkProtocol::IPV4, offset, end),
+                        6 => ip(frame, LinkProtocol::IPV6, offset, end),
+                        _ => Some(Payload { protocol: LinkProtocol::ethertype(ethertype), offset }),
                     };
-                    return Some(Payload { protocol, offset });
                 }
             }
             ETHERTYPE_PPPOE_SESSION => {
@@ -174,10 +175,15 @@ pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) ->
                 } else {
                     u16::from_be_bytes([header[6], header[7]])
                 };
+                let session_end = offset + 6 + usize::from(u16::from_be_bytes([header[4], header[5]]));
                 offset += if is_compressed { 7 } else { 8 };
+                if offset > session_end {
+                    return None;
+                }
+                end = Some(session_end);
                 match protocol {
-                    PPP_IPV4 => return Some(Payload { protocol: LinkProtocol::IPV4, offset }),
-                    PPP_IPV6 => return Some(Payload { protocol: LinkProtocol::IPV6, offset }),
+                    PPP_IPV4 => return ip(frame, LinkProtocol::IPV4, offset, end),
+                    PPP_IPV6 => return ip(frame, LinkProtocol::IPV6, offset, end),
                     PPP_MPLS => ethertype = ETHERTYPE_MPLS,
                     PPP_MPLS_UPSTREAM => ethertype = ETHERTYPE_MPLS_UPSTREAM,
                     protocol => return Some(Payload { protocol: LinkProtocol::ppp(protocol), offset }),
@@ -188,6 +194,32 @@ pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) ->
     }
     let protocol =
         if ethertype < FIRST_ETHERTYPE { LinkProtocol::LLC } else { LinkProtocol::ethertype(ethertype) };
+    Some(Payload { protocol, offset })
+}
+
+/// An IP packet at `offset`; `None` when its own length exceeds what is left before the `end` of its
+/// session.
+///
+/// Linux cuts the packet off at that end (`pppoe_rcv`) and drops IP that is cut short. It also drops a
+/// session's frame that is shorter than its length field; here, as with IP's total length, that is not
+/// looked at, because captures cut frames off.
+#[inline(always)]
+fn ip<F: Frame + ?Sized>(
+    frame: &F,
+    protocol: LinkProtocol,
+    offset: usize,
+    end: Option<usize>,
+) -> Option<Payload> {
+    if let Some(end) = end {
+        let length = if matches!(protocol, LinkProtocol::IPV4) {
+            usize::from(u16::from_be_bytes(frame.load(offset + 2)?))
+        } else {
+            40 + usize::from(u16::from_be_bytes(frame.load(offset + 4)?))
+        };
+        if offset + length > end {
+            return None;
+        }
+    }
     Some(Payload { protocol, offset })
 }
 
@@ -211,12 +243,12 @@ mod tests {
     }
 
     const IPV4: &[u8] = &[0x45, 0, 0, 20];
-    const IPV6: &[u8] = &[0x60, 0, 0, 0];
+    const IPV6: &[u8] = &[0x60, 0, 0, 0, 0, 0];
 
     #[test]
-    fn ip_is_found_behind_tags_labels_and_sessions() {
+    fn ip_is_found_after_tags_labels_and_sessions() {
         let tag = |kind: u16| [kind.to_be_bytes(), [0, 7]].concat();
-        let session: &[u8] = &[0x88, 0x64, 0x11, 0, 0, 9, 0, 22];
+        let session: &[u8] = &[0x88, 0x64, 0x11, 0, 0, 9, 0, 42];
         let (v4, v6) = ("0x0800".to_string(), "0x86dd".to_string());
         for kind in [0x8100, 0x88a8, 0x9100, 0x9200, 0x9300] {
             assert_eq!(opened(&[&tag(kind), &[8, 0], IPV4]), Some((v4.clone(), 18)), "{kind:04x}");
@@ -256,8 +288,30 @@ mod tests {
         assert_eq!(named(&[&[0x88, 0x47], &[0, 1, 0, 64].repeat(9), IPV4]).as_deref(), Some("0x8847"));
     }
 
+    /// `pppoe_rcv` of Linux trims a packet to the session's length; IP that is then too short is dropped.
     #[test]
-    fn a_header_that_ends_behind_the_frame_is_none() {
+    fn ip_that_is_longer_than_its_session_is_none() {
+        let session = |length: u8, ppp: &[u8], ip: &[u8]| {
+            opened(&[&[0x88, 0x64, 0x11, 0, 0, 9, 0, length], ppp, ip]).map(|(name, _)| name)
+        };
+        let (v4, v6) = (Some("0x0800".to_string()), Some("0x86dd".to_string()));
+        // 20 bytes of IPv4, 40 of IPv6.
+        assert_eq!([22, 23].map(|length| session(length, &[0, 0x21], IPV4)), [v4.clone(), v4.clone()]);
+        assert_eq!([0, 1, 2, 21].map(|length| session(length, &[0, 0x21], IPV4)), [None, None, None, None]);
+        assert_eq!([0, 20, 21].map(|length| session(length, &[0x21], IPV4)), [None, None, v4.clone()]);
+        assert_eq!([41, 42].map(|length| session(length, &[0, 0x57], IPV6)), [None, v6]);
+        // After one MPLS label.
+        let label = &[2, 0x81, 0, 1, 1, 64];
+        assert_eq!([25, 26].map(|length| session(length, label, IPV4)), [None, v4]);
+        // What is not IP is counted by its protocol, when there is room for that.
+        let echo = Some("0x8864/0xc021".to_string());
+        assert_eq!([1, 2].map(|length| session(length, &[0xc0, 0x21], &[9, 1])), [None, echo]);
+        // As of IP, only what the header says counts: captures cut frames off.
+        assert_eq!(session(200, &[0, 0x21], &[0x45, 0, 0, 100]), Some("0x0800".to_string()));
+    }
+
+    #[test]
+    fn a_header_that_ends_after_the_frame_is_none() {
         for rest in [
             &[&[0x81, 0, 0, 1, 8][..]][..],
             &[&[0x88, 0x64, 0x11, 0, 0, 9, 0, 22, 0]],

@@ -1,4 +1,4 @@
-//! The packet parser: from the first octet of a frame to transport and port.
+//! The packet parser: from the first byte of a frame to transport and port.
 //!
 //! It reads through [`Frame`], so the same code runs over an XDP context and over a slice. What a
 //! packet claims about its own length is believed only within what its headers allow: the IP total
@@ -22,13 +22,13 @@ pub const TCP_ACK: u8 = 0x10;
 /// [`Packet::control`] of an SCTP packet that has no chunk.
 pub const SCTP_NO_CHUNK: u8 = 0xff;
 
-/// No header begins further into the frame than this, bytes: behind a whole frame of Ethernet, and behind
+/// No header begins further into the frame than this, bytes: more than a whole Ethernet frame, and than
 /// the longest extension header (RFC 8200: 2,048). The verifier needs a bound.
 pub const MAX_OFFSET: usize = 4096;
 
 /// Where packets are read from.
 pub trait Frame {
-    /// The `N` octets at `offset` (octets from the start of the frame), or `None` when the frame
+    /// The `N` bytes at `offset` (bytes from the start of the frame), or `None` when the frame
     /// ends before their end.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
@@ -64,7 +64,7 @@ pub enum Link {
     Ip,
 }
 
-/// The octets of an IP address, network byte order.
+/// The bytes of an IP address, network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Octets {
     /// IPv4.
@@ -75,12 +75,12 @@ pub enum Octets {
 
 /// An IP address.
 ///
-/// Not an enum like [`Octets`], because all of its octets are always set: on its way through the
+/// Not an enum like [`Octets`], because all of its bytes are always set: on its way through the
 /// program in the kernel an enum leaves those of the other family unwritten, and the verifier follows
 /// paths on which it sees them read. Words, because the program keeps those in registers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// The octets of [`Address::mapped`] as they lie in memory.
+    /// The bytes of [`Address::mapped`] as they lie in memory.
     words: [u64; 2],
     is_v6: bool,
 }
@@ -95,12 +95,12 @@ impl Address {
     /// An IPv6 address, network byte order.
     #[inline(always)]
     pub const fn v6(octets: [u8; 16]) -> Self {
-        // SAFETY: as large, and any octets make words.
+        // SAFETY: as large, and any bytes make words.
         let words = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(octets) };
         Self { words, is_v6: true }
     }
 
-    /// Family and octets.
+    /// Family and bytes.
     #[inline(always)]
     pub const fn octets(&self) -> Octets {
         if self.is_v6 {
@@ -111,10 +111,10 @@ impl Address {
         }
     }
 
-    /// The octets of an IPv6 address, with IPv4 mapped into it (RFC 4291, section 2.5.5.2).
+    /// The bytes of an IPv6 address, with IPv4 mapped into it (RFC 4291, section 2.5.5.2).
     #[inline(always)]
     pub const fn mapped(&self) -> [u8; 16] {
-        // SAFETY: as large, and every octet has a value. The compiler would copy arrays octet by octet.
+        // SAFETY: as large, and every byte has a value. The compiler would copy arrays byte by byte.
         unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(self.words) }
     }
 }
@@ -131,14 +131,14 @@ impl core::fmt::Debug for Address {
 /// Why a frame has no transport and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unparsed {
-    /// Neither IPv4 nor IPv6: ARP, LLDP, a PPP control protocol, an IEEE 802.3 length. What it is
-    /// instead is told by [`link_protocol`].
+    /// Neither IPv4 nor IPv6: ARP, LLDP, a PPP control protocol, an IEEE 802.3 length. [`link_protocol`]
+    /// says what it is instead.
     NotIp,
-    /// A header ends behind the frame or behind what the IP header says the packet holds.
+    /// A header ends after the frame, or after what the headers before it say that they hold.
     Truncated,
     /// The version does not match the `EtherType`, or a header's length field is below its minimum.
     BadHeader,
-    /// More extension headers, or longer ones, than are looked behind.
+    /// More extension headers, or longer ones, than are skipped.
     TooManyExtensions,
     /// A fragment that does not begin with the transport header.
     Fragment,
@@ -155,10 +155,10 @@ pub struct Packet {
     pub transport: Transport,
     /// TCP, UDP, SCTP: destination port, host order. ICMP: the type. Otherwise the protocol number.
     pub port: u16,
-    /// TCP, UDP, SCTP: source port, host order. ICMP: octets 4 and 5, the identifier of echo
+    /// TCP, UDP, SCTP: source port, host order. ICMP: bytes 4 and 5, the identifier of echo
     /// messages, host order. Otherwise 0.
     pub source_port: u16,
-    /// TCP: the flags octet. ICMP: the code. SCTP: the first chunk's type, or [`SCTP_NO_CHUNK`].
+    /// TCP: the flags byte. ICMP: the code. SCTP: the first chunk's type, or [`SCTP_NO_CHUNK`].
     /// Otherwise 0.
     pub control: u8,
     /// TCP: sequence number, host order. Otherwise 0.
@@ -172,7 +172,7 @@ pub struct Packet {
     /// This is a first fragment, too short for the bytes that tell whether it starts something: flags of
     /// TCP, the first chunk of SCTP, the DNS response bit. They are then taken for those of a start.
     pub is_cut: bool,
-    /// Where the transport header begins, octets from the start of the frame.
+    /// Where the transport header begins, bytes from the start of the frame.
     pub offset: u16,
 }
 
@@ -181,7 +181,7 @@ const fn u16_at<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
 }
 
-/// The 16 octets at `at`.
+/// The 16 bytes at `at`.
 #[inline(always)]
 fn octets_at<const N: usize>(octets: &[u8; N], at: usize) -> [u8; 16] {
     core::array::from_fn(|index| octets[at + index])
@@ -308,7 +308,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
 }
 
 /// Completes `packet` from the transport header at its offset. `length` is what the IP header says
-/// the transport holds, octets; in a first fragment (`more_fragments`) the datagram goes on.
+/// the transport holds, bytes; in a first fragment (`more_fragments`) the datagram continues.
 #[inline(always)]
 fn transport<F: Frame + ?Sized>(
     frame: &F,
@@ -419,7 +419,7 @@ fn cut_segment<F: Frame + ?Sized>(frame: &F, mut packet: Packet, length: usize) 
     Ok(packet)
 }
 
-/// The `N` octets of a header at `at`, of which the IP header left `length`.
+/// The `N` bytes of a header at `at`, of which the IP header left `length`.
 #[inline(always)]
 fn load_within<F: Frame + ?Sized, const N: usize>(
     frame: &F,

@@ -49,7 +49,7 @@ impl Tool {
         }
     }
 
-    /// The tool behind `packet`, or `None` when it is not a TCP SYN.
+    /// The tool that made `packet`, or `None` when it is not a TCP SYN.
     #[inline(always)]
     pub fn of(packet: &Packet) -> Option<Self> {
         if !matches!(packet.transport, Transport::Tcp)

@@ -1,4 +1,4 @@
-//! The parser over any octets, near-valid ones above all: no panic, no read outside the frame, no
+//! The parser over any bytes, near-valid ones above all: no panic, no read outside the frame, no
 //! port that is not a port, and agreement with an independent parser.
 
 mod properties;
@@ -7,7 +7,7 @@ use properties::{Checked, check};
 use proptest::prelude::*;
 use sensor_common::Link;
 
-/// One IPv6 extension header: its type, and its size in units of 8 octets (of which the fragment
+/// One IPv6 extension header: its type, and its size in units of 8 bytes (of which the fragment
 /// header ignores the number).
 type Extension = (u8, u8);
 
@@ -15,9 +15,10 @@ type Extension = (u8, u8);
 #[derive(Clone, Copy, Debug)]
 enum Tunnel {
     Nothing,
-    /// `PPPoE`, its PPP protocol field compressed or not.
+    /// `PPPoE`, its PPP protocol field compressed or not, and how much its length field is off.
     Session {
         compressed: bool,
+        off: i8,
     },
     /// MPLS labels.
     Labels(u8),
@@ -45,7 +46,8 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let tag = prop::sample::select(vec![0x8100, 0x88a8, 0x9100, 0x9200]);
     let tunnel = prop_oneof![
         6 => Just(Tunnel::Nothing),
-        1 => any::<bool>().prop_map(|compressed| Tunnel::Session { compressed }),
+        1 => (any::<bool>(), prop_oneof![3 => Just(0), 1 => -3..3_i8])
+            .prop_map(|(compressed, off)| Tunnel::Session { compressed, off }),
         1 => (1..5_u8).prop_map(Tunnel::Labels),
     ];
     let size = prop_oneof![20 => 0..4_u8, 1 => 60..=255_u8];
@@ -106,8 +108,8 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
         }
         match recipe.tunnel {
             Tunnel::Nothing => frame.extend(if recipe.v6 { [0x86, 0xdd] } else { [0x08, 0x00] }),
-            Tunnel::Session { compressed } => {
-                frame.extend([0x88, 0x64, 0x11, 0, 0, 9, 0, 40]);
+            Tunnel::Session { compressed, .. } => {
+                frame.extend([0x88, 0x64, 0x11, 0, 0, 9, 0, 0]);
                 if !compressed {
                     frame.push(0);
                 }
@@ -132,7 +134,7 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
                     extensions.extend(recipe.fragment.to_be_bytes());
                     extensions.extend([0; 4]);
                 }
-                // Units of 4 octets, not counting the first two.
+                // Units of 4 bytes, not counting the first two.
                 51 => {
                     let size = size % 64;
                     extensions.extend([next, 2 * size + 2]);
@@ -161,6 +163,13 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
         frame.extend(vec![1; header - 20]);
     }
     frame.extend(&recipe.transport);
+    if recipe.link == Link::Ethernet
+        && let Tunnel::Session { compressed, off } = recipe.tunnel
+    {
+        let ppp = ip - if compressed { 1 } else { 2 };
+        let length = (frame.len() - ppp) as u16;
+        frame[ppp - 2..ppp].copy_from_slice(&length.wrapping_add_signed(off.into()).to_be_bytes());
+    }
     if let Some((at, octet)) = recipe.lie
         && let Some(place) = frame.get_mut(ip + usize::from(at))
     {

@@ -19,7 +19,7 @@ pub struct KernelFlows;
 const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
 /// Whether the socket that sends has a connection. What the kernel sends by itself (a RST, the ACK
-/// that challenges a stranger's segment) comes from sockets that have none.
+/// that challenges a foreign segment) comes from sockets that have none.
 ///
 /// A packet that is forwarded has no socket here, and came in by an interface. A segment of one that
 /// neither opens nor resets comes from a host with a connection; a datagram says nothing.

@@ -13,11 +13,12 @@ use sensor_common::{Frame, Unparsed};
 
 use crate::headers;
 
-/// Furthest octet that is ever read, plus room for the header that begins at [`MAX_OFFSET`].
-const READABLE: usize = MAX_OFFSET + 64;
+/// No read begins further into a frame, bytes: [`MAX_OFFSET`], and what follows it of the header that
+/// begins there.
+pub const READABLE: usize = MAX_OFFSET + 64;
 
-/// A frame in one piece, or (`FRAGS`) with a first piece and more behind it. Headers are read from
-/// the first piece alone: drivers put at least 256 octets there, or the whole frame.
+/// A frame in one piece, or (`FRAGS`) in a first piece and more. It is read from the first piece alone;
+/// [`pieces`](crate::pieces) reads headers that extend beyond it.
 pub struct XdpFrame<'a, const FRAGS: bool> {
     ctx: &'a XdpContext,
 }
@@ -28,7 +29,7 @@ impl<'a, const FRAGS: bool> XdpFrame<'a, FRAGS> {
         Self { ctx }
     }
 
-    /// Length of the whole frame, octets.
+    /// Length of the whole frame, bytes.
     #[inline(always)]
     pub fn length(&self) -> u64 {
         if FRAGS {
@@ -48,7 +49,7 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
         }
         let start = self.ctx.data() + offset;
         if start + N <= self.ctx.data_end() {
-            // SAFETY: the octets lie between `data` and `data_end`.
+            // SAFETY: the bytes lie between `data` and `data_end`.
             return Some(unsafe { read(start) });
         }
         None
@@ -66,7 +67,7 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
 }
 
 /// Reads a word (`"u32"`, `"u16"`) of a packet at an address that need not be aligned: the verifier takes
-/// such reads where the processor does, the compiler would make one for each octet.
+/// such reads where the processor does, the compiler would make one for each byte.
 macro_rules! word {
     ($size:literal, $address:expr) => {{
         let word: u64;
@@ -80,17 +81,17 @@ macro_rules! word {
     }};
 }
 
-/// The `N` octets at the address `start`.
+/// The `N` bytes at the address `start`.
 ///
 /// # Safety
 ///
-/// The octets lie in a packet.
+/// The bytes lie in a packet or in a map's value.
 #[inline(always)]
-unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
+pub unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
     let mut octets = [0; N];
     let mut at = 0;
     while at + 4 <= N {
-        // SAFETY: the caller vouches for the octets.
+        // SAFETY: the caller vouches for the bytes.
         let word = unsafe { word!("u32", start + at) } as u32;
         [octets[at], octets[at + 1], octets[at + 2], octets[at + 3]] = word.to_ne_bytes();
         at += 4;
@@ -108,7 +109,7 @@ unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
     octets
 }
 
-/// A packet buffer on its way out; VLAN tags that the driver is to insert are not among its octets.
+/// A packet buffer on its way out; VLAN tags that the driver is to insert are not among its bytes.
 pub struct SkbFrame<'a> {
     ctx: &'a TcContext,
 }
@@ -127,18 +128,18 @@ impl Frame for SkbFrame<'_> {
             return None;
         }
         let start = self.ctx.data() + offset;
-        // The verifier cannot follow a bound of one octet.
+        // The verifier cannot follow a bound of one byte.
         if N > 1 && start + N <= self.ctx.data_end() {
-            // SAFETY: the octets lie between `data` and `data_end`.
+            // SAFETY: the bytes lie between `data` and `data_end`.
             return Some(unsafe { read(start) });
         }
-        // Behind the first piece, where headers seldom are.
+        // Beyond the first piece, where headers seldom are.
         let mut octets = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the helper writes `N` octets, for which there is room.
+        // SAFETY: the helper writes `N` bytes, for which there is room.
         let result = unsafe {
             bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, octets.as_mut_ptr().cast(), N as u32)
         };
-        // SAFETY: all octets are written when the helper returns 0.
+        // SAFETY: all bytes are written when the helper returns 0.
         if result == 0 { Some(unsafe { octets.assume_init() }) } else { None }
     }
     #[inline(always)]
@@ -153,7 +154,7 @@ impl Frame for SkbFrame<'_> {
 }
 
 /// The same where a loop reads from it: no read fails, so that the compiler keeps no value that is not
-/// there; bytes behind the end are zeros, and [`SkbBytes::are_whole`] tells.
+/// there; bytes beyond the end are zeros, and [`SkbBytes::are_whole`] tells.
 pub struct SkbBytes<'a> {
     ctx: &'a TcContext,
     are_whole: Cell<bool>,

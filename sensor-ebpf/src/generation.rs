@@ -34,11 +34,11 @@ pub fn current() -> Option<Current> {
 impl Current {
     #[inline(always)]
     pub fn rules<'a>(&self) -> &'a Rules {
-        // SAFETY: the block outlives the program's run, and nobody writes its rules meanwhile.
+        // SAFETY: the block outlives the program's run, and its rules are not written meanwhile.
         unsafe { &(*self.block).rules }
     }
 
-    /// Counts one packet of `length` octets by its class alone.
+    /// Counts one packet of `length` bytes by its class alone.
     #[inline(always)]
     pub fn count_class(&mut self, class: Class, length: u64) {
         if let Some(class) = below::<{ Class::COUNT }>(class as usize) {
@@ -75,7 +75,7 @@ impl Current {
         counters.unread_other += 1;
     }
 
-    /// Counts one packet of `length` octets.
+    /// Counts one packet of `length` bytes.
     #[inline(always)]
     pub fn count(&mut self, packet: &Packet, verdict: &Verdict, length: u64) {
         self.count_class(verdict.class, length);

@@ -13,7 +13,7 @@ use crate::maps::HEADERS;
 
 /// `bits`, of which the verifier knows nothing any more.
 #[inline(always)]
-fn forgotten(bits: u64) -> u64 {
+pub fn forgotten(bits: u64) -> u64 {
     // XDP programs and those of the traffic control layer run with softirqs off, one after the other.
     let Some(room) = HEADERS.get_ptr_mut(0) else { return 0 };
     // SAFETY: a word of this CPU's map value; volatile, so that it is written and read.

@@ -11,22 +11,23 @@
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
 mod bounds;
-mod cold;
 mod flows;
 mod frame;
 mod generation;
 mod headers;
 mod maps;
-mod world;
+mod pieces;
+mod sensor;
+mod slow_path;
 
 use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
+use sensor::Sensor;
 use sensor_common::classify::judge_packet;
 use sensor_common::{Class, Link, Unparsed, flow, parse};
-use world::Sensor;
 
 /// Links with an Ethernet header.
 #[xdp]
@@ -55,12 +56,12 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
     if !decide::<FRAGS>(ctx, link) {
-        cold::decide(ctx);
+        slow_path::decide(ctx);
     }
     xdp_action::XDP_PASS
 }
 
-/// Judges and counts the packet; `false` when that hangs on a lookup among the flows.
+/// Judges and counts the packet; `false` when its class depends on a lookup among the flows.
 #[inline(always)]
 fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
@@ -71,19 +72,25 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
                 let sensor = Sensor::new(generation.rules());
                 let verdict = judge_packet(&packet, &sensor);
                 if sensor.is_undecided() {
-                    cold::put_aside(&packet, frame.length());
+                    slow_path::put_aside(&packet, frame.length());
                     return false;
                 }
-                world::arrived(generation.rules(), &packet, &verdict);
+                sensor::arrived(generation.rules(), &packet, &verdict);
                 generation.count(&packet, &verdict, frame.length());
+            }
+            // Headers may extend beyond the first piece.
+            Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {
+                if pieces::parse_again(ctx, link) != 0 {
+                    pieces::decide_again();
+                }
             }
             Err(why) => {
                 generation.count_class(Class::from(why), frame.length());
                 if let Some(flaw) = why.flaw() {
                     generation.count_flaw(flaw);
-                    cold::note_unread(ctx, link, generation.rules());
+                    slow_path::note_unread(ctx, link, generation.rules());
                 } else if matches!(why, Unparsed::NotIp) {
-                    cold::count_unread(ctx, link);
+                    slow_path::count_unread(ctx, link);
                 }
             }
         }
@@ -110,7 +117,7 @@ fn learn(ctx: &TcContext, link: Link) -> i32 {
         let to_group = flows::is_to_group(&frame, link);
         flow::depart(&packet, to_group, || flows::is_connected(ctx, packet.transport), &KernelFlows);
     }
-    // Also TCX_NEXT: whoever comes next decides.
+    // The same value is TCX_NEXT: the next program decides.
     TC_ACT_UNSPEC
 }
 

@@ -7,7 +7,9 @@ use sensor_common::flow::{
     Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
     MAX_REMEMBERED,
 };
-use sensor_common::layout::{Block, SourceKey};
+use sensor_common::layout::{Block, SourceKey, TrieKeyV4, TrieKeyV6};
+
+use crate::pieces::Beginning;
 
 /// One generation: a block for each possible CPU, mapped by the daemon. `BPF_F_INNER_MAP` (Linux
 /// 5.10) lets it have as many blocks as the machine has CPUs.
@@ -21,21 +23,22 @@ pub static GENERATION: ArrayOfMaps<Generation, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub static SOURCES: HashMap<SourceKey, u64, 1024> = HashMap::new();
 
-/// Observed IPv4 prefixes, when they are too many to be compared inline.
+/// Observed IPv4 prefixes beyond those that are compared inline. This and the other tries hold
+/// [`PREFIX_SETS`](sensor_common::layout::PREFIX_SETS) sets.
 #[btf_map]
-pub static OBSERVED_V4: LpmTrie<[u8; 4], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+pub static OBSERVED_V4: LpmTrie<TrieKeyV4, u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
 
 /// Observed IPv6 prefixes, likewise.
 #[btf_map]
-pub static OBSERVED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+pub static OBSERVED_V6: LpmTrie<TrieKeyV6, u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
 
 /// Excluded IPv4 sources.
 #[btf_map]
-pub static EXCLUDED_V4: LpmTrie<[u8; 4], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+pub static EXCLUDED_V4: LpmTrie<TrieKeyV4, u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
 
 /// Excluded IPv6 sources.
 #[btf_map]
-pub static EXCLUDED_V6: LpmTrie<[u8; 16], u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
+pub static EXCLUDED_V6: LpmTrie<TrieKeyV6, u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
 
 /// Wakes the daemon before its time when a log has filled to a quarter. What is sent means nothing.
 #[btf_map]
@@ -70,7 +73,7 @@ pub static HEARD: Array<u64, HEARD_ENTRIES> = Array::new();
 #[btf_map]
 pub static FLOW_COUNTERS: PerCpuArray<u64, { FlowCounter::COUNT }> = PerCpuArray::new();
 
-/// Room for what does not fit on the stack of 512 octets.
+/// Room for what does not fit on the stack of 512 bytes.
 pub type ScratchRoom = [u64; 16];
 
 /// This CPU's room, used within one run of the XDP program.
@@ -80,3 +83,7 @@ pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();
 /// This CPU's word, written and read at once by a program that no other interrupts meanwhile.
 #[btf_map]
 pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// This CPU's copy of the beginning of a frame in several pieces.
+#[btf_map]
+pub static BEGINNING: PerCpuArray<Beginning, 1> = PerCpuArray::new();

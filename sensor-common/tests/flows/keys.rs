@@ -14,7 +14,7 @@ const THERE6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 /// `2001:db8:2::1`.
 const ROUTER6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// An IPv4 header of 20 octets before `payload`.
+/// An IPv4 header of 20 bytes before `payload`.
 fn v4(protocol: u8, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = 20 + payload.len() as u8;
     let mut octets = vec![0x45, 0, 0, length, 0x12, 0x34, 0, 0, 64, protocol, 0, 0];
@@ -37,7 +37,7 @@ const US: [u8; 4] = [198, 51, 100, 7];
 const THEM: [u8; 4] = [192, 0, 2, 53];
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
 
-/// 40000 > 53, 12 octets of DNS header.
+/// 40000 > 53, 12 bytes of DNS header.
 const QUESTION: [u8; 20] = [0x9c, 0x40, 0, 53, 0, 20, 0, 0, 1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
 /// 53 > 40000, the response bit set.
 const ANSWER: [u8; 20] = [0, 53, 0x9c, 0x40, 0, 20, 0, 0, 1, 2, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -105,7 +105,7 @@ fn vlan_tags_extension_headers_and_options_change_no_key() {
     let mut seen = used_key();
     assert!(seen.set_incoming(&parse(&tagged[..], Link::Ethernet).expect("a packet")));
     assert_eq!(seen, expected);
-    // Destination options of 8 octets, then UDP.
+    // Destination options of 8 bytes, then UDP.
     let behind = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &ANSWER].concat();
     assert_eq!(incoming(&v6(60, THERE6, HERE6, &behind)), Some(key(17, HERE6, 40_000, THERE6, 53)));
 }
@@ -155,7 +155,7 @@ fn error6(quote: &[u8]) -> Vec<u8> {
 fn an_icmp_error_has_the_key_of_the_packet_it_quotes() {
     let datagram = v4(17, US, THEM, &QUESTION);
     assert_eq!(quoted(&error4(&datagram)), Some(key(17, HERE, 40_000, THERE, 53)));
-    // RFC 792: the header and 64 bits, no octet less.
+    // RFC 792: the header and 64 bits, no byte less.
     assert_eq!(quoted(&error4(&datagram[..28])), Some(key(17, HERE, 40_000, THERE, 53)));
     assert_eq!(quoted(&error4(&datagram[..27])), None);
     assert_eq!(quoted(&error4(&[])), None);
@@ -182,7 +182,7 @@ fn an_icmp_error_has_the_key_of_the_packet_it_quotes() {
 #[test]
 fn what_an_icmp_error_quotes_may_have_extension_headers() {
     let expected = Some(key(17, HERE6, 40_000, THERE6, 53));
-    // Destination options of 8 octets; hop-by-hop options of 16, then those, then a first fragment.
+    // Destination options of 8 bytes; hop-by-hop options of 16, then those, then a first fragment.
     let options = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &QUESTION].concat();
     let quote = v6(60, HERE6, THERE6, &options);
     assert_eq!(quoted(&error6(&quote)), expected);
@@ -218,7 +218,7 @@ fn a_quote_that_this_host_never_sent_has_no_key() {
     assert_eq!(quoted(&error4(&v4(47, US, THEM, &[0; 8]))), None);
     // ICMP's echo by the other family's number.
     assert_eq!(quoted(&error4(&v4(58, US, THEM, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]))), None);
-    // A later fragment, by whose octets no port can be told.
+    // A later fragment, by whose bytes no port can be told.
     let mut later = v4(17, US, THEM, &QUESTION);
     later[7] = 1;
     assert_eq!(quoted(&error4(&later)), None);

@@ -1,4 +1,4 @@
-//! Conversations: the keys of flows, from packets written octet by octet, and the rules by which flows
+//! Conversations: the keys of flows, from packets written byte by byte, and the rules by which flows
 //! are made, prolonged and ended.
 
 mod documented;
@@ -8,7 +8,7 @@ mod table;
 
 use sensor_common::{Link, Packet, parse};
 
-/// The packet in these octets, which begin with the IP header.
+/// The packet in these bytes, which begin with the IP header.
 fn packet(octets: &[u8]) -> Packet {
     parse(octets, Link::Ip).expect("a packet")
 }

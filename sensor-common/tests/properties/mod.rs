@@ -1,4 +1,4 @@
-//! What holds of the parser for any octets: the body of the fuzz target and of `any_octets`.
+//! What holds of the parser for any bytes: the body of the fuzz target and of `any_octets`.
 
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
 use sensor_common::parse::{MAX_OFFSET, SCTP_NO_CHUNK};
@@ -151,7 +151,20 @@ fn ip_offset(frame: &[u8], link: Link) -> usize {
     }
 }
 
-/// Behind a label stack.
+/// Where a `PPPoE` session around the packet ends by its length field.
+fn session_end(frame: &[u8], link: Link) -> Option<usize> {
+    let mut at = 12;
+    while link == Link::Ethernet && at + 8 <= frame.len() {
+        match u16_at(frame, at) {
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => at += 4,
+            0x8864 => return Some(at + 8 + usize::from(u16_at(frame, at + 6))),
+            _ => break,
+        }
+    }
+    None
+}
+
+/// Where a label stack ends.
 fn bottom(frame: &[u8], mut at: usize) -> usize {
     while frame[at + 2] & 1 == 0 {
         at += 4;
@@ -171,7 +184,11 @@ fn what_it_read_lies_inside_what_the_ip_header_says(frame: &[u8], link: Link, pa
     };
     assert_eq!((packet.src, packet.dst), (src, dst));
     let header_end = usize::from(packet.offset) + header_size(frame, link, packet);
-    assert!(header_end <= end, "a header ends behind the packet's own length: {packet:?}");
+    assert!(header_end <= end, "a header ends after the packet's own length: {packet:?}");
+    assert!(
+        session_end(frame, link).is_none_or(|session_end| end <= session_end),
+        "a packet ends after its session: {packet:?}"
+    );
     let at = usize::from(packet.offset);
     match packet.transport {
         Transport::Tcp if header_end < at + 16 => {}

@@ -1,8 +1,8 @@
-//! Pins of a layout before this one: what they count is read by the rules of their own version.
+//! Pins of a layout before this one, read by the rules of their own version.
 //!
-//! Each version's memory stands here as numbers that no longer change, so whatever the structures in
-//! `sensor_common::layout` become, a generation is never read by other rules than those that it was
-//! written by. Whoever raises `LAYOUT_VERSION` leaves the version before here.
+//! A version's memory is described here by numbers that do not change, so whatever the structures in
+//! `sensor_common::layout` become, a generation is only read by the rules it was written by. A change of
+//! `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
 
 use super::generation::Counted;
 use super::sys::{self, Mapping};
@@ -17,13 +17,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Where everything lies in a version's blocks. Places are octets from the block's begin, counts are
-/// of entries.
+/// Where everything lies in the blocks of a version. Places are bytes from the start of the block, counts
+/// are of entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) version: u64,
-    /// Octets of a block.
-    block: usize,
+    /// Bytes of a block.
+    pub(super) block: usize,
     generation: usize,
     ledger: usize,
     began: usize,
@@ -35,59 +35,34 @@ pub(super) struct Shape {
     overflow: usize,
     service_overflow: usize,
     table_packets: usize,
-    /// From version 2 on.
-    details: Option<DetailShape>,
+    malformed: usize,
+    assumed: usize,
+    /// Entries of protocol (4 bytes), padding (4), and frames (8).
+    unread: usize,
+    unread_kinds: usize,
+    unread_other: usize,
     /// One bit for each slot.
     services: usize,
     service_words: usize,
     ports: usize,
     backscatter: usize,
     slots: usize,
-    /// Records of source (4 octets) and target (4).
+    /// Records of source (4 bytes) and target (4).
     log_v4: usize,
     log_v4_records: usize,
-    /// Records of source (16 octets) and target (4).
+    /// Records of source (16 bytes) and target (4).
     log_v6: usize,
     log_v6_records: usize,
     /// In the order of the counters.
     classes: &'static [Class],
     /// In the order of the counters.
     tool_names: &'static [Tool],
-}
-
-/// Where what is counted besides class and port lies.
-#[derive(Clone, Copy, Debug)]
-struct DetailShape {
-    malformed: usize,
     /// In the order of the counters.
     flaws: &'static [Flaw],
-    assumed: usize,
-    /// Entries of protocol (4 bytes), padding (4), and frames (8).
-    unread: usize,
-    unread_kinds: usize,
-    unread_other: usize,
 }
 
-/// Every version that there was.
-pub(super) const SHAPES: &[Shape] = &[V1, V2];
-
-pub(super) const V2: Shape = Shape {
-    version: 2,
-    details: Some(DetailShape {
-        malformed: 264,
-        flaws: &[Flaw::Truncated, Flaw::BadHeader, Flaw::Extensions, Flaw::Unknown],
-        assumed: 296,
-        unread: 304,
-        unread_kinds: 16,
-        unread_other: 560,
-    }),
-    services: 736,
-    ports: 25_312,
-    backscatter: 1_604_320,
-    log_v4: 3_183_328,
-    log_v6: 7_377_632,
-    ..V1
-};
+/// Every version that there is, this one included: it will be an earlier one.
+pub(super) const SHAPES: &[Shape] = &[V1];
 
 pub(super) const V1: Shape = Shape {
     version: 1,
@@ -103,15 +78,19 @@ pub(super) const V1: Shape = Shape {
     overflow: 240,
     service_overflow: 248,
     table_packets: 256,
-    details: None,
-    services: 440,
+    malformed: 264,
+    assumed: 296,
+    unread: 304,
+    unread_kinds: 16,
+    unread_other: 560,
+    services: 736,
     service_words: 3_072,
-    ports: 25_016,
-    backscatter: 1_604_024,
+    ports: 25_312,
+    backscatter: 1_604_320,
     slots: 197_376,
-    log_v4: 3_183_032,
+    log_v4: 3_183_328,
     log_v4_records: 524_288,
-    log_v6: 7_377_336,
+    log_v6: 7_377_632,
     log_v6_records: 65_536,
     classes: &[
         Class::NonIp,
@@ -126,6 +105,7 @@ pub(super) const V1: Shape = Shape {
         Class::Other,
     ],
     tool_names: &[Tool::Other, Tool::Zmap, Tool::Masscan, Tool::Mirai],
+    flaws: &[Flaw::Truncated, Flaw::BadHeader, Flaw::Extensions, Flaw::Unknown],
 };
 
 /// What is pinned of one earlier version.
@@ -258,7 +238,7 @@ impl Memory {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         if info.value_size as usize != shape.block {
             let (found, version, block) = (info.value_size, shape.version, shape.block);
-            return Err(wrong(format!("its blocks have {found} octets, those of layout v{version} {block}")));
+            return Err(wrong(format!("its blocks have {found} bytes, those of layout v{version} {block}")));
         }
         let cpus = info.max_entries as usize;
         let mapping = Mapping::new(map.as_fd(), cpus * shape.block)?;
@@ -279,9 +259,9 @@ impl Memory {
         }
     }
 
-    fn octets(&self, cpu: usize, at: usize, count: usize) -> &[u8] {
+    fn bytes(&self, cpu: usize, at: usize, count: usize) -> &[u8] {
         assert!(cpu < self.cpus && at + count <= self.shape.block);
-        // SAFETY: as above; octets need no alignment.
+        // SAFETY: as above; bytes need no alignment.
         unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(cpu * self.shape.block + at), count) }
     }
 
@@ -327,9 +307,7 @@ impl Memory {
             counted.overflow += self.word(cpu, self.shape.overflow);
             counted.service_overflow += self.word(cpu, self.shape.service_overflow);
             counted.table_packets += self.word(cpu, self.shape.table_packets);
-            if let Some(shape) = self.shape.details {
-                self.read_details(cpu, shape, &mut counted.details);
-            }
+            self.read_details(cpu, &mut counted.details);
             for (sum, packets) in ports.iter_mut().zip(self.words(cpu, self.shape.ports, slots)) {
                 *sum += packets;
             }
@@ -338,13 +316,13 @@ impl Memory {
             }
             let length = |at, most: usize| (self.word(cpu, at) as usize).min(most);
             let records = length(self.shape.log_v4_len, self.shape.log_v4_records);
-            let (records, _) = self.octets(cpu, self.shape.log_v4, records * 8).as_chunks::<8>();
+            let (records, _) = self.bytes(cpu, self.shape.log_v4, records * 8).as_chunks::<8>();
             counted.records_v4.extend(records.iter().filter_map(|[a, b, c, d, target @ ..]| {
                 let target = Target::from_raw(u32::from_ne_bytes(*target))?;
                 Some(AccessV4::new(u32::from_be_bytes([*a, *b, *c, *d]), target))
             }));
             let records = length(self.shape.log_v6_len, self.shape.log_v6_records);
-            let (records, _) = self.octets(cpu, self.shape.log_v6, records * 20).as_chunks::<20>();
+            let (records, _) = self.bytes(cpu, self.shape.log_v6, records * 20).as_chunks::<20>();
             counted.records_v6.extend(records.iter().filter_map(|record| {
                 let (src, target) = record.split_first_chunk::<16>()?;
                 let target = Target::from_raw(u32::from_ne_bytes(target.try_into().ok()?))?;
@@ -357,15 +335,11 @@ impl Memory {
         };
         counted.ports = by_slot(ports);
         counted.backscatter = by_slot(backscatter);
-        if self.shape.details.is_none() {
-            let packets = |class: Class| counted.packets[class as usize];
-            counted.details.add(Series::Unread(Unread::Rest), packets(Class::NonIp));
-            counted.details.add(Series::Malformed(Flaw::Unknown), packets(Class::Malformed));
-        }
         counted
     }
 
-    fn read_details(&self, cpu: usize, shape: DetailShape, details: &mut Details) {
+    fn read_details(&self, cpu: usize, details: &mut Details) {
+        let shape = &self.shape;
         for (flaw, packets) in shape.flaws.iter().zip(self.words(cpu, shape.malformed, shape.flaws.len())) {
             details.add(Series::Malformed(*flaw), *packets);
         }

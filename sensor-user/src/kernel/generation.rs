@@ -131,6 +131,12 @@ impl Generation {
         self.header(|block| unsafe { &raw mut (*block).began })
     }
 
+    /// The set of prefixes that its rules name.
+    pub(super) fn prefix_set(&self) -> u32 {
+        // SAFETY: the pointer is into the mapping, and no program writes the rules.
+        unsafe { (&raw const (*self.block(0)).rules.prefixes).read() }
+    }
+
     /// Notes when it became current.
     pub(super) fn set_began(&mut self, nanos: u64) {
         // SAFETY: the program does not read this field.

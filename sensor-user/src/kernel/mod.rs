@@ -29,6 +29,7 @@ mod object;
 mod occupant;
 mod outlook;
 mod pins;
+mod prefixes;
 mod rules;
 mod size;
 mod sockets;
@@ -49,14 +50,13 @@ use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6};
 use crate::observation::{FlowStatus, Numbering};
 use crate::system::clock::{self, monotonic_nanos};
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
 use earlier::{Earlier, Shape};
 use flows::FlowTable;
 use generation::{Counted, Generation};
-use ipnet::{Ipv4Net, Ipv6Net};
 use object::Object;
 use pins::Pins;
+use prefixes::Prefixes;
 use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -300,7 +300,7 @@ pub struct Kernel {
     table: Table,
     /// A table of another size, until what it holds has been drained.
     old_table: Option<Table>,
-    tries: Tries,
+    prefixes: Prefixes,
     links: BTreeMap<String, Attachment>,
     /// The interfaces among them that were not attached before [`Kernel::open`].
     new: BTreeSet<String>,
@@ -342,13 +342,6 @@ impl Attachment {
             Tracking::None => true,
         }
     }
-}
-
-struct Tries {
-    observed_v4: LpmTrie<MapData, [u8; 4], u8>,
-    observed_v6: LpmTrie<MapData, [u8; 16], u8>,
-    excluded_v4: LpmTrie<MapData, [u8; 4], u8>,
-    excluded_v6: LpmTrie<MapData, [u8; 16], u8>,
 }
 
 impl Kernel {
@@ -438,7 +431,7 @@ impl Kernel {
                 .map_err(KernelError::map("put the last generation in place"))?;
             current = Some(last);
         }
-        let tries = object.tries()?;
+        let prefixes = Prefixes::open(|name| object.take_map(name))?;
         let mut flows = FlowTable::open(&pins, &mut object)?;
         flows.serve(&policy.services);
         let maps = pins::MAPS.iter().map(|name| Ok((*name, pins.open_map(name)?)));
@@ -452,7 +445,7 @@ impl Kernel {
             outer,
             generations,
             current: current.unwrap_or(0),
-            tries,
+            prefixes,
             links: BTreeMap::new(),
             new: BTreeSet::new(),
             flows,
@@ -476,8 +469,9 @@ impl Kernel {
 
     /// Puts the first generation in place.
     fn begin(&mut self, number: u64, policy: &Policy) -> Result<(), KernelError> {
-        let compiled = policy.compile();
-        self.tries.hold(&compiled)?;
+        let mut compiled = policy.compile();
+        self.prefixes.fill(0, &compiled)?;
+        compiled.rules.prefixes = 0;
         let first = &mut self.generations[self.current];
         first.clear();
         first.prepare(number, self.numbering.ledger, &compiled.rules);
@@ -846,24 +840,31 @@ impl Kernel {
         if let Some(drained) = self.left_over()? {
             return Ok(drained);
         }
+        let now = self.prepare(policy)?;
+        let (last, next) = (self.current, 1 - self.current);
+        sys::set_inner(self.outer.as_fd(), self.generations[next].map())
+            .map_err(KernelError::map("switch to the next generation"))?;
+        self.flows.serve(&policy.services);
+        self.current = next;
+        self.read(&self.generations[last], now)
+    }
+
+    /// Prepares the generation that is not current to count by `policy`, from now on; returns what time
+    /// it is, nanoseconds of [`monotonic_nanos`]. Nothing changes for the current one.
+    fn prepare(&mut self, policy: &Policy) -> Result<u64, KernelError> {
         let mut compiled = policy.compile();
         if self.tracking().any(|(_, tracking)| tracking != Tracking::None) {
             compiled.rules.flags |= TRACK_FLOWS;
         }
-        self.tries.hold(&compiled)?;
+        compiled.rules.prefixes =
+            self.prefixes.hold(self.generations[self.current].prefix_set(), &compiled)?;
         let Numbering { ledger, last } = self.numbering;
         let number = self.number().max(last) + 1;
-        let next = 1 - self.current;
-        let spare = &mut self.generations[next];
+        let spare = &mut self.generations[1 - self.current];
         spare.prepare(number, ledger, &compiled.rules);
         let now = monotonic_nanos();
         spare.set_began(now);
-        sys::set_inner(self.outer.as_fd(), spare.map())
-            .map_err(KernelError::map("switch to the next generation"))?;
-        self.flows.serve(&policy.services);
-        let last = self.current;
-        self.current = next;
-        self.read(&self.generations[last], now)
+        Ok(now)
     }
 
     fn read(&self, generation: &Generation, ended: u64) -> Result<Drained, KernelError> {
@@ -928,6 +929,7 @@ impl Kernel {
     /// next call; they are of a generation that nobody will read again.
     pub fn recycle(&mut self, used_table: bool) -> Result<(), KernelError> {
         self.generations[1 - self.current].clear();
+        self.prefixes.keep_only(self.generations[self.current].prefix_set())?;
         let current = self.number() as u32;
         self.stale_entries |= used_table;
         if self.stale_entries {
@@ -951,46 +953,4 @@ impl Kernel {
     pub fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
         self.object.wake()
     }
-}
-
-impl Tries {
-    /// Makes the tries hold exactly what `compiled` says. What is wanted is inserted before what is
-    /// not is removed, so a prefix that stays is never missing.
-    fn hold(&mut self, compiled: &rules::Compiled) -> Result<(), KernelError> {
-        fn v4(nets: &BTreeSet<Ipv4Net>) -> BTreeSet<(u32, [u8; 4])> {
-            nets.iter().map(|net| (u32::from(net.prefix_len()), net.network().octets())).collect()
-        }
-        fn v6(nets: &BTreeSet<Ipv6Net>) -> BTreeSet<(u32, [u8; 16])> {
-            nets.iter().map(|net| (u32::from(net.prefix_len()), net.network().octets())).collect()
-        }
-        hold(&mut self.observed_v4, &v4(&compiled.observed_v4))?;
-        hold(&mut self.observed_v6, &v6(&compiled.observed_v6))?;
-        hold(&mut self.excluded_v4, &v4(&compiled.excluded_v4))?;
-        hold(&mut self.excluded_v6, &v6(&compiled.excluded_v6))
-    }
-}
-
-fn hold<const N: usize>(
-    trie: &mut LpmTrie<MapData, [u8; N], u8>,
-    wanted: &BTreeSet<(u32, [u8; N])>,
-) -> Result<(), KernelError>
-where
-    [u8; N]: aya::Pod,
-{
-    let failed = |error: aya::maps::MapError| KernelError::Map {
-        doing: format!("put {} prefixes into a trie", wanted.len()),
-        source: io::Error::other(error),
-    };
-    let present: BTreeSet<(u32, [u8; N])> = trie
-        .keys()
-        .map(|key| key.map(|key| (key.prefix_len(), key.data())))
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
-    for (length, network) in wanted.iter().filter(|key| !present.contains(*key)) {
-        trie.insert(&Key::new(*length, *network), 1, 0).map_err(failed)?;
-    }
-    for (length, network) in present.iter().filter(|key| !wanted.contains(*key)) {
-        trie.remove(&Key::new(*length, *network)).map_err(failed)?;
-    }
-    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{GENERIC_MERGES, KernelError, Mode, Occupant, Tries, clsact, size, sys};
+use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, size, sys};
 use crate::config::XdpMode;
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use sensor_common::layout::PREFIX_SETS;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,8 +16,8 @@ use tracing::{debug, warn};
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TEITEN_BPF_OBJECT_PATH"));
 
-/// Prefixes that each trie takes at most; memory is taken as they come.
-const TRIE_ENTRIES: u32 = 1 << 20;
+/// Prefixes that each set of a trie takes at most; memory is taken as they come.
+const SET_ENTRIES: u32 = 1 << 20;
 
 /// Attach in the network stack (`XDP_FLAGS_SKB_MODE` of `linux/if_link.h`).
 const SKB_MODE: u32 = 1 << 1;
@@ -39,7 +40,7 @@ impl Object {
         }
         loader.map_max_entries("SOURCES", source_table);
         for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
-            loader.map_max_entries(name, TRIE_ENTRIES);
+            loader.map_max_entries(name, PREFIX_SETS * SET_ENTRIES);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| match error {
             EbpfError::MapError(MapError::CreateError { name, io_error })
@@ -52,31 +53,18 @@ impl Object {
         Ok(Self { ebpf, told_generic: BTreeSet::new() })
     }
 
-    pub(super) fn tries(&mut self) -> Result<Tries, KernelError> {
-        let mut take = |name: &str| {
-            self.ebpf
-                .take_map(name)
-                .ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
-        };
-        let wrong = |error: MapError| KernelError::Load(error.into());
-        Ok(Tries {
-            observed_v4: take("OBSERVED_V4")?.try_into().map_err(wrong)?,
-            observed_v6: take("OBSERVED_V6")?.try_into().map_err(wrong)?,
-            excluded_v4: take("EXCLUDED_V4")?.try_into().map_err(wrong)?,
-            excluded_v6: take("EXCLUDED_V6")?.try_into().map_err(wrong)?,
-        })
+    /// Takes the map of this name out, once.
+    pub(super) fn take_map(&mut self, name: &str) -> Result<Map, KernelError> {
+        let map = self.ebpf.take_map(name);
+        map.ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
     }
 
     pub(super) fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
-        let map = self.ebpf.take_map("WAKE");
-        let map = map.ok_or_else(|| KernelError::Load("the object has no map WAKE".into()))?;
-        map.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
+        self.take_map("WAKE")?.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
     }
 
     pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
-        let map = self.ebpf.take_map("FLOW_COUNTERS");
-        let map = map.ok_or_else(|| KernelError::Load("the object has no map FLOW_COUNTERS".into()))?;
-        map.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
+        self.take_map("FLOW_COUNTERS")?.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
     }
 
     /// Loads the program of this name, once.

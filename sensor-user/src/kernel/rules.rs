@@ -51,7 +51,7 @@ impl Policy {
         let (excluded_v4, excluded_v6) = split(&self.exclude);
         let mut rules = Rules {
             flags: 0,
-            padding: 0,
+            prefixes: 0,
             observed_v4: [PrefixV4::NONE; INLINE_PREFIXES],
             observed_v6: [PrefixV6::NONE; INLINE_PREFIXES],
             services: [0; SERVICE_WORDS],

@@ -1,4 +1,4 @@
-//! The frames that measurements are made with, and where in them source and port stand.
+//! The frames that measurements are made with, and where their source and port are.
 
 use lab::sensor::{INTERNET_MAC, SENSOR_MAC};
 use lab::traffic::{Ip, Tag, Tcp, ethernet, ethertype, flag, protocol, udp};
@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub(super) const LOCAL_V4: [u8; 4] = [198, 18, 0, 1];
 /// Likewise.
 pub(super) const LOCAL_V6: [u8; 16] = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1).octets();
-/// Somebody else's address in the same network.
+/// Another host's address in the same network.
 const ELSEWHERE: [u8; 4] = [198, 18, 0, 77];
 const REMOTE_V4: [u8; 4] = [192, 0, 2, 1];
 const REMOTE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -20,9 +20,9 @@ const SCANNER_PORT: u16 = 40_001;
 pub(super) struct Made {
     /// The frame.
     pub(super) frame: Vec<u8>,
-    /// Where four octets of the source address stand that may be anything; 0: nowhere.
+    /// Where four bytes of the source address are that may be anything; 0: nowhere.
     pub(super) source_at: u32,
-    /// Where the destination port stands; 0: it stays.
+    /// Where the destination port is; 0: it stays.
     pub(super) port_at: u32,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn syn_v4() -> Made {
     tcp_v4(LOCAL_V4, flag::SYN, &[])
 }
 
-/// A SYN behind a VLAN tag.
+/// A SYN after a VLAN tag.
 pub(super) fn syn_vlan() -> Made {
     tcp_v4(LOCAL_V4, flag::SYN, &[Tag { kind: ethertype::VLAN, id: 100 }])
 }
@@ -86,10 +86,22 @@ pub(super) fn syn_v6() -> Made {
     }
 }
 
-/// A datagram of eight octets.
+/// A datagram of eight bytes.
 pub(super) fn udp_v4(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16) -> Made {
     let ip = v4(src, dst);
     let packet = ip.packet(protocol::UDP, &udp(&ip, src_port, dst_port, &[0; 8]));
+    Made {
+        frame: ethernet(SENSOR_MAC, INTERNET_MAC, &[], ethertype::IPV4, &packet),
+        source_at: 26,
+        port_at: 36,
+    }
+}
+
+/// A segment between these ports.
+pub(super) fn segment_v4(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, flags: u8) -> Made {
+    let ip = v4(src, dst);
+    let header = Tcp { src: src_port, dst: dst_port, sequence: 7, flags, ..Tcp::default() };
+    let packet = ip.packet(protocol::TCP, &header.segment(&ip, &[]));
     Made {
         frame: ethernet(SENSOR_MAC, INTERNET_MAC, &[], ethertype::IPV4, &packet),
         source_at: 26,

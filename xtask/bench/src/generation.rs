@@ -198,7 +198,7 @@ impl Generations {
 pub(super) fn rules(v4: [u8; 4], v6: [u8; 16]) -> Rules {
     let mut rules = Rules {
         flags: TRACK_FLOWS,
-        padding: 0,
+        prefixes: 0,
         observed_v4: [PrefixV4::NONE; INLINE_PREFIXES],
         observed_v6: [PrefixV6::NONE; INLINE_PREFIXES],
         services: [0; SERVICE_WORDS],

@@ -12,14 +12,16 @@ use super::frames::{self, LOCAL_V4, LOCAL_V6};
 use super::generation::{Generations, rules};
 use super::programs::{Feed, Programs, SCATTER, address, loaded, stay_on, thread_time};
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use lab::netns::Mounts;
+use lab::traffic::flag;
 use nix::mount::{MsFlags, mount};
 use sensor_common::Class;
-use sensor_common::layout::{EXCLUDE_V4, LOG_V4_RECORDS, LOG_V6_RECORDS, OBSERVE_TRIE, Rules};
+use sensor_common::layout::{
+    EXCLUDE_V4, LOG_V4_RECORDS, LOG_V6_RECORDS, OBSERVE_TRIE, Rules, SET_BITS, TrieKeyV4, trie_key_v4,
+};
 use std::path::Path;
 
 /// `XDP_PASS`.
@@ -76,9 +78,17 @@ impl Sensor {
         Ok(Self { ebpf, generations })
     }
 
-    fn trie(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, [u8; 4], u8>> {
+    /// Puts a prefix into the trie `name`, in the set that [`rules`] name. An object whose tries have
+    /// addresses alone in their keys takes it too.
+    fn insert(&mut self, name: &str, length: u32, network: [u8; 4]) -> Result<()> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("find the map {name}"))?;
-        map.try_into().with_context(|| format!("use the map {name}"))
+        let doing = || format!("put a prefix into the map {name}");
+        if let Ok(mut trie) = LpmTrie::<_, TrieKeyV4, u8>::try_from(&mut *map) {
+            let key = Key::new(SET_BITS + length, trie_key_v4(0, network));
+            return trie.insert(&key, 1, 0).with_context(doing);
+        }
+        let mut trie: LpmTrie<_, [u8; 4], u8> = map.try_into().with_context(doing)?;
+        trie.insert(&Key::new(length, network), 1, 0).with_context(doing)
     }
 
     /// Whether it follows this host's conversations.
@@ -283,6 +293,7 @@ fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
     let mut excluding = plain;
     excluding.flags |= EXCLUDE_V4;
     let answer = |port| frames::udp_v4([192, 0, 2, 1], port, LOCAL_V4, ASKED_PORT).with_port_kept();
+    let segment = frames::segment_v4([192, 0, 2, 1], 443, LOCAL_V4, ASKED_PORT, flag::ACK).with_port_kept();
     let unasked = frames::udp_v4([192, 0, 2, 1], 123, LOCAL_V4, 53);
     let cases = [
         case("SYN", frames::syn_v4(), pool, Class::Access, &plain),
@@ -290,6 +301,7 @@ fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
         case("SYN, VLAN tag", frames::syn_vlan(), pool, Class::Access, &plain),
         case("SYN, IPv6", frames::syn_v6(), pool, Class::Access, &plain),
         case("UDP to a port never sent from", unasked, pool, Class::Access, &plain),
+        case("TCP segment, connection of this host (flow hit)", segment, FLOWS, Class::Solicited, &plain),
         // Before the other one, since who was heard unasked is answered, not asked.
         case("UDP, answer (flow hit)", answer(123), FLOWS, Class::Solicited, &plain),
         case("UDP, no conversation (flow miss)", answer(124), pool, Class::Access, &plain),
@@ -319,10 +331,9 @@ fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
         }
         if case.class == Class::Excluded {
             for sensor in &mut ring.sensors {
-                let mut trie = sensor.trie("EXCLUDED_V4")?;
-                trie.insert(&Key::new(0, [0; 4]), 1, 0)?;
+                sensor.insert("EXCLUDED_V4", 0, [0; 4])?;
                 for number in 0..EXCLUDED {
-                    trie.insert(&Key::new(24, (number.wrapping_mul(SCATTER) & !0xff).to_be_bytes()), 1, 0)?;
+                    sensor.insert("EXCLUDED_V4", 24, (number.wrapping_mul(SCATTER) & !0xff).to_be_bytes())?;
                 }
             }
         }
@@ -362,11 +373,12 @@ fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// This host asks [`FLOWS`] others, which will answer, from one port.
+/// This host asks [`FLOWS`] others, by UDP and by TCP, from one port; they will answer.
 fn ask(ring: &mut Ring) -> Result<()> {
     for sensor in ring.sensors.iter_mut().filter(|sensor| sensor.tracks()) {
         for number in 0..FLOWS {
             sensor.send(&frames::udp_v4(LOCAL_V4, ASKED_PORT, address(number), 123).frame)?;
+            sensor.send(&frames::segment_v4(LOCAL_V4, ASKED_PORT, address(number), 443, flag::SYN).frame)?;
         }
     }
     Ok(())
@@ -389,10 +401,10 @@ fn prefixes(context: &Context, pins: &Path, results: &mut Results) -> Result<()>
             rules.flags |= OBSERVE_TRIE;
             // The address is found only after all that are compared one by one.
             rules.observed_v4[0] = rules.observed_v4[1];
-            let mut trie = ring.sensors[0].trie("OBSERVED_V4")?;
-            trie.insert(&Key::new(32, LOCAL_V4), 1, 0)?;
+            ring.sensors[0].insert("OBSERVED_V4", 32, LOCAL_V4)?;
             for number in inserted..prefixes {
-                trie.insert(&Key::new(24, (number.wrapping_mul(SCATTER) & !0xff).to_be_bytes()), 1, 0)?;
+                let network = (number.wrapping_mul(SCATTER) & !0xff).to_be_bytes();
+                ring.sensors[0].insert("OBSERVED_V4", 24, network)?;
             }
             inserted = prefixes;
         } else {

@@ -6,7 +6,8 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use sensor_common::classify::Intent;
 use sensor_common::flow;
 use sensor_common::layout::{
-    EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, TRACK_FLOWS,
+    EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, SET_BITS,
+    TRACK_FLOWS, TrieKeyV4, TrieKeyV6, trie_key_v4, trie_key_v6,
 };
 use sensor_common::{Address, Conversation, Octets, Packet, Slot, Verdict, World};
 
@@ -14,7 +15,7 @@ use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
-/// The sensor's view of the world during one generation.
+/// What the sensor knows during one generation.
 pub struct Sensor<'a> {
     rules: &'a Rules,
     undecided: Cell<bool>,
@@ -26,7 +27,7 @@ impl<'a> Sensor<'a> {
         Self { rules, undecided: Cell::new(false) }
     }
 
-    /// Whether the verdict hangs on a lookup among the flows, which has not been made.
+    /// Whether the verdict depends on a lookup among the flows, which has not been made.
     #[inline(always)]
     pub fn is_undecided(&self) -> bool {
         self.undecided.get()
@@ -35,6 +36,18 @@ impl<'a> Sensor<'a> {
     #[inline(always)]
     fn has(&self, flag: u32) -> bool {
         self.rules.flags & flag != 0
+    }
+
+    /// What is looked up in a trie for `address`: all of it, in the set of this generation.
+    #[inline(always)]
+    fn key_v4(&self, address: [u8; 4]) -> Key<TrieKeyV4> {
+        Key::new(SET_BITS + 32, trie_key_v4(self.rules.prefixes, address))
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    fn key_v6(&self, address: [u8; 16]) -> Key<TrieKeyV6> {
+        Key::new(SET_BITS + 128, trie_key_v6(self.rules.prefixes, address))
     }
 }
 
@@ -52,7 +65,7 @@ impl World for Sensor<'_> {
                         return true;
                     }
                 }
-                self.has(OBSERVE_TRIE) && OBSERVED_V4.get(&Key::new(32, dst)).is_some()
+                self.has(OBSERVE_TRIE) && OBSERVED_V4.get(&self.key_v4(dst)).is_some()
             }
             Octets::V6(dst) => {
                 let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = dst;
@@ -65,7 +78,7 @@ impl World for Sensor<'_> {
                         return true;
                     }
                 }
-                self.has(OBSERVE_TRIE) && OBSERVED_V6.get(&Key::new(128, dst)).is_some()
+                self.has(OBSERVE_TRIE) && OBSERVED_V6.get(&self.key_v6(dst)).is_some()
             }
         }
     }
@@ -73,8 +86,8 @@ impl World for Sensor<'_> {
     #[inline(always)]
     fn excludes(&self, src: &Address) -> bool {
         match src.octets() {
-            Octets::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&Key::new(32, src)).is_some(),
-            Octets::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&Key::new(128, src)).is_some(),
+            Octets::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&self.key_v4(src)).is_some(),
+            Octets::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&self.key_v6(src)).is_some(),
         }
     }
 

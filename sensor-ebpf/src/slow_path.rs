@@ -1,35 +1,39 @@
-//! Packets whose class hangs on a lookup among the flows, and those that cannot be read.
+//! Packets whose class depends on a lookup among the flows, and frames that cannot be parsed.
 //!
-//! What it takes does not fit on the stack besides the parser, so it has a stack frame of its own, and
-//! the packet waits in scratch memory. All other packets are done with before.
+//! The lookups and the parser together do not fit on the stack. So these functions have stack frames of
+//! their own, and the packet waits in scratch memory.
 
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::layout::{Rules, TRACK_FLOWS};
 use sensor_common::parse::{link_protocol, source_v6};
-use sensor_common::{Link, Packet};
+use sensor_common::{Class, Frame, Link, Packet, Unparsed};
 
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
+use crate::generation::Current;
 use crate::maps::{SCRATCH, ScratchRoom};
-use crate::{generation, world};
+use crate::{generation, sensor};
 
-struct Scratch {
-    packet: Packet,
-    /// Octets.
-    length: u64,
-    key: FlowKey,
+/// A packet that was put aside.
+pub struct Scratch {
+    pub packet: Packet,
+    /// Bytes.
+    pub length: u64,
+    /// Room for the key of its flow.
+    pub key: FlowKey,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= size_of::<ScratchRoom>() && align_of::<Scratch>() <= 8);
 
+/// This CPU's room.
 #[inline(always)]
-fn scratch() -> Option<*mut Scratch> {
+pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(|room| room.cast())
 }
 
-/// Puts a packet of `length` octets aside.
+/// Puts a packet of `length` bytes aside.
 #[inline(always)]
 pub fn put_aside(packet: &Packet, length: u64) {
     if let Some(scratch) = scratch() {
@@ -49,14 +53,30 @@ pub fn decide(ctx: &XdpContext) -> u32 {
         && let Some(mut generation) = generation::current()
     {
         // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
-        // interrupt each other, and any octets make a key.
+        // interrupt each other, and any bytes make a key.
         let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
         let conversation = flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows);
         let verdict = conclude(packet, intent(packet), conversation);
-        world::arrived(generation.rules(), packet, &verdict);
+        sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);
     }
     0
+}
+
+/// Counts a frame of `length` bytes that could not be parsed.
+#[inline(always)]
+pub fn count_unparsed<F: Frame>(generation: &mut Current, frame: &F, link: Link, why: Unparsed, length: u64) {
+    generation.count_class(Class::from(why), length);
+    if let Some(flaw) = why.flaw() {
+        generation.count_flaw(flaw);
+        if generation.rules().flags & TRACK_FLOWS != 0
+            && let Some(src) = source_v6(frame, link)
+        {
+            flow::arrived_unread(&src, &KernelFlows);
+        }
+    } else if matches!(why, Unparsed::NotIp) {
+        generation.count_unread(link_protocol(frame, link));
+    }
 }
 
 /// Notes who sent a packet that could not be read.

@@ -1,0 +1,151 @@
+//! Frames whose headers extend beyond the first piece of a buffer in fragments.
+//!
+//! Drivers put at least 256 bytes into the first piece, or the whole frame, so only frames with long
+//! extension headers come here. The beginning of such a frame is copied and parsed again, in functions of
+//! their own, so that other packets pay nothing for it.
+
+use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::programs::XdpContext;
+use sensor_common::classify::{conclude, intent, judge_packet};
+use sensor_common::extensions::{self, Extensions};
+use sensor_common::link::{self, Payload};
+use sensor_common::parse::MAX_OFFSET;
+use sensor_common::{Frame, Link, Unparsed, flow, parse};
+
+use crate::bounds::below;
+use crate::flows::KernelFlows;
+use crate::frame::{READABLE, read};
+use crate::headers::forgotten;
+use crate::maps::BEGINNING;
+use crate::sensor::{self, Sensor};
+use crate::slow_path::{put_aside, scratch};
+use crate::{generation, slow_path};
+
+/// Bytes of a frame that are copied: all that is ever read.
+const ROOM: usize = READABLE + 64;
+const _: () = assert!(ROOM > MAX_OFFSET + 64);
+
+/// The beginning of a frame in one piece.
+#[repr(C)]
+pub struct Beginning {
+    /// Bytes that are valid.
+    length: u64,
+    bytes: [u8; ROOM],
+}
+
+/// The copy of this CPU.
+struct Copied {
+    beginning: *mut Beginning,
+}
+
+impl Copied {
+    #[inline(always)]
+    fn last() -> Option<Self> {
+        Some(Self { beginning: BEGINNING.get_ptr_mut(0)? })
+    }
+
+    /// Copies the beginning of this frame.
+    #[inline(always)]
+    fn of(ctx: &XdpContext) -> Option<Self> {
+        let copied = Self::last()?;
+        // SAFETY: the context is the one this program was called with.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+        let size = below::<{ ROOM + 1 }>(if length < ROOM { length } else { ROOM })?;
+        if size == 0 {
+            return None;
+        }
+        // SAFETY: the pointers are into this CPU's map value, and the helper writes `size` bytes at most.
+        unsafe {
+            let to = (&raw mut (*copied.beginning).bytes).cast();
+            let result = bpf_xdp_load_bytes(ctx.ctx, 0, to, size as u32);
+            (&raw mut (*copied.beginning).length).write(if result == 0 { size as u64 } else { 0 });
+        }
+        Some(copied)
+    }
+}
+
+impl Frame for Copied {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        const { assert!(N <= 64) };
+        // SAFETY: the pointer is into this CPU's map value.
+        let length = unsafe { (*self.beginning).length } as usize;
+        let offset = below::<{ READABLE + 1 }>(offset)?;
+        if offset + N > length {
+            return None;
+        }
+        // SAFETY: the bytes lie in the map value, which has room for `N` more than `READABLE`.
+        Some(unsafe { read((&raw const (*self.beginning).bytes) as usize + offset) })
+    }
+
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        Payload::from_bits(unwrap(ethertype))
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::from_bits(skip(next, at))
+    }
+}
+
+#[inline(never)]
+fn unwrap(ethertype: u16) -> u64 {
+    let Some(frame) = Copied::last() else { return 0 };
+    forgotten(Payload::to_bits(link::unwrap(&frame, ethertype)))
+}
+
+#[inline(never)]
+fn skip(next: u8, at: usize) -> u64 {
+    let Some(frame) = Copied::last() else { return 0 };
+    forgotten(extensions::to_bits(extensions::skip(&frame, next, at)))
+}
+
+/// Whether there is more of the frame than its first piece.
+#[inline(always)]
+pub fn are_several(ctx: &XdpContext, length: u64) -> bool {
+    length > (ctx.data_end() - ctx.data()) as u64
+}
+
+/// Parses a frame in several pieces, and puts the packet aside; 0 when it cannot be parsed, which is
+/// counted.
+#[inline(never)]
+pub fn parse_again(ctx: &XdpContext, link: Link) -> u32 {
+    let Some(frame) = Copied::of(ctx) else { return 0 };
+    // SAFETY: the context is the one this program was called with.
+    let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+    match parse(&frame, link) {
+        Ok(packet) => {
+            put_aside(&packet, length);
+            1
+        }
+        Err(why) => {
+            if let Some(mut generation) = generation::current() {
+                slow_path::count_unparsed(&mut generation, &frame, link, why, length);
+            }
+            0
+        }
+    }
+}
+
+/// Judges and counts the packet that [`parse_again`] has put aside. What it returns means nothing.
+#[inline(never)]
+pub fn decide_again() -> u32 {
+    if let Some(scratch) = scratch()
+        && let Some(mut generation) = generation::current()
+        && let Some(frame) = Copied::last()
+    {
+        // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
+        // interrupt each other, and any bytes make a key.
+        let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
+        let world = Sensor::new(generation.rules());
+        let mut verdict = judge_packet(packet, &world);
+        if world.is_undecided() {
+            let conversation = flow::conversation(&frame, packet, key, &KernelFlows);
+            verdict = conclude(packet, intent(packet), conversation);
+        }
+        sensor::arrived(generation.rules(), packet, &verdict);
+        generation.count(packet, &verdict, length);
+    }
+    0
+}
