@@ -1,6 +1,7 @@
 //! The landing page: today's picture on one screen, in English or Japanese, without scripts or anything
 //! from elsewhere. It loads itself again every half minute.
 
+use super::rows::{CountryRow, Ranked, top};
 use super::{DayStatus, Status};
 use crate::country::Country;
 use crate::country::names;
@@ -9,9 +10,6 @@ use crate::sight::Reason;
 use http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Display, Write};
-
-/// Rows of a ranking; the rest is summed up.
-const TOP: usize = 10;
 
 /// Seconds after which the page loads itself again.
 const REFRESH: u32 = 30;
@@ -151,9 +149,6 @@ pub(crate) fn render(status: &Status, metrics: &str, language: Language) -> Stri
     let _ = page.write(metrics);
     page.out
 }
-
-/// A row of a ranking: what it is, what that is called, accesses, sources.
-type Row<'a> = (String, &'a str, u64, u64);
 
 struct Page<'a> {
     status: &'a Status,
@@ -300,25 +295,21 @@ impl Page<'_> {
         }
         self.hours(&today.hours)?;
         self.out.push_str("<div class=\"columns\">");
-        let ports = today.ports.iter().map(|row| {
-            let name = row.name.as_deref().unwrap_or_default();
-            (format!("{}/{}", row.port, row.transport), name, row.accesses, row.sources)
-        });
+        let ports = today.ports.iter().map(Ranked::from).collect();
         let (title, label) = (self.pick("Ports", "宛先（ポート種類）"), self.pick("Port", "ポート"));
         self.ranking(title, label, ports, today.accesses)?;
         let language = self.language;
-        let regions = today.countries.iter().map(|row| {
+        let region = |row: &CountryRow| {
+            let mut ranked = Ranked::from(row);
             let names = Country::from_label(&row.country).and_then(names::names);
-            match names {
-                Some((english, japanese)) => {
-                    let name = language.pick(english, japanese).to_owned();
-                    // Codes of two letters; the others are words themselves.
-                    let code = if row.country.len() == 2 { row.country.as_str() } else { "" };
-                    (name, code, row.accesses, row.sources)
-                }
-                None => (row.country.clone(), "", row.accesses, row.sources),
+            if let Some((english, japanese)) = names {
+                ranked.label = language.pick(english, japanese).to_owned();
+                // Codes of two letters; the others are words themselves.
+                ranked.name = if row.country.len() == 2 { row.country.clone() } else { String::new() };
             }
-        });
+            ranked
+        };
+        let regions = today.countries.iter().map(region).collect();
         let (title, label) = (self.pick("Regions", "発信元地域"), self.pick("Region", "地域"));
         self.ranking(title, label, regions, today.accesses)?;
         self.out.push_str("</div>");
@@ -350,13 +341,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn ranking<'r>(
-        &mut self,
-        title: &str,
-        label: &str,
-        rows: impl ExactSizeIterator<Item = Row<'r>>,
-        whole: u64,
-    ) -> fmt::Result {
+    fn ranking(&mut self, title: &str, label: &str, rows: Vec<Ranked>, whole: u64) -> fmt::Result {
         let (accesses, share, sources) = match self.language {
             Language::English => ("Accesses", "Share", "Sources"),
             Language::Japanese => ("アクセス", "割合", "発信元"),
@@ -366,30 +351,31 @@ impl Page<'_> {
             "<section><h2>{title}</h2><table><thead><tr><th>{label}</th><th class=\"n\">{accesses}</th>\
              <th class=\"share\"></th><th class=\"n\">{share}</th><th class=\"n\">{sources}</th></tr></thead><tbody>"
         )?;
-        let mut rest = (rows.len().saturating_sub(TOP), 0, 0);
-        for (index, (label, name, accesses, sources)) in rows.enumerate() {
-            if index >= TOP {
-                rest = (rest.0, rest.1 + accesses, rest.2 + sources);
-                continue;
-            }
+        let (top, rest) = top(rows);
+        for row in top {
             write!(
                 self.out,
                 "<tr><td>{} <span class=\"dim\">{}</span></td><td class=\"n\">{}</td>",
-                Escaped(label),
-                Escaped(name),
+                Escaped(row.label),
+                Escaped(row.name),
+                thousands(row.accesses)
+            )?;
+            self.share(row.accesses, whole)?;
+            write!(self.out, "<td class=\"n\">{}</td></tr>", thousands(row.sources))?;
+        }
+        if let Some((rows, accesses, sources)) = rest {
+            let rows = thousands(rows as u64);
+            let more = match self.language {
+                Language::English => format!("{rows} more"),
+                Language::Japanese => format!("ほか {rows} 件"),
+            };
+            write!(
+                self.out,
+                "<tr><td class=\"dim\">{more}</td><td class=\"n\">{}</td>",
                 thousands(accesses)
             )?;
             self.share(accesses, whole)?;
             write!(self.out, "<td class=\"n\">{}</td></tr>", thousands(sources))?;
-        }
-        if rest.0 > 0 {
-            let more = match self.language {
-                Language::English => format!("{} more", thousands(rest.0 as u64)),
-                Language::Japanese => format!("ほか {} 件", thousands(rest.0 as u64)),
-            };
-            write!(self.out, "<tr><td class=\"dim\">{more}</td><td class=\"n\">{}</td>", thousands(rest.1))?;
-            self.share(rest.1, whole)?;
-            write!(self.out, "<td class=\"n\">{}</td></tr>", thousands(rest.2))?;
         }
         self.out.push_str("</tbody></table></section>");
         Ok(())
@@ -569,8 +555,8 @@ fn class_name(label: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shown::Note;
     use crate::shown::tests::{info, status_with};
+    use crate::shown::{Note, PortName};
     use crate::sight::Blind;
     use http::HeaderValue;
 
@@ -586,7 +572,7 @@ mod tests {
         info.interfaces = vec![evil.to_owned()];
         let mut status = status_with(&info, &[Note::new(evil, evil)]);
         if let Some(today) = &mut status.today {
-            today.ports[0].name = Some(evil.to_owned());
+            today.ports[0].name = PortName::Known(evil.to_owned());
             today.countries[0].country = evil.to_owned();
         }
         for language in [Language::English, Language::Japanese] {

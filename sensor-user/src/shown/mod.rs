@@ -1,18 +1,23 @@
-//! What people and programs are shown of the counts: one model, and its forms.
+//! What people and programs are shown of the counters: one model of rows, and its forms.
+//!
+//! As JSON, fields may be added; none is renamed or changes its meaning.
 
 pub(crate) mod html;
 mod note;
-mod replay;
+mod report;
+mod rows;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
 
 pub use note::Note;
-pub use replay::{Report, render_report};
+pub use report::{Report, render_report};
+pub use rows::{
+    BackscatterRow, ClassRow, CountryRow, Counts, GroupRow, MalformedRow, PortCountryRow, PortHourRow,
+    PortName, PortRow, ToolRow, UnreadRow,
+};
 pub use status::{
-    BackscatterRow, ClassRow, CountryRow, DayClassRow, DayStatus, GroupRow, Identity, Inputs, Interface,
-    Loss, MalformedRow, Monitored, PortCountryRow, PortHourRow, PortRow, Status, Today, ToolRow, TotalStatus,
-    UnreadRow,
+    DayClassRow, DayStatus, Identity, Inputs, Loss, Monitored, ObservedInterface, Status, Today,
 };
 pub use text::render;

@@ -4,16 +4,16 @@
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;
+use super::rows::{CountryRow, Counts, PortRow, Subject, of_class};
 use crate::counters::port_names::PortTable;
-use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
+use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
 use crate::exposition::{Health, SensorInfo};
 use crate::sight::Blind;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sensor_common::{Class, Slot, Tool};
+use sensor_common::Class;
 use serde::{Deserialize, Serialize};
-use std::cmp::Reverse;
 use std::time::Instant;
 
 /// What the ledger has of the local day that goes on.
@@ -70,7 +70,7 @@ pub struct Status {
     /// IANA name of the observation time zone.
     pub timezone: String,
     /// What is observed, and how.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<ObservedInterface>,
     /// Size of the observed space, by address family; absent until known.
     pub monitored_addresses: Option<Monitored>,
     /// Whether the sensor can see its line, and the drain is current.
@@ -95,7 +95,7 @@ pub struct Status {
     /// The local day that goes on.
     pub today: Option<DayStatus>,
     /// Everything since the totals began.
-    pub total: TotalStatus,
+    pub total: Counts,
     /// What was not counted in full.
     pub loss: Loss,
     /// The contract's identities, with both of their sides.
@@ -106,7 +106,7 @@ pub struct Status {
 
 /// One observed interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
+pub struct ObservedInterface {
     /// Its name.
     pub name: String,
     /// `native` or `generic`.
@@ -152,162 +152,6 @@ pub struct DayClassRow {
     pub packets: u64,
 }
 
-/// Everything since the totals began, by the names of the metrics.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TotalStatus {
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
-    /// Unique hosts.
-    pub hosts: u64,
-    /// By class, in the order of decision.
-    pub classes: Vec<ClassRow>,
-    /// By destination, the busiest first.
-    pub ports: Vec<PortRow>,
-    /// By country, the busiest first.
-    pub countries: Vec<CountryRow>,
-    /// Feature ports by country, the busiest first.
-    pub port_countries: Vec<PortCountryRow>,
-    /// Feature ports and the rest by local hour.
-    pub port_hours: Vec<PortHourRow>,
-    /// Configured groups by country, the busiest first.
-    pub groups: Vec<GroupRow>,
-    /// Configured services by country, the busiest first.
-    pub services: Vec<PortCountryRow>,
-    /// By what answered, the busiest first.
-    pub backscatter: Vec<BackscatterRow>,
-    /// By scanner, in the order of the labels' definition.
-    pub tools: Vec<ToolRow>,
-    /// Frames of class `non_ip`, in the order of their labels' numbers.
-    #[serde(default)]
-    pub unread_frames: Vec<UnreadRow>,
-    /// Packets of class `malformed` by reason.
-    #[serde(default)]
-    pub malformed: Vec<MalformedRow>,
-    /// Accesses whose first fragment does not tell whether they start something.
-    #[serde(default)]
-    pub assumed_accesses: u64,
-}
-
-/// One class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClassRow {
-    /// The class, as its label.
-    pub class: String,
-    /// Packets.
-    pub packets: u64,
-    /// Octets of frames.
-    pub bytes: u64,
-}
-
-/// One destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRow {
-    /// As the label.
-    pub transport: String,
-    /// As the label: a number or `other`.
-    pub port: String,
-    /// What the port is known for.
-    pub name: Option<String>,
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
-}
-
-/// One country.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountryRow {
-    /// As the label.
-    pub country: String,
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
-}
-
-/// One destination from one country.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortCountryRow {
-    /// As the label.
-    pub transport: String,
-    /// As the label.
-    pub port: String,
-    /// As the label.
-    pub country: String,
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
-}
-
-/// One destination in one hour of the day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortHourRow {
-    /// As the label.
-    pub transport: String,
-    /// As the label.
-    pub port: String,
-    /// Local hour, 0 to 23.
-    pub hour: u8,
-    /// Accesses.
-    pub accesses: u64,
-}
-
-/// One group of ports from one country.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupRow {
-    /// As configured.
-    pub group: String,
-    /// As the label.
-    pub country: String,
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
-}
-
-/// What answered to something this host never sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackscatterRow {
-    /// As the label.
-    pub transport: String,
-    /// As the label.
-    pub port: String,
-    /// What the port is known for.
-    pub name: Option<String>,
-    /// Packets.
-    pub packets: u64,
-}
-
-/// One scanner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToolRow {
-    /// As the label.
-    pub tool: String,
-    /// TCP SYN accesses.
-    pub accesses: u64,
-}
-
-/// Frames that are not of IP, of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnreadRow {
-    /// As the label.
-    pub ethertype: String,
-    /// Frames.
-    pub frames: u64,
-}
-
-/// Malformed packets of one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MalformedRow {
-    /// As the label.
-    pub reason: String,
-    /// Packets.
-    pub packets: u64,
-}
-
 /// What was not counted in full.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
@@ -341,116 +185,9 @@ impl Identity {
     }
 }
 
-/// Sorted by `rank`, the greatest first, and then by what they are.
-fn busiest<T, R: Ord>(rows: impl Iterator<Item = T>, rank: impl Fn(&T) -> R) -> Vec<T> {
-    let mut rows: Vec<_> = rows.collect();
-    // A stable sort: the rows come in the order of their labels.
-    rows.sort_by_key(|row| Reverse(rank(row)));
-    rows
-}
-
-fn of_class(totals: &Totals, class: Class) -> Volume {
-    totals.packets.get(&class).copied().unwrap_or_default()
-}
-
-fn labels(port: PortLabel) -> (String, String) {
-    match port {
-        PortLabel::Own(slot) => (slot.transport().name().to_owned(), slot.port().to_string()),
-        PortLabel::Rest(transport) => (transport.name().to_owned(), "other".to_owned()),
-    }
-}
-
-fn port_rows(ports: impl Iterator<Item = (PortLabel, Tally)>, names: &PortTable) -> Vec<PortRow> {
-    let rows = ports.map(|(label, Tally { accesses, sources })| {
-        let (transport, port) = labels(label);
-        PortRow { transport, port, name: name(label, names), accesses, sources }
-    });
-    busiest(rows, |row| (row.accesses, row.sources))
-}
-
-fn name(port: PortLabel, names: &PortTable) -> Option<String> {
-    match port {
-        PortLabel::Own(slot) => names.get(slot).map(|entry| entry.name.clone()),
-        PortLabel::Rest(_) => None,
-    }
-}
-
-fn country_rows(countries: impl Iterator<Item = (Country, Tally)>) -> Vec<CountryRow> {
-    let rows = countries.map(|(country, Tally { accesses, sources })| CountryRow {
-        country: country.label().to_owned(),
-        accesses,
-        sources,
-    });
-    busiest(rows, |row| (row.accesses, row.sources))
-}
-
-fn port_country_rows<'a>(
-    rows: impl Iterator<Item = (&'a (Slot, Country), &'a Tally)>,
-) -> Vec<PortCountryRow> {
-    let rows = rows.map(|(&(slot, country), &Tally { accesses, sources })| {
-        let (transport, port) = labels(PortLabel::Own(slot));
-        PortCountryRow { transport, port, country: country.label().to_owned(), accesses, sources }
-    });
-    busiest(rows, |row| (row.accesses, row.sources))
-}
-
-impl TotalStatus {
-    fn new(totals: &Totals, names: &PortTable) -> Self {
-        let groups = totals.groups.iter().map(|((group, country), tally)| GroupRow {
-            group: group.clone(),
-            country: country.label().to_owned(),
-            accesses: tally.accesses,
-            sources: tally.sources,
-        });
-        let hours = totals.port_hours.iter().map(|(&(label, hour), &accesses)| {
-            let (transport, port) = labels(label);
-            PortHourRow { transport, port, hour, accesses }
-        });
-        let backscatter = totals.backscatter.iter().map(|(&label, &packets)| {
-            let (transport, port) = labels(label);
-            BackscatterRow { transport, port, name: name(label, names), packets }
-        });
-        Self {
-            accesses: totals.ports.values().map(|tally| tally.accesses).sum(),
-            sources: totals.ports.values().map(|tally| tally.sources).sum(),
-            hosts: totals.hosts,
-            classes: Class::ALL
-                .into_iter()
-                .map(|class| ClassRow {
-                    class: class.name().to_owned(),
-                    packets: of_class(totals, class).packets,
-                    bytes: of_class(totals, class).bytes,
-                })
-                .collect(),
-            ports: port_rows(totals.ports.iter().map(|(port, tally)| (*port, *tally)), names),
-            countries: country_rows(totals.countries.iter().map(|(country, tally)| (*country, *tally))),
-            port_countries: port_country_rows(totals.port_countries.iter()),
-            port_hours: hours.collect(),
-            groups: busiest(groups, |row| (row.accesses, row.sources)),
-            services: port_country_rows(totals.services.iter()),
-            backscatter: busiest(backscatter, |row| row.packets),
-            tools: Tool::ALL
-                .into_iter()
-                .map(|tool| ToolRow {
-                    tool: tool.name().to_owned(),
-                    accesses: totals.tools.get(&tool).copied().unwrap_or(0),
-                })
-                .collect(),
-            unread_frames: sensor_counters::with_fixed(&totals.unread)
-                .into_iter()
-                .map(|(kind, frames)| UnreadRow { ethertype: kind.to_string(), frames })
-                .collect(),
-            malformed: sensor_counters::with_fixed(&totals.malformed)
-                .into_iter()
-                .map(|(flaw, packets)| MalformedRow { reason: flaw.name().to_owned(), packets })
-                .collect(),
-            assumed_accesses: totals.assumed,
-        }
-    }
-}
-
 impl DayStatus {
     fn new(today: &Today, names: &PortTable) -> Self {
+        let rows = Subject::Sensor(names);
         let mut ports = today.ports.clone();
         ports.sort_unstable_by_key(|(port, _)| *port);
         let mut countries = today.countries.clone();
@@ -467,8 +204,8 @@ impl DayStatus {
             accesses: today.total.accesses,
             sources: today.total.sources,
             hosts: today.hosts,
-            ports: port_rows(ports.into_iter(), names),
-            countries: country_rows(countries.into_iter()),
+            ports: rows.ports(ports),
+            countries: rows.countries(countries),
             hours: today.hours.to_vec(),
             classes: classes.unwrap_or_default(),
         }
@@ -481,7 +218,7 @@ impl Status {
         let Inputs { info, totals, today, ports, health, since, notes, now, instant } = inputs;
         let last_drain = health.last_drain();
         let observed_seconds = totals.observed.as_secs_f64();
-        let total = TotalStatus::new(totals, ports);
+        let total = Subject::Sensor(ports).counts(totals);
         let country_sum = |value: fn(&Tally) -> u64| totals.countries.values().map(value).sum::<u64>();
         let identities = vec![
             Identity::new(
@@ -524,7 +261,7 @@ impl Status {
                 .interfaces
                 .iter()
                 .zip(&info.xdp_modes)
-                .map(|(name, mode)| Interface { name: name.clone(), xdp_mode: mode.clone() })
+                .map(|(name, mode)| ObservedInterface { name: name.clone(), xdp_mode: mode.clone() })
                 .collect(),
             monitored_addresses: health.monitored_addresses().map(|[ipv4, ipv6]| Monitored { ipv4, ipv6 }),
             up: health.is_up(instant),

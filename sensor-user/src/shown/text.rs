@@ -1,13 +1,11 @@
 //! The tables of `teiten status`.
 
+use super::rows::{Ranked, TOP, top};
 use super::{DayStatus, Status};
 use crate::format::{percent, spoken, thousands};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-/// Rows of a ranking; the rest is summed up.
-const TOP: usize = 10;
 
 /// Widest bar, in columns.
 const BAR: u64 = 20;
@@ -30,34 +28,27 @@ pub fn render(status: &Status, rich: bool, width: u16) -> String {
     out
 }
 
-struct Page {
-    rich: bool,
-    width: u16,
-}
-
-/// One row of a ranking.
-struct Ranked {
-    label: String,
-    name: String,
-    accesses: u64,
-    sources: u64,
+/// How tables look.
+pub(super) struct Page {
+    pub(super) rich: bool,
+    pub(super) width: u16,
 }
 
 /// Text that came from elsewhere, without what a terminal would take for orders.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn number(value: u64) -> Cell {
+pub(super) fn number(value: u64) -> Cell {
     Cell::new(thousands(value)).set_alignment(CellAlignment::Right)
 }
 
-fn share(part: u64, whole: u64) -> Cell {
+pub(super) fn share(part: u64, whole: u64) -> Cell {
     Cell::new(format!("{} %", percent(part, whole))).set_alignment(CellAlignment::Right)
 }
 
 impl Page {
-    fn table(&self, header: &[(&str, bool)]) -> Table {
+    pub(super) fn table(&self, header: &[(&str, bool)]) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_width(self.width);
         if self.rich {
@@ -168,26 +159,23 @@ impl Page {
             thousands(today.sources),
             thousands(today.hosts)
         );
-        let ports = today.ports.iter().map(|row| Ranked {
-            label: format!("{}/{}", row.port, row.transport),
-            name: row.name.clone().unwrap_or_default(),
-            accesses: row.accesses,
-            sources: row.sources,
-        });
-        self.ranking("port", Some("known for"), &ports.collect::<Vec<_>>(), today, out);
-        let countries = today.countries.iter().map(|row| Ranked {
-            label: row.country.clone(),
-            name: String::new(),
-            accesses: row.accesses,
-            sources: row.sources,
-        });
-        self.ranking("region", None, &countries.collect::<Vec<_>>(), today, out);
+        let ports = today.ports.iter().map(Ranked::from).collect();
+        self.ranking("port", Some("known for"), ports, [today.accesses, today.sources], out);
+        let countries = today.countries.iter().map(Ranked::from).collect();
+        self.ranking("region", None, countries, [today.accesses, today.sources], out);
     }
 
-    fn ranking(&self, title: &str, name: Option<&str>, rows: &[Ranked], today: &DayStatus, out: &mut String) {
-        if rows.is_empty() {
-            return;
-        }
+    /// The busiest of `rows`, with a column for their names when there is a `name` for it, as shares of
+    /// `accesses` and `sources`.
+    pub(super) fn ranking(
+        &self,
+        title: &str,
+        name: Option<&str>,
+        rows: Vec<Ranked>,
+        [accesses, sources]: [u64; 2],
+        out: &mut String,
+    ) {
+        let Some(most) = rows.first().map(|row| row.accesses) else { return };
         let has_bars = self.rich && self.width >= BARS_FROM;
         let mut header = vec![(title, false)];
         header.extend(name.map(|name| (name, false)));
@@ -196,7 +184,6 @@ impl Page {
             header.push(("", false));
         }
         let mut table = self.table(&header);
-        let most = rows[0].accesses;
         let mut add = |row: &Ranked, is_rest: bool| {
             let mut cells = vec![Cell::new(clean(&row.label))];
             if name.is_some() {
@@ -204,9 +191,9 @@ impl Page {
             }
             cells.extend([
                 number(row.accesses),
-                share(row.accesses, today.accesses),
+                share(row.accesses, accesses),
                 number(row.sources),
-                share(row.sources, today.sources),
+                share(row.sources, sources),
             ]);
             if has_bars {
                 // The bar of a sum would dwarf those it is the rest of.
@@ -215,18 +202,13 @@ impl Page {
             }
             table.add_row(cells);
         };
-        let (top, rest) = rows.split_at(rows.len().min(TOP));
-        for row in top {
+        let (top, rest) = top(rows);
+        for row in &top {
             add(row, false);
         }
-        if !rest.is_empty() {
-            let sum = Ranked {
-                label: format!("{} more", thousands(rest.len() as u64)),
-                name: String::new(),
-                accesses: rest.iter().map(|row| row.accesses).sum(),
-                sources: rest.iter().map(|row| row.sources).sum(),
-            };
-            add(&sum, true);
+        if let Some((rows, accesses, sources)) = rest {
+            let label = format!("{} more", thousands(rows as u64));
+            add(&Ranked { label, name: String::new(), accesses, sources }, true);
         }
         let _ = writeln!(out, "\n{}", table.trim_fmt());
     }

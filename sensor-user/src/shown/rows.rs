@@ -1,0 +1,404 @@
+//! The counters as rows: the model of the status, its tables, the landing page and the report on captures.
+//!
+//! Labels are those of the metrics.
+
+use crate::counters::port_names::PortTable;
+use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
+use crate::country::Country;
+use sensor_common::{Class, Slot, Tool};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+
+/// Rows of a ranking that are shown to people; the others are summed up.
+pub(super) const TOP: usize = 10;
+
+/// Everything that was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts, added up over the days.
+    pub hosts: u64,
+    /// Every class, in the order of decision.
+    pub classes: Vec<ClassRow>,
+    /// By destination, the busiest first.
+    pub ports: Vec<PortRow>,
+    /// By country, the busiest first.
+    pub countries: Vec<CountryRow>,
+    /// Feature ports by country, the busiest first; of a sensor only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_countries: Option<Vec<PortCountryRow>>,
+    /// Feature ports and the rest by local hour; of a sensor only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_hours: Option<Vec<PortHourRow>>,
+    /// Configured groups by country, the busiest first.
+    pub groups: Vec<GroupRow>,
+    /// Configured services by country, the busiest first.
+    pub services: Vec<PortCountryRow>,
+    /// By what answered, the busiest first.
+    pub backscatter: Vec<BackscatterRow>,
+    /// By scanner, in the order of the labels' definition.
+    pub tools: Vec<ToolRow>,
+    /// Frames of class `non_ip`, in the order of their labels' numbers.
+    #[serde(default)]
+    pub unread_frames: Vec<UnreadRow>,
+    /// Packets of class `malformed` by reason.
+    #[serde(default)]
+    pub malformed: Vec<MalformedRow>,
+    /// Accesses whose first fragment does not tell whether they start something.
+    #[serde(default)]
+    pub assumed_accesses: u64,
+}
+
+/// One class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassRow {
+    /// The class.
+    pub class: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of frames.
+    pub bytes: u64,
+}
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRow {
+    /// The transport.
+    pub transport: String,
+    /// A number or `other`.
+    pub port: String,
+    /// What the port is known for.
+    #[serde(default, skip_serializing_if = "PortName::is_omitted")]
+    pub name: PortName,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountryRow {
+    /// The country.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One destination from one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCountryRow {
+    /// The transport.
+    pub transport: String,
+    /// The port.
+    pub port: String,
+    /// The country.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One destination in one hour of the day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHourRow {
+    /// The transport.
+    pub transport: String,
+    /// A number or `other`.
+    pub port: String,
+    /// Local hour, 0 to 23.
+    pub hour: u8,
+    /// Accesses.
+    pub accesses: u64,
+}
+
+/// One group of ports from one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// As configured.
+    pub group: String,
+    /// The country.
+    pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// What answered to something this host never sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackscatterRow {
+    /// The transport.
+    pub transport: String,
+    /// A number or `other`.
+    pub port: String,
+    /// What the port is known for.
+    #[serde(default, skip_serializing_if = "PortName::is_omitted")]
+    pub name: PortName,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// One scanner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRow {
+    /// The scanner.
+    pub tool: String,
+    /// TCP SYN accesses.
+    pub accesses: u64,
+}
+
+/// Frames that are not IP, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRow {
+    /// The kind.
+    pub ethertype: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// Malformed packets of one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MalformedRow {
+    /// The reason.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// What a port is known for: as JSON a string, `null`, or no field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortName {
+    /// This.
+    Known(String),
+    /// The table of ports has no name for it.
+    Unknown,
+    /// The rows have no names.
+    #[default]
+    #[serde(skip)]
+    Omitted,
+}
+
+impl PortName {
+    /// The name, when there is one.
+    pub fn known(&self) -> Option<&str> {
+        match self {
+            Self::Known(name) => Some(name),
+            Self::Unknown | Self::Omitted => None,
+        }
+    }
+
+    fn is_omitted(&self) -> bool {
+        *self == Self::Omitted
+    }
+}
+
+/// Which series become rows, and what of them is shown.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// A sensor: every series, those of 0 too, with the names of ports. Of equal accesses the one with more
+    /// sources comes first.
+    Sensor(&'a PortTable),
+    /// Captures: what they held.
+    Captures,
+}
+
+impl Subject<'_> {
+    fn is_shown(self, count: u64) -> bool {
+        matches!(self, Self::Sensor(_)) || count > 0
+    }
+
+    fn name(self, port: PortLabel) -> PortName {
+        match (self, port) {
+            (Self::Captures, _) => PortName::Omitted,
+            (Self::Sensor(_), PortLabel::Rest(_)) => PortName::Unknown,
+            (Self::Sensor(names), PortLabel::Own(slot)) => {
+                names.get(slot).map_or(PortName::Unknown, |entry| PortName::Known(entry.name.clone()))
+            }
+        }
+    }
+
+    /// The entries that are shown, the busiest first, equal ones in their order.
+    fn busiest<K>(self, entries: impl IntoIterator<Item = (K, Tally)>) -> Vec<(K, Tally)> {
+        let shown = entries.into_iter().filter(|(_, tally)| self.is_shown(tally.accesses));
+        let mut entries: Vec<_> = shown.collect();
+        entries.sort_by_key(|(_, tally)| {
+            let of_sources = if matches!(self, Self::Sensor(_)) { tally.sources } else { 0 };
+            Reverse((tally.accesses, of_sources))
+        });
+        entries
+    }
+
+    /// Rows of `entries`, which are in the order of their labels.
+    pub(super) fn ports(self, entries: impl IntoIterator<Item = (PortLabel, Tally)>) -> Vec<PortRow> {
+        let row = |(label, Tally { accesses, sources })| {
+            let (transport, port) = labels(label);
+            PortRow { transport, port, name: self.name(label), accesses, sources }
+        };
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
+    /// As [`Subject::ports`].
+    pub(super) fn countries(self, entries: impl IntoIterator<Item = (Country, Tally)>) -> Vec<CountryRow> {
+        let row = |(country, Tally { accesses, sources }): (Country, _)| CountryRow {
+            country: country.label().to_owned(),
+            accesses,
+            sources,
+        };
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
+    fn port_countries<'t>(
+        self,
+        entries: impl IntoIterator<Item = (&'t (Slot, Country), &'t Tally)>,
+    ) -> Vec<PortCountryRow> {
+        let row = |((slot, country), Tally { accesses, sources }): ((_, Country), _)| {
+            let (transport, port) = labels(PortLabel::Own(slot));
+            PortCountryRow { transport, port, country: country.label().to_owned(), accesses, sources }
+        };
+        let entries = entries.into_iter().map(|(key, tally)| (*key, *tally));
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
+    fn groups(self, totals: &Totals) -> Vec<GroupRow> {
+        let row = |((group, country), Tally { accesses, sources }): (&(String, Country), _)| GroupRow {
+            group: group.clone(),
+            country: country.label().to_owned(),
+            accesses,
+            sources,
+        };
+        let entries = totals.groups.iter().map(|(key, tally)| (key, *tally));
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
+    fn backscatter(self, totals: &Totals) -> Vec<BackscatterRow> {
+        let row = |(&label, &packets)| {
+            let (transport, port) = labels(label);
+            BackscatterRow { transport, port, name: self.name(label), packets }
+        };
+        let mut rows: Vec<_> = totals.backscatter.iter().map(row).collect();
+        rows.retain(|row| self.is_shown(row.packets));
+        rows.sort_by_key(|row| Reverse(row.packets));
+        rows
+    }
+
+    pub(super) fn counts(self, totals: &Totals) -> Counts {
+        let is_sensor = matches!(self, Self::Sensor(_));
+        Counts {
+            accesses: totals.ports.values().map(|tally| tally.accesses).sum(),
+            sources: totals.ports.values().map(|tally| tally.sources).sum(),
+            hosts: totals.hosts,
+            classes: Class::ALL
+                .into_iter()
+                .map(|class| {
+                    let Volume { packets, bytes } = of_class(totals, class);
+                    ClassRow { class: class.name().to_owned(), packets, bytes }
+                })
+                .collect(),
+            ports: self.ports(totals.ports.iter().map(|(port, tally)| (*port, *tally))),
+            countries: self.countries(totals.countries.iter().map(|(country, tally)| (*country, *tally))),
+            port_countries: is_sensor.then(|| self.port_countries(&totals.port_countries)),
+            port_hours: is_sensor.then(|| port_hours(totals)),
+            groups: self.groups(totals),
+            services: self.port_countries(&totals.services),
+            backscatter: self.backscatter(totals),
+            tools: Tool::ALL
+                .into_iter()
+                .map(|tool| ToolRow {
+                    tool: tool.name().to_owned(),
+                    accesses: totals.tools.get(&tool).copied().unwrap_or(0),
+                })
+                .collect(),
+            unread_frames: sensor_counters::with_fixed(&totals.unread)
+                .into_iter()
+                .map(|(kind, frames)| UnreadRow { ethertype: kind.to_string(), frames })
+                .collect(),
+            malformed: sensor_counters::with_fixed(&totals.malformed)
+                .into_iter()
+                .map(|(flaw, packets)| MalformedRow { reason: flaw.name().to_owned(), packets })
+                .collect(),
+            assumed_accesses: totals.assumed,
+        }
+    }
+}
+
+pub(super) fn of_class(totals: &Totals, class: Class) -> Volume {
+    totals.packets.get(&class).copied().unwrap_or_default()
+}
+
+fn port_hours(totals: &Totals) -> Vec<PortHourRow> {
+    let row = |(&(label, hour), &accesses)| {
+        let (transport, port) = labels(label);
+        PortHourRow { transport, port, hour, accesses }
+    };
+    totals.port_hours.iter().map(row).collect()
+}
+
+fn labels(port: PortLabel) -> (String, String) {
+    match port {
+        PortLabel::Own(slot) => (slot.transport().name().to_owned(), slot.port().to_string()),
+        PortLabel::Rest(transport) => (transport.name().to_owned(), "other".to_owned()),
+    }
+}
+
+/// One row of a ranking for people.
+pub(super) struct Ranked {
+    pub(super) label: String,
+    pub(super) name: String,
+    pub(super) accesses: u64,
+    pub(super) sources: u64,
+}
+
+impl From<&PortRow> for Ranked {
+    fn from(row: &PortRow) -> Self {
+        Self {
+            label: format!("{}/{}", row.port, row.transport),
+            name: row.name.known().unwrap_or_default().to_owned(),
+            accesses: row.accesses,
+            sources: row.sources,
+        }
+    }
+}
+
+impl From<&CountryRow> for Ranked {
+    fn from(row: &CountryRow) -> Self {
+        Self { label: row.country.clone(), name: String::new(), accesses: row.accesses, sources: row.sources }
+    }
+}
+
+impl From<&GroupRow> for Ranked {
+    fn from(row: &GroupRow) -> Self {
+        Self {
+            label: format!("{} from {}", row.group, row.country),
+            name: String::new(),
+            accesses: row.accesses,
+            sources: row.sources,
+        }
+    }
+}
+
+impl From<&PortCountryRow> for Ranked {
+    fn from(row: &PortCountryRow) -> Self {
+        Self {
+            label: format!("{}/{} from {}", row.port, row.transport, row.country),
+            name: String::new(),
+            accesses: row.accesses,
+            sources: row.sources,
+        }
+    }
+}
+
+/// The rows of a ranking that are shown, and of the others how many they are, their accesses and their
+/// sources.
+pub(super) fn top(mut rows: Vec<Ranked>) -> (Vec<Ranked>, Option<(usize, u64, u64)>) {
+    let rest = rows.split_off(rows.len().min(TOP));
+    let sums = rest.iter().fold((0, 0), |sums, row| (sums.0 + row.accesses, sums.1 + row.sources));
+    (rows, (!rest.is_empty()).then_some((rest.len(), sums.0, sums.1)))
+}
