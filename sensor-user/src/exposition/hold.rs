@@ -6,7 +6,6 @@
 //! lies a commit of the ledger: a value that was ever shown is a value that a restart shows again.
 
 use super::families;
-use crate::counters::totals::SeriesKey;
 use sensor_counters::{Series, Totals};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -42,7 +41,7 @@ impl Veil {
 pub(super) struct Holds {
     hold: Duration,
     /// Released before this process began, and not in the totals so far.
-    earlier: BTreeSet<SeriesKey>,
+    earlier: BTreeSet<Series>,
     released: HashSet<Series>,
     /// Shared with renders under way; copied when it changes meanwhile.
     held: Arc<HashMap<Series, Held>>,
@@ -50,7 +49,7 @@ pub(super) struct Holds {
 }
 
 impl Holds {
-    pub(super) fn new(hold: Duration, released: BTreeSet<SeriesKey>) -> Self {
+    pub(super) fn new(hold: Duration, released: BTreeSet<Series>) -> Self {
         Self { hold, earlier: released, released: HashSet::new(), held: Arc::default(), updates: 0 }
     }
 
@@ -65,9 +64,7 @@ impl Holds {
             }
             if self.held.contains_key(&key) {
                 still_held += 1;
-            } else if !self.earlier.is_empty()
-                && SeriesKey::of(&key).is_some_and(|key| self.earlier.remove(&key))
-            {
+            } else if !self.earlier.is_empty() && self.earlier.remove(&key) {
                 self.released.insert(key);
             } else {
                 still_held += 1;
@@ -113,30 +110,26 @@ impl Holds {
     }
 
     /// The held series that may show their value as soon as the ledger knows, ascending.
-    pub(super) fn due(&self, now: Instant) -> Vec<SeriesKey> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Series> {
         let is_due = |held: &Held| {
             self.hold.is_zero()
                 || held.shown.is_some_and(|shown| now.saturating_duration_since(shown) >= self.hold)
         };
-        let mut due: Vec<_> = self
-            .held
-            .iter()
-            .filter(|(_, held)| is_due(held))
-            .filter_map(|(key, _)| SeriesKey::of(key))
-            .collect();
+        let mut due: Vec<_> =
+            self.held.iter().filter(|(_, held)| is_due(held)).map(|(key, _)| key.clone()).collect();
         due.sort_unstable();
         due
     }
 
     /// The ledger knows: these show their value from the next render on.
-    pub(super) fn release(&mut self, keys: &[SeriesKey]) {
+    pub(super) fn release(&mut self, keys: &[Series]) {
         if keys.is_empty() {
             return;
         }
         let mut keys: BTreeSet<_> = keys.iter().cloned().collect();
         let released = &mut self.released;
         Arc::make_mut(&mut self.held).retain(|key, _| {
-            let is_released = SeriesKey::of(key).is_some_and(|key| keys.remove(&key));
+            let is_released = keys.remove(key);
             if is_released {
                 released.insert(key.clone());
             }

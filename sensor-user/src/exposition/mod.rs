@@ -16,11 +16,12 @@ mod hold;
 
 pub use health::{Closed, Health, Reload};
 
-use crate::counters::totals::{SeriesKey, Totals};
+use crate::counters::totals::Totals;
 use hold::{Holds, Veil};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
+use sensor_counters::Series;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -92,7 +93,7 @@ impl Exposition {
     ///
     /// # Errors
     /// [`ExpositionError::Register`] when two families share a name.
-    pub fn new(hold: Duration, released: BTreeSet<SeriesKey>) -> Result<Self, ExpositionError> {
+    pub fn new(hold: Duration, released: BTreeSet<Series>) -> Result<Self, ExpositionError> {
         let registry = Registry::new();
         let series = TotalsCollector {
             state: Arc::new(Mutex::new(State {
@@ -122,12 +123,12 @@ impl Exposition {
 
     /// The held series whose 0 has been scraped and whose hold has passed since, ascending: the
     /// ledger is to persist them, and then they are to be released.
-    pub fn due(&self, now: Instant) -> Vec<SeriesKey> {
+    pub fn due(&self, now: Instant) -> Vec<Series> {
         self.series.state().holds.due(now)
     }
 
     /// The ledger has persisted `keys`: they show their value from the next scrape on.
-    pub fn release(&self, keys: &[SeriesKey]) {
+    pub fn release(&self, keys: &[Series]) {
         let mut state = self.series.state();
         state.holds.release(keys);
         state.version += 1;

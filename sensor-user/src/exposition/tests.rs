@@ -23,8 +23,8 @@ fn tally(accesses: u64, sources: u64) -> Tally {
     Tally { accesses, sources }
 }
 
-fn key(metric: &str, labels: &str) -> SeriesKey {
-    SeriesKey { metric: metric.to_owned(), labels: labels.to_owned() }
+fn key(kind: &str, labels: &str) -> Series {
+    Series::parse(kind, labels).unwrap()
 }
 
 /// Every sample of a text by its name and labels.
@@ -75,7 +75,7 @@ fn a_series_shows_0_until_that_was_scraped_and_the_hold_has_passed_and_the_ledge
 
     assert_eq!(exposition.due(first + Duration::from_millis(74_999)), []);
     let due = exposition.due(first + HOLD);
-    assert!(due.contains(&key("teiten_accesses_total", "tcp,445")), "{due:?}");
+    assert!(due.contains(&key("port", "tcp,445")), "{due:?}");
     // Not before the ledger has it.
     assert_eq!(scrape(&exposition, first + HOLD)[ACCESSES_445], 0.0);
 
@@ -106,13 +106,13 @@ fn a_series_born_during_a_scrape_was_not_shown_by_it() {
     exposition.update(one_access());
     exposition.scraped(render.shown, now);
     let due = exposition.due(now + HOLD);
-    assert!(due.contains(&key("teiten_hosts_total", "")), "{due:?}");
-    assert!(!due.contains(&key("teiten_accesses_total", "tcp,445")), "{due:?}");
+    assert!(due.contains(&key("hosts", "")), "{due:?}");
+    assert!(!due.contains(&key("port", "tcp,445")), "{due:?}");
 }
 
 #[test]
 fn what_the_ledger_released_shows_at_once_after_a_restart_and_nothing_before_the_totals_are_read() {
-    let released = BTreeSet::from([key("teiten_accesses_total", "tcp,445")]);
+    let released = BTreeSet::from([key("port", "tcp,445")]);
     let exposition = Exposition::new(HOLD, released).unwrap();
     let now = Instant::now();
     assert_eq!(scrape(&exposition, now).get(ACCESSES_445), None);
@@ -143,13 +143,13 @@ fn a_held_series_that_goes_away_starts_anew_and_a_released_one_does_not() {
     exposition.update(one_access());
     scrape(&exposition, now);
     exposition.update(Arc::new(Totals::default()));
-    assert!(!exposition.due(now + HOLD).contains(&key("teiten_accesses_total", "tcp,445")));
+    assert!(!exposition.due(now + HOLD).contains(&key("port", "tcp,445")));
 
     exposition.update(one_access());
-    assert!(!exposition.due(now + HOLD).contains(&key("teiten_accesses_total", "tcp,445")));
+    assert!(!exposition.due(now + HOLD).contains(&key("port", "tcp,445")));
     scrape(&exposition, now + HOLD);
     let due = exposition.due(now + 2 * HOLD);
-    assert!(due.contains(&key("teiten_accesses_total", "tcp,445")));
+    assert!(due.contains(&key("port", "tcp,445")));
 
     // It goes away again while the ledger commits.
     exposition.update(Arc::new(Totals::default()));
@@ -388,7 +388,7 @@ struct World {
     hold: Duration,
     // What the ledger has.
     totals: Totals,
-    released: BTreeSet<SeriesKey>,
+    released: BTreeSet<Series>,
     // The process.
     exposition: Exposition,
     // What the scraper has: first and last sample, and the sum of increases, by series.
@@ -414,7 +414,7 @@ impl World {
         self.exposition.update(Arc::new(self.totals.clone()));
     }
 
-    fn commit(&mut self, port: u16, from: usize, packets: u64) -> Vec<SeriesKey> {
+    fn commit(&mut self, port: u16, from: usize, packets: u64) -> Vec<Series> {
         let due = self.exposition.due(self.now);
         let slot = Slot::new(Transport::Tcp, port);
         let from = country(["JP", "US", "unknown"][from]);

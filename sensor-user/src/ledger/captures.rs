@@ -9,11 +9,11 @@ use super::change::Change;
 use super::error::LedgerError;
 use super::moment::{Moment, day_number};
 use super::seal;
-use super::series::Series;
 use super::state::Settings;
 use crate::observation::spans::Spans;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use sensor_counters::Series;
 use std::path::Path;
 
 impl Ledger {
@@ -104,7 +104,10 @@ fn is_of(connection: &Connection, path: &Path, settings: &Settings) -> Result<()
 fn are_sets_gone(connection: &Connection, day: Date) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM day WHERE day = ?1 AND (hosts > 0 OR set_overflow > 0))
+            "SELECT EXISTS (
+                 SELECT 1 FROM series CROSS JOIN hour
+                 CROSS JOIN hour_series ON hour_series.hour = hour.start AND hour_series.series = series.id
+                 WHERE series.kind IN ('hosts', 'set_overflow') AND hour.day = ?1 AND hour_series.first > 0)
              AND NOT EXISTS (SELECT 1 FROM set_day WHERE day = ?1)",
         )?
         .query_row([day_number(day)], |row| row.get(0))

@@ -2,7 +2,6 @@
 
 use super::members::Members;
 use super::moment::Moment;
-use super::series::{Pair, Series, nanoseconds};
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
 use super::state::{Day, Promoted, Settings, State, rest};
 use crate::counters::detail::bounded;
@@ -12,6 +11,7 @@ use crate::observation::{Observation, SourceCount, Target};
 use jiff::Timestamp;
 use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
+use sensor_counters::{Pair, Series, Value as _};
 use std::collections::{BTreeSet, HashMap};
 
 /// What one observation changes.
@@ -27,8 +27,6 @@ pub(super) struct Change {
     pub(super) ports: Vec<(Slot, Tally)>,
     /// By what answered, exact, ascending.
     pub(super) backscatter: Vec<(Slot, u64)>,
-    /// Accesses to services without a source.
-    pub(super) service_overflow: u64,
     /// New members of the day's sets.
     pub(super) delta: Delta,
 }
@@ -134,8 +132,9 @@ pub(super) fn compute(
     }
     sums.add(Series::Hosts, [hosts, 0]);
     sums.add(Series::Overflow, [observation.overflow, 0]);
+    sums.add(Series::ServiceOverflow, [observation.service_overflow, 0]);
     sums.add(Series::SetOverflow, [lost, 0]);
-    sums.add(Series::Observed, [nanoseconds(observation.observed), 0]);
+    sums.add(Series::Observed, observation.observed.pair());
 
     let mut increments: Vec<_> = sums.0.into_iter().collect();
     increments.sort_unstable();
@@ -145,7 +144,6 @@ pub(super) fn compute(
         increments,
         ports,
         backscatter: observation.backscatter.clone(),
-        service_overflow: observation.service_overflow,
         delta,
     }
 }

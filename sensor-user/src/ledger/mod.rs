@@ -31,6 +31,7 @@ mod captures;
 mod change;
 mod error;
 mod export;
+mod growth;
 mod lock;
 mod members;
 mod moment;
@@ -39,7 +40,6 @@ mod ranking;
 mod reader;
 mod seal;
 mod selection;
-mod series;
 mod sets;
 mod state;
 mod store;
@@ -64,7 +64,7 @@ pub use verify::{Failure, Verification};
 pub use wal::LogDamage;
 pub use watch::{Pace, Watch};
 
-use crate::counters::totals::{SeriesKey, Tally, Totals};
+use crate::counters::totals::{Tally, Totals};
 use crate::country::{Country, Locate};
 use crate::observation::{Numbering, Observation};
 use crate::sight::traffic::PastDay;
@@ -72,6 +72,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;
 use sensor_common::{Class, Slot};
+use sensor_counters::Series;
 use state::{Generation, State};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -157,7 +158,7 @@ impl Ledger {
         &mut self,
         observation: &Observation,
         locate: &dyn Locate,
-        released: &[SeriesKey],
+        released: &[Series],
     ) -> Result<Folded, LedgerError> {
         if self.state.has_taken(Generation::of(observation, self.state.identity)) {
             return Ok(Folded::AlreadyTaken);
@@ -218,7 +219,7 @@ impl Ledger {
     }
 
     /// The series that have been released from the hold.
-    pub fn released(&self) -> &BTreeSet<SeriesKey> {
+    pub fn released(&self) -> &BTreeSet<Series> {
         &self.state.released
     }
 
@@ -312,8 +313,12 @@ impl Ledger {
         let mut ports: Vec<(Slot, Tally)> = day.ports.iter().map(|(slot, tally)| (*slot, *tally)).collect();
         ports.sort_unstable_by_key(|(slot, tally)| (std::cmp::Reverse(tally.accesses), *slot));
         let mut countries: Vec<(Country, Tally)> =
-            day.countries.iter().map(|(country, tally)| (*country, *tally)).collect();
+            day.totals.countries.iter().map(|(country, tally)| (*country, *tally)).collect();
         countries.sort_unstable_by_key(|(country, tally)| (std::cmp::Reverse(tally.accesses), *country));
+        let mut hours = [0; 24];
+        for ((_, hour), accesses) in &day.totals.port_hours {
+            hours[usize::from(*hour)] += accesses;
+        }
         let mut sum = Tally::default();
         for (_, tally) in &ports {
             sum += *tally;
@@ -322,12 +327,13 @@ impl Ledger {
             day: day.date,
             accesses: sum.accesses,
             sources: sum.sources,
-            hosts: day.sums.hosts,
-            overflow: day.sums.overflow,
-            set_overflow: day.sums.set_overflow,
-            observed: day.sums.observed,
-            hours: day.hours,
-            packets: day.packets,
+            hosts: day.totals.hosts,
+            overflow: day.totals.overflow,
+            set_overflow: day.totals.set_overflow,
+            observed: day.totals.observed,
+            hours,
+            packets: Class::ALL
+                .map(|class| day.totals.packets.get(&class).map_or(0, |volume| volume.packets)),
             ports,
             countries,
         })

@@ -1,26 +1,6 @@
 //! What is no longer kept.
 
-use rusqlite::{Connection, params};
-
-/// For each kind of series: the table that has it by day, and the columns to sum.
-pub(super) const DAY_TABLES: [(&str, &str, &str, &str); 16] = [
-    ("packets", "day_class", "packets", "bytes"),
-    ("port", "day_port", "accesses", "sources"),
-    ("country", "day_country", "accesses", "sources"),
-    ("port_country", "day_port_country", "accesses", "sources"),
-    ("port_hour", "day_port_hour", "accesses", "0"),
-    ("group", "day_group", "accesses", "sources"),
-    ("service", "day_service", "accesses", "sources"),
-    ("hosts", "day", "hosts", "0"),
-    ("backscatter", "day_backscatter", "packets", "0"),
-    ("tool", "day_tool", "accesses", "0"),
-    ("overflow", "day", "overflow", "0"),
-    ("set_overflow", "day", "set_overflow", "0"),
-    ("observed", "day", "observed_ns", "0"),
-    ("unread", "day_detail", "CASE kind WHEN 'unread' THEN packets ELSE 0 END", "0"),
-    ("malformed", "day_detail", "CASE kind WHEN 'malformed' THEN packets ELSE 0 END", "0"),
-    ("assumed", "day_detail", "CASE kind WHEN 'assumed' THEN packets ELSE 0 END", "0"),
-];
+use rusqlite::Connection;
 
 /// Pages given back to the file system after one commit, at most.
 const PAGES: u32 = 512;
@@ -36,19 +16,16 @@ pub(super) fn oldest_day(tx: &Connection, keep: u32, today: i64) -> rusqlite::Re
         .query_row([today], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // Today is one of those to keep.
     let Some(oldest) = oldest.filter(|_| days >= i64::from(keep.max(1))) else { return Ok(()) };
-    for (kind, table, first, second) in DAY_TABLES {
-        tx.execute(
-            &format!(
-                "INSERT INTO carried (kind, first, second)
-                 SELECT ?1, coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM {table} WHERE day = ?2
-                 ON CONFLICT DO UPDATE SET first = first + excluded.first, second = second + excluded.second"
-            ),
-            params![kind, oldest],
-        )?;
-    }
+    tx.execute(
+        "INSERT INTO carried (kind, first, second)
+         SELECT series.kind, sum(hour_series.first), sum(hour_series.second)
+         FROM hour JOIN hour_series ON hour_series.hour = hour.start
+         JOIN series ON series.id = hour_series.series WHERE hour.day = ?1 GROUP BY series.kind
+         ON CONFLICT DO UPDATE SET first = first + excluded.first, second = second + excluded.second",
+        [oldest],
+    )?;
     tx.execute("DELETE FROM hour_series WHERE hour IN (SELECT start FROM hour WHERE day = ?1)", [oldest])?;
-    tx.execute("DELETE FROM hour WHERE day = ?1", [oldest])?;
-    for (_, table, ..) in DAY_TABLES {
+    for table in ["hour", "day_port", "day_backscatter", "day"] {
         tx.execute(&format!("DELETE FROM {table} WHERE day = ?1"), [oldest])?;
     }
     Ok(())
@@ -69,18 +46,5 @@ pub(super) fn give_back_space(connection: &Connection) {
         if let Err(error) = result {
             tracing::debug!(%error, "ledger: free pages not given back");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::DAY_TABLES;
-    use crate::ledger::series::kinds;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_kind_of_series_has_its_day_table() {
-        let tables: BTreeSet<_> = DAY_TABLES.iter().map(|(kind, ..)| *kind).collect();
-        assert_eq!(tables, kinds().filter(|kind| *kind != "service_overflow").collect());
     }
 }

@@ -1,6 +1,7 @@
 //! What a range of days saw, by port and by country, most accesses first.
 
 use super::error::LedgerError;
+use super::growth;
 use super::moment::day_number;
 use crate::counters::totals::Tally;
 use crate::country::Country;
@@ -55,12 +56,14 @@ pub(super) fn ranking(
         ranking.ports.extend(Slot::from_index(slot).map(|slot| (slot, tally)));
     }
     drop(statement);
-    let mut statement = snapshot
-        .prepare(
-            "SELECT country, sum(accesses), sum(sources) FROM day_country WHERE day BETWEEN ?1 AND ?2
-             GROUP BY country HAVING sum(accesses) > 0 ORDER BY sum(accesses) DESC, sum(sources) DESC, country",
-        )
-        .map_err(fail)?;
+    let countries = growth::query(
+        "series.labels, sum(hour_series.first), sum(hour_series.second)",
+        &["country"],
+        "JOIN series ON series.id = hour_series.series WHERE hour.day BETWEEN ?1 AND ?2
+         GROUP BY series.id HAVING sum(hour_series.first) > 0
+         ORDER BY sum(hour_series.first) DESC, sum(hour_series.second) DESC, series.labels",
+    );
+    let mut statement = snapshot.prepare(&countries).map_err(fail)?;
     for row in statement.query_map(range, |row| Ok((row.get::<_, String>(0)?, sum(row, 1)?))).map_err(fail)? {
         let (country, tally) = row.map_err(fail)?;
         ranking.countries.extend(Country::from_label(&country).map(|country| (country, tally)));

@@ -3,6 +3,7 @@
 use super::aside::{Aside, aside, log_of};
 use super::error::LedgerError;
 use super::export::{self, Extent, Format};
+use super::growth;
 use super::moment::day_of_number;
 use super::ranking::{self, Ranking};
 use super::store::{LEDGER_FILE, VERSION, migrate, version};
@@ -223,11 +224,15 @@ pub(super) fn past_days(connection: &Connection, path: &Path) -> Result<Vec<Past
     let fail = |error| LedgerError::sqlite(path, "reading days", error);
     let mut statement = connection
         .prepare(
-            "SELECT (SELECT coalesce(sum(accesses), 0) FROM day_port WHERE day_port.day = day.day),
-                 (SELECT count(DISTINCT hour) FROM day_port_hour
-                  WHERE day_port_hour.day = day.day AND accesses > 0),
-                 observed_ns
-             FROM day ORDER BY day DESC LIMIT 60",
+            // Accesses by port are the packets of this class.
+            "SELECT coalesce(sum(hour_series.first), 0), count(DISTINCT hour.hour) FILTER (WHERE hour_series.first > 0),
+                 coalesce(sum(observed.first), 0)
+             FROM (SELECT day FROM day ORDER BY day DESC LIMIT 60) JOIN hour USING (day)
+             LEFT JOIN hour_series ON hour_series.hour = hour.start AND hour_series.series =
+                 (SELECT id FROM series WHERE kind = 'packets' AND labels = 'access')
+             LEFT JOIN hour_series AS observed ON observed.hour = hour.start AND observed.series =
+                 (SELECT id FROM series WHERE kind = 'observed')
+             GROUP BY day ORDER BY day",
         )
         .map_err(fail)?;
     let rows = statement
@@ -239,24 +244,25 @@ pub(super) fn past_days(connection: &Connection, path: &Path) -> Result<Vec<Past
             })
         })
         .map_err(fail)?;
-    let mut days = rows.collect::<Result<Vec<_>, _>>().map_err(fail)?;
-    days.reverse();
-    Ok(days)
+    rows.collect::<Result<_, _>>().map_err(fail)
 }
 
 pub(super) fn days(connection: &Connection, path: &Path) -> Result<Vec<DaySummary>, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "reading days", error);
+    let sum = |kind| format!("sum(hour_series.first) FILTER (WHERE block.kind = '{kind}')");
+    let kinds = ["packets", "hosts", "service", "overflow", "set_overflow", "observed"];
+    let sums = kinds.map(|kind| format!("{} AS {kind}", sum(kind))).join(", ");
+    let grown = growth::query(&format!("hour.day, {sums}"), &kinds, "GROUP BY hour.day");
     let mut statement = connection
-        .prepare(
-            "SELECT day,
-                 (SELECT coalesce(sum(packets), 0) FROM day_class WHERE day_class.day = day.day),
-                 (SELECT coalesce(sum(accesses), 0) FROM day_port WHERE day_port.day = day.day),
-                 (SELECT coalesce(sum(sources), 0) FROM day_port WHERE day_port.day = day.day),
-                 hosts,
-                 (SELECT coalesce(sum(accesses), 0) FROM day_service WHERE day_service.day = day.day),
-                 overflow, set_overflow, observed_ns, first_ns, last_ns
-             FROM day ORDER BY day",
-        )
+        .prepare(&format!(
+            "WITH grown AS MATERIALIZED ({grown}),
+             ports AS MATERIALIZED (
+                 SELECT day, sum(accesses) AS accesses, sum(sources) AS sources FROM day_port GROUP BY day)
+             SELECT day, coalesce(packets, 0), coalesce(accesses, 0), coalesce(sources, 0), coalesce(hosts, 0),
+                 coalesce(service, 0), coalesce(overflow, 0), coalesce(set_overflow, 0), coalesce(observed, 0),
+                 first_ns, last_ns
+             FROM day LEFT JOIN grown USING (day) LEFT JOIN ports USING (day) ORDER BY day"
+        ))
         .map_err(fail)?;
     let rows = statement
         .query_map([], |row| {

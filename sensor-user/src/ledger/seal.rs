@@ -108,23 +108,10 @@ const fn weight(row: u64, column: usize) -> u64 {
 }
 
 /// What the seal of a day covers: table, how many columns are the key, the rows of day `?1`.
-const OF_DAY: [(&str, usize, &str); 13] = [
-    (
-        "day",
-        0,
-        "SELECT first_ns, last_ns, hosts, overflow, service_overflow, set_overflow, observed_ns FROM day
-         WHERE day = ?1",
-    ),
-    ("day_class", 1, "SELECT class, packets, bytes FROM day_class WHERE day = ?1"),
+const OF_DAY: [(&str, usize, &str); 5] = [
+    ("day", 0, "SELECT first_ns, last_ns FROM day WHERE day = ?1"),
     ("day_port", 1, "SELECT slot, accesses, sources FROM day_port WHERE day = ?1"),
-    ("day_country", 1, "SELECT country, accesses, sources FROM day_country WHERE day = ?1"),
-    ("day_port_country", 2, "SELECT slot, country, accesses, sources FROM day_port_country WHERE day = ?1"),
-    ("day_port_hour", 2, "SELECT hour, label, accesses FROM day_port_hour WHERE day = ?1"),
-    ("day_group", 2, "SELECT name, country, accesses, sources FROM day_group WHERE day = ?1"),
-    ("day_service", 2, "SELECT slot, country, accesses, sources FROM day_service WHERE day = ?1"),
-    ("day_tool", 1, "SELECT tool, accesses FROM day_tool WHERE day = ?1"),
     ("day_backscatter", 1, "SELECT slot, packets FROM day_backscatter WHERE day = ?1"),
-    ("day_detail", 2, "SELECT kind, label, packets FROM day_detail WHERE day = ?1"),
     ("hour", 1, "SELECT start, stop, hour FROM hour WHERE day = ?1"),
     (
         "hour_series",
@@ -133,27 +120,6 @@ const OF_DAY: [(&str, usize, &str); 13] = [
          JOIN hour_series ON hour_series.hour = hour.start WHERE day = ?1",
     ),
 ];
-
-/// Columns of `day` as [`OF_DAY`] orders them, for [`Seal::day`].
-#[derive(Clone, Copy, Debug)]
-pub(super) enum DayColumn {
-    First,
-    Last,
-    Hosts,
-    Overflow,
-    ServiceOverflow,
-    SetOverflow,
-    Observed,
-}
-
-impl Seal {
-    /// Adds to one column of a row of `day`.
-    pub(super) fn day(&mut self, column: DayColumn, value: i64) {
-        let mut values = [0; DayColumn::Observed as usize + 1];
-        values[column as usize] = value;
-        self.add("day", &[], &values);
-    }
-}
 
 /// The seal of a day, from its rows.
 pub(super) fn of_day(connection: &Connection, day: i64) -> rusqlite::Result<Seal> {
@@ -185,7 +151,7 @@ pub(super) fn of_sets(connection: &Connection, day: i64) -> rusqlite::Result<Sea
 pub(super) fn of_names(connection: &Connection) -> rusqlite::Result<Seal> {
     let mut seal = Seal::default();
     seal.add_rows(connection, "series", 2, "SELECT kind, labels, id, born FROM series", [])?;
-    seal.add_rows(connection, "released", 2, "SELECT metric, labels, 1 FROM released", [])?;
+    seal.add_rows(connection, "released", 2, "SELECT kind, labels, 1 FROM released", [])?;
     Ok(seal)
 }
 
@@ -210,26 +176,7 @@ pub(super) fn of_state(connection: &Connection) -> rusqlite::Result<Seal> {
     Ok(seal)
 }
 
-/// Seals what an older release has written.
-pub(super) fn everything(connection: &Connection) -> rusqlite::Result<()> {
-    let days = |sql| {
-        let mut statement = connection.prepare(sql)?;
-        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
-    };
-    for day in days("SELECT day FROM day")? {
-        let seal = of_day(connection, day)?.column();
-        connection.execute("UPDATE day SET seal = ?2 WHERE day = ?1", [day, seal])?;
-    }
-    for day in days("SELECT day FROM set_day")? {
-        let seal = of_sets(connection, day)?.column();
-        connection.execute("UPDATE set_day SET seal = ?2 WHERE day = ?1", [day, seal])?;
-    }
-    connection.execute("UPDATE state SET names = ?1", [of_names(connection)?.column()])?;
-    connection.execute("UPDATE state SET seal = ?1", [of_state(connection)?.column()])?;
-    Ok(())
-}
-
-/// A seal that stands in the file.
+/// A seal of the file.
 pub(super) fn stored(
     connection: &Connection,
     sql: &str,

@@ -2,16 +2,14 @@
 
 use super::change::Change;
 use super::selection::{Candidate, Reserve, choose};
-use super::series::Series;
 use super::sets::DaySets;
-use crate::counters::totals::{PortLabel, SeriesKey, Tally, Totals};
-use crate::country::Country;
+use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::observation::Observation;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sensor_common::{Class, Slot, Transport};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use sensor_common::{Slot, Transport};
+use sensor_counters::Series;
+use std::collections::{BTreeSet, HashMap};
 
 /// Ports that are charted as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,28 +68,12 @@ pub(super) struct Day {
     pub(super) ports: HashMap<Slot, Tally>,
     /// Exact by what answered.
     pub(super) backscatter: HashMap<Slot, u64>,
-    /// By country.
-    pub(super) countries: BTreeMap<Country, Tally>,
-    /// Accesses by local hour.
-    pub(super) hours: [u64; 24],
-    /// Packets by [`Class`].
-    pub(super) packets: [u64; Class::COUNT],
-    /// Sums of the day.
-    pub(super) sums: Sums,
+    /// What the counters grew by.
+    pub(super) totals: Totals,
     /// By port, on the calendar day before.
     pub(super) ports_before: HashMap<Slot, Tally>,
     /// Backscatter, on the calendar day before.
     pub(super) backscatter_before: HashMap<Slot, u64>,
-}
-
-/// Sums of a day that have no labels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    pub(super) hosts: u64,
-    pub(super) overflow: u64,
-    pub(super) service_overflow: u64,
-    pub(super) set_overflow: u64,
-    pub(super) observed: Duration,
 }
 
 impl Day {
@@ -102,10 +84,7 @@ impl Day {
             sets: DaySets::default(),
             ports: HashMap::new(),
             backscatter: HashMap::new(),
-            countries: BTreeMap::new(),
-            hours: [0; 24],
-            packets: [0; Class::COUNT],
-            sums: Sums::default(),
+            totals: Totals::default(),
             ports_before: HashMap::new(),
             backscatter_before: HashMap::new(),
         }
@@ -120,7 +99,7 @@ pub(super) struct State {
     /// The counters.
     pub(super) totals: Totals,
     /// Series whose value may be shown.
-    pub(super) released: BTreeSet<SeriesKey>,
+    pub(super) released: BTreeSet<Series>,
     /// The last generations taken in, [`GENERATIONS`] at most.
     pub(super) generations: BTreeSet<u64>,
     /// Generations taken in that another ledger had numbered: its identity, the number.
@@ -228,28 +207,15 @@ impl State {
         change: &Change,
         generation: Generation,
         at: Timestamp,
-        released: &[SeriesKey],
+        released: &[Series],
     ) {
         if let Some(day) = loaded {
             self.day = day;
         }
         for (series, value) in &change.increments {
             self.totals.add(series, *value);
-            match series {
-                Series::Country(country) => {
-                    *self.day.countries.entry(*country).or_default() +=
-                        Tally { accesses: value[0], sources: value[1] };
-                }
-                Series::Packets(class) => self.day.packets[*class as usize] += value[0],
-                Series::PortHour(_, hour) => self.day.hours[usize::from(*hour)] += value[0],
-                Series::Hosts => self.day.sums.hosts += value[0],
-                Series::Overflow => self.day.sums.overflow += value[0],
-                Series::SetOverflow => self.day.sums.set_overflow += value[0],
-                Series::Observed => self.day.sums.observed += Duration::from_nanos(value[0]),
-                _ => {}
-            }
+            self.day.totals.add(series, *value);
         }
-        self.day.sums.service_overflow += change.service_overflow;
         for (slot, tally) in &change.ports {
             *self.day.ports.entry(*slot).or_default() += *tally;
         }

@@ -186,42 +186,6 @@ fn an_hour_in_which_the_zone_is_changed_has_a_part_on_each_day() {
 }
 
 #[test]
-fn a_ledger_of_the_first_version_says_since_when_it_has_days() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(LEDGER_FILE);
-    let first = at("2010-07-08T14:59:59Z");
-    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
-    let mut observation = observe(1, first, &[burst("192.0.2.5", SIP, 7)]);
-    observation.packets[Class::NonIp as usize] = 5;
-    observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 5);
-    observation.packets[Class::Malformed as usize] = 2;
-    observation.details.add(Series::Malformed(Flaw::Truncated), 2);
-    ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
-    drop(ledger);
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection
-        .execute_batch(
-            "DROP TABLE day_detail; DELETE FROM series WHERE kind IN ('unread', 'malformed');
-             DELETE FROM hour_series WHERE series NOT IN (SELECT id FROM series);
-             DROP TABLE observed_span; ALTER TABLE day DROP COLUMN seal; ALTER TABLE set_day DROP COLUMN seal;
-             ALTER TABLE state DROP COLUMN seal; ALTER TABLE state DROP COLUMN names;
-             DROP TABLE foreign_generation; ALTER TABLE state DROP COLUMN identity;
-             ALTER TABLE state DROP COLUMN since_ns; PRAGMA user_version = 1;",
-        )
-        .unwrap();
-    drop(connection);
-    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().verify().unwrap().failures, []);
-    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
-    assert_eq!(ledger.since(), Some(first));
-    // What that release counted in these classes is of no kind and for no reason that is known.
-    assert_eq!(ledger.totals().unread, BTreeMap::from([(Unread::Rest, 5)]));
-    assert_eq!(ledger.totals().malformed, BTreeMap::from([(Flaw::Unknown, 2)]));
-    ledger.fold(&observe(2, at("2010-07-09T12:00:00Z"), &[]), &ByLastOctet, &[]).unwrap();
-    assert_eq!(ledger.since(), Some(first));
-    assert_verified(&ledger);
-}
-
-#[test]
 fn a_source_counts_once_for_each_local_day_and_port() {
     let mut ledger = Ledger::in_memory(settings("Asia/Tokyo")).unwrap();
     let mut fold = |generation, instant, bursts: &[Burst]| {

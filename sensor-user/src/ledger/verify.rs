@@ -2,15 +2,18 @@
 
 use super::aside::Aside;
 use super::error::LedgerError;
+use super::growth;
 use super::moment::{day_number, day_of_number};
-use super::prune::DAY_TABLES;
 use super::seal::{self, Seal};
 use super::sets::HOSTS;
 use super::store;
 use super::wal::LogDamage;
 use jiff::civil::Date;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use sensor_common::layout::SERVICE_BIT;
+use sensor_common::{Class, Slot, Transport};
+use sensor_counters::{COUNTERS, Series};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 
@@ -45,83 +48,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Numbers of a day that must be equal: what they prove, and both sides.
-const EQUAL: [(&str, &str, &str); 7] = [
-    (
-        "accesses by port = packets of class access",
-        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'access'",
-    ),
-    (
-        "accesses by port = accesses by country + overflow",
-        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
-        "SELECT coalesce((SELECT sum(accesses) FROM day_country WHERE day = ?1), 0) + overflow FROM day WHERE day = ?1",
-    ),
-    (
-        "sources by port = sources by country",
-        "SELECT sum(sources) FROM day_port WHERE day = ?1",
-        "SELECT sum(sources) FROM day_country WHERE day = ?1",
-    ),
-    (
-        "accesses by hour = accesses by port",
-        "SELECT sum(accesses) FROM day_port_hour WHERE day = ?1",
-        "SELECT sum(accesses) FROM day_port WHERE day = ?1",
-    ),
-    (
-        "backscatter by port = packets of class backscatter",
-        "SELECT sum(packets) FROM day_backscatter WHERE day = ?1",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'backscatter'",
-    ),
-    (
-        "unread frames by kind = packets of class non_ip",
-        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'unread'",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'non_ip'",
-    ),
-    (
-        "malformed packets by reason = packets of class malformed",
-        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'malformed'",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'malformed'",
-    ),
-];
-
-/// Numbers of a day of which the first must not be above the second.
-const AT_MOST: [(&str, &str, &str); 6] = [
-    (
-        "service accesses <= packets of class service",
-        "SELECT sum(accesses) FROM day_service WHERE day = ?1",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'service'",
-    ),
-    (
-        "assumed accesses <= packets of class access",
-        "SELECT sum(packets) FROM day_detail WHERE day = ?1 AND kind = 'assumed'",
-        "SELECT sum(packets) FROM day_class WHERE day = ?1 AND class = 'access'",
-    ),
-    (
-        "accesses by tool <= accesses to tcp",
-        "SELECT sum(accesses) FROM day_tool WHERE day = ?1",
-        "SELECT sum(accesses) FROM day_port WHERE day = ?1 AND slot < 65536",
-    ),
-    (
-        "hosts <= cumulative sources + sources beyond the sets",
-        "SELECT hosts FROM day WHERE day = ?1",
-        "SELECT coalesce((SELECT sum(sources) FROM day_port WHERE day = ?1), 0) + set_overflow FROM day WHERE day = ?1",
-    ),
-    (
-        "feature ports whose countries have more accesses than the port = 0",
-        "SELECT count(*) FROM (SELECT slot, sum(accesses) AS n FROM day_port_country WHERE day = ?1 GROUP BY slot)
-         AS by_country LEFT JOIN day_port ON day_port.day = ?1 AND day_port.slot = by_country.slot
-         WHERE n > coalesce(day_port.accesses, 0)",
-        "SELECT 0 * ?1",
-    ),
-    (
-        "feature ports whose countries have more sources than the port = 0",
-        "SELECT count(*) FROM (SELECT slot, sum(sources) AS n FROM day_port_country WHERE day = ?1 GROUP BY slot)
-         AS by_country LEFT JOIN day_port ON day_port.day = ?1 AND day_port.slot = by_country.slot
-         WHERE n > coalesce(day_port.sources, 0)",
-        "SELECT 0 * ?1",
-    ),
-];
-
 /// `damage` is of the write-ahead log, by which some commits are missing from what is checked.
 pub(super) fn verify(
     connection: &Connection,
@@ -135,12 +61,17 @@ pub(super) fn verify(
     verification.check(None, "the write-ahead log can be read to its last commit", damage.is_none(), || {
         damage.map_or_else(String::new, ToString::to_string)
     });
-    whole(&snapshot, &mut verification).map_err(fail)?;
+    structure(&snapshot, &mut verification).map_err(fail)?;
+    let names = Names::read(&snapshot, &mut verification).map_err(fail)?;
+    let mut kept = ByKind::new();
     let mut days = snapshot.prepare("SELECT day FROM day ORDER BY day").map_err(fail)?;
     for number in days.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
         let number = number.map_err(fail)?;
         verification.days += 1;
-        day(&snapshot, number, &mut verification).map_err(fail)?;
+        let day = Sums::of_day(&snapshot, number, &names).map_err(fail)?;
+        identities(Some(number), &day, &mut verification);
+        day.within(number, &mut verification);
+        add_all(&mut kept, &day.by_kind);
         sealed(
             &mut verification,
             Some(number),
@@ -150,6 +81,7 @@ pub(super) fn verify(
         )
         .map_err(fail)?;
     }
+    whole(&snapshot, kept, &names, &mut verification).map_err(fail)?;
     seals(&snapshot, &mut verification).map_err(fail)?;
     match store::load(&snapshot, path) {
         Ok(_) => {
@@ -183,61 +115,259 @@ impl Verification {
         }
     }
 
-    fn equal<T: PartialEq + fmt::Debug>(
-        &mut self,
-        day: Option<i64>,
-        identity: &str,
-        left: Option<T>,
-        right: Option<T>,
-    ) {
-        self.check(day, identity, left.is_some() && left == right, || found(left, right));
+    fn equal<T: PartialEq + fmt::Debug>(&mut self, day: Option<i64>, identity: &str, left: &T, right: &T) {
+        self.check(day, identity, left == right, || format!("{left:?} against {right:?}"));
+    }
+
+    fn at_most(&mut self, day: i64, identity: &str, left: i128, right: i128) {
+        self.check(Some(day), identity, left <= right, || format!("{left} against {right}"));
     }
 }
 
-/// Checks over the whole file.
-fn whole(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<()> {
+/// The two numbers of series, as they are in the file, so wide that no sum overflows.
+type Wide = [i128; 2];
+/// Sums by kind of series.
+type ByKind = BTreeMap<String, Wide>;
+
+fn add(sum: &mut Wide, value: Wide) {
+    *sum = [sum[0] + value[0], sum[1] + value[1]];
+}
+
+fn add_all(sums: &mut ByKind, more: &ByKind) {
+    for (kind, value) in more {
+        add(sums.entry(kind.clone()).or_default(), *value);
+    }
+}
+
+fn wide(row: &Row<'_>, at: usize) -> rusqlite::Result<Wide> {
+    Ok([row.get::<_, i64>(at)?.into(), row.get::<_, i64>(at + 1)?.into()])
+}
+
+/// Checks the structure of the file.
+fn structure(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<()> {
     let structure: Vec<String> = snapshot
         .prepare("PRAGMA integrity_check(10)")?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     verification.check(None, "the file's structure is sound", structure == ["ok"], || structure.join("; "));
-    for (kind, table, first, second) in DAY_TABLES {
-        let identity = format!("counters of kind {kind} = their days + what is carried");
-        let counters = pair(snapshot, "SELECT sum(first), sum(second) FROM series WHERE kind = ?1", [kind])?;
-        let days = pair(snapshot, &format!("SELECT sum({first}), sum({second}) FROM {table}"), [])?;
-        let carried = pair(snapshot, "SELECT first, second FROM carried WHERE kind = ?1", [kind])?;
-        let kept = days.zip(carried).map(|(days, carried)| [days[0] + carried[0], days[1] + carried[1]]);
-        verification.equal(None, &identity, counters, kept);
+    let mixed = growth::mixed_blocks(snapshot)?;
+    verification.equal(None, "blocks of ids with series of several kinds = 0", &mixed, &0);
+    Ok(())
+}
+
+/// What the series are.
+struct Names {
+    series: HashMap<i64, Series>,
+    /// Their values.
+    counters: Sums,
+}
+
+impl Names {
+    fn read(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<Self> {
+        let mut names = Self { series: HashMap::new(), counters: Sums::default() };
+        let mut statement = snapshot.prepare("SELECT id, kind, labels, first, second FROM series")?;
+        let mut rows = statement.query([])?;
+        let mut unknown = 0;
+        while let Some(row) = rows.next()? {
+            let (kind, labels) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+            match Series::parse(kind, labels) {
+                Some(series) => {
+                    names.counters.add(&series, wide(row, 3)?);
+                    names.series.insert(row.get(0)?, series);
+                }
+                None => unknown += 1,
+            }
+        }
+        verification.equal(None, "series whose labels name nothing = 0", &unknown, &0);
+        Ok(names)
     }
+}
+
+/// What series hold, or grew by on a day.
+#[derive(Default)]
+struct Sums {
+    by_kind: ByKind,
+    by_class: BTreeMap<Class, i128>,
+    feature_ports: HashMap<Slot, Wide>,
+    /// Exact, of a day.
+    ports: HashMap<Slot, Wide>,
+    backscatter: i128,
+    to_tcp: i128,
+    /// Numbers below zero, and rows of series that are not there.
+    negative: u64,
+    lost: u64,
+}
+
+impl Sums {
+    fn add(&mut self, series: &Series, value: Wide) {
+        match self.by_kind.get_mut(series.kind()) {
+            Some(sum) => add(sum, value),
+            None => drop(self.by_kind.insert(series.kind().to_owned(), value)),
+        }
+        match series {
+            Series::Packets(class) => *self.by_class.entry(*class).or_default() += value[0],
+            Series::PortCountry(slot, _) => add(self.feature_ports.entry(*slot).or_default(), value),
+            _ => {}
+        }
+    }
+
+    fn of_day(snapshot: &Connection, day: i64, names: &Names) -> rusqlite::Result<Self> {
+        let mut sums = Self::default();
+        let mut grown: HashMap<i64, Wide> = HashMap::new();
+        let mut statement = snapshot.prepare_cached(
+            "SELECT series, first, second FROM hour JOIN hour_series ON hour_series.hour = hour.start
+             WHERE day = ?1",
+        )?;
+        let mut rows = statement.query([day])?;
+        while let Some(row) = rows.next()? {
+            let value = wide(row, 1)?;
+            sums.negative += u64::from(value.iter().any(|number| *number < 0));
+            add(grown.entry(row.get(0)?).or_default(), value);
+        }
+        for (id, value) in grown {
+            match names.series.get(&id) {
+                Some(series) => sums.add(series, value),
+                None => sums.lost += 1,
+            }
+        }
+        let mut statement =
+            snapshot.prepare_cached("SELECT slot, accesses, sources FROM day_port WHERE day = ?1")?;
+        let mut rows = statement.query([day])?;
+        while let Some(row) = rows.next()? {
+            let (slot, value) = (row.get::<_, i64>(0)?, wide(row, 1)?);
+            sums.negative += u64::from(value.iter().any(|number| *number < 0));
+            match u32::try_from(slot).ok().and_then(Slot::from_index) {
+                Some(slot) => {
+                    if slot.transport() == Transport::Tcp {
+                        sums.to_tcp += value[0];
+                    }
+                    sums.ports.insert(slot, value);
+                }
+                None => sums.lost += 1,
+            }
+        }
+        let mut statement = snapshot.prepare_cached("SELECT packets FROM day_backscatter WHERE day = ?1")?;
+        for packets in statement.query_map([day], |row| row.get::<_, i64>(0))? {
+            let packets = packets?;
+            sums.negative += u64::from(packets < 0);
+            sums.backscatter += i128::from(packets);
+        }
+        Ok(sums)
+    }
+
+    fn kind(&self, kind: &str) -> Wide {
+        self.by_kind.get(kind).copied().unwrap_or_default()
+    }
+
+    fn class(&self, class: Class) -> i128 {
+        self.by_class.get(&class).copied().unwrap_or_default()
+    }
+
+    fn by_port(&self) -> Wide {
+        let mut sum = Wide::default();
+        self.ports.values().for_each(|value| add(&mut sum, *value));
+        sum
+    }
+
+    /// What holds within a day.
+    fn within(&self, day: i64, verification: &mut Verification) {
+        let some = Some(day);
+        let [accesses, sources] = self.by_port();
+        verification.equal(
+            some,
+            "what counters of kind port grew by hour by hour = the day's ports",
+            &self.kind("port"),
+            &[accesses, sources],
+        );
+        verification.equal(
+            some,
+            "what counters of kind backscatter grew by hour by hour = the day's ports that answered",
+            &self.kind("backscatter")[0],
+            &self.backscatter,
+        );
+        verification.equal(some, "numbers below zero = 0", &self.negative, &0);
+        verification.equal(some, "numbers of series or ports that do not exist = 0", &self.lost, &0);
+        for (identity, left, right) in [
+            (
+                "service accesses <= packets of class service",
+                self.kind("service")[0],
+                self.class(Class::Service),
+            ),
+            (
+                "service accesses without a source <= service accesses",
+                self.kind("service_overflow")[0],
+                self.kind("service")[0],
+            ),
+            (
+                "assumed accesses <= packets of class access",
+                self.kind("assumed")[0],
+                self.class(Class::Access),
+            ),
+            ("accesses by tool <= accesses to tcp", self.kind("tool")[0], self.to_tcp),
+            (
+                "hosts <= cumulative sources + sources beyond the sets",
+                self.kind("hosts")[0],
+                sources + self.kind("set_overflow")[0],
+            ),
+        ] {
+            verification.at_most(day, identity, left, right);
+        }
+        for (place, what) in [(0, "accesses"), (1, "sources")] {
+            let port = |slot| self.ports.get(slot).copied().unwrap_or_default()[place];
+            let wrong = self.feature_ports.iter().filter(|(slot, sum)| sum[place] > port(slot)).count();
+            let identity = format!("feature ports whose countries have more {what} than the port = 0");
+            verification.equal(some, &identity, &wrong, &0);
+        }
+    }
+}
+
+/// What holds on each day, and for all counters.
+fn identities(day: Option<i64>, sums: &Sums, verification: &mut Verification) {
+    // Of a day by every port, for which `within` proves that it is the same.
+    let [accesses, sources] = if day.is_some() { sums.by_port() } else { sums.kind("port") };
+    let backscatter = if day.is_some() { sums.backscatter } else { sums.kind("backscatter")[0] };
     for (identity, left, right) in [
-        (
-            "accesses by port = packets of class access",
-            "SELECT sum(first) FROM series WHERE kind = 'port'",
-            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'access'",
-        ),
-        (
-            "unread frames by kind = packets of class non_ip",
-            "SELECT sum(first) FROM series WHERE kind = 'unread'",
-            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'non_ip'",
-        ),
-        (
-            "malformed packets by reason = packets of class malformed",
-            "SELECT sum(first) FROM series WHERE kind = 'malformed'",
-            "SELECT sum(first) FROM series WHERE kind = 'packets' AND labels = 'malformed'",
-        ),
+        ("accesses by port = packets of class access", accesses, sums.class(Class::Access)),
         (
             "accesses by port = accesses by country + overflow",
-            "SELECT sum(first) FROM series WHERE kind = 'port'",
-            "SELECT sum(first) FROM series WHERE kind IN ('country', 'overflow')",
+            accesses,
+            sums.kind("country")[0] + sums.kind("overflow")[0],
         ),
+        ("sources by port = sources by country", sources, sums.kind("country")[1]),
+        ("accesses by hour = accesses by port", sums.kind("port_hour")[0], accesses),
+        ("backscatter by port = packets of class backscatter", backscatter, sums.class(Class::Backscatter)),
+        ("unread frames by kind = packets of class non_ip", sums.kind("unread")[0], sums.class(Class::NonIp)),
         (
-            "sources by port = sources by country",
-            "SELECT sum(second) FROM series WHERE kind = 'port'",
-            "SELECT sum(second) FROM series WHERE kind = 'country'",
+            "malformed packets by reason = packets of class malformed",
+            sums.kind("malformed")[0],
+            sums.class(Class::Malformed),
         ),
     ] {
-        verification.equal(None, identity, number(snapshot, left, [])?, number(snapshot, right, [])?);
+        verification.equal(day, identity, &left, &right);
     }
+}
+
+/// The counters against all days and what is carried.
+fn whole(
+    snapshot: &Connection,
+    mut kept: ByKind,
+    names: &Names,
+    verification: &mut Verification,
+) -> rusqlite::Result<()> {
+    let mut statement = snapshot.prepare("SELECT kind, first, second FROM carried")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        add(kept.entry(row.get(0)?).or_default(), wide(row, 1)?);
+    }
+    let counters = &names.counters;
+    let kinds: BTreeSet<&String> = counters.by_kind.keys().chain(kept.keys()).collect();
+    let known = COUNTERS.iter().map(|counter| counter.kind);
+    for kind in known.chain(kinds.into_iter().map(String::as_str)).collect::<BTreeSet<_>>() {
+        let identity = format!("counters of kind {kind} = their days + what is carried");
+        let kept = kept.get(kind).copied().unwrap_or_default();
+        verification.equal(None, &identity, &counters.kind(kind), &kept);
+    }
+    identities(None, counters, verification);
     Ok(())
 }
 
@@ -286,82 +416,6 @@ fn seals(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
     Ok(())
 }
 
-fn day(snapshot: &Connection, day: i64, verification: &mut Verification) -> rusqlite::Result<()> {
-    for (identity, left, right) in EQUAL {
-        verification.equal(
-            Some(day),
-            identity,
-            number(snapshot, left, [day])?,
-            number(snapshot, right, [day])?,
-        );
-    }
-    for (identity, left, right) in AT_MOST {
-        let (left, right) = (number(snapshot, left, [day])?, number(snapshot, right, [day])?);
-        let holds = left.zip(right).is_some_and(|(left, right)| left <= right);
-        verification.check(Some(day), identity, holds, || found(left, right));
-    }
-    for (kind, table, first, second) in DAY_TABLES {
-        let identity = format!("what counters of kind {kind} grew by hour by hour = the day's numbers");
-        let hours = pair(
-            snapshot,
-            "SELECT sum(hour_series.first), sum(hour_series.second)
-             FROM hour JOIN hour_series ON hour_series.hour = hour.start
-             JOIN series ON series.id = hour_series.series WHERE series.kind = ?1 AND hour.day = ?2",
-            (kind, day),
-        )?;
-        let sums = pair(
-            snapshot,
-            &format!("SELECT sum({first}), sum({second}) FROM {table} WHERE day = ?1"),
-            [day],
-        )?;
-        verification.equal(Some(day), &identity, hours, sums);
-        let negative = number(
-            snapshot,
-            &format!("SELECT count(*) FROM {table} WHERE day = ?1 AND ({first} < 0 OR {second} < 0)"),
-            [day],
-        )?;
-        verification.equal(Some(day), &format!("negative numbers of kind {kind} = 0"), negative, Some(0));
-    }
-    Ok(())
-}
-
-/// The number that a query gives, 0 when it gives none; `None` when it is a sum that does not fit 64
-/// bits, which no count reaches.
-fn number(snapshot: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<i128>> {
-    let row = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
-    fitting(snapshot.prepare_cached(sql)?.query_row(values, row).optional())
-        .map(|number| number.map(|number| i128::from(number.flatten().unwrap_or_default())))
-}
-
-/// As [`number`], with two columns.
-fn pair(
-    snapshot: &Connection,
-    sql: &str,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Option<[i128; 2]>> {
-    let row = |row: &rusqlite::Row<'_>| Ok([row.get::<_, Option<i64>>(0)?, row.get(1)?]);
-    fitting(snapshot.prepare_cached(sql)?.query_row(values, row).optional()).map(|pair| {
-        pair.map(|pair| pair.unwrap_or_default().map(|number| i128::from(number.unwrap_or_default())))
-    })
-}
-
-/// `None` for a sum that `SQLite` could not make in 64 bits.
-fn fitting<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(rusqlite::Error::SqliteFailure(_, Some(reason))) if reason == "integer overflow" => Ok(None),
-        // An addition that does not fit becomes a floating-point number.
-        Err(rusqlite::Error::InvalidColumnType(_, _, rusqlite::types::Type::Real)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What two sides of an identity are.
-fn found<T: fmt::Debug>(left: Option<T>, right: Option<T>) -> String {
-    let side = |side: Option<T>| side.map_or("more than 64 bits".to_owned(), |value| format!("{value:?}"));
-    format!("{} against {}", side(left), side(right))
-}
-
 /// The source sets that are kept against the day's numbers.
 fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> Result<(), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "verifying", error);
@@ -401,8 +455,8 @@ fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> 
         verification.check(
             Some(number),
             "hosts = members of the set of hosts",
-            hosts == day.sums.hosts,
-            || format!("{} against {hosts}", day.sums.hosts),
+            hosts == day.totals.hosts,
+            || format!("{} against {hosts}", day.totals.hosts),
         );
     }
     Ok(())

@@ -238,7 +238,8 @@ mod tests {
         let other = rusqlite::Connection::open(directory.path().join(LEDGER_FILE)).unwrap();
         other.busy_timeout(Duration::from_secs(5)).unwrap();
         let change = |by: i32| {
-            let sql = "UPDATE day_country SET accesses = accesses + ?1 WHERE country = 'JP'";
+            let sql = "UPDATE hour_series SET first = first + ?1 WHERE series =
+                           (SELECT id FROM series WHERE kind = 'country' AND labels = 'JP')";
             assert_eq!(other.execute(sql, [by]).unwrap(), 1);
         };
         change(1);

@@ -1,16 +1,18 @@
 //! The day tables as one long table.
 
 use super::super::error::LedgerError;
+use super::super::growth;
 use super::super::moment::{day_number, day_of_number};
-use super::super::store::label_of_number;
 use super::Source;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::PortLabel;
 use crate::country::Country;
 use crate::country::names;
 use jiff::civil::Date;
-use rusqlite::{Connection, Row as SqlRow};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use sensor_common::{Slot, Transport};
+use sensor_counters::{COUNTERS, Counter, Number, Pair, Series, Unit};
 
 /// One row. What a kind does not have is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,89 +76,9 @@ impl Names {
     }
 }
 
-/// What fills the columns of a row.
-#[derive(Clone, Copy)]
-enum Column {
-    /// A slot or a label.
-    Port,
-    Country,
-    Hour,
-    Accesses,
-    Sources,
-    Name,
-    Value,
-}
-
-/// Kind, table, and its columns with what they fill.
-type Kind = (&'static str, &'static str, &'static [(&'static str, Column)]);
-
-const KINDS: [Kind; 18] = [
-    (
-        "port",
-        "day_port",
-        &[("slot", Column::Port), ("accesses", Column::Accesses), ("sources", Column::Sources)],
-    ),
-    (
-        "country",
-        "day_country",
-        &[("country", Column::Country), ("accesses", Column::Accesses), ("sources", Column::Sources)],
-    ),
-    (
-        "port_country",
-        "day_port_country",
-        &[
-            ("slot", Column::Port),
-            ("country", Column::Country),
-            ("accesses", Column::Accesses),
-            ("sources", Column::Sources),
-        ],
-    ),
-    (
-        "port_hour",
-        "day_port_hour",
-        &[("label", Column::Port), ("hour", Column::Hour), ("accesses", Column::Accesses)],
-    ),
-    (
-        "group",
-        "day_group",
-        &[
-            ("name", Column::Name),
-            ("country", Column::Country),
-            ("accesses", Column::Accesses),
-            ("sources", Column::Sources),
-        ],
-    ),
-    (
-        "service",
-        "day_service",
-        &[
-            ("slot", Column::Port),
-            ("country", Column::Country),
-            ("accesses", Column::Accesses),
-            ("sources", Column::Sources),
-        ],
-    ),
-    ("tool", "day_tool", &[("tool", Column::Name), ("accesses", Column::Accesses)]),
-    ("packets", "day_class", &[("class", Column::Name), ("packets", Column::Value)]),
-    ("bytes", "day_class", &[("class", Column::Name), ("bytes", Column::Value)]),
-    ("backscatter", "day_backscatter", &[("slot", Column::Port), ("packets", Column::Value)]),
-    ("hosts", "day", &[("hosts", Column::Value)]),
-    ("overflow", "day", &[("overflow", Column::Value)]),
-    ("service_overflow", "day", &[("service_overflow", Column::Value)]),
-    ("set_overflow", "day", &[("set_overflow", Column::Value)]),
-    ("observed_milliseconds", "day", &[("observed_ns / 1000000", Column::Value)]),
-    (
-        "unread",
-        "(SELECT * FROM day_detail WHERE kind = 'unread')",
-        &[("label", Column::Name), ("packets", Column::Value)],
-    ),
-    (
-        "malformed",
-        "(SELECT * FROM day_detail WHERE kind = 'malformed')",
-        &[("label", Column::Name), ("packets", Column::Value)],
-    ),
-    ("assumed", "(SELECT * FROM day_detail WHERE kind = 'assumed')", &[("packets", Column::Value)]),
-];
+/// What the days have exactly for every port, in tables of their own: kind, table, its numbers.
+const BY_PORT: [(&str, &str, &str); 2] =
+    [("port", "day_port", "accesses, sources"), ("backscatter", "day_backscatter", "packets, 0")];
 
 /// The sensor's name.
 pub(super) fn sensor(snapshot: &Connection, source: &Source<'_>) -> Result<String, LedgerError> {
@@ -171,46 +93,104 @@ pub(super) fn rows(
     source: &Source<'_>,
     each: &mut dyn FnMut(Row) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
-    let fail = |error| source.fail(error);
-    let range = [day_number(*source.range.start()), day_number(*source.range.end())];
-    for (kind, table, columns) in KINDS {
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        // The primary key gives the order.
-        let sql =
-            format!("SELECT day, {} FROM {table} WHERE day BETWEEN ?1 AND ?2 ORDER BY day", names.join(", "));
-        let mut statement = snapshot.prepare(&sql).map_err(fail)?;
-        let mut found = statement.query(range).map_err(fail)?;
-        while let Some(row) = found.next().map_err(fail)? {
-            each(read(row, kind, columns).map_err(fail)?)?;
+    for counter in COUNTERS {
+        let days = days(snapshot, source, counter).map_err(|error| source.fail(error))?;
+        // What has columns of its own is in one row, every other number in a row of its own kind.
+        let wide = counter.numbers.iter().any(|number| column(counter, number).is_some());
+        for number in if wide { &counter.numbers[..1] } else { counter.numbers } {
+            for (day, series, value) in &days {
+                each(row(*day, counter, number, series, *value))?;
+            }
         }
     }
     Ok(())
 }
 
-fn read(row: &SqlRow<'_>, kind: &'static str, columns: &[(&str, Column)]) -> rusqlite::Result<Row> {
-    let day = day_of_number(row.get(0)?).unwrap_or(Date::ZERO);
-    let mut out = Row { day, kind, ..Row::default() };
-    for (at, (_, column)) in (1..).zip(columns) {
-        let number = |row: &SqlRow<'_>| row.get::<_, i64>(at).map(|value| Some(value as u64));
-        match column {
-            Column::Port => match label_of_number(row.get(at)?) {
-                Some(PortLabel::Own(slot)) => {
-                    out.transport = Some(slot.transport().name());
-                    out.port = Some(slot.port());
-                }
-                Some(PortLabel::Rest(transport)) => {
-                    out.transport = Some(transport.name());
-                    out.name = Some("other".to_owned());
-                }
-                None => {}
-            },
-            Column::Country => out.country = Country::from_label(&row.get::<_, String>(at)?),
-            Column::Hour => out.hour = row.get(at)?,
-            Column::Accesses => out.accesses = number(row)?,
-            Column::Sources => out.sources = number(row)?,
-            Column::Name => out.name = row.get(at)?,
-            Column::Value => out.value = number(row)?,
+/// What the series of a counter grew by, day by day. One without labels is there on every observed day.
+fn days(
+    snapshot: &Connection,
+    source: &Source<'_>,
+    counter: &Counter,
+) -> rusqlite::Result<Vec<(Date, Series, Pair)>> {
+    let by_port = BY_PORT.iter().find(|(kind, ..)| *kind == counter.kind);
+    let sql = if let Some((_, table, numbers)) = by_port {
+        format!("SELECT day, slot, {numbers} FROM {table} WHERE day BETWEEN ?1 AND ?2 ORDER BY day, slot")
+    } else {
+        let grown = growth::query(
+            "hour.day AS day, series.labels AS labels, sum(hour_series.first) AS first, sum(hour_series.second) AS second",
+            &[counter.kind],
+            "JOIN series ON series.id = hour_series.series WHERE hour.day BETWEEN ?1 AND ?2
+             GROUP BY hour.day, series.id",
+        );
+        if counter.labels.is_empty() {
+            format!(
+                "SELECT day, '', coalesce(first, 0), coalesce(second, 0) FROM day LEFT JOIN ({grown}) USING (day)
+                 WHERE day BETWEEN ?1 AND ?2 ORDER BY day"
+            )
+        } else {
+            format!("SELECT day, labels, first, second FROM ({grown}) ORDER BY day, labels")
+        }
+    };
+    let range = [day_number(*source.range.start()), day_number(*source.range.end())];
+    let mut statement = snapshot.prepare(&sql)?;
+    let mut found = statement.query(range)?;
+    let mut days = Vec::new();
+    while let Some(row) = found.next()? {
+        let series = match row.get_ref(1)? {
+            ValueRef::Integer(slot) => u32::try_from(slot).ok().and_then(Slot::from_index).map(|slot| {
+                let label = PortLabel::Own(slot);
+                if counter.kind == "port" { Series::Port(label) } else { Series::Backscatter(label) }
+            }),
+            labels => counter.parse(labels.as_str()?),
+        };
+        let value = [row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64];
+        let day = day_of_number(row.get(0)?).unwrap_or(Date::ZERO);
+        days.extend(series.map(|series| (day, series, value)));
+    }
+    Ok(days)
+}
+
+/// A column of its own, for accesses and sources by labels.
+enum Column {
+    Accesses,
+    Sources,
+}
+
+fn column(counter: &Counter, number: &Number) -> Option<Column> {
+    match number.unit {
+        Unit::Accesses if !counter.labels.is_empty() => Some(Column::Accesses),
+        Unit::Sources if !counter.labels.is_empty() => Some(Column::Sources),
+        _ => None,
+    }
+}
+
+fn row(day: Date, counter: &'static Counter, number: &Number, series: &Series, value: Pair) -> Row {
+    let mut row = Row { day, kind: counter.kind, ..Row::default() };
+    for (number, value) in counter.numbers.iter().zip(value) {
+        match column(counter, number) {
+            Some(Column::Accesses) => row.accesses = Some(value),
+            Some(Column::Sources) => row.sources = Some(value),
+            None => {}
         }
     }
-    Ok(out)
+    if column(counter, number).is_none() {
+        let place = counter.numbers.iter().position(|other| std::ptr::eq(other, number)).unwrap_or(0);
+        (row.kind, row.value) = match number.unit {
+            Unit::Nanoseconds => ("observed_milliseconds", Some(value[place] / 1_000_000)),
+            unit if place > 0 => (unit.name(), Some(value[place])),
+            _ => (counter.kind, Some(value[place])),
+        };
+    }
+    let mut names = counter.labels.iter();
+    series.values(&mut |value| match names.next().copied().unwrap_or_default() {
+        "transport" => row.transport = Transport::from_name(value).map(Transport::name),
+        "port" => match value.parse() {
+            Ok(port) => row.port = Some(port),
+            Err(_) => row.name = Some(value.to_owned()),
+        },
+        "country" => row.country = Country::from_label(value),
+        "hour" => row.hour = value.parse().ok(),
+        _ => row.name = Some(value.to_owned()),
+    });
+    row
 }

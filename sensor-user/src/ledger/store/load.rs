@@ -2,21 +2,20 @@
 
 use super::write::checksum;
 use super::{Row, Stored};
-use crate::counters::totals::{SeriesKey, Tally};
-use crate::country::Country;
+use crate::counters::totals::Tally;
 use crate::ledger::error::LedgerError;
+use crate::ledger::growth::{self, Ids};
 use crate::ledger::moment::{day_number, day_of_number};
 use crate::ledger::seal::Seal;
-use crate::ledger::series::{Pair, Series};
 use crate::ledger::sets::{self, DaySets};
-use crate::ledger::state::{Day, State, Sums};
+use crate::ledger::state::{Day, State};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _};
-use sensor_common::{Class, Slot};
+use sensor_common::Slot;
+use sensor_counters::{Pair, Series};
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 /// What a file holds.
 pub(in crate::ledger) struct Loaded {
@@ -49,7 +48,7 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
         .optional()
         .map_err(fail)?;
     let mut rows = HashMap::new();
-    let mut next_id = 1;
+    let mut ids = Ids::default();
     let mut sum = 0_u64;
     let mut statement =
         connection.prepare("SELECT id, kind, labels, first, second FROM series").map_err(fail)?;
@@ -65,7 +64,7 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
             .ok_or_else(|| corrupt(format!("series {id} is {kind:?} {labels:?}, which is none")))?;
         state.totals.add(&series, value);
         sum = sum.wrapping_add(checksum(&series, value));
-        next_id = next_id.max(id + 1);
+        ids.note(series.kind(), id);
         if rows.insert(series, Row { id, value }).is_some() {
             return Err(corrupt(format!("series {kind:?} {labels:?} is there twice")));
         }
@@ -78,10 +77,7 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
     let mut names = Seal::default();
     if let Some((generation, commits, heartbeat, _, identity, of_names)) = stored {
         names = Seal::from_column(of_names);
-        // 0 of a ledger from before version 3.
-        if identity != 0 {
-            state.identity = identity as u64;
-        }
+        state.identity = identity as u64;
         state.totals.generation = generation as u64;
         state.commits = commits as u64;
         state.heartbeat = heartbeat.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
@@ -96,12 +92,13 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
             let (ledger, number) = pair.map_err(fail)?;
             state.foreign.insert((ledger as u64, number as u64));
         }
-        let mut statement = connection.prepare("SELECT metric, labels FROM released").map_err(fail)?;
-        let keys = statement
-            .query_map([], |row| Ok(SeriesKey { metric: row.get(0)?, labels: row.get(1)? }))
-            .map_err(fail)?;
-        for key in keys {
-            state.released.insert(key.map_err(fail)?);
+        let mut statement = connection.prepare("SELECT kind, labels FROM released").map_err(fail)?;
+        let names = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(fail)?;
+        for name in names {
+            let (kind, labels): (String, String) = name.map_err(fail)?;
+            let series = Series::parse(&kind, &labels)
+                .ok_or_else(|| corrupt(format!("released series {kind:?} {labels:?} is none")))?;
+            state.released.insert(series);
         }
         let last: Option<i64> = connection
             .query_row("SELECT day FROM set_day ORDER BY used DESC LIMIT 1", [], |row| row.get(0))
@@ -111,7 +108,7 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
             (state.day, deltas) = load_day(connection, path, date)?;
         }
     }
-    Ok(Loaded { state, stored: Stored { rows, next_id, checksum: sum, names, deltas }, loss: None })
+    Ok(Loaded { state, stored: Stored { rows, ids, checksum: sum, names, deltas }, loss: None })
 }
 
 /// When the first observation began.
@@ -136,40 +133,9 @@ pub(in crate::ledger) fn load_day(
         day.ports_before = day_ports(connection, day_number(before)).map_err(fail)?;
         day.backscatter_before = day_backscatter(connection, day_number(before)).map_err(fail)?;
     }
-    let mut statement = connection
-        .prepare_cached("SELECT country, accesses, sources FROM day_country WHERE day = ?1")
-        .map_err(fail)?;
-    let mut rows = statement.query([number]).map_err(fail)?;
-    while let Some(row) = rows.next().map_err(fail)? {
-        let country: String = row.get(0).map_err(fail)?;
-        let tally = tally(row, 1).map_err(fail)?;
-        let country = Country::from_label(&country).ok_or_else(|| LedgerError::Corrupt {
-            path: path.to_owned(),
-            reason: format!("country {country:?} on {date}"),
-        })?;
-        day.countries.insert(country, tally);
+    for (series, sum) in growth::of_day(connection, number).map_err(fail)? {
+        day.totals.add(&series, sum);
     }
-    drop(rows);
-    drop(statement);
-    day.hours = day_hours(connection, number).map_err(fail)?;
-    day.packets = day_packets(connection, number).map_err(fail)?;
-    day.sums = connection
-        .query_row(
-            "SELECT hosts, overflow, service_overflow, set_overflow, observed_ns FROM day WHERE day = ?1",
-            [number],
-            |row| {
-                Ok(Sums {
-                    hosts: row.get::<_, i64>(0)? as u64,
-                    overflow: row.get::<_, i64>(1)? as u64,
-                    service_overflow: row.get::<_, i64>(2)? as u64,
-                    set_overflow: row.get::<_, i64>(3)? as u64,
-                    observed: Duration::from_nanos(row.get::<_, i64>(4)? as u64),
-                })
-            },
-        )
-        .optional()
-        .map_err(fail)?
-        .unwrap_or_default();
     let (sets, deltas) = load_sets(connection, path, number)?;
     day.sets = sets;
     Ok((day, deltas))
@@ -202,29 +168,6 @@ fn day_ports(connection: &Connection, day: i64) -> rusqlite::Result<HashMap<Slot
         connection.prepare_cached("SELECT slot, accesses, sources FROM day_port WHERE day = ?1")?;
     let rows = statement.query_map([day], |row| Ok((Slot::from_index(row.get(0)?), tally(row, 1)?)))?;
     rows.filter_map(|row| row.map(|(slot, tally)| Some((slot?, tally))).transpose()).collect()
-}
-
-fn day_hours(connection: &Connection, day: i64) -> rusqlite::Result<[u64; 24]> {
-    let mut hours = [0; 24];
-    let mut statement = connection
-        .prepare_cached("SELECT hour, sum(accesses) FROM day_port_hour WHERE day = ?1 GROUP BY hour")?;
-    let rows = statement
-        .query_map([day], |row| Ok((row.get::<_, i64>(0)? as usize, row.get::<_, i64>(1)? as u64)))?;
-    for row in rows {
-        let (hour, accesses) = row?;
-        if let Some(sum) = hours.get_mut(hour) {
-            *sum = accesses;
-        }
-    }
-    Ok(hours)
-}
-
-fn day_packets(connection: &Connection, day: i64) -> rusqlite::Result<[u64; Class::COUNT]> {
-    let mut statement = connection.prepare_cached("SELECT class, packets FROM day_class WHERE day = ?1")?;
-    let rows =
-        statement.query_map([day], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)? as u64)))?;
-    let by_name: HashMap<String, u64> = rows.collect::<rusqlite::Result<_>>()?;
-    Ok(Class::ALL.map(|class| by_name.get(class.name()).copied().unwrap_or(0)))
 }
 
 fn day_backscatter(connection: &Connection, day: i64) -> rusqlite::Result<HashMap<Slot, u64>> {

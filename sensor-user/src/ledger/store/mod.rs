@@ -14,19 +14,20 @@ mod write;
 pub(super) use load::{load, load_day};
 pub(super) use open::suffixed;
 pub(super) use schema::{VERSION, migrate, version};
-pub(super) use write::{Entry, OfDay, label_of_number};
+pub(super) use write::{Entry, OfDay};
 
 use super::error::LedgerError;
+use super::growth::Ids;
 use super::lock::{StateLock, identity};
 use super::prune;
 use super::seal::Seal;
-use super::series::{Pair, Series};
 use super::state::{Day, State};
 use super::wal::LogDamage;
 use jiff::civil::Date;
 use load::Loaded;
 use place::{Directory, Place};
 use rusqlite::Connection;
+use sensor_counters::{Pair, Series};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use write::{Plan, Step, WriteError};
@@ -100,7 +101,7 @@ enum Commits {
 #[derive(Debug)]
 struct Stored {
     rows: HashMap<Series, Row>,
-    next_id: i64,
+    ids: Ids,
     /// Sum over the counters.
     checksum: u64,
     /// The seal over the names of series.

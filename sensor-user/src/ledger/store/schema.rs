@@ -1,27 +1,13 @@
 //! The schema and its versions.
 
-use super::write::checksum;
 use crate::ledger::error::LedgerError;
-use crate::ledger::seal;
-use crate::ledger::series::{Pair, Series};
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 
 /// `TEIT`, so that `file` and we know whose database it is.
 const APPLICATION_ID: i64 = 0x5445_4954;
-/// What leads from version n to n + 1.
-const MIGRATIONS: &[&str] = &[
-    include_str!("schema.sql"),
-    include_str!("schema-2.sql"),
-    include_str!("schema-3.sql"),
-    include_str!("schema-4.sql"),
-    include_str!("schema-5.sql"),
-    include_str!("schema-6.sql"),
-];
-/// The first version with seals.
-const SEALED: i64 = 4;
-/// The first version that has details, and series for what was counted before.
-const DETAILED: i64 = 6;
+/// What leads from version n to n + 1, the first of them from an empty file.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 /// The schema's version in this release.
 pub(in crate::ledger) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -50,37 +36,56 @@ pub(in crate::ledger) fn version(connection: &Connection, path: &Path) -> Result
 
 /// Brings the schema to this release's version.
 pub(in crate::ledger) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> {
-    let fail = |error| LedgerError::sqlite(path, "migrating", error);
     let version = version(connection, path)?;
-    let steps = MIGRATIONS.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(fail)?;
-    for step in steps {
-        tx.execute_batch(step).map_err(fail)?;
-    }
-    if version < DETAILED {
-        let sum = checksum_of_all(&tx, path)?;
-        tx.execute("UPDATE state SET checksum = ?1", [sum as i64]).map_err(fail)?;
-    }
-    if version < SEALED.max(DETAILED) {
-        seal::everything(&tx).map_err(fail)?;
-    }
-    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
-    tx.pragma_update(None, "user_version", VERSION).map_err(fail)?;
-    tx.commit().map_err(fail)
+    apply(connection, version, MIGRATIONS).map_err(|error| LedgerError::sqlite(path, "migrating", error))
 }
 
-/// The checksum of the counters, from their rows.
-fn checksum_of_all(connection: &Connection, path: &Path) -> Result<u64, LedgerError> {
-    let fail = |error| LedgerError::sqlite(path, "migrating", error);
-    let mut statement = connection.prepare("SELECT kind, labels, first, second FROM series").map_err(fail)?;
-    let rows = statement.query_map([], |row| {
-        let (kind, labels): (String, String) = (row.get(0)?, row.get(1)?);
-        let value: Pair = [row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64];
-        // What names no series is found when the ledger is loaded.
-        Ok(Series::parse(&kind, &labels).map_or(0, |series| checksum(&series, value)))
-    });
-    rows.map_err(fail)?.try_fold(0_u64, |sum, row| Ok(sum.wrapping_add(row.map_err(fail)?)))
+/// Makes the steps that a file of `version` lacks, all or none.
+fn apply(connection: &mut Connection, version: i64, migrations: &[&str]) -> rusqlite::Result<()> {
+    let missing = migrations.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    for step in missing {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", migrations.len() as i64)?;
+    tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A later release, whose second version has one more table.
+    const LATER: [&str; 2] = [MIGRATIONS[0], "CREATE TABLE invented (number INTEGER PRIMARY KEY) STRICT;"];
+
+    #[test]
+    fn a_file_of_an_older_release_gets_the_steps_that_it_lacks() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let path = Path::new(":memory:");
+        migrate(&mut connection, path).unwrap();
+        connection.execute("INSERT INTO generation (number) VALUES (7)", []).unwrap();
+        apply(&mut connection, VERSION, &LATER).unwrap();
+        let count = |table| -> i64 {
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((count("invented"), count("generation")), (0, 1));
+        // And this release leaves it alone.
+        let error = version(&connection, path).unwrap_err();
+        assert!(matches!(error, LedgerError::Newer { found: 2, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let path = Path::new(":memory:");
+        migrate(&mut connection, path).unwrap();
+        let broken = [LATER[0], "CREATE TABLE invented (number INTEGER) STRICT; nonsense"];
+        apply(&mut connection, VERSION, &broken).unwrap_err();
+        assert_eq!(version(&connection, path).unwrap(), VERSION);
+        assert!(!connection.table_exists(None, "invented").unwrap());
+    }
 }

@@ -2,8 +2,8 @@
 --
 -- Days are local civil dates as numbers, 20260709. Instants are seconds since the epoch, or
 -- nanoseconds where the name ends in _ns. A slot is a destination port: tcp 0-65535, udp from 65536,
--- sctp from 131072, icmp type from 196608, icmpv6 type from 196864, other protocol from 197120. A
--- label is a slot, or -1-t for the rest of transport t in that order. The views name them.
+-- sctp from 131072, icmp type from 196608, icmpv6 type from 196864, other protocol from 197120. The views name
+-- them.
 
 -- One row.
 CREATE TABLE state (
@@ -18,14 +18,28 @@ CREATE TABLE state (
     -- Day whose detail began anew because the file was lost while the daemon ran.
     rebuilt_day INTEGER,
     -- Sum of CRC-32 over the series.
-    checksum INTEGER NOT NULL
+    checksum INTEGER NOT NULL,
+    -- When the first observation began.
+    since_ns INTEGER,
+    -- Random, of 64 bits: tells the generations that this ledger numbered from those of another.
+    identity INTEGER NOT NULL,
+    -- Seal over what series there are and which may be shown.
+    names INTEGER NOT NULL,
+    -- Seal over this row, the generations, the days that have source sets, and the observed spans.
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- The generations taken in last, one by one.
 CREATE TABLE generation (number INTEGER PRIMARY KEY) STRICT;
+-- The generations taken in that another ledger had numbered: one or two for each change of ledger.
+CREATE TABLE foreign_generation (
+    ledger INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (ledger, number)
+) STRICT, WITHOUT ROWID;
 
--- The counters' values. What `first` and `second` are depends on the kind: packets and octets;
--- accesses and cumulative sources; or one number alone.
+-- The counters' values. What `first` and `second` are depends on the kind, see docs/metrics.md. The ids of
+-- a kind lie in blocks of 256, so that within an hour the rows of a kind are together.
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -38,9 +52,9 @@ CREATE TABLE series (
 
 -- Series whose value may be shown (the series-hold).
 CREATE TABLE released (
-    metric TEXT NOT NULL,
+    kind TEXT NOT NULL,
     labels TEXT NOT NULL,
-    PRIMARY KEY (metric, labels)
+    PRIMARY KEY (kind, labels)
 ) STRICT, WITHOUT ROWID;
 
 -- Local hours that were observed, and what each series grew by in them.
@@ -59,23 +73,14 @@ CREATE TABLE hour_series (
     PRIMARY KEY (hour, series)
 ) STRICT, WITHOUT ROWID;
 
+-- Local days that were observed.
 CREATE TABLE day (
     day INTEGER PRIMARY KEY,
-    hosts INTEGER NOT NULL,
-    overflow INTEGER NOT NULL,
-    service_overflow INTEGER NOT NULL,
-    set_overflow INTEGER NOT NULL,
-    observed_ns INTEGER NOT NULL,
     first_ns INTEGER NOT NULL,
-    last_ns INTEGER NOT NULL
+    last_ns INTEGER NOT NULL,
+    -- Over this row and all rows of the tables by day and by hour (seal.rs).
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE day_class (
-    day INTEGER NOT NULL,
-    class TEXT NOT NULL,
-    packets INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    PRIMARY KEY (day, class)
-) STRICT, WITHOUT ROWID;
 -- Every port, whether it has a series of its own or not.
 CREATE TABLE day_port (
     day INTEGER NOT NULL,
@@ -83,51 +88,6 @@ CREATE TABLE day_port (
     accesses INTEGER NOT NULL,
     sources INTEGER NOT NULL,
     PRIMARY KEY (day, slot)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_country (
-    day INTEGER NOT NULL,
-    country TEXT NOT NULL,
-    accesses INTEGER NOT NULL,
-    sources INTEGER NOT NULL,
-    PRIMARY KEY (day, country)
-) STRICT, WITHOUT ROWID;
--- Feature ports only.
-CREATE TABLE day_port_country (
-    day INTEGER NOT NULL,
-    slot INTEGER NOT NULL,
-    country TEXT NOT NULL,
-    accesses INTEGER NOT NULL,
-    sources INTEGER NOT NULL,
-    PRIMARY KEY (day, slot, country)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_port_hour (
-    day INTEGER NOT NULL,
-    hour INTEGER NOT NULL,
-    label INTEGER NOT NULL,
-    accesses INTEGER NOT NULL,
-    PRIMARY KEY (day, hour, label)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_group (
-    day INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    country TEXT NOT NULL,
-    accesses INTEGER NOT NULL,
-    sources INTEGER NOT NULL,
-    PRIMARY KEY (day, name, country)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_service (
-    day INTEGER NOT NULL,
-    slot INTEGER NOT NULL,
-    country TEXT NOT NULL,
-    accesses INTEGER NOT NULL,
-    sources INTEGER NOT NULL,
-    PRIMARY KEY (day, slot, country)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_tool (
-    day INTEGER NOT NULL,
-    tool TEXT NOT NULL,
-    accesses INTEGER NOT NULL,
-    PRIMARY KEY (day, tool)
 ) STRICT, WITHOUT ROWID;
 -- Everything that answered, whether it has a series of its own or not.
 CREATE TABLE day_backscatter (
@@ -147,7 +107,9 @@ CREATE TABLE carried (
 -- The source sets of the days used last, as deltas.
 CREATE TABLE set_day (
     day INTEGER PRIMARY KEY,
-    used INTEGER NOT NULL
+    used INTEGER NOT NULL,
+    -- Over the deltas.
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE set_delta (
     id INTEGER PRIMARY KEY,
@@ -155,6 +117,19 @@ CREATE TABLE set_delta (
     octets BLOB NOT NULL
 ) STRICT;
 CREATE INDEX set_delta_by_day ON set_delta (day);
+
+-- Stretches of time that captures have observed, so that what several of them cover counts once.
+CREATE TABLE observed_span (
+    begin_ns INTEGER PRIMARY KEY,
+    end_ns INTEGER NOT NULL
+) STRICT;
+
+-- What each series grew by on each day.
+CREATE VIEW day_series AS
+SELECT hour.day AS day, series.kind AS kind, series.labels AS labels,
+       sum(hour_series.first) AS first, sum(hour_series.second) AS second
+FROM hour JOIN hour_series ON hour_series.hour = hour.start JOIN series ON series.id = hour_series.series
+GROUP BY hour.day, series.id;
 
 -- For people.
 CREATE VIEW ports_by_day AS
@@ -165,12 +140,14 @@ SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day,
        accesses, sources
 FROM day_port;
 CREATE VIEW countries_by_day AS
-SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day, country, accesses, sources
-FROM day_country;
-CREATE VIEW port_countries_by_day AS
 SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day,
-       CASE WHEN slot < 65536 THEN 'tcp' WHEN slot < 131072 THEN 'udp' WHEN slot < 196608 THEN 'sctp'
-            WHEN slot < 196864 THEN 'icmp' WHEN slot < 197120 THEN 'icmpv6' ELSE 'other' END AS transport,
-       CASE WHEN slot < 196608 THEN slot & 65535 ELSE slot & 255 END AS port,
-       country, accesses, sources
-FROM day_port_country;
+       labels AS country, first AS accesses, second AS sources
+FROM day_series WHERE kind = 'country';
+-- Feature ports only. Labels are like `tcp,445,JP`.
+CREATE VIEW port_countries_by_day AS
+SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day, transport,
+       CAST(substr(rest, 1, instr(rest, ',') - 1) AS INTEGER) AS port,
+       substr(rest, instr(rest, ',') + 1) AS country, accesses, sources
+FROM (SELECT day, substr(labels, 1, instr(labels, ',') - 1) AS transport,
+             substr(labels, instr(labels, ',') + 1) AS rest, first AS accesses, second AS sources
+      FROM day_series WHERE kind = 'port_country');

@@ -1,17 +1,17 @@
 //! Writing one fold.
 
 use super::{Commits, PART, Row, SET_DAYS, Scope, Stored};
-use crate::counters::totals::{PortLabel, SeriesKey};
+use crate::counters::totals::PortLabel;
 use crate::ledger::change::Change;
+use crate::ledger::growth::Ids;
 use crate::ledger::moment::{day_number, epoch_seconds};
 use crate::ledger::prune;
-use crate::ledger::seal::{self, DayColumn, Seal};
-use crate::ledger::series::{Pair, Series, kinds};
+use crate::ledger::seal::{self, Seal};
 use crate::ledger::sets::{self, Delta};
 use crate::ledger::state::{Day, GENERATIONS, Generation, Settings, State};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
-use sensor_common::{Slot, Transport};
+use sensor_counters::{Pair, Series};
 use std::collections::HashMap;
 use std::ops::Deref;
 
@@ -23,7 +23,7 @@ pub(in crate::ledger) struct Entry<'a> {
     pub(in crate::ledger) change: &'a Change,
     pub(in crate::ledger) generation: Generation,
     pub(in crate::ledger) at: Timestamp,
-    pub(in crate::ledger) released: &'a [SeriesKey],
+    pub(in crate::ledger) released: &'a [Series],
 }
 
 /// The day of a fold.
@@ -58,7 +58,7 @@ pub(super) struct Plan {
 /// What a fold makes of [`Stored`].
 pub(super) struct Written {
     changed: HashMap<Series, Row>,
-    next_id: i64,
+    ids: Ids,
     checksum: u64,
     names: Seal,
     deltas: u64,
@@ -67,9 +67,9 @@ pub(super) struct Written {
 impl Stored {
     /// Takes over what has been committed.
     pub(super) fn take_over(&mut self, written: Written) {
-        let Written { changed, next_id, checksum, names, deltas } = written;
+        let Written { changed, ids, checksum, names, deltas } = written;
         self.rows.extend(changed);
-        (self.next_id, self.checksum, self.names, self.deltas) = (next_id, checksum, names, deltas);
+        (self.ids, self.checksum, self.names, self.deltas) = (ids, checksum, names, deltas);
     }
 }
 
@@ -89,15 +89,15 @@ pub(super) fn write(
         plan,
         rows: &stored.rows,
         changed: HashMap::new(),
-        next_id: stored.next_id,
+        ids: stored.ids.clone(),
         checksum: stored.checksum,
         names: stored.names,
         day_seal: Seal::default(),
         deltas,
     };
     writer.write(entry)?;
-    let Writer { changed, next_id, checksum, names, deltas, .. } = writer;
-    Ok(Written { changed, next_id, checksum, names, deltas })
+    let Writer { changed, ids, checksum, names, deltas, .. } = writer;
+    Ok(Written { changed, ids, checksum, names, deltas })
 }
 
 pub(super) enum WriteError {
@@ -152,7 +152,7 @@ struct Writer<'a> {
     plan: Plan,
     rows: &'a HashMap<Series, Row>,
     changed: HashMap<Series, Row>,
-    next_id: i64,
+    ids: Ids,
     checksum: u64,
     /// The seal over the names of series.
     names: Seal,
@@ -172,10 +172,10 @@ impl Writer<'_> {
             self.grow(&Series::Port(PortLabel::Own(slot)), [0, 0], born)?;
         }
         self.day(entry, day)?;
-        self.increments(entry, day, born)?;
+        self.increments(entry, born)?;
         self.sets(entry, day)?;
-        for key in entry.released {
-            self.release(key)?;
+        for series in entry.released {
+            self.release(series)?;
         }
         self.seal_day(day)?;
         self.state(entry, day)?;
@@ -197,8 +197,7 @@ impl Writer<'_> {
                 row
             }
             None => {
-                let row = Row { id: self.next_id, value: by };
-                self.next_id += 1;
+                let row = Row { id: self.ids.next(series.kind()), value: by };
                 self.tx
                     .prepare_cached(
                         "INSERT INTO series (id, kind, labels, born, first, second) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -232,14 +231,13 @@ impl Writer<'_> {
             *sum = [sum[0] + value[0], sum[1] + value[1]];
             self.grow(&series, value, born)?;
         }
-        for kind in kinds() {
-            let [first, second] = carried.get(kind).copied().unwrap_or_default();
+        for (kind, [first, second]) in carried {
             self.tx
                 .prepare_cached("INSERT INTO carried (kind, first, second) VALUES (?1, ?2, ?3)")?
                 .execute(params![kind, first as i64, second as i64])?;
         }
-        for key in &entry.state.released {
-            self.release(key)?;
+        for series in &entry.state.released {
+            self.release(series)?;
         }
         for number in &entry.state.generations {
             self.tx
@@ -291,7 +289,7 @@ impl Writer<'_> {
     }
 
     fn day(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
-        let (at, overflow) = (nanosecond(entry.at), entry.change.service_overflow as i64);
+        let at = nanosecond(entry.at);
         let before: Option<(i64, i64)> = self
             .tx
             .prepare_cached("SELECT first_ns, last_ns FROM day WHERE day = ?1")?
@@ -300,16 +298,12 @@ impl Writer<'_> {
         let (first, last) = before.map_or((at, at), |(first, last)| (first.min(at), last.max(at)));
         self.tx
             .prepare_cached(
-                "INSERT INTO day (day, hosts, overflow, service_overflow, set_overflow, observed_ns, first_ns, last_ns)
-                 VALUES (?1, 0, 0, ?2, 0, 0, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET service_overflow = service_overflow + excluded.service_overflow,
-                     first_ns = excluded.first_ns, last_ns = excluded.last_ns",
+                "INSERT INTO day (day, first_ns, last_ns) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET first_ns = excluded.first_ns, last_ns = excluded.last_ns",
             )?
-            .execute([day, overflow, first, last])?;
+            .execute([day, first, last])?;
         let (old_first, old_last) = before.unwrap_or_default();
-        self.day_seal.day(DayColumn::First, first.wrapping_sub(old_first));
-        self.day_seal.day(DayColumn::Last, last.wrapping_sub(old_last));
-        self.day_seal.day(DayColumn::ServiceOverflow, overflow);
+        self.day_seal.add("day", &[], &[first.wrapping_sub(old_first), last.wrapping_sub(old_last)]);
         let mut port = self.tx.prepare_cached(
             "INSERT INTO day_port (day, slot, accesses, sources) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
@@ -330,122 +324,18 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn increments(&mut self, entry: &Entry<'_>, day: i64, born: i64) -> rusqlite::Result<()> {
-        let tx = self.tx;
-        let mut by_hour = tx.prepare_cached(
+    fn increments(&mut self, entry: &Entry<'_>, born: i64) -> rusqlite::Result<()> {
+        let mut by_hour = self.tx.prepare_cached(
             "INSERT INTO hour_series (hour, series, first, second) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET first = first + excluded.first, second = second + excluded.second",
         )?;
         for (series, value) in &entry.change.increments {
             let id = self.grow(series, *value, born)?;
             let values = [value[0] as i64, value[1] as i64];
-            let [first, second] = values;
-            by_hour.execute(params![born, id, first, second])?;
+            by_hour.execute(params![born, id, values[0], values[1]])?;
             self.day_seal.add("hour_series", &[born.into(), id.into()], &values);
-            self.seal_increment(series, values);
-            match series {
-                Series::Packets(class) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_class (day, class, packets, bytes) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT DO UPDATE SET packets = packets + excluded.packets, bytes = bytes + excluded.bytes",
-                    )?
-                    .execute(params![day, class.name(), first, second])?,
-                Series::Country(country) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_country (day, country, accesses, sources) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
-                    )?
-                    .execute(params![day, country.label(), first, second])?,
-                Series::PortCountry(slot, country) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_port_country (day, slot, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
-                    )?
-                    .execute(params![day, slot.index(), country.label(), first, second])?,
-                Series::PortHour(label, hour) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_port_hour (day, hour, label, accesses) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses",
-                    )?
-                    .execute(params![day, hour, label_number(*label), first])?,
-                Series::Group(name, country) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_group (day, name, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
-                    )?
-                    .execute(params![day, name, country.label(), first, second])?,
-                Series::Service(slot, country) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_service (day, slot, country, accesses, sources) VALUES (?1, ?2, ?3, ?4, ?5)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
-                    )?
-                    .execute(params![day, slot.index(), country.label(), first, second])?,
-                Series::Tool(tool) => tx
-                    .prepare_cached(
-                        "INSERT INTO day_tool (day, tool, accesses) VALUES (?1, ?2, ?3)
-                         ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses",
-                    )?
-                    .execute(params![day, tool.name(), first])?,
-                Series::Hosts => {
-                    tx.prepare_cached("UPDATE day SET hosts = hosts + ?2 WHERE day = ?1")?.execute([day, first])?
-                }
-                Series::Overflow => tx
-                    .prepare_cached("UPDATE day SET overflow = overflow + ?2 WHERE day = ?1")?
-                    .execute([day, first])?,
-                Series::SetOverflow => tx
-                    .prepare_cached("UPDATE day SET set_overflow = set_overflow + ?2 WHERE day = ?1")?
-                    .execute([day, first])?,
-                Series::Observed => tx
-                    .prepare_cached("UPDATE day SET observed_ns = observed_ns + ?2 WHERE day = ?1")?
-                    .execute([day, first])?,
-                Series::Unread(_) | Series::Malformed(_) | Series::Assumed => tx
-                    .prepare_cached(
-                        "INSERT INTO day_detail (day, kind, label, packets) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT DO UPDATE SET packets = packets + excluded.packets",
-                    )?
-                    .execute(params![day, series.kind(), series.labels(), first])?,
-                // By slot, above.
-                Series::Port(_) | Series::Backscatter(_) | Series::ServiceOverflow => 0,
-            };
         }
         Ok(())
-    }
-
-    /// Adds what a series grew by to the seal of the day, as the day's table has it.
-    fn seal_increment(&mut self, series: &Series, values: [i64; 2]) {
-        let slot_part = |slot: &Slot| i64::from(slot.index()).into();
-        let seal = &mut self.day_seal;
-        match series {
-            Series::Packets(class) => seal.add("day_class", &[class.name().into()], &values),
-            Series::Country(country) => seal.add("day_country", &[country.label().into()], &values),
-            Series::PortCountry(slot, country) => {
-                seal.add("day_port_country", &[slot_part(slot), country.label().into()], &values);
-            }
-            Series::PortHour(label, hour) => {
-                let key = [i64::from(*hour).into(), label_number(*label).into()];
-                seal.add("day_port_hour", &key, &values[..1]);
-            }
-            Series::Group(name, country) => {
-                seal.add("day_group", &[name.as_str().into(), country.label().into()], &values);
-            }
-            Series::Service(slot, country) => {
-                seal.add("day_service", &[slot_part(slot), country.label().into()], &values);
-            }
-            Series::Tool(tool) => seal.add("day_tool", &[tool.name().into()], &values[..1]),
-            Series::Unread(_) | Series::Malformed(_) | Series::Assumed => {
-                seal.add(
-                    "day_detail",
-                    &[series.kind().into(), series.labels().as_str().into()],
-                    &values[..1],
-                );
-            }
-            Series::Hosts => seal.day(DayColumn::Hosts, values[0]),
-            Series::Overflow => seal.day(DayColumn::Overflow, values[0]),
-            Series::SetOverflow => seal.day(DayColumn::SetOverflow, values[0]),
-            Series::Observed => seal.day(DayColumn::Observed, values[0]),
-            // By slot, with the tables that have these.
-            Series::Port(_) | Series::Backscatter(_) | Series::ServiceOverflow => {}
-        }
     }
 
     fn sets(&mut self, entry: &Entry<'_>, day: i64) -> Result<(), WriteError> {
@@ -496,14 +386,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn release(&mut self, key: &SeriesKey) -> rusqlite::Result<()> {
+    fn release(&mut self, series: &Series) -> rusqlite::Result<()> {
+        let (kind, labels) = (series.kind(), series.labels());
         let is_new = self
             .tx
-            .prepare_cached("INSERT OR IGNORE INTO released (metric, labels) VALUES (?1, ?2)")?
-            .execute([&key.metric, &key.labels])?
+            .prepare_cached("INSERT OR IGNORE INTO released (kind, labels) VALUES (?1, ?2)")?
+            .execute([kind, &labels])?
             > 0;
         if is_new {
-            self.names.add("released", &[key.metric.as_str().into(), key.labels.as_str().into()], &[1]);
+            self.names.add("released", &[kind.into(), labels.as_str().into()], &[1]);
         }
         Ok(())
     }
@@ -566,23 +457,6 @@ impl Writer<'_> {
 /// The instant in nanoseconds since the epoch; years beyond 2262 saturate.
 fn nanosecond(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-/// The `label` column.
-pub(in crate::ledger) fn label_number(label: PortLabel) -> i64 {
-    match label {
-        PortLabel::Own(slot) => i64::from(slot.index()),
-        PortLabel::Rest(transport) => -1 - transport as i64,
-    }
-}
-
-/// The label that the `label` column means.
-pub(in crate::ledger) fn label_of_number(number: i64) -> Option<PortLabel> {
-    if number < 0 {
-        let at = usize::try_from(-1 - number).ok()?;
-        return Transport::ALL.get(at).copied().map(PortLabel::Rest);
-    }
-    Slot::from_index(u32::try_from(number).ok()?).map(PortLabel::Own)
 }
 
 /// What one series adds to the checksum.

@@ -259,3 +259,26 @@ fn a_ranking_is_the_sum_of_its_days_most_accesses_first() {
     assert_eq!(ranking.countries, expected);
     assert_eq!(reader.ranking(&(date(2011, 1, 1)..=Date::MAX)).unwrap(), Ranking::default());
 }
+
+#[test]
+fn openmetrics_has_every_counter_with_the_help_text_and_the_label_order_of_the_exposition() {
+    let text = String::from_utf8(exported(&two_days(), Format::OpenMetrics, &ALL)).unwrap();
+    for counter in sensor_counters::COUNTERS {
+        for (_, name, number) in counter.metrics() {
+            let metric = name.strip_suffix("_total").unwrap();
+            let help = number.help.replace('"', "\\\"");
+            let head = format!("# HELP {metric} {help}\n# TYPE {metric} counter\n");
+            // Nothing came to services and nothing answered, and their labels are not known beforehand.
+            let is_there = !matches!(counter.kind, "service" | "backscatter");
+            assert_eq!(text.contains(&head), is_there, "{head}");
+            for line in text.lines().filter(|line| line.starts_with(&format!("{name}{{"))) {
+                let mut at = 0;
+                for label in counter.labels {
+                    at +=
+                        line[at..].find(&format!(",{label}=\"")).unwrap_or_else(|| panic!("{label}: {line}"))
+                            + 1;
+                }
+            }
+        }
+    }
+}
