@@ -54,7 +54,7 @@ fn refused_file(text: &str) -> String {
 }
 
 #[test]
-fn without_settings_the_defaults_of_the_contract_hold() {
+fn without_settings_the_documented_defaults_hold() {
     let config = Config::load(&RunArgs::default(), &environment(&[])).unwrap();
     assert_eq!(
         config,

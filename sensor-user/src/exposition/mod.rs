@@ -1,4 +1,4 @@
-//! From totals to Prometheus: an owned registry, the contract's families, and the series-hold.
+//! From totals to Prometheus: an owned registry, the counters' families, and the series-hold.
 //!
 //! The caller's part of the protocol, once for each drain:
 //!

@@ -257,7 +257,7 @@ fn golden_exposition() -> Vec<u8> {
     exposition.render(now).unwrap().text
 }
 
-/// Every name, type, help text, label and value of the contract, as a file to read. The time that
+/// Every name, type, help text, label and value, as a file to read. The time that
 /// rendering took is not the same twice.
 #[test]
 fn the_exposition_is_the_golden_one() {
@@ -272,9 +272,9 @@ fn the_exposition_is_the_golden_one() {
     assert_eq!(rendered.len(), golden.len(), "tests/golden/metrics.txt against\n{}", rendered.join("\n"));
 }
 
-/// The contract's table.
+/// The counters of docs/metrics.md.
 #[test]
-fn every_metric_of_the_contract_is_there_with_its_labels() {
+fn every_documented_metric_is_there_with_its_labels() {
     let text = String::from_utf8(golden_exposition()).unwrap();
     for (metric, kind, labels) in [
         ("teiten_packets_total", "counter", "class"),

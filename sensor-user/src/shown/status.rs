@@ -1,6 +1,6 @@
 //! What the running sensor sees: the JSON of `/api/v1/status`, and the tables of `teiten status`.
 //!
-//! The numbers are those behind the series-hold, so the contract's identities hold in them at every
+//! The numbers are those behind the series-hold, so the identities (docs/classification.md) hold in them at every
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;
@@ -98,7 +98,7 @@ pub struct Status {
     pub total: Counts,
     /// What was not counted in full.
     pub loss: Loss,
-    /// The contract's identities, with both of their sides.
+    /// The identities (docs/classification.md), with both of their sides.
     pub identities: Vec<Identity>,
     /// What else the operator should know.
     pub notes: Vec<Note>,

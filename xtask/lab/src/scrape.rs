@@ -149,7 +149,7 @@ impl Samples {
         sums
     }
 
-    /// The contract's identities that do not hold in this scrape, as sentences.
+    /// The identities (docs/classification.md) that do not hold in this scrape, as sentences.
     pub fn broken_identities(&self) -> Vec<String> {
         let accesses = self.sum("teiten_accesses_total");
         let of_class = |class| self.counter("teiten_packets_total", &[("class", class)]).unwrap_or(0);

@@ -1,5 +1,5 @@
 //! The mix against the sensor's own parser and classifier, on the host: two independent readings of
-//! the contract must agree on every packet.
+//! docs/classification.md must agree on every packet.
 
 use ipnet::IpNet;
 use lab::traffic::{Class, Kind, Link, Meaning, Mix, Port, Site, Tagging, Tool, Transport};
@@ -63,7 +63,7 @@ fn judged(site: &Site, frame: &[u8]) -> Meaning {
     };
     let verdict = judge(&parse(frame, link), &Sensor(site));
     let class = Class::ALL.into_iter().find(|class| class.label() == verdict.class.name());
-    let class = class.expect("both name the contract's classes");
+    let class = class.expect("both name the same classes");
     match (verdict.access(), verdict.backscatter()) {
         (Some(access), None) if class == Class::Service => {
             Meaning::ServiceAccess { src: ip(&access.src), port: port(access.slot) }

@@ -11,8 +11,8 @@ use crate::history::prometheus::{Server, rules};
 /// What Prometheus itself adds for each target.
 const ADDED: &[&str] = &["up", "scrape_duration_seconds"];
 
-/// Names of the contract that the golden file does not have.
-const CONTRACT: &[&str] = &["teiten_blind", "teiten_ledger_damaged", "teiten_ledger_info"];
+/// Metrics that the golden file does not have.
+const NOT_GOLDEN: &[&str] = &["teiten_blind", "teiten_ledger_damaged", "teiten_ledger_info"];
 
 /// The metrics that a sensor exposes: the names in its golden `/metrics`.
 ///
@@ -152,7 +152,7 @@ pub fn queries(dashboard: &Value) -> Vec<Query> {
 /// When a file cannot be read.
 pub fn lint() -> anyhow::Result<Vec<String>> {
     let mut known = exposed()?;
-    known.extend(ADDED.iter().chain(CONTRACT).map(|metric| (*metric).to_owned()));
+    known.extend(ADDED.iter().chain(NOT_GOLDEN).map(|metric| (*metric).to_owned()));
     for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
         known.extend(rules(&entry?.path())?.into_iter().map(|r| r.record));
     }

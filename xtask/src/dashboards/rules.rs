@@ -17,7 +17,7 @@
 
 use std::fmt::Write as _;
 
-/// A counter of the contract together with the labels that its daily series keep.
+/// A counter together with the labels that its daily series keep.
 pub(super) struct Family {
     /// Labels beside `sensor`.
     pub(super) labels: &'static [&'static str],

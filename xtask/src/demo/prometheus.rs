@@ -131,7 +131,7 @@ fn copy_rules(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As the contract says: job `teiten`, and the sensor's name as a label of the target.
+/// As docs/operating.md says: job `teiten`, and the sensor's name as a label of the target.
 fn configuration(target: SocketAddr, sensor: &str) -> String {
     format!(
         "global:\n  scrape_interval: 5s\nrule_files: [rules/*.yml]\nscrape_configs:\n  - job_name: teiten\n    static_configs:\n      \

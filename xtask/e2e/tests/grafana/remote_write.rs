@@ -8,7 +8,7 @@ use serde_json::Value;
 use xtask::dashboards;
 use xtask::history::prometheus::{Server, free_port, get};
 
-/// A sensor's exposition in the contract's form.
+/// A sensor's exposition in the form of `/metrics`.
 const METRICS: &str = "# TYPE teiten_accesses_total counter
 teiten_accesses_total{transport=\"tcp\",port=\"445\"} 7
 # TYPE teiten_observation_seconds_total counter

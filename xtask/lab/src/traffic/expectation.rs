@@ -1,11 +1,11 @@
-//! What a sensor must count, known from how packets were made: the contract's words, written down a
-//! second time and without any of the sensor's code.
+//! What a sensor must count, known from how packets were made: the rules of docs/classification.md, written
+//! down a second time and without any of the sensor's code.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
-/// The contract's classes.
+/// The classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// `non_ip`
@@ -31,7 +31,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, in the contract's order.
+    /// All of them, in the order of decision.
     pub const ALL: [Self; 10] = [
         Self::NonIp,
         Self::Malformed,
@@ -62,7 +62,7 @@ impl Class {
     }
 }
 
-/// The contract's transports.
+/// The transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// `tcp`
@@ -104,7 +104,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// The contract's tools.
+/// The scanners that leave a fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tool {
     /// `zmap`

@@ -32,7 +32,7 @@ pub enum Tagging {
     Always(u16),
 }
 
-/// A sensor, as the contract's configuration describes it.
+/// A sensor, as its configuration describes it.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// Its link.

@@ -122,7 +122,7 @@ pub(crate) fn assert_same<K: Ord + Clone + std::fmt::Debug>(
     assert!(differences.is_empty(), "{metric}: {differences:#?}");
 }
 
-/// Every class and tool, overall sums, services, and the contract's identities.
+/// Every class and tool, overall sums, services, and the identities (docs/classification.md).
 pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
     let class = |value: fn(&Expectation, Class) -> u64| {
         Class::ALL.into_iter().map(|class| ([class.label().to_owned()], value(expected, class))).collect()

@@ -78,7 +78,7 @@ fn plan() -> Vec<Packet> {
     packets
 }
 
-/// Accesses and cumulative sources by day number and port: the contract's definition once more.
+/// Accesses and cumulative sources by day number and port: the definition in docs/classification.md once more.
 fn expected() -> BTreeMap<(usize, Slot), (u64, u64)> {
     let mut sent = BTreeMap::<(usize, Slot), (u64, BTreeSet<Ipv4Addr>)>::new();
     for packet in plan() {

@@ -1,8 +1,8 @@
 //! The mix of a sensor that also speaks: it asks partners, who answer, and accepts connections; strangers
 //! imitate all of that.
 //!
-//! What belongs to a conversation is known because this module made both of its sides. The contract's
-//! words that it goes by: `solicited` belongs to something the host started or to a connection it
+//! What belongs to a conversation is known because this module made both of its sides. The rule of
+//! docs/classification.md: `solicited` belongs to something the host started or to a connection it
 //! accepted; everything else counts as it would if the host had never spoken.
 
 use super::{Mix, Sample, icmp_number, sign};
