@@ -1,71 +1,74 @@
-//! The sensor's own state: whether it counts, how its drains go, what it observes.
+//! The sensor's own state: whether it counts, how its drains go, what it observes. Plain values, from which the
+//! status, readiness and, at each scrape, the metrics are made.
 
 use super::SensorInfo;
 use crate::counters::port_names::PortTable;
 use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
 use jiff::Timestamp;
-use prometheus::core::Collector;
-use prometheus::{
-    Counter, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
-use sensor_counters::OTHERS;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, Registry};
+use sensor_counters::{Kind, OTHERS, Other};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Upper bounds of `teiten_drain_duration_seconds`: an idle drain takes milliseconds, one of a
 /// million sources about a second.
 const DRAIN_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Setters for the metrics that are not totals. All of them may be called from any thread.
+/// Paths of the web server, as `teiten_http_requests_total` names them, and what they answer as a rule.
+const HANDLERS: [(&str, &str); 6] = [
+    ("landing", "200"),
+    ("metrics", "200"),
+    ("status", "200"),
+    ("healthy", "200"),
+    ("ready", "200"),
+    ("none", "404"),
+];
+
+/// The state that is not counted by the ledger. Everything may be called from any thread.
 pub struct Health {
-    registry: Registry,
     changes: AtomicU64,
-    attached: AtomicBool,
-    drains: Mutex<Drains>,
-    blind: Mutex<Vec<Blind>>,
-    up: IntGauge,
-    blind_reasons: IntGaugeVec,
-    // Without labels, so that they are absent until they are known: 0 would be the year 1970.
-    last_drain: GaugeVec,
-    geoip_build: GaugeVec,
-    geoip_info: GaugeVec,
-    drain_duration: Histogram,
-    drain_failures: IntCounter,
-    reload_failures: IntCounterVec,
-    monitored: GaugeVec,
-    sensor_info: GaugeVec,
-    ledger_info: GaugeVec,
-    build_info: GaugeVec,
-    port_info: GaugeVec,
-    ledger_damaged: IntGauge,
-    /// Whether the ledger is damaged, and whether it lacks something.
-    ledger: [AtomicBool; 2],
-    flow_tracking: GaugeVec,
-    flows: IntGauge,
-    flows_accepted: IntGauge,
-    flows_created: IntCounter,
-    flow_failures: IntCounter,
-    flow_replies: IntCounter,
-    flow_replies_unsure: IntCounter,
-    flow_notes_displaced: IntCounter,
-    held: IntGauge,
-    render_seconds: Counter,
-    http_requests: IntCounterVec,
-    http_connections: IntGauge,
-    http_closed: IntCounterVec,
+    state: Arc<Mutex<HealthState>>,
 }
 
-struct Drains {
+struct HealthState {
     /// A drain older than this is not current.
     current_for: Duration,
-    last: Option<(Instant, Timestamp)>,
+    last_drain: Option<(Instant, Timestamp)>,
+    drain_duration: Histogram,
+    drain_failures: u64,
+    is_attached: bool,
+    blind: Vec<Blind>,
+    reload_failures: BTreeMap<Reload, u64>,
+    sensor: Option<SensorInfo>,
+    /// Size of the observed IPv4 and IPv6 space.
+    monitored: Option<[f64; 2]>,
+    /// Interfaces, and how it is learned what they send.
+    flow_tracking: Vec<(String, String)>,
+    flows: FlowStatus,
+    ledger: Option<u64>,
+    is_ledger_damaged: bool,
+    is_ledger_lacking: bool,
+    /// Build time of the country database, seconds since the epoch, and its source.
+    geoip: Option<(u64, String)>,
+    /// Transport, port, name and description.
+    ports: Vec<[String; 4]>,
+    http_requests: BTreeMap<(String, String), u64>,
+    http_connections: u64,
+    http_closed: BTreeMap<Closed, u64>,
+    /// Series that the series-hold keeps at 0, as of the last render.
+    held: usize,
+    rendering: Duration,
+    /// When the last render began.
+    now: Instant,
 }
 
 /// Why the web server ended a connection from its side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Closed {
     /// It had to make room for a newer one.
     Evicted,
@@ -92,7 +95,7 @@ impl Closed {
 
 /// What of the configuration can be reloaded while running, for
 /// `teiten_reload_failures_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reload {
     /// The country database.
     Geoip,
@@ -114,98 +117,203 @@ impl Reload {
     }
 }
 
-/// Name, help text and labels of a metric.
-fn opts(name: &str) -> (Opts, &'static [&'static str]) {
-    let other = OTHERS.iter().find(|other| other.name == name).expect("each metric is described");
-    (Opts::new(other.name, other.help), other.labels)
+/// Registered for the metrics of a [`Health`].
+struct HealthCollector {
+    state: Arc<Mutex<HealthState>>,
+    descriptions: Vec<Desc>,
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
+impl Collector for HealthCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        lock(&self.state).families()
+    }
+}
+
+fn lock(state: &Mutex<HealthState>) -> MutexGuard<'_, HealthState> {
+    // Plain values, whole after every statement: a panic elsewhere does not spoil them.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The catalogue's entry of a metric.
+fn described(name: &str) -> &'static Other {
+    OTHERS.iter().find(|other| other.name == name).expect("each metric is described")
+}
+
+/// A family of series, each with the values of its labels in their order; absent when there are none.
+fn family<const N: usize>(name: &str, series: impl IntoIterator<Item = ([String; N], f64)>) -> MetricFamily {
+    let Other { name, kind, labels, help } = described(name);
+    debug_assert_eq!(labels.len(), N, "{name}");
+    let metric = |(values, value): ([String; N], f64)| {
+        let label = |(name, value): (&&str, String)| {
+            let mut label = LabelPair::default();
+            label.set_name((*name).to_owned());
+            label.set_value(value);
+            label
+        };
+        let mut labels: Vec<_> = labels.iter().zip(values).map(label).collect();
+        // As the library's own metrics have them.
+        labels.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut metric = Metric::from_label(labels);
+        if *kind == Kind::Counter {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    };
+    let mut family = MetricFamily::default();
+    family.set_name((*name).to_owned());
+    family.set_help((*help).to_owned());
+    family.set_field_type(if *kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
+    family.set_metric(series.into_iter().map(metric).collect());
+    family
+}
+
+/// A family of one series without labels.
+fn single(name: &str, value: f64) -> MetricFamily {
+    family(name, [([], value)])
+}
+
+/// An information: a series of value 1.
+fn info<const N: usize>(labels: [&str; N]) -> ([String; N], f64) {
+    (labels.map(str::to_owned), 1.0)
+}
+
+impl HealthState {
+    fn is_current(&self, now: Instant) -> bool {
+        self.last_drain.is_some_and(|(last, _)| now.saturating_duration_since(last) <= self.current_for)
+    }
+
+    fn is_up(&self, now: Instant) -> bool {
+        self.is_attached && self.is_current(now) && sees(&self.blind)
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        let has = |reason| self.blind.iter().any(|blind| blind.reason == reason);
+        let interfaces = |info: &SensorInfo| -> Vec<_> {
+            let interfaces = info.interfaces.iter().zip(&info.xdp_modes);
+            let labels = |(interface, mode): (&String, &String)| {
+                [info.sensor.clone(), info.timezone.clone(), interface.clone(), mode.clone()]
+            };
+            interfaces.map(labels).map(|labels| (labels, 1.0)).collect()
+        };
+        let sensor = self.sensor.as_ref();
+        let geoip = self.geoip.as_ref();
+        let flows = &self.flows;
+        let mut families = vec![
+            single("teiten_up", self.is_up(self.now).into()),
+            family(
+                "teiten_blind",
+                Reason::ALL.map(|reason| ([reason.name().to_owned()], has(reason).into())),
+            ),
+            family(
+                "teiten_last_drain_timestamp_seconds",
+                self.last_drain.map(|(_, at)| ([], at.as_duration().as_secs_f64())),
+            ),
+            family("teiten_geoip_build_timestamp_seconds", geoip.map(|(build, _)| ([], *build as f64))),
+            family("teiten_geoip_info", geoip.map(|(_, source)| info([source]))),
+            single("teiten_drain_failures_total", self.drain_failures as f64),
+            family(
+                "teiten_reload_failures_total",
+                self.reload_failures.iter().map(|(what, count)| ([what.name().to_owned()], *count as f64)),
+            ),
+            family(
+                "teiten_monitored_addresses",
+                self.monitored
+                    .into_iter()
+                    .flat_map(|sizes| ["ipv4", "ipv6"].into_iter().zip(sizes))
+                    .map(|(family, size)| ([family.to_owned()], size)),
+            ),
+            family("teiten_sensor_info", sensor.map(interfaces).unwrap_or_default()),
+            family("teiten_build_info", sensor.map(|it| info([&it.version, &it.revision]))),
+            family("teiten_ledger_info", self.ledger.map(|identity| info([&format!("{identity:016x}")]))),
+            family("teiten_port_info", self.ports.iter().map(|port| (port.clone(), 1.0))),
+            single("teiten_ledger_damaged", (self.is_ledger_damaged || self.is_ledger_lacking).into()),
+            family("teiten_flow_tracking", self.flow_tracking.iter().map(|(name, how)| info([name, how]))),
+        ];
+        families.extend(
+            [
+                ("teiten_flows", flows.entries),
+                ("teiten_flows_accepted", flows.accepted),
+                ("teiten_flows_created_total", flows.created),
+                ("teiten_flow_failures_total", flows.failed),
+                ("teiten_flow_replies_total", flows.replies),
+                ("teiten_flow_replies_unsure_total", flows.unsure),
+                ("teiten_flow_notes_displaced_total", flows.displaced),
+                ("teiten_series_held", self.held as u64),
+                ("teiten_http_connections", self.http_connections),
+            ]
+            .map(|(name, value)| single(name, value as f64)),
+        );
+        families.extend([
+            single("teiten_render_seconds_total", self.rendering.as_secs_f64()),
+            family(
+                "teiten_http_requests_total",
+                self.http_requests
+                    .iter()
+                    .map(|((handler, code), count)| ([handler.clone(), code.clone()], *count as f64)),
+            ),
+            family(
+                "teiten_http_connections_closed_total",
+                self.http_closed.iter().map(|(why, count)| ([why.name().to_owned()], *count as f64)),
+            ),
+        ]);
+        families.extend(self.drain_duration.collect());
+        families
+    }
 }
 
 impl Health {
-    /// Registers everything; a drain is current for `current_for`, until
-    /// [`Health::set_current_for`] says otherwise.
+    /// Registers the metrics; a drain is current for half a minute, until [`Health::set_current_for`] says
+    /// otherwise.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name| register(registry, IntGauge::with_opts(opts(name).0)?);
-        let gauges = |name| {
-            let (opts, labels) = opts(name);
-            register(registry, GaugeVec::new(opts, labels)?)
+        let duration = described("teiten_drain_duration_seconds");
+        let duration = HistogramOpts::new(duration.name, duration.help).buckets(DRAIN_BUCKETS.to_vec());
+        let state = Arc::new(Mutex::new(HealthState {
+            current_for: Duration::from_secs(30),
+            last_drain: None,
+            drain_duration: Histogram::with_opts(duration)?,
+            drain_failures: 0,
+            is_attached: false,
+            blind: Vec::new(),
+            reload_failures: Reload::ALL.map(|reload| (reload, 0)).into(),
+            sensor: None,
+            monitored: None,
+            flow_tracking: Vec::new(),
+            flows: FlowStatus::default(),
+            ledger: None,
+            is_ledger_damaged: false,
+            is_ledger_lacking: false,
+            geoip: None,
+            ports: Vec::new(),
+            http_requests: HANDLERS.map(|(handler, code)| ((handler.to_owned(), code.to_owned()), 0)).into(),
+            http_connections: 0,
+            http_closed: Closed::ALL.map(|closed| (closed, 0)).into(),
+            held: 0,
+            rendering: Duration::ZERO,
+            now: Instant::now(),
+        }));
+        let description = |other: &Other| {
+            let labels = other.labels.iter().map(|&label| label.to_owned()).collect();
+            Desc::new(other.name.to_owned(), other.help.to_owned(), labels, HashMap::new())
         };
-        let counters = |name| {
-            let (opts, labels) = opts(name);
-            register(registry, IntCounterVec::new(opts, labels)?)
-        };
-        let counter = |name| register(registry, IntCounter::with_opts(opts(name).0)?);
-        let health = Self {
-            registry: registry.clone(),
-            changes: AtomicU64::new(0),
-            attached: AtomicBool::new(false),
-            drains: Mutex::new(Drains { current_for: Duration::from_secs(30), last: None }),
-            blind: Mutex::new(Vec::new()),
-            up: gauge("teiten_up")?,
-            blind_reasons: {
-                let (opts, labels) = opts("teiten_blind");
-                register(registry, IntGaugeVec::new(opts, labels)?)?
-            },
-            last_drain: gauges("teiten_last_drain_timestamp_seconds")?,
-            geoip_build: gauges("teiten_geoip_build_timestamp_seconds")?,
-            geoip_info: gauges("teiten_geoip_info")?,
-            drain_duration: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::from(opts("teiten_drain_duration_seconds").0)
-                        .buckets(DRAIN_BUCKETS.to_vec()),
-                )?,
-            )?,
-            drain_failures: counter("teiten_drain_failures_total")?,
-            reload_failures: counters("teiten_reload_failures_total")?,
-            monitored: gauges("teiten_monitored_addresses")?,
-            sensor_info: gauges("teiten_sensor_info")?,
-            ledger_info: gauges("teiten_ledger_info")?,
-            build_info: gauges("teiten_build_info")?,
-            port_info: gauges("teiten_port_info")?,
-            ledger: [AtomicBool::new(false), AtomicBool::new(false)],
-            ledger_damaged: gauge("teiten_ledger_damaged")?,
-            flow_tracking: gauges("teiten_flow_tracking")?,
-            flows: gauge("teiten_flows")?,
-            flows_accepted: gauge("teiten_flows_accepted")?,
-            flows_created: counter("teiten_flows_created_total")?,
-            flow_failures: counter("teiten_flow_failures_total")?,
-            flow_replies: counter("teiten_flow_replies_total")?,
-            flow_replies_unsure: counter("teiten_flow_replies_unsure_total")?,
-            flow_notes_displaced: counter("teiten_flow_notes_displaced_total")?,
-            held: gauge("teiten_series_held")?,
-            render_seconds: register(registry, Counter::with_opts(opts("teiten_render_seconds_total").0)?)?,
-            http_requests: counters("teiten_http_requests_total")?,
-            http_connections: gauge("teiten_http_connections")?,
-            http_closed: counters("teiten_http_connections_closed_total")?,
-        };
-        for reason in Reason::ALL {
-            health.blind_reasons.with_label_values(&[reason.name()]);
-        }
-        for closed in Closed::ALL {
-            health.http_closed.with_label_values(&[closed.name()]);
-        }
-        for handler in ["landing", "metrics", "status", "healthy", "ready", "none"] {
-            health.http_requests.with_label_values(&[handler, if handler == "none" { "404" } else { "200" }]);
-        }
-        for reload in Reload::ALL {
-            health.reload_failures.with_label_values(&[reload.name()]);
-        }
-        Ok(health)
+        registry.register(Box::new(HealthCollector {
+            state: Arc::clone(&state),
+            descriptions: OTHERS.iter().map(description).collect::<prometheus::Result<_>>()?,
+        }))?;
+        Ok(Self { changes: AtomicU64::new(0), state })
     }
 
-    /// The registry, for collectors of the caller's own.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    fn drains(&self) -> std::sync::MutexGuard<'_, Drains> {
-        // Plain values, whole after every statement: a panic elsewhere does not spoil them.
-        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HealthState> {
+        lock(&self.state)
     }
 
     /// How often something here was set.
@@ -213,188 +321,145 @@ impl Health {
         self.changes.load(Ordering::Acquire)
     }
 
-    fn changed(&self) {
+    fn change(&self, change: impl FnOnce(&mut HealthState)) {
+        change(&mut self.state());
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the XDP program is attached.
     pub fn set_attached(&self, attached: bool) {
-        self.attached.store(attached, Ordering::Release);
-        self.changed();
+        self.change(|state| state.is_attached = attached);
     }
 
-    /// Everything that keeps the sensor from seeing its line now.
+    /// Everything that keeps the sensor from seeing its line.
     pub fn set_blind(&self, blind: Vec<Blind>) {
-        *self.lock_blind() = blind;
-        self.changed();
-    }
-
-    fn lock_blind(&self) -> std::sync::MutexGuard<'_, Vec<Blind>> {
-        // Replaced as a whole: a panic elsewhere does not spoil it.
-        self.blind.lock().unwrap_or_else(PoisonError::into_inner)
+        self.change(|state| state.blind = blind);
     }
 
     /// What keeps the sensor from seeing its line.
     pub fn blind(&self) -> Vec<Blind> {
-        self.lock_blind().clone()
+        self.state().blind.clone()
     }
 
-    /// The identity of the ledger; what was set before goes away.
+    /// The identity of the ledger.
     pub fn set_ledger(&self, identity: u64) {
-        self.ledger_info.reset();
-        self.ledger_info.with_label_values(&[&format!("{identity:016x}")]).set(1.0);
-        self.changed();
+        self.change(|state| state.ledger = Some(identity));
     }
 
     /// How long after a drain the next one must have been committed: three intervals.
     pub fn set_current_for(&self, current_for: Duration) {
-        self.drains().current_for = current_for;
-        self.changed();
+        self.change(|state| state.current_for = current_for);
     }
 
     /// A drain was committed at `now`, which the wall clock calls `at`, and took `took` from the
     /// swap.
     pub fn drained(&self, now: Instant, at: Timestamp, took: Duration) {
-        self.drains().last = Some((now, at));
-        self.last_drain.with_label_values::<&str>(&[]).set(at.as_duration().as_secs_f64());
-        self.drain_duration.observe(took.as_secs_f64());
-        self.changed();
+        self.change(|state| {
+            state.last_drain = Some((now, at));
+            state.drain_duration.observe(took.as_secs_f64());
+        });
     }
 
     /// A drain could not be committed.
     pub fn drain_failed(&self) {
-        self.drain_failures.inc();
-        self.changed();
+        self.change(|state| state.drain_failures += 1);
     }
 
     /// A file could not be reloaded.
     pub fn reload_failed(&self, what: Reload) {
-        self.reload_failures.with_label_values(&[what.name()]).inc();
-        self.changed();
+        self.change(|state| *state.reload_failures.entry(what).or_default() += 1);
     }
 
-    /// Shows whether the ledger, or what lies beside it, is known to be damaged.
+    /// Whether the ledger, or what lies beside it, is known to be damaged.
     pub fn set_ledger_damaged(&self, damaged: bool) {
-        self.set_ledger_state(0, damaged);
+        self.change(|state| state.is_ledger_damaged = damaged);
     }
 
-    /// Shows whether the ledger is known to lack something that it had.
+    /// Whether the ledger is known to lack something that it had.
     pub fn set_ledger_lacking(&self, lacking: bool) {
-        self.set_ledger_state(1, lacking);
-    }
-
-    fn set_ledger_state(&self, which: usize, value: bool) {
-        self.ledger[which].store(value, Ordering::Relaxed);
-        self.ledger_damaged.set(self.ledger.iter().any(|it| it.load(Ordering::Relaxed)).into());
-        self.changed();
+        self.change(|state| state.is_ledger_lacking = lacking);
     }
 
     /// When the country database in use was built, seconds since the epoch, and whether it is the `embedded`
     /// one or a `file`.
     pub fn set_geoip(&self, epoch_seconds: u64, source: &str) {
-        self.geoip_info.reset();
-        self.geoip_info.with_label_values(&[source]).set(1.0);
-        self.geoip_build.with_label_values::<&str>(&[]).set(epoch_seconds as f64);
-        self.changed();
+        self.change(|state| state.geoip = Some((epoch_seconds, source.to_owned())));
     }
 
     /// How many addresses of each family count as the sensor.
     pub fn set_monitored_addresses(&self, ipv4: f64, ipv6: f64) {
-        self.monitored.with_label_values(&["ipv4"]).set(ipv4);
-        self.monitored.with_label_values(&["ipv6"]).set(ipv6);
-        self.changed();
+        self.change(|state| state.monitored = Some([ipv4, ipv6]));
     }
 
-    /// The sensor's name, zone, interfaces and build; what was set before goes away.
+    /// The sensor's name, zone, interfaces and build.
     pub fn set_sensor(&self, info: &SensorInfo) {
-        self.sensor_info.reset();
-        for (interface, mode) in info.interfaces.iter().zip(&info.xdp_modes) {
-            self.sensor_info.with_label_values(&[&info.sensor, &info.timezone, interface, mode]).set(1.0);
-        }
-        self.build_info.reset();
-        self.build_info.with_label_values(&[&info.version, &info.revision]).set(1.0);
-        self.changed();
+        self.change(|state| state.sensor = Some(info.clone()));
     }
 
-    /// How it is learned what each interface sends (`tcx`, `clsact` or `none`); what was set before
-    /// goes away.
+    /// How it is learned what each interface sends: `tcx`, `clsact` or `none`.
     pub fn set_flow_tracking<'a>(&self, interfaces: impl Iterator<Item = (&'a str, &'a str)>) {
-        self.flow_tracking.reset();
-        for (interface, method) in interfaces {
-            self.flow_tracking.with_label_values(&[interface, method]).set(1.0);
-        }
-        self.changed();
+        let tracking = interfaces.map(|(interface, method)| (interface.to_owned(), method.to_owned()));
+        let tracking = tracking.collect();
+        self.change(|state| state.flow_tracking = tracking);
     }
 
-    /// What is known of flows; its counters count from when the maps in the kernel were made.
+    /// What is known of flows. What is counted since the maps in the kernel were made does not go down.
     pub fn set_flows(&self, status: &FlowStatus) {
-        self.flows.set(status.entries as i64);
-        self.flows_accepted.set(status.accepted as i64);
-        for (counter, value) in [
-            (&self.flows_created, status.created),
-            (&self.flow_failures, status.failed),
-            (&self.flow_replies, status.replies),
-            (&self.flow_replies_unsure, status.unsure),
-            (&self.flow_notes_displaced, status.displaced),
-        ] {
-            counter.inc_by(value.saturating_sub(counter.get()));
-        }
-        self.changed();
+        self.change(|state| {
+            let flows = &mut state.flows;
+            *flows = FlowStatus {
+                entries: status.entries,
+                accepted: status.accepted,
+                created: status.created.max(flows.created),
+                failed: status.failed.max(flows.failed),
+                replies: status.replies.max(flows.replies),
+                unsure: status.unsure.max(flows.unsure),
+                displaced: status.displaced.max(flows.displaced),
+            };
+        });
     }
 
     /// How many conversations of this host could not be kept.
     pub fn flow_failures(&self) -> u64 {
-        self.flow_failures.get()
+        self.state().flows.failed
     }
 
     /// The interfaces of which it is not known what they send.
     pub fn untracked(&self) -> Vec<String> {
-        let families = self.flow_tracking.collect();
-        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
-        metrics
-            .filter_map(|metric| {
-                let value = |name: &str| metric.get_label().iter().find(|label| label.name() == name);
-                let is_none = value("method").is_some_and(|label| label.value() == "none");
-                value("interface").filter(|_| is_none).map(|label| label.value().to_owned())
-            })
-            .collect()
+        let state = self.state();
+        let untracked = state.flow_tracking.iter().filter(|(_, method)| method == "none");
+        untracked.map(|(interface, _)| interface.clone()).collect()
     }
 
-    /// Explains all ports of `table`; what was set before goes away.
+    /// Explains all ports of `table`.
     pub fn set_ports(&self, table: &PortTable) {
-        self.port_info.reset();
-        for (slot, entry) in table.iter() {
-            let port = slot.port().to_string();
-            self.port_info
-                .with_label_values(&[slot.transport().name(), &port, &entry.name, &entry.en])
-                .set(1.0);
-        }
-        self.changed();
+        let ports = table.iter().map(|(slot, entry)| {
+            let (transport, port) = (slot.transport().name().to_owned(), slot.port().to_string());
+            [transport, port, entry.name.clone(), entry.en.clone()]
+        });
+        let ports = ports.collect();
+        self.change(|state| state.ports = ports);
     }
 
     /// Whether a drain was committed, and not too long ago.
     pub fn is_current(&self, now: Instant) -> bool {
-        let drains = self.drains();
-        drains.last.is_some_and(|(last, _)| now.saturating_duration_since(last) <= drains.current_for)
+        self.state().is_current(now)
     }
 
     /// Whether the sensor can see its line: the XDP program is attached, the drain is current, and no
     /// reason for blindness is certain.
     pub fn is_up(&self, now: Instant) -> bool {
-        self.attached.load(Ordering::Acquire) && self.is_current(now) && sees(&self.lock_blind())
+        self.state().is_up(now)
     }
 
     /// Why the sensor is not up, a line for each reason.
     pub fn why_not_up(&self, now: Instant) -> Vec<String> {
-        let mut why: Vec<String> = self
-            .blind()
-            .into_iter()
-            .filter(|blind| blind.reason.is_certain())
-            .map(|blind| format!("{}: {blind}", blind.reason))
-            .collect();
-        if !self.is_current(now) {
+        let state = self.state();
+        let certain = state.blind.iter().filter(|blind| blind.reason.is_certain());
+        let mut why: Vec<String> = certain.map(|blind| format!("{}: {blind}", blind.reason)).collect();
+        if !state.is_current(now) {
             why.push("no drain was committed within three intervals".to_owned());
-        } else if why.is_empty() && !self.attached.load(Ordering::Acquire) {
+        } else if why.is_empty() && !state.is_attached {
             why.push("the program is not attached to every interface".to_owned());
         }
         why
@@ -402,59 +467,85 @@ impl Health {
 
     /// When the last drain was committed, by the wall clock.
     pub fn last_drain(&self) -> Option<Timestamp> {
-        self.drains().last.map(|(_, at)| at)
+        self.state().last_drain.map(|(_, at)| at)
     }
 
     /// How many drains could not be committed.
     pub fn drain_failures(&self) -> u64 {
-        self.drain_failures.get()
+        self.state().drain_failures
     }
 
     /// When the country database in use was built, seconds since the epoch; `None` until it is known.
     pub fn geoip_build(&self) -> Option<u64> {
-        let family = self.geoip_build.collect().pop()?;
-        family.get_metric().first().map(|metric| metric.get_gauge().get_value() as u64)
+        self.state().geoip.as_ref().map(|(build, _)| *build)
     }
 
     /// Size of the observed IPv4 and IPv6 space; `None` until it is known.
     pub fn monitored_addresses(&self) -> Option<[f64; 2]> {
-        let is_known = !self.monitored.collect().pop()?.get_metric().is_empty();
-        is_known.then(|| ["ipv4", "ipv6"].map(|family| self.monitored.with_label_values(&[family]).get()))
+        self.state().monitored
     }
 
     /// A connection was opened.
     pub(crate) fn http_opened(&self) {
-        self.http_connections.inc();
+        self.state().http_connections += 1;
     }
 
     /// A connection is gone; `why` when that was the server's doing.
     pub(crate) fn http_gone(&self, why: Option<Closed>) {
-        self.http_connections.dec();
+        let mut state = self.state();
+        state.http_connections = state.http_connections.saturating_sub(1);
         if let Some(why) = why {
-            self.http_closed.with_label_values(&[why.name()]).inc();
+            *state.http_closed.entry(why).or_default() += 1;
         }
     }
 
     /// A request was answered.
     pub(crate) fn http_request(&self, handler: &str, code: &str) {
-        self.http_requests.with_label_values(&[handler, code]).inc();
+        let of = (handler.to_owned(), code.to_owned());
+        *self.state().http_requests.entry(of).or_default() += 1;
     }
 
     /// Brings what depends on the time and on the holds up to date, before a render.
     pub(super) fn refresh(&self, now: Instant, held: usize) {
-        let blind = self.lock_blind();
-        let sees = sees(&blind);
-        for reason in Reason::ALL {
-            let holds = blind.iter().any(|blind| blind.reason == reason);
-            self.blind_reasons.with_label_values(&[reason.name()]).set(i64::from(holds));
-        }
-        drop(blind);
-        self.up.set(i64::from(sees && self.attached.load(Ordering::Acquire) && self.is_current(now)));
-        self.held.set(held as i64);
+        let mut state = self.state();
+        state.now = now;
+        state.held = held;
     }
 
     /// A render took this long.
     pub(super) fn rendered(&self, took: Duration) {
-        self.render_seconds.inc_by(took.as_secs_f64());
+        self.state().rendering += took;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_metric_of_the_catalogue_has_a_family() {
+        let health = Health::new(&Registry::new()).unwrap();
+        let families: BTreeSet<_> =
+            health.state().families().iter().map(|family| family.name().to_owned()).collect();
+        let described: BTreeSet<_> = OTHERS.iter().map(|other| other.name.to_owned()).collect();
+        assert_eq!(families, described);
+    }
+
+    #[test]
+    fn counters_of_flows_do_not_go_down_and_gauges_do() {
+        let health = Health::new(&Registry::new()).unwrap();
+        health.set_flows(&FlowStatus { entries: 5, created: 9, failed: 3, ..FlowStatus::default() });
+        health.set_flows(&FlowStatus { entries: 1, created: 2, failed: 4, ..FlowStatus::default() });
+        let expected = FlowStatus { entries: 1, created: 9, failed: 4, ..FlowStatus::default() };
+        assert_eq!(health.state().flows, expected);
+        assert_eq!(health.flow_failures(), 4);
+    }
+
+    #[test]
+    fn interfaces_whose_sending_is_not_learned_are_named() {
+        let health = Health::new(&Registry::new()).unwrap();
+        health.set_flow_tracking([("eth0", "tcx"), ("eth1", "none")].into_iter());
+        assert_eq!(health.untracked(), ["eth1"]);
     }
 }
