@@ -1,5 +1,6 @@
 //! The tasks behind `cargo xtask`: they build, test and demonstrate Teiten.
 
+pub mod alerts;
 pub mod dashboards;
 pub mod demo;
 pub mod docs;

@@ -101,6 +101,11 @@ enum Task {
     /// daily rules at each midnight of each sensor, the monthly and the hourly ones; what is recorded already
     /// stays as it is. Needs Prometheus and promtool on this machine.
     Record(xtask::history::record::RecordArgs),
+    /// Measure how often the alert rules page for nothing, and what they catch
+    ///
+    /// Gives a model of noise, and with `--events` of labelled events, to the shipped rules in Prometheus' own
+    /// engine, beside a z-score and `GreyNoise`'s published rule. Needs promtool. Half a minute to some minutes.
+    Alerts(xtask::alerts::AlertsArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from Debian's package tor-geoipdb with `apt-get download`, checks it, and writes it with its
@@ -136,6 +141,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(arguments) => {
             bench::run(&arguments, || xtask::ebpf::build_bench(&xtask::toolchain::ensure(true)?))
         }
+        Task::Alerts(arguments) => xtask::alerts::run(&arguments),
         Task::Run { arguments } => xtask::run::run(&arguments),
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),

@@ -1,0 +1,405 @@
+//! What the shipped alert rules are worth: how often they page for nothing, and what they catch.
+//!
+//! A model of noise and of labelled events is given to the rules in Prometheus' own engine (`promtool test
+//! rules`), beside two rules in common use. The model has what real ports have: a factor of the day that is
+//! common to all sensors (log-normal), one of each sensor's own, weekdays, Poisson counts, and single sources that
+//! send a lot (Pareto).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, LogNormal, Pareto, Poisson};
+
+/// Samples a day.
+const SAMPLES: usize = 4;
+/// Days before the first that is judged, so that 28 days and three weeks are known.
+const KNOWN: usize = 35;
+/// The alerts of ports that Teiten ships.
+const OURS: &str = "TeitenPortSpike.*|TeitenNewPortInRanking|TeitenAccessesUpSourcesFall";
+
+/// Noise and events of a fleet.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AlertsArgs {
+    /// Sensors of the fleet
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub sensors: usize,
+    /// Ports, by Zipf's law
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub ports: usize,
+    /// Accesses of a sensor and day, over all ports
+    #[arg(long, value_name = "N", default_value_t = 7000.0)]
+    pub accesses: f64,
+    /// Standard deviation of the logarithm of the day's factor that is common to all sensors
+    #[arg(long, value_name = "SD", default_value_t = 0.3)]
+    pub common: f64,
+    /// The same of each sensor's own factor
+    #[arg(long, value_name = "SD", default_value_t = 0.2)]
+    pub own: f64,
+    /// Days that are judged
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    pub days: usize,
+    /// Events of three days each
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub events: usize,
+    /// By what an event multiplies sources and accesses
+    #[arg(long, value_name = "FACTOR", default_value_t = 4.0)]
+    pub factor: f64,
+    /// The share of the sensors that see an event; two at least
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7)]
+    pub share: f64,
+    /// Seed of the model
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What a rule did in one run of the model.
+#[derive(Debug, Default, PartialEq)]
+pub struct Worth {
+    /// Times that an alert began to fire, by name.
+    pub pages: BTreeMap<String, u64>,
+    /// Events of the model.
+    pub events: usize,
+    /// For each rule, the days from an event's start to its alert, of the events that were caught.
+    pub delays: BTreeMap<String, Vec<f64>>,
+}
+
+/// An event of the model.
+struct Event {
+    port: usize,
+    /// Index of its first sample.
+    start: usize,
+}
+
+/// How long an event lasts, in days.
+const EVENT_DAYS: usize = 3;
+
+/// Runs the model and prints what the rules did.
+///
+/// # Errors
+///
+/// When promtool is missing or refuses the rules.
+pub fn run(arguments: &AlertsArgs) -> Result<()> {
+    let worth = measure(arguments)?;
+    println!(
+        "{} sensors, {} accesses a day, {} ports, {} days, common factor sd {}, own {}",
+        arguments.sensors,
+        arguments.accesses,
+        arguments.ports,
+        arguments.days,
+        arguments.common,
+        arguments.own
+    );
+    for (alert, pages) in &worth.pages {
+        let yearly = *pages as f64 * 365.0 / arguments.days as f64;
+        println!("{alert:<34} {pages:>5} pages, {yearly:.1} a year");
+    }
+    for (rule, delays) in &worth.delays {
+        let mut sorted = delays.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
+        println!(
+            "{rule:<34} {:>5} of {} events, {:.1} %, after {median:.2} days (median)",
+            delays.len(),
+            worth.events,
+            100.0 * delays.len() as f64 / worth.events as f64
+        );
+    }
+    Ok(())
+}
+
+/// Accesses and sources of each port and sensor in each quarter of a day.
+struct Counts {
+    accesses: Vec<Vec<Vec<u64>>>,
+    sources: Vec<Vec<Vec<u64>>>,
+}
+
+fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> u64 {
+    if mean <= 0.0 { 0 } else { Poisson::new(mean).map_or(0, |law| law.sample(rng) as u64) }
+}
+
+fn model(arguments: &AlertsArgs) -> Result<(Counts, Vec<Event>)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
+    let days = KNOWN + arguments.days;
+    let common = LogNormal::new(0.0, arguments.common).context("--common")?;
+    let own = LogNormal::new(0.0, arguments.own).context("--own")?;
+    let place = LogNormal::new(0.0, 0.3)?;
+    let burst: Pareto<f64> = Pareto::new(3.0, 1.5)?;
+    let harmonic: f64 = (1..=arguments.ports).map(|rank| 1.0 / rank as f64).sum();
+    let mut counts = Counts { accesses: Vec::new(), sources: Vec::new() };
+    let mut busy = Vec::new();
+    for port in 0..arguments.ports {
+        let mean = arguments.accesses / harmonic / (port + 1) as f64;
+        if mean * arguments.sensors as f64 >= 60.0 {
+            busy.push(port);
+        }
+        // One port of ten is scanned three times as much at weekends, three of ten less then.
+        let weekend = match port % 10 {
+            3 => 3.0,
+            4..=6 => 0.75,
+            _ => 1.0,
+        };
+        let factors: Vec<f64> =
+            (0..days).map(|day| common.sample(&mut rng) * if day % 7 < 5 { 1.0 } else { weekend }).collect();
+        let (mut accesses, mut sources) = (Vec::new(), Vec::new());
+        for _ in 0..arguments.sensors {
+            let here = mean * place.sample(&mut rng);
+            let (mut a, mut s) = (Vec::new(), Vec::new());
+            for factor in &factors {
+                let day = here * factor * own.sample(&mut rng) / SAMPLES as f64;
+                for _ in 0..SAMPLES {
+                    let from = poisson(&mut rng, day / 1.5);
+                    let bursts = poisson(&mut rng, (day * 0.01).min(5.0));
+                    let heavy: f64 = (0..bursts).map(|_| f64::min(burst.sample(&mut rng), 3000.0)).sum();
+                    a.push(from + poisson(&mut rng, from as f64 / 2.0) + heavy as u64);
+                    s.push(from + bursts);
+                }
+            }
+            accesses.push(a);
+            sources.push(s);
+        }
+        counts.accesses.push(accesses);
+        counts.sources.push(sources);
+    }
+    let events = inject(arguments, &mut rng, &busy, &mut counts);
+    Ok((counts, events))
+}
+
+/// Multiplies what some sensors see of some ports; an event is 40 days from the next of its port.
+fn inject(arguments: &AlertsArgs, rng: &mut ChaCha8Rng, busy: &[usize], counts: &mut Counts) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    let touched = ((arguments.share * arguments.sensors as f64).ceil() as usize).clamp(1, arguments.sensors);
+    let touched = touched.max(2.min(arguments.sensors));
+    let all: Vec<usize> = (0..arguments.sensors).collect();
+    for _ in 0..arguments.events * 20 {
+        if events.len() == arguments.events || busy.is_empty() {
+            break;
+        }
+        let port = *busy.choose(rng).expect("ports");
+        let last = (KNOWN + arguments.days).saturating_sub(EVENT_DAYS + 2).max(KNOWN + 1);
+        let start = rng.random_range(KNOWN..last) * SAMPLES + rng.random_range(0..SAMPLES);
+        if events.iter().any(|event| event.port == port && event.start.abs_diff(start) < 40 * SAMPLES) {
+            continue;
+        }
+        for sensor in all.choose_multiple(rng, touched) {
+            for index in start..start + EVENT_DAYS * SAMPLES {
+                for series in [&mut counts.accesses, &mut counts.sources] {
+                    let value = &mut series[port][*sensor][index];
+                    *value = (*value as f64 * arguments.factor).round() as u64;
+                }
+            }
+        }
+        events.push(Event { port, start });
+    }
+    events
+}
+
+/// One series of the test file: a value for each sample, `_` for none.
+fn series(out: &mut String, name: &str, values: impl Iterator<Item = Option<u64>>) {
+    write!(out, "      - series: {name}\n        values: '").expect("memory");
+    for value in values {
+        match value {
+            Some(value) => write!(out, "{value} ").expect("memory"),
+            None => out.push_str("_ "),
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out.push_str("'\n");
+}
+
+/// Those rules of a file whose `record` is one of `names`, under the file's head.
+fn only(text: &str, names: &[&str]) -> Result<String> {
+    let (head, rules) = text.split_once("      - record: ").context("a file without rules")?;
+    let kept: Vec<&str> = rules
+        .split("      - record: ")
+        .filter(|rule| rule.lines().next().is_some_and(|record| names.contains(&record)))
+        .collect();
+    if kept.len() != names.len() {
+        bail!("{} of the rules {names:?} are there", kept.len());
+    }
+    Ok(format!("{head}      - record: {}", kept.join("      - record: ")))
+}
+
+/// A z-score of accesses, and what `GreyNoise` publishes of its "tag trends": daily sources above the median and
+/// twice the interquartile range of all, and above the mean and two standard deviations of its own 28 days.
+const OTHERS: &str = r"groups:
+  - name: others
+    rules:
+      - record: fleet:accesses:day
+        expr: sum by (transport, port) (sensor_transport_port:teiten_accesses:full)
+      - record: fleet:sources:day
+        expr: sum by (transport, port) (sensor_transport_port:teiten_sources:full)
+      - alert: ZScore
+        expr: >-
+          (transport_port:teiten_accesses:delta24h >= 60)
+          > avg_over_time(fleet:accesses:day[28d]) + 3 * stddev_over_time(fleet:accesses:day[28d])
+        keep_firing_for: 2d
+      - alert: GreyNoise
+        expr: >-
+          (
+            transport_port:teiten_sources:delta24h
+            > scalar(
+              quantile(0.5, transport_port:teiten_sources:delta24h)
+              + 2 * (quantile(0.75, transport_port:teiten_sources:delta24h) - quantile(0.25, transport_port:teiten_sources:delta24h))
+            )
+          )
+          > avg_over_time(fleet:sources:day[28d]) + 2 * stddev_over_time(fleet:sources:day[28d])
+        keep_firing_for: 2d
+";
+
+/// Runs the model against the rules.
+///
+/// # Errors
+///
+/// When promtool is missing or refuses the rules.
+pub fn measure(arguments: &AlertsArgs) -> Result<Worth> {
+    let (counts, events) = model(arguments)?;
+    let rules = crate::dashboards::directory().join("prometheus/rules");
+    let read = |name: &str| {
+        let file = rules.join(name);
+        std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))
+    };
+    let directory = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
+    write(
+        "normal.yml",
+        &only(
+            &read("teiten-normal.yml")?,
+            &[
+                "sensor:teiten_coverage:ratio28d",
+                "sensor_transport_port:teiten_accesses:normal",
+                "sensor_transport_port:teiten_sources:normal",
+            ],
+        )?,
+    )?;
+    write("unusual.yml", &read("teiten-unusual.yml")?)?;
+    let alerts = read("teiten-alerts.yml")?;
+    let ports = alerts.split("  - name: teiten-sensor-health").next().unwrap_or_default();
+    write("ports.yml", ports)?;
+    write("others.yml", OTHERS)?;
+    write("worth.yml", &test_file(arguments, &counts, &events))?;
+    let output = Command::new("promtool")
+        .args(["test", "rules", "worth.yml"])
+        .current_dir(directory.path())
+        .output()
+        .context("promtool cannot be run; install Debian's package prometheus")?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    worth(&said, &events).with_context(|| said.chars().take(2000).collect::<String>())
+}
+
+fn test_file(arguments: &AlertsArgs, counts: &Counts, events: &[Event]) -> String {
+    let samples = (KNOWN + arguments.days) * SAMPLES;
+    let mut test = String::from(
+        "rule_files: [normal.yml, unusual.yml, ports.yml, others.yml]
+evaluation_interval: 6h
+group_eval_order: [teiten-normal, teiten-unusual, teiten-spike, others]
+tests:
+  - interval: 6h
+    input_series:
+",
+    );
+    // Sample 0 is a midnight; a day's amount is recorded at the next one.
+    let daily = |day: &dyn Fn(usize) -> u64| -> Vec<Option<u64>> {
+        (0..=samples)
+            .map(|index| (index > 0 && index % SAMPLES == 0).then(|| day(index / SAMPLES - 1)))
+            .collect()
+    };
+    for sensor in 0..arguments.sensors {
+        for operation in ["day", "full"] {
+            series(
+                &mut test,
+                &format!("sensor:teiten_observation_seconds:{operation}{{sensor=\"s{sensor}\"}}"),
+                daily(&|_| 86_400).into_iter(),
+            );
+        }
+        for port in 0..arguments.ports {
+            let labels = format!("{{sensor=\"s{sensor}\",transport=\"tcp\",port=\"{port}\"}}");
+            for (counter, all) in [("accesses", &counts.accesses), ("sources", &counts.sources)] {
+                let values = &all[port][sensor];
+                series(
+                    &mut test,
+                    &format!("sensor_transport_port:teiten_{counter}:full{labels}"),
+                    daily(&|day| values[day * SAMPLES..][..SAMPLES].iter().sum()).into_iter(),
+                );
+                series(
+                    &mut test,
+                    &format!("sensor_transport_port:teiten_{counter}:delta24h{labels}"),
+                    (0..=samples)
+                        .map(|end| (end >= SAMPLES).then(|| values[end - SAMPLES..end].iter().sum())),
+                );
+            }
+        }
+    }
+    // Expectations that cannot be met make promtool say what it found.
+    test.push_str("    promql_expr_test:\n");
+    let mut ask = |expression: &str, time: usize| {
+        write!(
+            test,
+            "      - expr: '{expression}'\n        eval_time: {time}h\n        exp_samples: [{{ labels: '{{none=\"none\"}}', value: -1 }}]\n"
+        )
+        .expect("memory");
+    };
+    let firing = "ALERTS{alertstate=\"firing\"}";
+    ask(
+        &format!(
+            "label_replace(sum by (alertname) (count_over_time(({firing} unless {firing} offset 6h)[{}d:6h])), \"asked\", \"pages\", \"\", \"\")",
+            arguments.days
+        ),
+        samples * 6,
+    );
+    for (number, event) in events.iter().enumerate() {
+        let end = event.start + EVENT_DAYS * SAMPLES + 2;
+        for (rule, names) in [("Teiten", OURS), ("ZScore", "ZScore"), ("GreyNoise", "GreyNoise")] {
+            ask(
+                &format!(
+                    "label_replace(label_replace(min(min_over_time(timestamp(ALERTS{{alertstate=\"firing\",alertname=~\"{names}\",port=\"{}\"}})[{}h:6h])), \"asked\", \"{number}\", \"\", \"\"), \"rule\", \"{rule}\", \"\", \"\")",
+                    event.port,
+                    (end - event.start) * 6 - 1
+                ),
+                end * 6,
+            );
+        }
+    }
+    test
+}
+
+/// Reads what promtool found.
+fn worth(said: &str, events: &[Event]) -> Result<Worth> {
+    let mut worth = Worth { events: events.len(), ..Worth::default() };
+    if !events.is_empty() {
+        for rule in ["Teiten", "ZScore", "GreyNoise"] {
+            worth.delays.insert(rule.to_owned(), Vec::new());
+        }
+    }
+    let mut answers = 0;
+    for line in said.lines().filter_map(|line| line.trim().strip_prefix("got:")) {
+        answers += 1;
+        for sample in line.split('{').skip(1) {
+            let Some((labels, value)) = sample.split_once('}') else { continue };
+            let value: f64 = value.trim().trim_end_matches(',').trim().parse().context("a value")?;
+            let label = |name: &str| {
+                let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+                rest.split('"').next()
+            };
+            match (label("asked"), label("alertname"), label("rule")) {
+                (Some("pages"), Some(alert), _) => {
+                    worth.pages.insert(alert.to_owned(), value as u64);
+                }
+                (Some(event), _, Some(rule)) => {
+                    let start = events[event.parse::<usize>()?].start as f64 / SAMPLES as f64;
+                    worth.delays.entry(rule.to_owned()).or_default().push(value / 86_400.0 - start);
+                }
+                _ => bail!("an answer without its question: {sample}"),
+            }
+        }
+    }
+    if answers != 1 + 3 * events.len() {
+        bail!("promtool gave {answers} answers to {} questions", 1 + 3 * events.len());
+    }
+    Ok(worth)
+}
