@@ -69,7 +69,7 @@ fn check_names_a_bad_value_and_exits_with_2() {
     assert_eq!(
         stdout(&output),
         "PROBLEM  configuration: `--drain-interval 0s`: expected 100ms to 1h\n\
-         teiten run would not start: 1 to mend\n"
+         teiten run would not start: 1 problem\n"
     );
 }
 

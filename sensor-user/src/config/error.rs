@@ -99,6 +99,9 @@ fn way_to_read(source: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied => {
             ", which is for other users; run teiten as root, or give another file with --config (/dev/null for none)"
         }
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput => {
+            "; give a TOML file with --config (/dev/null for none)"
+        }
         _ => "",
     }
 }

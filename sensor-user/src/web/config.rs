@@ -8,7 +8,8 @@
 
 use super::auth::Users;
 use crate::exposition::{Exposition, Health, Reload};
-use crate::system::regular_file;
+use crate::system::lasting::{Fault, Tell};
+use crate::system::{clock, regular_file};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -307,6 +308,9 @@ pub(super) struct Security {
 struct Seen {
     files: Vec<PathBuf>,
     fingerprint: Fingerprint,
+    /// What keeps the files from being loaded, and as the log has it.
+    refused: Option<String>,
+    fault: Fault,
 }
 
 impl Security {
@@ -319,7 +323,7 @@ impl Security {
         Ok(Self {
             path: path.map(Path::to_owned),
             state: watch::Sender::new(Arc::new(loaded)),
-            seen: Mutex::new(Seen { files, fingerprint }),
+            seen: Mutex::new(Seen { files, fingerprint, refused: None, fault: Fault::default() }),
             due: Mutex::new(now + LOOK_AGAIN),
         })
     }
@@ -362,25 +366,40 @@ impl Security {
         let (Some(path), Some(mut seen)) = (&self.path, seen) else { return };
         let fresh = fingerprint(&seen.files);
         if fresh == seen.fingerprint {
+            seen.tell(path);
             return;
         }
         match read(path) {
             Ok((loaded, files, fingerprint)) => {
                 tracing::info!(path = %path.display(), "reloaded --web.config.file");
-                *seen = Seen { files, fingerprint };
+                *seen = Seen { files, fingerprint, refused: None, fault: Fault::default() };
                 self.state.send_replace(Arc::new(loaded));
             }
             Err(error) => {
                 health.reload_failed(Reload::Web);
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(
-                    path = %path.display(),
-                    error,
-                    "cannot reload --web.config.file; what was read before stays in use"
-                );
-                // Not again until something changes again.
+                // Not read again until something changes again.
                 seen.fingerprint = fresh;
+                seen.refused = Some(crate::error_chain(&error));
+                seen.tell(path);
             }
+        }
+    }
+}
+
+impl Seen {
+    /// Says in the log that the files are refused, as often as it is to be said.
+    fn tell(&mut self, path: &Path) {
+        let (Some(error), path) = (&self.refused, path.display()) else { return };
+        match self.fault.failed(error, clock::now()) {
+            Some(Tell::GoesOn(looks)) => tracing::error!(
+                %path, error, looks,
+                "--web.config.file still not reloaded; what was read before stays in use"
+            ),
+            Some(_) => tracing::error!(
+                %path, error,
+                "--web.config.file not reloaded; what was read before stays in use"
+            ),
+            None => {}
         }
     }
 }

@@ -201,9 +201,10 @@ fn state_dir(path: &Path) -> StateDir {
     }
     if let Err(error) = access(found, AccessFlags::W_OK | AccessFlags::X_OK) {
         let (found, error) = (found.display(), error.desc());
+        let root =
+            if nix::unistd::geteuid().is_root() { "" } else { "`sudo teiten check` checks it for root; or " };
         return StateDir::Bad(format!(
-            "{found} cannot be written by this user: {error}; `sudo teiten check` checks it for root; or give another \
-             with --state-dir"
+            "{found} cannot be written by this user: {error}; {root}give another with --state-dir"
         ));
     }
     if found != path {

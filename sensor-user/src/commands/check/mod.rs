@@ -1,8 +1,7 @@
 //! `teiten check`: what would happen if the daemon started here and now.
 //!
-//! First the facts are gathered, without changing anything (the probes of the bpf system call load
-//! a program that returns at once, and close it); then they are judged, which does no input or
-//! output.
+//! The facts are gathered without changing anything (the probes of the bpf system call load a program that
+//! returns at once, and close it). Judging them does no input or output.
 
 mod facts;
 
@@ -34,7 +33,7 @@ pub struct Finding {
     pub level: Level,
     /// What it is about.
     pub about: String,
-    /// A sentence, with the way out when there must be one.
+    /// A sentence, with the way out of a problem.
     pub text: String,
 }
 
@@ -92,10 +91,11 @@ pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
     match problems {
         0 => {
             let is_blind = findings.iter().any(|finding| finding.text.starts_with(BLIND));
-            let end = if is_blind { ", and not see its line until what is said above changes" } else { "" };
+            let end = if is_blind { ", but would not see its line; see above" } else { "" };
             writeln!(out, "teiten run would start{end}")?;
         }
-        problems => writeln!(out, "teiten run would not start: {problems} to mend")?,
+        1 => writeln!(out, "teiten run would not start: 1 problem")?,
+        problems => writeln!(out, "teiten run would not start: {problems} problems")?,
     }
     Ok(problems == 0)
 }
@@ -179,7 +179,7 @@ fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
             format!("{} is older than {oldest}.{minor}, the first that can run the program", facts.release);
         Finding::new(Level::Problem, "kernel", text)
     } else {
-        let egress = if facts.kernel < TCX_KERNEL { "clsact, for want of TCX (6.6)" } else { "TCX" };
+        let egress = if facts.kernel < TCX_KERNEL { "clsact (TCX needs Linux 6.6)" } else { "TCX" };
         let text = format!("{} ({major}.{minor}); outbound flows through {egress}", facts.release);
         Finding::new(Level::Good, "kernel", text)
     });
@@ -396,7 +396,7 @@ mod tests {
                     let (interface, kind) = ("eth0".to_owned(), Kind::Link(3));
                     let occupant = Occupant { interface, program: Some(7), name: None, kind };
                     facts.interfaces = vec![Ok((ethernet(), Attached::Foreign(occupant)))];
-                    // Pins that a program of another's stands beside change nothing.
+                    // Pins beside a foreign program change nothing.
                     facts.pin_dir.pinned = Found::Yes;
                 }),
                 "PROBLEM  eth0: interface eth0 already has an XDP program (id 7); whoever attached it can detach it; \
@@ -466,7 +466,7 @@ mod tests {
         let facts = Facts { kernel: (6, 1), ..good() };
         let text: Vec<String> = judge(&config(&[]), &facts).iter().map(ToString::to_string).collect();
         assert!(
-            text.iter().any(|line| line.ends_with("outbound flows through clsact, for want of TCX (6.6)"))
+            text.iter().any(|line| line.ends_with("outbound flows through clsact (TCX needs Linux 6.6)"))
         );
     }
 }

@@ -92,8 +92,13 @@ async fn daemon(
     let names = targets.names();
     let policy = policy(&network, &config, &targets.indexes());
     let blind = targets.blind(&network, &config);
-    ledger::make_state_dir(&config.state_dir).with_context(|| {
-        format!("create state directory {}; give another --state-dir", config.state_dir.display())
+    ledger::make_state_dir(&config.state_dir).map_err(|error| {
+        let root = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "run as root, or ",
+            _ => "",
+        };
+        let path = config.state_dir.display();
+        anyhow::anyhow!("cannot create state directory {path}: {error}; {root}give another with --state-dir")
     })?;
     trusted::check(&config.state_dir)
         .and_then(|()| trusted::check_files(&config.state_dir, &ledger::FILES))
@@ -185,8 +190,9 @@ async fn daemon(
     drain.show_monitored();
     let (ipv4, ipv6) = policy.monitored_addresses();
     info!(
-        ipv4,
-        ipv6,
+        ipv4 = ipv4 as u64,
+        // A /64 and what is larger saturate.
+        ipv6 = ipv6 as u64,
         excluded_prefixes = policy.exclude.len(),
         services = policy.services.len(),
         "observing addresses"

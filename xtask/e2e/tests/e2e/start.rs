@@ -423,6 +423,50 @@ fn a_state_directory_or_a_pin_directory_that_others_can_turn_is_refused() {
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
 }
 
+/// The JSON line of the log with this message.
+fn line(log: &str, message: &str) -> serde_json::Value {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let found = lines.filter(|line| line["message"] == message).last();
+    found.unwrap_or_else(|| panic!("no line {message:?}: {log}"))
+}
+
+#[test]
+fn the_start_says_what_it_runs_with_and_what_it_takes_over() {
+    needs_root!();
+    let lab = Lab::new(1500).unwrap();
+    let flags = ["--sensor-name", "tokyo-1", "--timezone", "Asia/Tokyo", "--service", "22/tcp"];
+    let arguments = |format: &'static str| [&FLAGS[..], &flags, &["--log-format", format]].concat();
+    let daemon = lab.start(teiten(), &arguments("text")).unwrap();
+    let log = daemon.log();
+    let mut rest = log.as_str();
+    for expected in [
+        "starting teiten version=",
+        "sensor=\"tokyo-1\" timezone=\"Asia/Tokyo\"",
+        "country database loaded database=the embedded country database built=2",
+        "ledger opened state_dir=",
+        "nothing was pinned; counting starts now generation=1",
+        "observing interface=\"eth0\" mode=\"native\"",
+        "observing addresses ipv4=1 ipv6=1 excluded_prefixes=0 services=1",
+        "serving HTTP address=127.0.0.1:9477",
+    ] {
+        let at =
+            rest.find(expected).unwrap_or_else(|| panic!("{expected} is missing, or not in order: {log}"));
+        rest = &rest[at..];
+    }
+    assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
+
+    let mut daemon = lab.start(teiten(), &arguments("json")).unwrap();
+    wait_for("the first drain", || daemon.log().contains("counting went on without a daemon"));
+    let log = daemon.log();
+    assert_eq!(line(&log, "starting teiten")["sensor"], "tokyo-1");
+    let opened = line(&log, "ledger opened");
+    assert!(opened["last_generation"].as_u64().unwrap() >= 1, "{opened}");
+    assert!(opened["counting_since"].as_str().unwrap().starts_with("20"), "{opened}");
+    assert!(line(&log, "taking over pinned counters")["generation"].as_u64().unwrap() >= 1);
+    assert!(line(&log, "country database loaded")["age_days"].as_u64().unwrap() < 4000);
+    assert_eq!(daemon.ended().unwrap(), None);
+}
+
 #[test]
 fn every_command_reads_the_installed_sensors_configuration() {
     needs_root!();

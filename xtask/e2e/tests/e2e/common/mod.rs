@@ -43,25 +43,24 @@ macro_rules! needs_program {
 /// The daemon to test: `TEITEN_BIN`, or the one that cargo builds beside these tests.
 pub(crate) fn teiten() -> &'static Path {
     static TEITEN: OnceLock<PathBuf> = OnceLock::new();
-    TEITEN.get_or_init(|| {
-        std::env::var_os("TEITEN_BIN").map_or_else(|| built("sensor-user", "teiten"), PathBuf::from)
-    })
+    TEITEN.get_or_init(|| std::env::var_os("TEITEN_BIN").map_or_else(|| built("teiten"), PathBuf::from))
 }
 
 /// The program behind `cargo xtask`.
 pub(crate) fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
-    XTASK.get_or_init(|| built("xtask", "xtask"))
+    XTASK.get_or_init(|| built("xtask"))
 }
 
-/// The program `name` of `package`, built with the profile of these tests.
-fn built(package: &str, name: &str) -> PathBuf {
+/// The program `name`, built with the profile of these tests, and as part of the workspace: on its own a package has
+/// other features, and all that it depends on would be built again.
+fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
     // Under sudo, cargo has built it as the user already, and files of root are not wanted.
     if std::env::var_os("SUDO_UID").is_none() {
         let mut cargo = lab::command::cargo();
-        cargo.args(["build", "--locked", "--quiet", "--package", package, "--bin", name]);
+        cargo.args(["build", "--locked", "--quiet", "--workspace", "--bin", name]);
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
