@@ -74,7 +74,7 @@ enum Task {
     },
     /// Check formatting, lints, and that the dashboards are as they are generated
     Lint {
-        /// Mend formatting, dashboards and what clippy can mend first
+        /// Fix formatting, dashboards and what clippy can fix first
         #[arg(long)]
         fix: bool,
     },

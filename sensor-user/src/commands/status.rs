@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Environment, PASSWORD_VARIABLE, WebClient};
 use crate::shown::{Status, render};
+use crate::system::terminal::Terminal;
 use crate::web::{WebConfigError, own_certificate};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -86,7 +87,7 @@ impl Endpoint {
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// Nobody is there.
+    /// Nothing listens there.
     #[error(
         "no sensor answers on {address}: {source}; is `teiten run` running? \
          `--web.listen-address` names another"
@@ -98,7 +99,7 @@ pub enum StatusError {
         #[source]
         source: io::Error,
     },
-    /// Somebody is there, and TLS was not agreed on.
+    /// The TLS handshake failed.
     #[error("{address} does not agree on TLS: {source}; {hint}")]
     Handshake {
         /// Who was asked.
@@ -140,7 +141,7 @@ pub enum StatusError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// Somebody is there who does not speak HTTP.
+    /// What listens there does not speak HTTP.
     #[error(
         "{address} does not answer as a sensor does: {source}; does something else listen there? \
          `--web.listen-address` names another"
@@ -181,7 +182,7 @@ pub enum StatusError {
     Output(#[source] io::Error),
 }
 
-/// The address to ask for one to listen on: whoever listens on all addresses is asked on loopback.
+/// The address to ask, for an address to listen on: loopback stands for all addresses.
 fn to_ask(address: &str) -> String {
     if let Some(port) = address.strip_prefix(':') {
         return format!("127.0.0.1:{port}");
@@ -263,7 +264,7 @@ impl Endpoint {
 /// Asks the sensor for its status: the JSON text and what it says.
 ///
 /// # Errors
-/// [`StatusError`] when nobody answers within ten seconds, or not with a status.
+/// [`StatusError`] when nothing answers within ten seconds, or not with a status.
 pub fn fetch(endpoint: &Endpoint) -> Result<(String, Status), StatusError> {
     let address = to_ask(&endpoint.address);
     let certificate = match &endpoint.web_config_file {
@@ -340,7 +341,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S)
     Ok(sender)
 }
 
-/// TLS with whoever proves to have the key of `certificate`.
+/// TLS with a server that proves to have the key of `certificate`.
 fn pinned(
     certificate: CertificateDer<'static>,
     endpoint: &Endpoint,
@@ -436,12 +437,10 @@ pub fn run(endpoint: &Endpoint, json: bool) -> Result<(), StatusError> {
         writeln!(out, "{}", text.trim_end())
     } else {
         let is_terminal = out.is_terminal();
-        // https://no-color.org
-        let is_rich = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        write!(out, "{}", render(&status, is_rich, width(is_terminal)))
+        write!(out, "{}", render(&status, Terminal::of_process(is_terminal), width(is_terminal)))
     };
     match written.and_then(|()| out.flush()) {
-        // Whoever reads has seen enough: `teiten status | head`.
+        // The reader has seen enough: `teiten status | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(StatusError::Output),
     }

@@ -257,7 +257,7 @@ const NAMES: &[(&str, &str, &str)] = &[
     ("ZW", "Zimbabwe", "ジンバブエ"),
 ];
 
-/// English and Japanese name of a region; a code that nobody has assigned has none.
+/// English and Japanese name of a region; an unassigned code has none.
 pub fn names(country: Country) -> Option<(&'static str, &'static str)> {
     match country {
         Country::UNKNOWN => Some(("unknown", "不明")),

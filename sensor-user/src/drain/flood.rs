@@ -5,7 +5,7 @@ use crate::system::lasting::{Lasting, Tell};
 use std::time::Instant;
 use tracing::{info, warn};
 
-/// Floods that go on over several drains.
+/// Floods that last for several drains.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     /// A log was full, and the source table took the rest.
@@ -25,7 +25,7 @@ impl Flood {
                     "source log is full; its other sources are counted in the source table"
                 );
             }
-            Some(Tell::GoesOn(packets)) => info!(packets, "source log is still full at each drain"),
+            Some(Tell::Lasts(packets)) => info!(packets, "source log is still full at each drain"),
             Some(Tell::Over(packets)) => {
                 info!(packets, "source log has room again; packets in the source table");
             }
@@ -38,7 +38,7 @@ impl Flood {
                 "source table is full; these accesses count by port, without source and country; a larger \
                  --source-table or a shorter --drain-interval holds more"
             ),
-            Some(Tell::GoesOn(packets)) => {
+            Some(Tell::Lasts(packets)) => {
                 warn!(packets, "source table is still full; accesses without source since it began");
             }
             Some(Tell::Over(packets)) => {

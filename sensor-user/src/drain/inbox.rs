@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-/// The wall clock is looked at so often at least: nobody tells when its pace is adjusted, or when it
+/// The wall clock is looked at so often at least: nothing announces when its pace is adjusted, or when it
 /// is feigned.
 const LOOK: Duration = Duration::from_secs(1);
 /// Seconds since the epoch of an instant that does not come.
@@ -45,11 +45,11 @@ pub struct Inbox {
 pub(super) enum Event {
     /// The time has come.
     Due,
-    /// It is told something.
+    /// A command has arrived.
     Command(Command),
     /// The wall clock was set, or the machine suspended.
     Jump(Jump),
-    /// Nobody is left who could tell it anything.
+    /// All senders dropped.
     Closed,
 }
 
@@ -120,7 +120,7 @@ impl Inbox {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
-        // Both are told once; when nothing was, the reads say EAGAIN.
+        // Each event is reported once; without one, the reads say EAGAIN.
         let _ = self.bell.read();
         if wakers[1].any() == Some(true) {
             // ECANCELED: the clock was set. That is what it is for.

@@ -2,12 +2,12 @@
 //!
 //! It runs on a thread of its own, because every step blocks: the switch waits until no program runs
 //! in the old generation, and the ledger's commit waits for the disk. The thread wakes at each
-//! interval, at each boundary of a local hour, when the wall clock is set, and when it is told to.
+//! interval, at each boundary of a local hour, when the wall clock is set, and on command.
 //!
 //! A packet belongs to the hour that the wall clock showed when it was counted. So a clock that is set
 //! ends a generation as a boundary does, and what was counted before counts by the clock of before.
 //!
-//! A generation that could not be committed is kept and tried again; counting goes on in the other
+//! A generation that could not be committed is kept and tried again; counting continues in the other
 //! one, whose logs and table hold what comes meanwhile.
 
 mod flood;
@@ -89,7 +89,7 @@ impl DrainError {
     }
 }
 
-/// What the drain is told.
+/// A command for the drain.
 #[derive(Debug)]
 pub enum Command {
     /// A log may be filling up.
@@ -121,7 +121,7 @@ pub struct Scene {
     pub blind: Vec<Blind>,
 }
 
-/// Is told after each commit, before the totals are shown: the ledger, its totals, and how each
+/// Called after each commit, before the totals are shown, with the ledger, its totals, and how each
 /// interface is attached.
 pub type Committed = Box<dyn FnMut(&Ledger, &Arc<Totals>, &[(String, Mode)]) + Send>;
 
@@ -149,7 +149,7 @@ pub struct Drain {
     pub watch: Watch,
     /// Asks for the interfaces to be looked at, since one is not attached.
     pub detached: Arc<Notify>,
-    /// Told after each commit.
+    /// Called after each commit.
     pub committed: Committed,
 }
 
@@ -421,7 +421,7 @@ impl Drain {
         let attached =
             self.kernel.release(&interface.name).and_then(|()| self.kernel.attach(interface, self.mode));
         match attached {
-            // That a known one is attached again is told with the end of that state.
+            // That a known one is attached again is logged with the end of that state.
             Ok(_) if is_known => {}
             Ok(mode) => info!(interface = interface.name, mode = mode.name(), "observing"),
             // The link was on its way down; it is looked at again when it is back.
@@ -430,7 +430,7 @@ impl Drain {
                 return;
             }
             Err(error) => {
-                // It is tried again with every drain, and told once.
+                // It is tried again with every drain, and logged once.
                 let told = error.to_string();
                 if state.refused.get(&interface.name) != Some(&told) {
                     error!(
@@ -465,7 +465,7 @@ impl Drain {
                 ledger_ends_at = last,
                 committed,
                 "the ledger lacks drains that had been committed: is it a copy, or is its write-ahead log damaged? \
-                 Counting goes on; what was in them is missing from its days and counters"
+                 Counting continues; what was in them is missing from its days and counters"
             );
             self.ledger.note_loss(format!(
                 "the ledger ended at drain {last} when this daemon started, and drains up to {committed} had been \
@@ -528,7 +528,7 @@ impl Drain {
         };
         let retry = self.interval.min(RETRY);
         match tell {
-            Tell::GoesOn(failures) => {
+            Tell::Lasts(failures) => {
                 error!(error, failures, "{what} again; {counting}; retrying every {retry:?}")
             }
             _ => error!(error, "{what}; {counting}; retrying every {retry:?}"),
@@ -549,7 +549,7 @@ impl Drain {
         };
         let error: &dyn std::error::Error = error;
         match state.geoip_fault.failed(&crate::error_chain(error), now) {
-            Some(Tell::GoesOn(drains)) => {
+            Some(Tell::Lasts(drains)) => {
                 error!(
                     error,
                     drains, "GeoIP database still not reloaded; sources are located by the one before"
@@ -689,7 +689,7 @@ impl Drain {
             // Until now they were attached, which is what the last drain has to know.
             self.interfaces.clear();
         }
-        // A ledger that had to be opened anew takes counts in the second time.
+        // A ledger that had to be reopened accepts counts at the second attempt.
         if self.try_step(&mut state).is_err()
             && let Err(error) = self.try_step(&mut state)
         {
@@ -765,7 +765,7 @@ fn tell_recycled(state: &mut State, recycled: Result<(), KernelError>) {
     };
     let error: &dyn std::error::Error = &error;
     match state.recycle_fault.failed(&crate::error_chain(error), now) {
-        Some(Tell::GoesOn(failures)) => {
+        Some(Tell::Lasts(failures)) => {
             error!(error, failures, "drained generation still not emptied; retrying with the next drain");
         }
         Some(_) => error!(error, "drained generation not emptied; retrying with the next drain"),
@@ -788,7 +788,7 @@ fn tell_pinned(state: &mut State, pinned: Result<bool, KernelError>) {
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             match state.pin_fault.failed(&crate::error_chain(error), now) {
-                Some(Tell::GoesOn(failures)) => {
+                Some(Tell::Lasts(failures)) => {
                     warn!(error, failures, "pins are still missing and cannot be made again; {CONSEQUENCE}");
                 }
                 Some(_) => {

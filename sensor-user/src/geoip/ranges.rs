@@ -146,7 +146,7 @@ impl<A: Number> Ranges<A> {
     fn overlay(&mut self, first: A, last: A, country: Country) {
         let from = self.starts.partition_point(|&start| start < first);
         let to = self.starts.partition_point(|&start| start <= last);
-        // What goes on behind `last`, unless a range of its own begins there.
+        // The part after `last`, unless a range of its own begins there.
         let rest = last
             .next()
             .filter(|next| self.starts.get(to) != Some(next))

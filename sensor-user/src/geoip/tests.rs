@@ -343,7 +343,7 @@ fn no_damage_of_a_small_database_makes_it_panic_or_hang() {
         for bit in 0..8 {
             let mut damaged = good.clone();
             damaged[at] ^= 1 << bit;
-            // A flipped bit in a letter is another country, which nobody can tell.
+            // A flipped bit in a letter is another country, which cannot be detected.
             refused += usize::from(open(damaged).is_err());
         }
     }
@@ -362,7 +362,7 @@ impl Random {
     }
 }
 
-/// What the lines of the embedded text say about an address, and the rules about special ones besides.
+/// What the lines of the embedded text and the rules for special addresses say about an address.
 struct Lines(BTreeMap<IpAddr, (IpAddr, Country)>);
 
 impl Lines {

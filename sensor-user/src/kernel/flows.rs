@@ -229,7 +229,7 @@ impl FlowTable {
                 "flow table is full: this host starts more conversations than are kept; answers to the others \
                  count as backscatter or accesses"
             ),
-            Some(Tell::GoesOn(count)) => {
+            Some(Tell::Lasts(count)) => {
                 warn!(
                     conversations = count,
                     "flow table is still full; conversations not kept since it began"
@@ -420,7 +420,7 @@ fn tell_failed(tell: Option<Tell>, what: &str, error: Option<&io::Error>) {
     let error = error.map(tracing::field::display);
     match tell {
         Some(Tell::Begun) => warn!(error, "{what}"),
-        Some(Tell::GoesOn(count)) => warn!(error, failures = count, "still: {what}"),
+        Some(Tell::Lasts(count)) => warn!(error, failures = count, "still: {what}"),
         Some(Tell::Over(count)) => info!(failures = count, "no longer: {what}"),
         None => {}
     }

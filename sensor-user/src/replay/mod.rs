@@ -26,6 +26,7 @@ pub use world::{PrefixSet, Rules};
 
 use crate::config::Config;
 use crate::observation::spans::Spans;
+use crate::system::terminal::Terminal;
 use both::Seen;
 use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -233,6 +234,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 
 /// Shown on a terminal only.
 fn progress_bar(octets: u64) -> ProgressBar {
+    let terminal = Terminal::of_process(true);
     if std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb") {
         return ProgressBar::hidden();
     }
@@ -242,5 +244,6 @@ fn progress_bar(octets: u64) -> ProgressBar {
     } else {
         (ProgressBar::new(octets), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left  {wide_msg}")
     };
-    bar.with_style(ProgressStyle::with_template(template).expect("a valid template"))
+    let style = ProgressStyle::with_template(template).expect("a valid template");
+    bar.with_style(if terminal.blocks { style } else { style.progress_chars("=> ").tick_chars("-\\|/ ") })
 }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::counters::totals::Totals;
 use crate::format::thousands;
 use crate::replay::{FlowCounts, Outcome};
+use crate::system::terminal::Terminal;
 use comfy_table::Cell;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -65,7 +66,7 @@ impl Report {
 }
 
 /// Captures are read in one go: no colours, no bars.
-const PAGE: Page = Page { rich: false, width: 80 };
+const PAGE: Page = Page { terminal: Terminal { colours: false, blocks: false }, width: 80 };
 
 /// A table of `rows`, unless there are none.
 fn table(header: &[(&str, bool)], rows: impl IntoIterator<Item = Vec<Cell>>, out: &mut String) {

@@ -16,7 +16,7 @@ use sensor_common::Class;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// What the ledger has of the local day that goes on.
+/// What the ledger has of the current local day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Today {
     /// The day, by the observation time zone.
@@ -92,7 +92,7 @@ pub struct Status {
     pub observed_seconds: f64,
     /// Build time of the country database, seconds since the epoch.
     pub geoip_build: Option<u64>,
-    /// The local day that goes on.
+    /// The current local day.
     pub today: Option<DayStatus>,
     /// Everything since the totals began.
     pub total: Counts,

@@ -4,12 +4,16 @@ use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
 use crate::exposition::{Exposition, SensorInfo};
 use crate::format::{percent, spoken, thousands};
+use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use jiff::civil::date;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
 use sensor_counters::Unread;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+const PLAIN: Terminal = Terminal { colours: false, blocks: false };
+const RICH: Terminal = Terminal { colours: true, blocks: true };
 
 fn tally(accesses: u64, sources: u64) -> Tally {
     Tally { accesses, sources }
@@ -173,7 +177,7 @@ fn the_identities_are_checked_on_the_values_behind_the_hold() {
 fn a_broken_identity_is_said_with_both_sides() {
     let mut status = status();
     status.identities[2] = Identity::new("a = b", 7, 6);
-    let text = render(&status, false, 100);
+    let text = render(&status, PLAIN, 100);
     assert!(text.contains("FAILS  a = b: 7 and 6\n"), "{text}");
 }
 
@@ -267,7 +271,7 @@ Loss
   holds  sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}
   holds  sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}
 ";
-    let text = render(&status(), false, 79);
+    let text = render(&status(), PLAIN, 79);
     let trimmed: Vec<_> = text.lines().map(str::trim_end).collect();
     let trimmed = trimmed.join("\n") + "\n";
     assert_eq!(trimmed, expected, "\n{trimmed}");
@@ -276,15 +280,19 @@ Loss
 
 #[test]
 fn a_terminal_gets_colours_and_bars_within_its_width() {
-    let text = render(&status(), true, 100);
+    let text = render(&status(), RICH, 100);
     assert!(text.contains("\u{1b}[32mup\u{1b}[0m"), "{text:?}");
     assert!(text.contains("████████████████████"), "the busiest has the longest bar: {text}");
-    assert!(!render(&status(), true, 79).contains('█'), "no room");
+    assert!(!render(&status(), RICH, 79).contains('█'), "no room");
+    let text = render(&status(), Terminal { colours: true, blocks: false }, 100);
+    assert!(text.is_ascii() && text.contains('\u{1b}'), "{text}");
+    let text = render(&status(), Terminal { colours: false, blocks: true }, 100);
+    assert!(text.contains('█') && !text.contains('\u{1b}'), "{text}");
 }
 
 #[test]
 fn what_came_from_elsewhere_gives_the_terminal_no_orders() {
     let info = SensorInfo { sensor: "evil\u{1b}]0;title\u{7}".to_owned(), ..info() };
-    let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned().into()]), false, 100);
+    let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned().into()]), PLAIN, 100);
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
 }

@@ -3,6 +3,7 @@
 use super::rows::{Ranked, TOP, top};
 use super::{DayStatus, Status};
 use crate::format::{percent, spoken, thousands};
+use crate::system::terminal::Terminal;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,9 +14,9 @@ const BAR: u64 = 20;
 /// Below this many columns there is no room for bars.
 const BARS_FROM: u16 = 80;
 
-/// The status as text for people: `width` columns, with colours and bars when `rich`.
-pub fn render(status: &Status, rich: bool, width: u16) -> String {
-    let page = Page { rich, width };
+/// The status as text for people: `width` columns of a terminal.
+pub fn render(status: &Status, terminal: Terminal, width: u16) -> String {
+    let page = Page { terminal, width };
     let mut out = String::new();
     page.head(status, &mut out);
     match &status.today {
@@ -30,7 +31,7 @@ pub fn render(status: &Status, rich: bool, width: u16) -> String {
 
 /// How tables look.
 pub(super) struct Page {
-    pub(super) rich: bool,
+    pub(super) terminal: Terminal,
     pub(super) width: u16,
 }
 
@@ -51,7 +52,7 @@ impl Page {
     pub(super) fn table(&self, header: &[(&str, bool)]) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_width(self.width);
-        if self.rich {
+        if self.terminal.colours {
             table.enforce_styling();
         } else {
             table.force_no_tty();
@@ -71,11 +72,11 @@ impl Page {
     }
 
     fn bold(&self, text: &str) -> String {
-        if self.rich { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.terminal.colours { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     fn coloured(&self, text: &str, is_good: bool) -> String {
-        match (self.rich, is_good) {
+        match (self.terminal.colours, is_good) {
             (false, _) => text.to_owned(),
             (true, true) => format!("\u{1b}[32m{text}\u{1b}[0m"),
             (true, false) => format!("\u{1b}[1;31m{text}\u{1b}[0m"),
@@ -176,7 +177,7 @@ impl Page {
         out: &mut String,
     ) {
         let Some(most) = rows.first().map(|row| row.accesses) else { return };
-        let has_bars = self.rich && self.width >= BARS_FROM;
+        let has_bars = self.terminal.blocks && self.width >= BARS_FROM;
         let mut header = vec![(title, false)];
         header.extend(name.map(|name| (name, false)));
         header.extend([("accesses", true), ("share", true), ("sources", true), ("share", true)]);

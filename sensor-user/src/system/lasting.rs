@@ -25,7 +25,7 @@ pub enum Tell {
     /// It has begun.
     Begun,
     /// It lasts; it has shown so often since it began.
-    GoesOn(u64),
+    Lasts(u64),
     /// It is over; it showed so often.
     Over(u64),
 }
@@ -49,7 +49,7 @@ impl Lasting {
                 since.count += count;
                 (now.duration_since(since.told) >= TELL_EVERY).then(|| {
                     since.told = now;
-                    Tell::GoesOn(since.count)
+                    Tell::Lasts(since.count)
                 })
             }
         }
@@ -72,7 +72,7 @@ impl Fault {
             return tell;
         }
         self.told.push(error.to_owned());
-        tell.or(self.lasting.0.map(|since| Tell::GoesOn(since.count)))
+        tell.or(self.lasting.0.map(|since| Tell::Lasts(since.count)))
     }
 
     /// Takes in that it worked at `now`.
@@ -99,9 +99,9 @@ mod tests {
         assert_eq!(fault.worked(at(0)), None);
         assert_eq!(fault.failed("disk full", at(5)), Some(Tell::Begun));
         assert_eq!(fault.failed("disk full", at(10)), None);
-        assert_eq!(fault.failed("read-only", at(15)), Some(Tell::GoesOn(3)));
+        assert_eq!(fault.failed("read-only", at(15)), Some(Tell::Lasts(3)));
         assert_eq!(fault.failed("disk full", at(20)), None);
-        assert_eq!(fault.failed("read-only", at(3605)), Some(Tell::GoesOn(5)));
+        assert_eq!(fault.failed("read-only", at(3605)), Some(Tell::Lasts(5)));
         assert!(fault.is_failing());
         assert_eq!(fault.worked(at(3610)), Some(Tell::Over(5)));
         assert!(!fault.is_failing());
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(condition.observe(3, at(10)), Some(Tell::Begun));
         assert_eq!(condition.observe(2, at(20)), None);
         assert_eq!(condition.observe(1, at(3609)), None);
-        assert_eq!(condition.observe(1, at(3610)), Some(Tell::GoesOn(7)));
+        assert_eq!(condition.observe(1, at(3610)), Some(Tell::Lasts(7)));
         assert_eq!(condition.observe(1, at(3620)), None);
         assert_eq!(condition.observe(0, at(3630)), Some(Tell::Over(8)));
         assert_eq!(condition.observe(0, at(3640)), None);

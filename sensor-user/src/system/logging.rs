@@ -1,6 +1,7 @@
 //! The log: to standard error, as lines for people or as JSON.
 
 use crate::config::LogFormat;
+use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -57,10 +58,8 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
-            let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let colours = std::io::stderr().is_terminal() && !is_dumb && !no_colour;
-            registry.with(lines.with_ansi(colours)).try_init()?;
+            let terminal = Terminal::of_process(std::io::stderr().is_terminal());
+            registry.with(lines.with_ansi(terminal.colours)).try_init()?;
         }
         LogFormat::Json => {
             registry.with(lines.json().flatten_event(true)).try_init()?;

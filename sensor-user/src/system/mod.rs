@@ -7,6 +7,7 @@ pub mod logging;
 pub mod memory;
 pub(crate) mod regular_file;
 pub mod rights;
+pub mod terminal;
 pub mod trusted;
 
 pub use error::error_chain;

@@ -1,8 +1,7 @@
 //! Regular files, read within a bound.
 //!
-//! Whoever opens what somebody else has named may meet a FIFO, whose opening waits for a writer, or a
-//! device, which has no end. So nothing waits here, the type is asked before a byte is read, and
-//! reading ends at a bound.
+//! A path from a configuration may name a FIFO, whose opening waits for a writer, or a device, which has no
+//! end. So opening never waits, the type is checked before the first byte is read, and reading has a bound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};

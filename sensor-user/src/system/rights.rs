@@ -49,7 +49,7 @@ pub fn keep_needed() -> Result<(), RightsError> {
     keep(&KEPT)
 }
 
-/// [`keep_needed`] of a thread that goes on all the same, and says so.
+/// [`keep_needed`] of a thread that continues when it fails, with a line in the log.
 pub fn keep_needed_or_tell() {
     if let Err(error) = keep_needed() {
         tracing::warn!(

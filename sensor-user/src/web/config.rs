@@ -4,7 +4,7 @@
 //! The file and the certificates it names are looked at again, at most once a second, when a
 //! connection or a request comes in, so a renewed certificate or a changed password needs no reload.
 //! When the new state cannot be used, the one before stays and the failure is logged and counted. Where
-//! reading takes long, as on a network file system that hangs, requests go on under the state before.
+//! reading takes long, as on a network file system that hangs, requests are answered under the state before.
 
 use super::auth::Users;
 use crate::exposition::{Exposition, Health, Reload};
@@ -333,7 +333,7 @@ impl Security {
         if self.is_due(now) {
             let (security, exposition) = (Arc::clone(self), Arc::clone(exposition));
             let look = tokio::task::spawn_blocking(move || security.look(exposition.health()));
-            // One that takes longer goes on by itself.
+            // One that takes longer ends by itself.
             let _ = tokio::time::timeout(LOOK_AGAIN, look).await;
         }
         Arc::clone(&self.state.borrow())
@@ -344,7 +344,7 @@ impl Security {
         self.state.subscribe()
     }
 
-    /// Whether whoever asks now is the one to look at the files.
+    /// Whether this request is the one to look at the files.
     fn is_due(&self, now: Instant) -> bool {
         // A plain value: a panic elsewhere does not spoil it.
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
@@ -355,7 +355,7 @@ impl Security {
         is_due
     }
 
-    /// Looks at the files, unless somebody does so already, and takes over what has changed.
+    /// Looks at the files, unless another request does so already, and takes over what has changed.
     fn look(&self, health: &Health) {
         let seen = match self.seen.try_lock() {
             Ok(seen) => Some(seen),
@@ -391,7 +391,7 @@ impl Seen {
     fn tell(&mut self, path: &Path) {
         let (Some(error), path) = (&self.refused, path.display()) else { return };
         match self.fault.failed(error, clock::now()) {
-            Some(Tell::GoesOn(looks)) => tracing::error!(
+            Some(Tell::Lasts(looks)) => tracing::error!(
                 %path, error, looks,
                 "--web.config.file still not reloaded; what was read before stays in use"
             ),

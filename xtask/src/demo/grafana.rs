@@ -19,7 +19,7 @@ pub(super) struct Grafana {
 
 impl Grafana {
     /// Starts the installed Grafana, if any, on the committed provisioning, reading from `prometheus`.
-    /// Anybody on this host may look, nobody may change anything.
+    /// Every user of this host can read, none can change anything.
     pub(super) fn start(directory: &Path, prometheus: SocketAddr, port: u16) -> Result<Option<Self>> {
         let Some(program) = command::find("grafana").or_else(|| command::find("grafana-server")) else {
             return Ok(None);

@@ -213,7 +213,7 @@ async fn daemon(
     let taken = Arc::clone(&drain);
     let started = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
         if let Some(drain) = take(&taken) {
-            // Nobody waits any more when the receiver is gone.
+            // A receiver that is gone waits for nothing.
             let _ = ended.send(drain.run(inbox));
         }
     });
@@ -266,7 +266,7 @@ fn attach(
         let mode = kernel.attach(interface, wanted)?;
         info!(interface = interface.name, mode = mode.name(), "observing");
     }
-    // Until a default route tells what to observe, what an earlier daemon observed goes on counting.
+    // Until a default route tells what to observe, what an earlier daemon attached continues to count.
     let released = if names.is_empty() { Vec::new() } else { kernel.release_others(&names)? };
     for name in released {
         warn!(interface = name, "no longer observed; its attachment has ended");
@@ -380,7 +380,7 @@ fn apply(
     // The drain tells when it ends; it takes what comes before.
     let _ = commands.send(Command::Interval(config.drain_interval));
     let _ = commands.send(Command::Settings(Box::new(ledger_settings(config))));
-    // Whoever follows the addresses makes the new policy.
+    // The task that follows the addresses makes the new policy.
     reconfigured.send_replace(config.clone());
 }
 
@@ -400,7 +400,7 @@ fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Policy {
     }
 }
 
-/// Follows addresses, links, default routes and the configuration: makes the new policy, attaches anew
+/// Follows addresses, links, default routes and the configuration: makes the new policy, attaches again
 /// to an interface that has come back, and tells whether the sensor can see.
 struct Follower {
     interfaces: Interfaces,
@@ -441,7 +441,7 @@ impl Follower {
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 match self.fault.failed(&crate::error_chain(error), clock::now()) {
-                    Some(Tell::GoesOn(failures)) => {
+                    Some(Tell::Lasts(failures)) => {
                         error!(error, failures, "netlink still fails; {UNFOLLOWED}");
                     }
                     Some(_) => error!(error, "netlink failed; {UNFOLLOWED}"),
@@ -533,7 +533,7 @@ fn pins_note(warning: String) -> Note {
     )
 }
 
-/// What the status page shows besides the counters, as of the last commit.
+/// What the status page shows in addition to the counters, as of the last commit.
 #[derive(Default)]
 struct Snapshot(Mutex<Shown>);
 
