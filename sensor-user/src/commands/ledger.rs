@@ -151,7 +151,7 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
             } else {
                 let what = || format!("cannot write the export `{}`", output.display());
                 let mut file = BufWriter::new(File::create(output).with_context(what)?);
-                write(&mut file, &extent)?;
+                write(&mut file, &extent).with_context(what)?;
                 file.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?.sync_all()?;
             }
         }
