@@ -10,15 +10,15 @@ const UNIT: &str = "packaging/teiten.service";
 
 #[test]
 fn the_unit_is_understood_by_systemd_and_exposes_little() {
-    if lab::command::find("systemd-analyze").is_none() {
+    if find("systemd-analyze").is_none() {
         println!("skipped: systemd-analyze is not installed");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let unit = directory.path().join("teiten.service");
-    let text = std::fs::read_to_string(lab::command::root().join(UNIT)).unwrap();
+    let text = fs::read_to_string(root().join(UNIT)).unwrap();
     // The program need not be installed here.
-    std::fs::write(&unit, text.replace("/usr/local/bin/teiten ", "/bin/true ")).unwrap();
+    fs::write(&unit, text.replace("/usr/local/bin/teiten ", "/bin/true ")).unwrap();
     let analyze = |arguments: &[&str]| {
         let output = Command::new("systemd-analyze").args(arguments).arg(&unit).output().unwrap();
         let said =
