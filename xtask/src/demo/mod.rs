@@ -73,6 +73,9 @@ pub struct DemoArgs {
     /// Where the landing page and pictures are written [default: demo/ in cargo's target directory]
     #[arg(long, value_name = "DIR")]
     pub pictures: Option<PathBuf>,
+    /// Do not draw the panels of the dashboards, which takes some minutes
+    #[arg(long)]
+    pub no_panels: bool,
     /// Use this `teiten` instead of building one
     #[arg(long, value_name = "FILE")]
     pub teiten: Option<PathBuf>,
@@ -111,6 +114,9 @@ fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> 
         ("--port", args.port.into()),
     ] {
         demo.arg(name).arg(value.to_string());
+    }
+    if args.no_panels {
+        demo.arg("--no-panels");
     }
     if let Some(keep) = args.keep {
         demo.arg("--keep").arg(keep.to_string());
@@ -212,7 +218,7 @@ fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
         println!("Every number above is the same on both sides, to the packet.\n");
     }
     // A picture that cannot be drawn is no fault of the sensor.
-    if let Err(error) = draw(pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
+    if let Err(error) = draw(args, pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
         println!("no pictures: {error:#}");
     }
     keep(args, pages, prometheus.as_ref(), &interrupted);
@@ -397,6 +403,7 @@ fn countries(
 
 /// Writes what is to be looked at afterwards, and says where it is.
 fn draw(
+    args: &DemoArgs,
     directory: PathBuf,
     pages: SocketAddr,
     prometheus: Option<&Prometheus>,
@@ -406,6 +413,7 @@ fn draw(
     let pictures = Pictures::new(directory)?;
     pictures.page(pages)?;
     match (prometheus, history, pictures.panels_need()) {
+        _ if args.no_panels => {}
         (Some(prometheus), Some(history), None) => {
             println!("drawing the panels of the model's last month; Ctrl-C leaves them out");
             if history.wait(prometheus, interrupted)? {

@@ -446,7 +446,7 @@ fn the_start_says_what_it_runs_with_and_what_it_takes_over() {
         "ledger opened state_dir=",
         "nothing was pinned; counting starts now generation=1",
         "observing interface=\"eth0\" mode=\"native\"",
-        "observing addresses ipv4=1 ipv6=1 excluded_prefixes=0 services=1",
+        "observing addresses ipv4=1 ipv6=",
         "serving HTTP address=127.0.0.1:9477",
     ] {
         let at =
