@@ -42,6 +42,12 @@ fn configuration_names_every_command_and_flag() {
 }
 
 #[test]
+fn ledger_has_the_statements_of_the_schema() {
+    let schema = include_str!("../src/ledger/store/schema.sql");
+    check("ledger.md", &format!("```sql\n{}\n```", schema.trim()));
+}
+
+#[test]
 fn metrics_names_every_metric_of_the_catalogue() {
     check("metrics.md", &sensor_counters::page());
 }
