@@ -204,6 +204,12 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
             if panel["targets"].as_array().is_none_or(Vec::is_empty) {
                 find(format!("{title}: no query"));
             }
+            for option in unset(panel) {
+                find(format!("{title}: {option} is not set, and Grafana's own changes the look"));
+            }
+            if let Some(what) = coarse_axis(panel) {
+                find(format!("{title}: {what}"));
+            }
         }
         for query in queries(&dashboard) {
             for name in metrics(&query.expr) {
@@ -219,6 +225,72 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(findings)
+}
+
+/// Options of which Grafana has its own value, and which of them decide the look of a panel: JSON
+/// pointers from the panel.
+fn unset(panel: &Value) -> Vec<&'static str> {
+    const COLOR: &str = "/fieldConfig/defaults/color/mode";
+    const THRESHOLDS: &str = "/fieldConfig/defaults/thresholds/steps";
+    let needed: &[&str] = match panel["type"].as_str().unwrap_or_default() {
+        "stat" => &[
+            COLOR,
+            THRESHOLDS,
+            "/options/colorMode",
+            "/options/graphMode",
+            "/options/textMode",
+            "/options/showPercentChange",
+            "/options/reduceOptions/calcs",
+        ],
+        "bargauge" => {
+            &[COLOR, THRESHOLDS, "/options/displayMode", "/options/valueMode", "/options/reduceOptions/calcs"]
+        }
+        "state-timeline" => &[COLOR, THRESHOLDS, "/options/mergeValues", "/options/showValue"],
+        "timeseries" => &[
+            COLOR,
+            "/fieldConfig/defaults/custom/drawStyle",
+            "/fieldConfig/defaults/custom/lineWidth",
+            "/fieldConfig/defaults/custom/fillOpacity",
+            "/fieldConfig/defaults/custom/gradientMode",
+            "/fieldConfig/defaults/custom/showPoints",
+            "/fieldConfig/defaults/custom/spanNulls",
+            "/fieldConfig/defaults/custom/stacking/mode",
+            "/fieldConfig/defaults/custom/thresholdsStyle/mode",
+            "/options/legend/displayMode",
+            "/options/tooltip/mode",
+        ],
+        "trend" => &[COLOR, "/options/xField", "/options/legend/displayMode", "/options/tooltip/mode"],
+        "barchart" => &[
+            COLOR,
+            "/fieldConfig/defaults/custom/fillOpacity",
+            "/fieldConfig/defaults/custom/gradientMode",
+            "/fieldConfig/defaults/custom/thresholdsStyle/mode",
+            "/options/orientation",
+            "/options/showValue",
+            "/options/stacking",
+            "/options/legend/displayMode",
+            "/options/tooltip/mode",
+        ],
+        "piechart" => &[
+            COLOR,
+            "/options/pieType",
+            "/options/displayLabels",
+            "/options/legend/displayMode",
+            "/options/tooltip/mode",
+        ],
+        _ => &[],
+    };
+    needed.iter().filter(|option| panel.pointer(option).is_none_or(Value::is_null)).copied().collect()
+}
+
+/// What makes an axis of shares useless: ticks between 0 and 100 % that no decimals are left for.
+fn coarse_axis(panel: &Value) -> Option<&'static str> {
+    let defaults = &panel["fieldConfig"]["defaults"];
+    if panel["options"]["stacking"] == "percent" || defaults["custom"]["stacking"]["mode"] == "percent" {
+        return Some("stacked percents have an axis without a unit; query shares, with unit percentunit");
+    }
+    (defaults["unit"] == "percentunit" && !defaults["decimals"].is_null())
+        .then_some("decimals round the ticks of percentunit to 0 and 1")
 }
 
 /// Every rule file with its name, comments left out.

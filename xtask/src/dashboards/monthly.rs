@@ -11,7 +11,7 @@ use super::queries::{
 };
 
 /// Ports and regions that are drawn by name; the others are one series.
-const PORTS: usize = 10;
+pub(super) const PORTS: usize = 10;
 const COUNTRIES: usize = 8;
 
 pub(super) fn variables(l: Language) -> Vec<Value> {
@@ -388,9 +388,10 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
 fn six_months(l: Language, other: &str, layout: &mut Layout) {
     layout.row(l.t("3. Six months", "3. 統計情報（6か月）"));
     let sorted = json!({ "sort": [{ "field": "month\\name", "desc": false }] });
-    for (counter, title, figure) in [
+    for (counter, whole, title, figure) in [
         (
             PORT_ACCESSES,
+            ACCESSES,
             l.t("Share of accesses by port, six months", "宛先（ポート種類）別アクセス数の比率（6か月）"),
             l.t(
                 "Figures 3.1.1 of 2005-11 and 3-1 of 2010-07.",
@@ -399,6 +400,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
         ),
         (
             PORT_SOURCES,
+            SOURCES,
             l.t("Share of sources by port, six months", "宛先（ポート種類）別発信元数の比率（6か月）"),
             l.t(
                 "Figures 3.1.2 of 2005-11 and 3-2 of 2010-07.",
@@ -406,7 +408,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             ),
         ),
     ] {
-        let months = counter.six_months(PORT);
+        let months = counter.six_months_shares(PORT, whole);
         let rank = format!(
             "topk({PORTS}, {} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))",
             counter.six_months_sum(PORT)
@@ -415,14 +417,16 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
         layout.add(
             12,
             10,
-            Panel::bars(title, figure, &expression, ("month", "name"), "percent")
+            Panel::bars(title, figure, &expression, ("month", "name"), "normal")
+                .share()
                 .transform("sortBy", sorted.clone())
                 .colored(colors::ports(other)),
         );
     }
-    for (counter, title, figure) in [
+    for (counter, whole, title, figure) in [
         (
             COUNTRY_ACCESSES,
+            ACCESSES,
             l.t("Share of accesses by region, six months", "発信元地域別アクセス数の比率（6か月）"),
             l.t(
                 "Figures 3.2.1 of 2005-11 and 3-3 of 2010-07.",
@@ -431,6 +435,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
         ),
         (
             COUNTRY_SOURCES,
+            SOURCES,
             l.t("Share of sources by region, six months", "発信元地域別発信元数の比率（6か月）"),
             l.t(
                 "Figures 3.2.2 of 2005-11 and 3-4 of 2010-07.",
@@ -438,13 +443,14 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             ),
         ),
     ] {
-        let months = counter.six_months("country");
+        let months = counter.six_months_shares("country", whole);
         let rank = format!("topk({COUNTRIES}, {})", counter.six_months_sum("country"));
         let expression = top_sorted(&months, &rank, "country", "month", &country, other);
         layout.add(
             12,
             10,
-            Panel::bars(title, figure, &expression, ("month", "name"), "percent")
+            Panel::bars(title, figure, &expression, ("month", "name"), "normal")
+                .share()
                 .transform("sortBy", sorted.clone())
                 .colored(regions(l)),
         );
@@ -497,10 +503,9 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         "(sum by (country, {PORT}) ({}) and on (country) {countries} and on ({PORT}) {ports})",
         PORT_COUNTRY_ACCESSES.total("country, transport, port", "")
     );
-    let rest = format!(
-        "(({} and on (country) {countries}) - on (country) sum by (country) {detail})",
-        COUNTRY_ACCESSES.total("country", "")
-    );
+    let whole = COUNTRY_ACCESSES.total("country", "");
+    let rest = format!("(({whole} and on (country) {countries}) - on (country) sum by (country) {detail})");
+    let share = format!("({detail} / on (country) group_left () {whole})");
     layout.add(
         24,
         11,
@@ -510,10 +515,14 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
                 "What each of the busiest regions sends to; figure 4.2.3 of 2005-11.",
                 "上位の発信元地域ごとの宛先の内訳。2005年11月の図4.2.3に相当する。",
             ),
-            &format!(r#"sort_desc({}) or label_replace({rest}, "name", "{other}", "", "")"#, named(&detail)),
+            &format!(
+                r#"sort_desc({}) or label_replace({rest} / on (country) {whole}, "name", "{other}", "", "")"#,
+                named(&share)
+            ),
             ("country", "name"),
-            "percent",
+            "normal",
         )
+        .share()
         .options(json!({ "orientation": "horizontal" }))
         .colored(colors::ports(other))
         .overrides([by_name(

@@ -59,6 +59,10 @@ impl Panel {
             "targets": [],
             "transformations": [],
         });
+        // What Grafana would fill in, said here: what is drawn does not depend on its version.
+        if matches!(kind, "timeseries" | "trend" | "barchart" | "piechart") {
+            panel["fieldConfig"]["defaults"]["color"] = json!({ "mode": "palette-classic" });
+        }
         if matches!(kind, "row" | "text") {
             let object = panel.as_object_mut().expect("a panel is an object");
             for key in ["datasource", "targets", "transformations"] {
@@ -108,10 +112,29 @@ impl Panel {
     }
 
     /// Seconds, with as many digits as the scale asks for.
-    pub(super) fn seconds(mut self) -> Self {
+    pub(super) fn seconds(self) -> Self {
+        self.scaled("s")
+    }
+
+    /// Parts of 1, shown in percent with as many digits as the scale asks for.
+    pub(super) fn share(self) -> Self {
+        self.scaled("percentunit")
+    }
+
+    fn scaled(mut self, unit: &str) -> Self {
         let defaults = self.0["fieldConfig"]["defaults"].as_object_mut().expect("defaults");
         defaults.remove("decimals");
-        self.defaults(json!({ "unit": "s" }))
+        self.defaults(json!({ "unit": unit }))
+    }
+
+    /// Colours by value: `steps` are the least value of each, `null` for the first, and its colour.
+    pub(super) fn thresholds(self, steps: &[(Value, &str)]) -> Self {
+        let steps: Vec<Value> =
+            steps.iter().map(|(value, color)| json!({ "value": value, "color": color })).collect();
+        self.defaults(json!({
+            "color": { "mode": "thresholds" },
+            "thresholds": { "mode": "absolute", "steps": steps },
+        }))
     }
 
     pub(super) fn overrides(mut self, overrides: impl IntoIterator<Item = Value>) -> Self {
@@ -149,6 +172,7 @@ impl Panel {
             .defaults(json!({ "custom": {
                 "drawStyle": "bars", "barAlignment": 1, "barWidthFactor": 0.8, "lineWidth": 0, "fillOpacity": 90,
                 "stacking": { "mode": "normal", "group": "A" }, "axisSoftMin": 0, "showPoints": "never",
+                "gradientMode": "none", "spanNulls": false, "thresholdsStyle": { "mode": "off" },
             } }))
             .options(json!({
                 "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"], "sortBy": "Total", "sortDesc": true },
@@ -180,10 +204,12 @@ impl Panel {
         Self::new("barchart", title, description)
             .query(Run::Table, expression, "")
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
-            .defaults(json!({ "custom": { "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0 } }))
+            .defaults(json!({ "custom": {
+                "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0, "gradientMode": "none", "thresholdsStyle": { "mode": "off" },
+            } }))
             .options(json!({
                 "orientation": "vertical", "stacking": stacking, "showValue": "never", "groupWidth": 0.8, "barWidth": 0.9,
-                "xTickLabelRotation": 0, "xTickLabelSpacing": 0, "fullHighlight": false,
+                "xTickLabelRotation": 0, "xTickLabelSpacing": 0, "fullHighlight": false, "barRadius": 0,
                 "legend": { "displayMode": "list", "placement": "right", "showLegend": true, "calcs": [] },
                 "tooltip": { "mode": "multi", "sort": "none" },
             }))
@@ -192,16 +218,25 @@ impl Panel {
     pub(super) fn stat(title: &str, description: &str, expression: &str) -> Self {
         Self::new("stat", title, description)
             .query(Run::Instant, expression, "")
+            // An amount is neither good nor bad. Grafana's own colours are green, and red from 80.
+            .defaults(json!({
+                "color": { "mode": "fixed", "fixedColor": "text" },
+                "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "text" }] },
+            }))
             .options(json!({
                 "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
                 "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
-                "wideLayout": true,
+                "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
             }))
     }
 
     pub(super) fn lines(title: &str, description: &str) -> Self {
         Self::new("timeseries", title, description)
-            .defaults(json!({ "custom": { "drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "axisSoftMin": 0, "showPoints": "auto" } }))
+            .defaults(json!({ "custom": {
+                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 2, "fillOpacity": 0, "axisSoftMin": 0,
+                "showPoints": "auto", "pointSize": 5, "stacking": { "mode": "none", "group": "A" },
+                "gradientMode": "none", "spanNulls": false, "thresholdsStyle": { "mode": "off" },
+            } }))
             .options(json!({
                 "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
                 "tooltip": { "mode": "multi", "sort": "desc" },

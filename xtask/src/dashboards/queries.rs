@@ -129,6 +129,13 @@ impl Counter {
     }
 }
 
+impl Counter {
+    /// As [`Self::six_months`], as parts of `whole`, of which they are all.
+    pub(super) fn six_months_shares(self, by: &str, whole: Self) -> String {
+        format!("({} / on (month) group_left () {})", self.six_months(by), whole.six_months(""))
+    }
+}
+
 /// One element whose label `month` is the range's, as in `2005-11`. Two days into the range it
 /// is the same month in every time zone.
 fn this_month() -> String {
@@ -227,6 +234,15 @@ pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str,
     let names = named(&format!("({rank} > bool -1)"));
     format!(
         r#"sum by ({rest}, name) ({expression} * on ({PORT}) group_left (name) ({names} or label_replace(({ports} unless on ({PORT}) {rank}) > bool -1, "name", "{other}", "", "")))"#
+    )
+}
+
+/// The ports of `rank`, and what is left of `whole`, which has no labels, under the name `other`.
+pub(super) fn top_of(expression: &str, rank: &str, whole: &str, other: &str) -> String {
+    let ranked = format!("({expression} and on ({PORT}) {rank})");
+    format!(
+        r#"{} or label_replace({whole} - (sum({ranked}) or vector(0)), "name", "{other}", "", "")"#,
+        named(&ranked)
     )
 }
 

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::monthly::by_port_daily;
+use super::monthly::PORTS;
 use super::panels::{Language, Layout, Panel, Run, label_variable};
 use super::port::accesses_and_sources;
-use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, named, top};
+use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, top_of};
 
 const ONE: &str = r#"country="$country""#;
 
@@ -61,16 +61,18 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .unit("percent", 0),
     );
     let port_uid = format!("teiten-port-{}", l.code());
+    let rank =
+        format!("topk({PORTS}, {})", PORT_COUNTRY_ACCESSES.total(PORT, &format!(r#"port!="other",{ONE}"#)));
     layout.add(
         12,
         9,
         Panel::daily_bars(
             l.t("Ports, daily", "宛先（ポート種類）別アクセス数の変化"),
             l.t(
-                "What this region sends to; ports with full detail.",
-                "この地域からのアクセスの宛先。詳細を記録するポートのみ。",
+                "All accesses from this region. Ports that sensors do not count by region are in \"other\".",
+                "この地域からの全アクセス。地域別に数えていないポートは「その他」に含む。",
             ),
-            &by_port_daily(PORT_COUNTRY_ACCESSES, ONE, other),
+            &top_of(&PORT_COUNTRY_ACCESSES.daily(PORT, ONE), &rank, &COUNTRY_ACCESSES.daily("", ONE), other),
             "{{name}}",
         )
         .colored(colors::ports(other))
@@ -91,14 +93,17 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &COUNTRY_SOURCES.daily("", ONE),
         ),
     );
-    let rank = format!("topk(10, {})", PORT_COUNTRY_ACCESSES.total(PORT, ONE));
     layout.add(
         12,
         10,
         Panel::pie(
             l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"),
-            l.t("Ports with full detail, whole percents.", "詳細を記録するポートの比率（四捨五入）。"),
-            &top(&PORT_COUNTRY_ACCESSES.total(PORT, ONE), &rank, PORT, "", &|e| named(e), other),
+            l.t(
+                "Of all accesses from this region, in whole percents. Ports that sensors do not count by region are \
+                 in \"other\".",
+                "この地域からの全アクセスに占める比率（四捨五入）。地域別に数えていないポートは「その他」に含む。",
+            ),
+            &top_of(&PORT_COUNTRY_ACCESSES.total(PORT, ONE), &rank, &COUNTRY_ACCESSES.total("", ONE), other),
         )
         .colored(colors::ports(other)),
     );

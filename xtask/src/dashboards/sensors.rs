@@ -72,13 +72,12 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 raw("teiten_blind")
             ),
         )
-        .defaults(json!({ "color": { "mode": "thresholds" },
-            "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "red" }, { "value": 1, "color": "green" }] } })),
+        .thresholds(&[(Value::Null, "red"), (json!(1), "green")]),
     );
     layout.add(18, 8, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
         .query(Run::Range, &state(raw), "{{sensor}}")
-        .defaults(json!({ "mappings": states(l), "color": { "mode": "thresholds" },
-            "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 1, "color": "red" }] } }))
+        .defaults(json!({ "mappings": states(l) }))
+        .thresholds(&[(Value::Null, "green"), (json!(1), "red")])
         .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] }, "tooltip": { "mode": "single", "sort": "none" } })));
     layout.add(24, 6, Panel::table(l.t("Blind time by reason", "見えなかった時間（理由別）"), l.t("How long each sensor could not see its line during the time range.", "期間中に各観測点の回線が見えなかった時間。"))
@@ -116,7 +115,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         )
         .query(Run::Daily, &format!("{} / 86400", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")
         .defaults(json!({ "custom": { "lineInterpolation": "stepAfter", "axisSoftMax": 1 } }))
-        .unit("percentunit", 0),
+        .share(),
     );
     layout.add(
         12,
@@ -218,7 +217,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     );
     layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
         .query(Run::Instant, &format!("sort_desc(time() - max by (sensor) ({}))", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
-        .defaults(json!({ "min": 0, "thresholds": { "mode": "absolute", "steps": [{ "value": null, "color": "green" }, { "value": 7_776_000, "color": "orange" }] } }))
+        .defaults(json!({ "min": 0 }))
+        .thresholds(&[(Value::Null, "green"), (json!(7_776_000), "orange")])
         .options(json!({ "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto", "showUnfilled": true, "sizing": "auto",
             "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 300,
             "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
