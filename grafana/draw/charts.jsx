@@ -69,8 +69,8 @@ export function Bars({ panel, series, width, height, theme }) {
 }
 
 export function Pie({ panel, series, width, height, theme, timeZone }) {
-  const values = getFieldDisplayValues({ fieldConfig: panel.fieldConfig, reduceOptions: panel.options.reduceOptions, replaceVariables: (text) => text, theme, data: series, timeZone })
-    .sort((a, b) => b.display.numeric - a.display.numeric);
+  const values = getFieldDisplayValues({ fieldConfig: panel.fieldConfig, reduceOptions: panel.options.reduceOptions, replaceVariables: (text) => text, theme, data: series, timeZone });
+  if (panel.options.sort !== 'none') values.sort((a, b) => b.display.numeric - a.display.numeric);
   const total = values.reduce((sum, { display }) => sum + display.numeric, 0);
   const percent = (value) => `${((value / total) * 100).toFixed(0)}%`;
   const radius = Math.min(height, width / 2) / 2 - 4;

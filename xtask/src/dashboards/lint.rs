@@ -273,6 +273,7 @@ fn unset(panel: &Value) -> Vec<&'static str> {
         ],
         "piechart" => &[
             COLOR,
+            "/options/sort",
             "/options/pieType",
             "/options/displayLabels",
             "/options/legend/displayMode",

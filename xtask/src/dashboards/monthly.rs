@@ -312,7 +312,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         (PORT_ACCESSES, l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"), l.t("Whole percents, rounded half up, so they need not add up to 100; figures 2.2.1 and 4.2.1 of 2005-11, 2-3 of 2010-07.", "小数点第一位を四捨五入しているため、合計が100%にならない場合がある。2005年11月の図2.2.1と4.2.1、2010年7月の図2-3に相当する。")),
         (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
     ] {
-        let expression = top(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
+        let expression = top_sorted(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
         layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link));
     }
     let drill = l.t("Show this region", "この地域を見る");
@@ -351,7 +351,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
                 .colored(regions(l))
                 .link(drill, &region_uid, region_link),
         );
-        let expression = top(
+        let expression = top_sorted(
             &counter.total("country", ""),
             &top_countries(counter, COUNTRIES),
             "country",

@@ -180,12 +180,12 @@ impl Panel {
             }))
     }
 
-    /// A share of a whole, in whole percents.
+    /// Shares of a whole, in whole percents and in the order of the result.
     pub(super) fn pie(title: &str, description: &str, expression: &str) -> Self {
         Self::new("piechart", title, description)
-            .query(Run::Instant, &format!("sort_desc({expression})"), "{{name}}")
+            .query(Run::Instant, expression, "{{name}}")
             .options(json!({
-                "pieType": "pie",
+                "pieType": "pie", "sort": "none",
                 "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
                 "displayLabels": ["name", "percent"],
                 "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "values": ["percent", "value"] },

@@ -7,7 +7,7 @@ use super::monthly::{bars_and_line, by_country_daily, explanation_table, regions
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT_ACCESSES, PORT_COUNTRY_ACCESSES, PORT_COUNTRY_SOURCES,
-    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, named, top,
+    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, named, top_sorted,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -174,7 +174,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Cumulative sources of this port, whole percents.",
                 "このポートの延べ発信元数の比率（四捨五入）。",
             ),
-            &top(
+            &top_sorted(
                 &PORT_COUNTRY_SOURCES.total("country", ONE),
                 &format!("topk(8, {})", PORT_COUNTRY_SOURCES.total("country", ONE)),
                 "country",

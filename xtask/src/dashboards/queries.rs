@@ -237,11 +237,12 @@ pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str,
     )
 }
 
-/// The ports of `rank`, and what is left of `whole`, which has no labels, under the name `other`.
+/// The ports of `rank`, the largest first, and what is left of `whole`, which has no labels, under the name
+/// `other`.
 pub(super) fn top_of(expression: &str, rank: &str, whole: &str, other: &str) -> String {
     let ranked = format!("({expression} and on ({PORT}) {rank})");
     format!(
-        r#"{} or label_replace({whole} - (sum({ranked}) or vector(0)), "name", "{other}", "", "")"#,
+        r#"sort_desc({}) or label_replace({whole} - (sum({ranked}) or vector(0)), "name", "{other}", "", "")"#,
         named(&ranked)
     )
 }
