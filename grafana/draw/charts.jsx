@@ -28,7 +28,7 @@ export function Bars({ panel, series, width, height, theme }) {
   const { stacking, orientation, xTickLabelRotation: rotation } = panel.options;
   const totals = x.values.map((_, row) => columns.reduce((sum, column) => sum + (column.values[row] ?? 0), 0));
   const share = (value, row) => (stacking === 'percent' ? (totals[row] ? value / totals[row] : 0) : value);
-  const most = stacking === 'percent' ? 1 : Math.max(...(stacking === 'normal' ? totals : columns.flatMap((c) => c.values)));
+  const most = stacking === 'percent' ? 1 : columns[0].config.max ?? Math.max(...(stacking === 'normal' ? totals : columns.flatMap((c) => c.values)));
   const axis = stacking === 'percent' ? [0, 0.2, 0.4, 0.6, 0.8, 1] : ticks(most);
   const top = axis.at(-1);
   const items = columns.map((column) => ({ name: getFieldDisplayName(column, frame, series), color: getFieldSeriesColor(column, theme).color }));

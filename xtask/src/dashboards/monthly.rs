@@ -418,7 +418,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             12,
             10,
             Panel::bars(title, figure, &expression, ("month", "name"), "normal")
-                .share()
+                .shares_of_whole()
                 .transform("sortBy", sorted.clone())
                 .colored(colors::ports(other)),
         );
@@ -450,7 +450,7 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             12,
             10,
             Panel::bars(title, figure, &expression, ("month", "name"), "normal")
-                .share()
+                .shares_of_whole()
                 .transform("sortBy", sorted.clone())
                 .colored(regions(l)),
         );
@@ -522,7 +522,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
             ("country", "name"),
             "normal",
         )
-        .share()
+        .shares_of_whole()
         .options(json!({ "orientation": "horizontal" }))
         .colored(colors::ports(other))
         .overrides([by_name(

@@ -121,6 +121,11 @@ impl Panel {
         self.scaled("percentunit")
     }
 
+    /// Shares that add up to the whole: the axis ends there, whatever the rounding of their sum.
+    pub(super) fn shares_of_whole(self) -> Self {
+        self.share().defaults(json!({ "min": 0, "max": 1 }))
+    }
+
     fn scaled(mut self, unit: &str) -> Self {
         let defaults = self.0["fieldConfig"]["defaults"].as_object_mut().expect("defaults");
         defaults.remove("decimals");
