@@ -6,6 +6,7 @@ use super::{Context, process};
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::command;
 use lab::sensor::{Daemon, INTERFACE, Lab, WEB};
+use lab::wait;
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -83,11 +84,10 @@ fn scrapes(lab: &Lab, daemon: &Daemon, rounds: u32, gzip: bool) -> Result<(Round
     let mut octets = 0;
     for _ in 0..rounds {
         let last = generation(daemon)?;
-        let since = Instant::now();
-        while generation(daemon)? == last {
-            ensure!(since.elapsed() < PATIENCE, "the daemon does not drain");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let next = wait::poll(wait::PATIENCE, || {
+            generation(daemon).map(|now| (now != last).then_some(())).transpose()
+        });
+        next.context("wait for the daemon to drain")??;
         let before = process::cpu(daemon.id())?;
         octets = scrape(lab, gzip)?;
         cpu.push(process::cpu(daemon.id())?.saturating_sub(before).as_secs_f64() * 1000.0);

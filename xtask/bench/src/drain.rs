@@ -9,6 +9,7 @@ use super::programs::{Feed, Programs, stay_on};
 use super::{Context, frames, process};
 use anyhow::{Result, bail, ensure};
 use lab::sensor::{Daemon, INTERFACE, Lab, WIRE};
+use lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -77,19 +78,17 @@ fn drains(daemon: &Daemon) -> Vec<Value> {
 
 /// Waits until `pairs` more than the first `known` drains had are in the ledger.
 fn wait(daemon: &mut Daemon, known: usize, pairs: u64) -> Result<Vec<Value>> {
-    let since = Instant::now();
-    loop {
-        let lines = drains(daemon).split_off(known);
-        if lines.iter().filter_map(|line| line["pairs"].as_u64()).sum::<u64>() >= pairs {
-            return Ok(lines);
-        }
-        if let Some(status) = daemon.ended()? {
-            bail!("teiten ended with {status}:\n{}", daemon.log());
-        }
-        if since.elapsed() > PATIENCE {
-            bail!("{pairs} pairs are not in the ledger after {PATIENCE:?}: {lines:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let mut lines = Vec::new();
+    let status = wait::poll(PATIENCE, || {
+        lines = drains(daemon).split_off(known);
+        let has_all = lines.iter().filter_map(|line| line["pairs"].as_u64()).sum::<u64>() >= pairs;
+        if has_all { Some(Ok(None)) } else { daemon.ended().transpose().map(|status| status.map(Some)) }
+    });
+    match status {
+        Some(Ok(None)) => Ok(lines),
+        Some(Ok(Some(status))) => bail!("teiten ended with {status}:\n{}", daemon.log()),
+        Some(Err(error)) => Err(error.into()),
+        None => bail!("{pairs} pairs are not in the ledger after {PATIENCE:?}: {lines:?}"),
     }
 }
 

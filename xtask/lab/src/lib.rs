@@ -11,3 +11,4 @@ pub mod sensor;
 pub mod sudo;
 pub mod target;
 pub mod traffic;
+pub mod wait;

@@ -1,14 +1,14 @@
 //! Other Linux kernels: a virtual machine with Debian's kernel of a series, and a few programs in its
 //! initial file system.
 
-use crate::{apt, command};
+use crate::{apt, command, wait};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Debian's package of the emulator, and what else is needed here to boot a kernel.
 const PACKAGES: [(&str, &str); 3] =
@@ -116,20 +116,13 @@ impl Kernel {
             .stderr(Stdio::null())
             .spawn()
             .context("start qemu-system-x86_64")?;
-        let began = Instant::now();
-        let in_time = loop {
-            if machine.try_wait()?.is_some() {
-                break true;
-            }
-            if began.elapsed() > patience {
-                machine.kill()?;
-                machine.wait()?;
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        };
+        let ended = wait::poll(patience, || machine.try_wait().transpose()).transpose()?;
+        if ended.is_none() {
+            machine.kill()?;
+            machine.wait()?;
+        }
         let printed = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
-        if !in_time {
+        if ended.is_none() {
             bail!("the machine still ran after {patience:?}; its console:\n{printed}");
         }
         Ok(printed)

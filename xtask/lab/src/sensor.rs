@@ -4,6 +4,7 @@
 use crate::netns::{self, Interface, Mac, Mounts, Netns, Route};
 use crate::scrape::{self, Answer, Samples};
 use crate::traffic::{Link, Sender, Site, Tagging};
+use crate::wait;
 use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The sensor's interface.
@@ -318,37 +319,32 @@ impl Daemon {
     ///
     /// [`Error::Ended`], [`Error::Late`].
     pub fn wait_ready(&mut self, patience: Duration) -> Result<(), Error> {
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(Error::Ended { status, log: self.log() });
-            }
-            if self.get("/-/ready").is_ok_and(|answer| answer.status == 200) {
-                return Ok(());
-            }
-            if since.elapsed() > patience {
-                return Err(Error::Late { what: "ready", seconds: patience.as_secs(), log: self.log() });
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let came = wait::poll(patience, || match self.child.try_wait() {
+            Err(error) => Some(Err(error.into())),
+            Ok(Some(status)) => Some(Err(Error::Ended { status, log: self.log() })),
+            Ok(None) => self.get("/-/ready").is_ok_and(|answer| answer.status == 200).then_some(Ok(())),
+        });
+        came.unwrap_or_else(|| {
+            Err(Error::Late { what: "ready", seconds: patience.as_secs(), log: self.log() })
+        })
     }
 
-    /// Scrapes until at least `packets` packets are in the counters, or patience has run out: whoever
-    /// waits compares, and then says what is missing.
+    /// Scrapes until at least `packets` packets are in the counters, or `patience` has run out: the caller
+    /// compares, and then says what is missing.
     ///
     /// # Errors
     ///
     /// [`scrape::Error`].
     pub fn wait_counted(&self, packets: u64, patience: Duration) -> Result<Samples, scrape::Error> {
-        let since = Instant::now();
-        loop {
-            let samples = self.metrics()?;
-            let counted = samples.sum("teiten_packets_total");
-            if counted >= packets || since.elapsed() > patience {
-                return Ok(samples);
+        let mut latest = self.metrics();
+        wait::poll(patience, || {
+            let ends = latest.as_ref().map_or(true, |samples| samples.sum("teiten_packets_total") >= packets);
+            if !ends {
+                latest = self.metrics();
             }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            ends.then_some(())
+        });
+        latest
     }
 
     /// Sends `signal`.
@@ -367,15 +363,9 @@ impl Daemon {
     /// [`Error::Late`] when it does not end.
     pub fn stop(mut self, signal: Signal) -> Result<ExitStatus, Error> {
         self.signal(signal)?;
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if since.elapsed() > STOP_PATIENCE {
-                return Err(Error::Late { what: "gone", seconds: STOP_PATIENCE.as_secs(), log: self.log() });
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        match wait::poll(STOP_PATIENCE, || self.child.try_wait().transpose()) {
+            Some(status) => Ok(status?),
+            None => Err(Error::Late { what: "gone", seconds: STOP_PATIENCE.as_secs(), log: self.log() }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use lab::netns::{Interface, InterfaceCounters, Mounts, Netns, Route, Tun, is_root};
 use lab::traffic::{Carry, Expectation, Frames, Link, Mix, Sender, Site, Tagging, TunSender};
+use lab::wait::wait_until;
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -77,11 +78,7 @@ fn every_frame_arrives_unchanged_and_nothing_else() {
         .spawn()
         .unwrap();
     // The capture begins with its file header.
-    let since = Instant::now();
-    while capture.path().metadata().unwrap().len() < 24 {
-        assert!(since.elapsed() < Duration::from_secs(10), "tcpdump did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("tcpdump", || capture.path().metadata().unwrap().len() >= 24);
 
     let mut sender = Sender::new(&internet, "wire", &sensor, "eth0").unwrap();
     let (mut frames, mut expected) = (Frames::default(), Expectation::default());
@@ -91,14 +88,11 @@ fn every_frame_arrives_unchanged_and_nothing_else() {
 
     let visible = frames.iter().filter(|frame| !too_short_for_a_tag(frame)).count();
     // tcpdump lags behind, and reads no more once it is told to stop.
-    let since = Instant::now();
-    let pcap = loop {
-        let pcap = std::fs::read(capture.path()).unwrap();
-        if records(&pcap).count() >= visible || since.elapsed() > Duration::from_secs(30) {
-            break pcap;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let mut pcap = Vec::new();
+    wait_until("the last frame", || {
+        pcap = std::fs::read(capture.path()).unwrap();
+        records(&pcap).count() >= visible
+    });
     tcpdump.kill().unwrap();
     tcpdump.wait().unwrap();
     // tcpdump puts every tag back to its place, so captured frames are the frames sent.
@@ -152,11 +146,7 @@ fn a_namespace_ends_with_its_last_user() {
     assert!(internet.index("wire").is_ok());
     drop(sensor);
     // The other end of the pair goes with the namespace that held it, a moment later.
-    let since = Instant::now();
-    while internet.index("wire").is_ok() {
-        assert!(since.elapsed() < Duration::from_secs(10), "the interface outlived its namespace");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the end of the interface", || internet.index("wire").is_err());
 }
 
 #[test]

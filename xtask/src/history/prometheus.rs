@@ -5,12 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde_json::Value;
 
 use lab::netns::child_command;
+use lab::wait;
 
 /// A GET to loopback: status and body.
 ///
@@ -119,19 +120,16 @@ impl Server {
             .spawn()
             .context("start prometheus")?;
         let mut server = Self { child, port, data };
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while get(port, "/-/ready").map_or(true, |(status, _)| status != 200) {
-            if let Some(status) = server.child.try_wait()? {
-                let log = std::fs::read_to_string(directory.join("prometheus.log")).unwrap_or_default();
-                bail!("prometheus on port {port} ended with {status}: {}", log.trim());
+        let log = directory.join("prometheus.log");
+        let ready = wait::poll(wait::PATIENCE, || match server.child.try_wait() {
+            Ok(None) => get(port, "/-/ready").is_ok_and(|(status, _)| status == 200).then_some(Ok(())),
+            Ok(Some(status)) => {
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                Some(Err(anyhow!("prometheus on port {port} ended with {status}: {}", log.trim())))
             }
-            ensure!(
-                Instant::now() < deadline,
-                "prometheus did not become ready; see {}/prometheus.log",
-                directory.display()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            Err(error) => Some(Err(error.into())),
+        });
+        ready.with_context(|| format!("prometheus did not become ready; see {}", log.display()))??;
         Ok(server)
     }
 

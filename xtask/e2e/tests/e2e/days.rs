@@ -1,19 +1,18 @@
 //! Days and hours of the real daemon: every packet on the day and hour on which it was sent, each source
 //! once for each day and port, whatever the calendar and the wall clock do. Needs root.
 
-use crate::common::book::{Book, Table, ledger};
+use crate::common::book::{Book, Table};
 use crate::common::wall::{FakeClock, Zone};
-use crate::common::{make, teiten};
+use crate::common::{ledger, make, teiten, wait_samples};
 use jiff::{SignedDuration, Timestamp};
 use lab::scrape::Samples;
 use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC};
 use lab::traffic::{Carry, Expectation, Frames, Meaning, Mix, Port, Sender, Transport, packet};
+use lab::wait::PATIENCE;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Only boundaries, and clocks that are set, make this daemon drain.
 const FLAGS: [&str; 10] = [
@@ -28,19 +27,6 @@ const FLAGS: [&str; 10] = [
     "--sensor-name",
     "lab",
 ];
-
-/// Waits until `is_so` of a scrape.
-fn wait_until(daemon: &Daemon, what: &str, is_so: impl Fn(&Samples) -> bool) -> Samples {
-    let since = Instant::now();
-    loop {
-        let samples = daemon.metrics().unwrap();
-        if is_so(&samples) {
-            return samples;
-        }
-        assert!(since.elapsed() < PATIENCE, "waited in vain until {what}:\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// When the last drain was committed, by the daemon's wall clock.
 fn last_drain(samples: &Samples) -> f64 {
@@ -186,7 +172,7 @@ fn each_packet_is_on_its_day_and_hour_over_midnights_and_changes_of_the_clocks()
     let times = trickle(&mut stream.sender, start + SignedDuration::from_millis(300));
     for (index, (period, hour)) in periods.iter().zip(&hours).enumerate() {
         sleep_until(*period);
-        wait_until(&daemon, &format!("the drain at boundary {index}, {period}, is in"), |samples| {
+        wait_samples(&daemon, &format!("the drain at boundary {index}, {period}, is in"), |samples| {
             last_drain(samples) >= seconds(*period)
         });
         stream.send(*hour);
@@ -219,7 +205,7 @@ fn each_packet_is_on_its_day_and_hour_over_midnights_and_changes_of_the_clocks()
 fn set(clock: &mut FakeClock, daemon: &Daemon, to: Timestamp) {
     clock.set(to);
     let to = seconds(to);
-    wait_until(daemon, "it has seen the new time", |samples| {
+    wait_samples(daemon, "it has seen the new time", |samples| {
         (to - 5.0..to + 300.0).contains(&last_drain(samples))
     });
 }
@@ -285,7 +271,7 @@ fn under_a_clock_that_is_set(monotonic: bool) {
     let daemon = start(&clock);
     let packets = stream.book.packets();
     let samples =
-        wait_until(&daemon, "all is counted", |samples| samples.sum("teiten_packets_total") >= packets);
+        wait_samples(&daemon, "all is counted", |samples| samples.sum("teiten_packets_total") >= packets);
     assert_eq!(went_down(&last, &samples), Vec::<String>::new(), "after the restart");
     let observed = samples.value("teiten_observation_seconds_total", &[]).unwrap();
     assert!(observed <= begun.elapsed().as_secs_f64(), "{observed} s of observation in less time");

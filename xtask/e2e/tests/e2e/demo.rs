@@ -1,6 +1,7 @@
 //! `cargo xtask demo` as a newcomer runs it. Needs root.
 
 use crate::common::{output, teiten, xtask};
+use lab::wait::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader};
@@ -8,7 +9,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The demo with its temporary files in `temporary`.
@@ -77,11 +77,9 @@ fn ended_by(signal: Signal) -> (Option<i32>, bool) {
     let reader = std::thread::spawn(move || lines.count());
     let status = demo.wait().unwrap();
     reader.join().unwrap();
-    let since = Instant::now();
-    while before.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
-        assert!(since.elapsed() < Duration::from_secs(20), "a child outlived the demo");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the end of every child of the demo", || {
+        !before.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    });
     assert!(TcpStream::connect(page).is_err());
     let is_clean = is_empty(temporary.path());
     (status.code(), is_clean)

@@ -1,15 +1,13 @@
 //! How the daemon learns what the sensor sends, where TCX cannot be had, on links without Ethernet and
 //! through VLANs. Needs root.
 
-use crate::common::pair::{
-    PATIENCE, PEER, ask, joined, packets, partners, rejoin, socket, start, wait_class, wait_until,
-};
+use crate::common::pair::{PEER, ask, joined, packets, partners, rejoin, socket, start, wait_class};
 use crate::common::tcx;
 use crate::common::{output, teiten};
 use lab::netns::{Interface, Netns, Tun, join_tuns};
 use lab::sensor::{Daemon, INTERFACE, Lab};
+use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
-use std::time::Duration;
 
 fn tracking(daemon: &Daemon) -> String {
     let samples = daemon.metrics().unwrap();
@@ -38,16 +36,13 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     let lab = joined();
     let _full = tcx::fill(&lab.sensor, INTERFACE);
     let [sensor, peer] = partners(&lab);
-    let mut daemon = start(&lab, &["--interface", INTERFACE]);
+    let daemon = start(&lab, &["--interface", INTERFACE]);
     assert_eq!((tracking(&daemon).as_str(), filters(&lab)), ("clsact", 1));
     ask(&sensor, &peer);
     wait_class(&daemon, "solicited", 1);
 
     // Killed: the filter goes on learning, and the next daemon takes its place, not a second one.
-    daemon.signal(Signal::SIGKILL).unwrap();
-    while daemon.ended().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    daemon.stop(Signal::SIGKILL).unwrap();
     assert_eq!(filters(&lab), 1);
     let second = socket(&lab.internet, &format!("{PEER}:124"));
     ask(&sensor, &second);

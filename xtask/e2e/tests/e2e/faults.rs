@@ -1,11 +1,13 @@
 //! What goes wrong around a running sensor: its disk, its ledger, its pins, its interface. It goes on
 //! counting, says so, and recovers by itself. Needs root.
 
-use crate::common::ledger::{assert_ledger, ledger};
-use crate::common::{assert_totals, calm_timezone, make, output, teiten};
-use lab::scrape::Samples;
+use crate::common::ledger::assert_ledger;
+use crate::common::{
+    assert_totals, calm_timezone, ledger, ledger_command, make, output, teiten, wait_samples,
+};
 use lab::sensor::{Daemon, Error, INTERFACE, Lab, layout};
 use lab::traffic::{Carry, Expectation, Mix, Sender, Site};
+use lab::wait::{PATIENCE, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::signal::Signal;
@@ -13,9 +15,6 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A sensor, its traffic, and what it must have counted.
 struct Watched {
@@ -72,17 +71,8 @@ impl Watched {
     }
 }
 
-/// Scrapes until `holds`.
-fn wait(daemon: &Daemon, what: &str, holds: impl Fn(&Samples) -> bool) {
-    let since = Instant::now();
-    while !holds(&daemon.metrics().unwrap()) {
-        assert!(since.elapsed() < PATIENCE, "waited in vain for: {what}\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn wait_up(daemon: &Daemon, up: bool) {
-    wait(daemon, &format!("teiten_up is {up}"), |samples| (samples.sum("teiten_up") == 1) == up);
+    wait_samples(daemon, &format!("teiten_up is {up}"), |samples| (samples.sum("teiten_up") == 1) == up);
 }
 
 fn end(daemon: Daemon, signal: Signal) {
@@ -118,7 +108,7 @@ fn a_full_disk_is_told_and_nothing_is_lost_when_there_is_space_again() {
         })
         .unwrap();
     watched.send(20_000);
-    wait(&daemon, "a failed drain", |samples| samples.sum("teiten_drain_failures_total") > 0);
+    wait_samples(&daemon, "a failed drain", |samples| samples.sum("teiten_drain_failures_total") > 0);
     wait_up(&daemon, false);
     assert_eq!(daemon.get("/-/ready").unwrap().status, 503);
     assert!(daemon.log().contains("disk full"), "{}", daemon.log());
@@ -177,11 +167,11 @@ fn a_state_directory_that_is_deleted_unmounted_or_read_only_loses_no_count() {
     watched.send(3_000);
     watched.assert_counters(&daemon);
     assert!(daemon.log().contains("the ledger was lost while running"), "{}", daemon.log());
-    output(&mut ledger(&watched.lab, &["verify"]));
+    ledger(&watched.lab, &["verify"]);
     end(daemon, Signal::SIGKILL);
     watched.send(3_000);
     watched.assert_counters(&watched.start());
-    output(&mut ledger(&watched.lab, &["verify"]));
+    ledger(&watched.lab, &["verify"]);
 }
 
 /// Mounts `from` at the sensor's state directory.
@@ -277,8 +267,8 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     assert_eq!(counted, 4_000);
     watched.expected = first;
     watched.send(2_000);
-    wait(&daemon, "all packets", |samples| samples.sum("teiten_packets_total") == 6_000);
-    output(&mut ledger(&watched.lab, &["verify"]));
+    wait_samples(&daemon, "all packets", |samples| samples.sum("teiten_packets_total") == 6_000);
+    ledger(&watched.lab, &["verify"]);
 }
 
 #[test]
@@ -298,7 +288,7 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     flip(&log, length / 2);
     // Before anything is started on it, and without an end to the evidence.
     for arguments in [&["verify"][..], &["days"], &["export", "--format", "csv"]] {
-        let said = ledger(&watched.lab, arguments).output().unwrap();
+        let said = ledger_command(&watched.lab, arguments).output().unwrap();
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(
             said.status.code() == Some(1) && text.contains("is damaged at byte"),
@@ -314,10 +304,10 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     let told = |daemon: &Daemon, is_told: bool| {
         let notes = daemon.status().unwrap()["notes"].to_string();
         assert_eq!(notes.contains(copy.to_str().unwrap()), is_told, "{notes}");
-        wait(daemon, "teiten_ledger_damaged", |samples| {
+        wait_samples(daemon, "teiten_ledger_damaged", |samples| {
             (samples.sum("teiten_ledger_damaged") == 1) == is_told
         });
-        let verified = ledger(&watched.lab, &["verify"]).output().unwrap();
+        let verified = ledger_command(&watched.lab, &["verify"]).output().unwrap();
         assert_eq!(verified.status.success(), !is_told, "{}", String::from_utf8_lossy(&verified.stdout));
     };
     told(&daemon, true);
@@ -364,7 +354,7 @@ fn files_that_do_not_answer_hold_neither_the_drain_nor_its_end_up() {
     let good = directory.join("good");
     fs::rename(&database, &good).unwrap();
     fs::rename(&fifo, &database).unwrap();
-    wait(&daemon, "the FIFO is refused", |samples| {
+    wait_samples(&daemon, "the FIFO is refused", |samples| {
         samples.counter("teiten_reload_failures_total", &[("what", "geoip")]) == Some(1)
     });
     assert!(daemon.log().contains("not a regular file"), "{}", daemon.log());
@@ -442,11 +432,7 @@ fn pins_that_are_partly_gone_are_made_up_for() {
     // Everything, under a running daemon: it pins again, and the next one finds it.
     let daemon = watched.start();
     with_pins(&watched.lab, |pins| fs::remove_dir_all(pins.join(layout())).unwrap());
-    let since = Instant::now();
-    while !daemon.log().contains("pins were removed while running") {
-        assert!(since.elapsed() < PATIENCE, "{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the word about the pins", || daemon.log().contains("pins were removed while running"));
     end(daemon, Signal::SIGKILL);
     watched.send(1_000);
     watched.assert_exact(&watched.start());
@@ -506,7 +492,7 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
         assert!(ip(&watched.lab, change), "{change}");
     }
     assert!(ip(&watched.lab, "address add 3fff::1/64 dev lan0 nodad"));
-    wait(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
+    wait_samples(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
     watched.sender = Sender::new(&watched.lab.internet, "wire", &watched.lab.sensor, "lan0").unwrap();
     watched.send(1_000);
     watched.assert_exact(&daemon);
@@ -519,16 +505,14 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
     let generation = |daemon: &Daemon| daemon.status().unwrap()["generation"].as_u64().unwrap();
     let (before, first) = (observed(&daemon), generation(&daemon));
     // Each lasts a tenth of a second, and whole seconds are compared.
-    while generation(&daemon) < first + 25 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("25 drains", || generation(&daemon) >= first + 25);
     assert_eq!(observed(&daemon), before, "nothing was observed meanwhile");
 
     // Another of the configured name comes.
     watched.lab.link().unwrap();
     wait_attached(&daemon, 2);
     wait_up(&daemon, true);
-    wait(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
+    wait_samples(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
     watched.sender = watched.lab.sender().unwrap();
     watched.mix = Mix::new(watched.lab.site(), 61);
     watched.send(1_000);
@@ -536,9 +520,5 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
 }
 
 fn wait_attached(daemon: &Daemon, times: usize) {
-    let since = Instant::now();
-    while daemon.log().matches("attached again").count() < times {
-        assert!(since.elapsed() < PATIENCE, "not attached again\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the next attachment", || daemon.log().matches("attached again").count() >= times);
 }

@@ -2,12 +2,13 @@
 //! strangers scan it. Every packet that the router sends to it is captured, and counted a second time
 //! by who sent it. Needs root.
 
-use crate::common::line::{Capture, Line, PATIENCE, Program, ROUTER_MAC, serve_time, wait_for};
+use crate::common::line::{Capture, Line, Program, ROUTER_MAC, serve_time};
 use crate::common::{assert_totals, calm_timezone, output, teiten};
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use lab::netns::Mounts;
 use lab::sensor::{INTERFACE, WIRE};
 use lab::traffic::{Class, Expectation, Meaning, Port, Tool, Transport};
+use lab::wait::{PATIENCE, poll, wait_until};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -349,14 +350,14 @@ fn scan(line: &Line) {
     let mut running: Vec<_> = scanners.iter().map(|words| (words, command(words).spawn().unwrap())).collect();
     for (words, child) in &mut running {
         let since = Instant::now();
-        while child.try_wait().unwrap().is_none() {
+        let ended = poll(3 * PATIENCE, || {
             if words.starts_with("masscan") && since.elapsed() > Duration::from_secs(20) {
                 // It waits for as long as nothing comes.
                 child.kill().unwrap();
             }
-            assert!(since.elapsed() < 3 * PATIENCE, "{words} does not end");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            child.try_wait().unwrap()
+        });
+        assert!(ended.is_some(), "{words} does not end");
     }
 }
 
@@ -419,7 +420,7 @@ fn is_counted_exactly() -> bool {
         line.lab.internet.command(words.next().unwrap()).args(words),
         &directory.join("dhcp.log"),
     );
-    wait_for("the name server", || {
+    wait_until("the name server", || {
         line.lab.sensor.connect("198.19.0.2:53".parse().unwrap(), PATIENCE).is_ok()
     });
 
@@ -439,7 +440,7 @@ fn is_counted_exactly() -> bool {
 
     let packets = |daemon: &lab::sensor::Daemon| daemon.metrics().unwrap().sum("teiten_packets_total");
     let mut last = packets(&daemon);
-    wait_for("rest", || {
+    wait_until("rest", || {
         std::thread::sleep(Duration::from_millis(1200));
         let now = packets(&daemon);
         std::mem::replace(&mut last, now) == now

@@ -2,8 +2,9 @@
 //! root.
 
 use crate::common::output;
-use crate::common::pair::{PEER, ask, joined, packets, partners, socket, start, wait_class, wait_until};
+use crate::common::pair::{PEER, ask, joined, packets, partners, socket, start, wait_class};
 use lab::sensor::{INTERFACE, WIRE};
+use lab::wait::{PATIENCE, wait_until};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -83,8 +84,7 @@ fn visitors_of_a_declared_service_leave_no_trace_among_what_the_sensor_started()
     let [sensor, peer] = partners(&lab);
     ask(&sensor, &peer);
     for _ in 0..500 {
-        let mut client =
-            lab.internet.connect(listener.local_addr().unwrap(), crate::common::pair::PATIENCE).unwrap();
+        let mut client = lab.internet.connect(listener.local_addr().unwrap(), PATIENCE).unwrap();
         drop(listener.accept().unwrap());
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }

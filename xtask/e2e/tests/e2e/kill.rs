@@ -7,12 +7,11 @@ use crate::common::tracee::Tracee;
 use crate::common::{assert_totals, calm_timezone, make, teiten};
 use lab::sensor::{Daemon, INTERFACE, Lab};
 use lab::traffic::{Carry, Mix, Site};
+use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// So short that a daemon is in the midst of a drain most of the time.
 const BUSY: &str = "100ms";
@@ -38,11 +37,7 @@ fn start(lab: &Lab, program: &Path, interval: &str, more: &[&str]) -> Daemon {
 }
 
 fn wait_end(daemon: &mut Daemon) {
-    let since = Instant::now();
-    while daemon.ended().unwrap().is_none() {
-        assert!(since.elapsed() < PATIENCE, "it does not end");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("its end", || daemon.ended().unwrap().is_some());
 }
 
 /// The command of `bpf(2)` that switches generations.
@@ -85,7 +80,7 @@ fn kills_between_any_two_system_calls_of_a_drain_lose_and_double_nothing() {
     let mut daemon = start(&lab, teiten(), BUSY, &[]);
     let stream = Stream::start(&lab, 21);
     for (kill, stop) in STOPS.step_by(STRIDE).enumerate() {
-        let mut drain = Tracee::attach(daemon.id(), "drain", PATIENCE);
+        let mut drain = Tracee::attach(daemon.id(), "drain");
         let since = Instant::now();
         while !drain.step().is_some_and(|call| call.is(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM)) {
             assert!(since.elapsed() < PATIENCE, "it does not switch generations\n{}", daemon.log());

@@ -1,13 +1,12 @@
 //! Conversations that are older than the daemon, or than its successor; imitations of answers to real
 //! ones; and more conversations than can be kept. Needs root.
 
-use crate::common::pair::{
-    PATIENCE, PEER, PEER_V6, ask, joined, packets, socket, start, wait_class, wait_until,
-};
+use crate::common::pair::{PEER, PEER_V6, ask, joined, packets, socket, start, wait_class};
 use crate::common::{output, teiten};
 use lab::netns::{Interface, Netns, Route};
 use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
 use lab::traffic::{Carry as _, Frames, Ip, Sender, Tcp, flag, icmp, protocol, udp};
+use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -69,11 +68,8 @@ fn assert_all_solicited(daemon: &Daemon, at_least: u64) {
     }
 }
 
-fn kill(mut daemon: Daemon) {
-    daemon.signal(Signal::SIGKILL).unwrap();
-    while daemon.ended().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn kill(daemon: Daemon) {
+    daemon.stop(Signal::SIGKILL).unwrap();
 }
 
 #[test]

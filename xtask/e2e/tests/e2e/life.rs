@@ -3,12 +3,11 @@
 use crate::common::{assert_totals, calm_timezone, make, teiten};
 use lab::sensor::{Daemon, Error, INTERFACE, Lab, WEB};
 use lab::traffic::{Carry, Expectation, Mix};
+use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 fn start(lab: &Lab, interval: &str) -> Daemon {
     let timezone = calm_timezone();
@@ -69,19 +68,14 @@ fn sigkill_loses_nothing() {
     let mut mix = Mix::new(lab.site(), 12);
     let mut expected = Expectation::default();
     for round in 0..8_u32 {
-        let mut daemon = start(&lab, "100ms");
+        let daemon = start(&lab, "100ms");
         for _ in 0..4 {
             let (frames, more) = make(&mut mix, 1_000);
             expected.merge(more);
             sender.send(&frames).unwrap();
             std::thread::sleep(Duration::from_millis(u64::from(17 * (round + 1))));
         }
-        daemon.signal(Signal::SIGKILL).unwrap();
-        let since = Instant::now();
-        while daemon.ended().unwrap().is_none() {
-            assert!(since.elapsed() < PATIENCE);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        daemon.stop(Signal::SIGKILL).unwrap();
     }
     sender.settle().unwrap();
     let daemon = start(&lab, "100ms");
@@ -209,11 +203,7 @@ fn a_program_that_is_there_already_is_named_and_left_alone() {
     first.args(["run", "--interface", INTERFACE, "--web.listen-address", "127.0.0.1:9999"]);
     first.arg("--pin-dir").arg(other.pin_dir()).arg("--state-dir").arg(other.state_dir());
     let mut first = first.spawn().unwrap();
-    let since = Instant::now();
-    while !has_xdp(&lab) {
-        assert!(since.elapsed() < PATIENCE, "the first never attached");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the program of the first", || has_xdp(&lab));
     assert_says(&refusal(&lab, &["--interface", INTERFACE]), &[INTERFACE, "XDP"]);
     assert!(has_xdp(&lab), "the first is not disturbed");
     first.kill().unwrap();

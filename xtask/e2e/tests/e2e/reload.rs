@@ -2,11 +2,12 @@
 //! Needs root.
 
 use crate::common::assert_totals;
-use crate::common::pair::{PATIENCE, start, wait_until};
+use crate::common::pair::start;
 use lab::sensor::{Daemon, INTERFACE, Lab};
 use lab::traffic::{
     Carry as _, Class, Expectation, Frames, Ip, Meaning, Port, Sender, Site, Transport, protocol, udp,
 };
+use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use std::net::IpAddr;
 

@@ -8,10 +8,10 @@ use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
 use lab::traffic::{
     Carry, Expectation, Frames, Ip, Meaning, Port, Tcp, Tool, Transport, flag, protocol, udp,
 };
+use lab::wait::PATIENCE;
 use std::process::Stdio;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const SENSOR: &str = "198.18.0.1";
 const SCANNER: &str = "198.18.0.2";
 

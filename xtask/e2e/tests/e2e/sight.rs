@@ -1,15 +1,14 @@
 //! Whether the sensor sees its line: bridges, links without carrier, addresses that go, default routes
 //! that move. Needs root.
 
-use crate::common::{calm_timezone, output, teiten};
+use crate::common::{calm_timezone, output, teiten, wait_samples};
 use lab::netns::{Interface, Mac, Netns};
 use lab::scrape::Samples;
 use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
 use lab::traffic::{Carry, Frames, Sender, packet};
+use lab::wait::wait_until;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const REASONS: [&str; 7] =
     ["no_address", "link_down", "no_carrier", "wrong_interface", "detached", "unreadable", "silent"];
 /// What `link_down` and the like take from the time observed is looked at over so many drains.
@@ -27,20 +26,6 @@ fn spawn(lab: &Lab, flags: &[&str]) -> Daemon {
     lab.spawn(teiten(), &[&fixed[..], flags].concat()).unwrap()
 }
 
-/// Scrapes until `holds`; the sensor may not listen yet.
-fn wait(daemon: &Daemon, what: &str, holds: impl Fn(&Samples) -> bool) -> Samples {
-    let since = Instant::now();
-    loop {
-        if let Ok(samples) = daemon.metrics()
-            && holds(&samples)
-        {
-            return samples;
-        }
-        assert!(since.elapsed() < PATIENCE, "waited in vain for: {what}\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn reasons(samples: &Samples) -> Vec<&'static str> {
     let holds = |reason: &&str| samples.value("teiten_blind", &[("reason", reason)]).unwrap() != 0.0;
     REASONS.into_iter().filter(holds).collect()
@@ -48,7 +33,7 @@ fn reasons(samples: &Samples) -> Vec<&'static str> {
 
 /// Waits until the sensor is blind for `reason` alone, and everything says so.
 fn wait_blind(daemon: &Daemon, reason: &str, says: &str) {
-    let samples = wait(daemon, reason, |samples| reasons(samples) == [reason]);
+    let samples = wait_samples(daemon, reason, |samples| reasons(samples) == [reason]);
     assert_eq!(samples.sum("teiten_up"), 0);
     let ready = daemon.get("/-/ready").unwrap();
     assert_eq!(ready.status, 503);
@@ -63,7 +48,7 @@ fn wait_blind(daemon: &Daemon, reason: &str, says: &str) {
 
 fn wait_sees(daemon: &Daemon) {
     let none: [&str; 0] = [];
-    wait(daemon, "sight", |samples| samples.sum("teiten_up") == 1 && reasons(samples) == none);
+    wait_samples(daemon, "sight", |samples| samples.sum("teiten_up") == 1 && reasons(samples) == none);
     assert_eq!(daemon.get("/-/ready").unwrap().status, 200);
 }
 
@@ -72,13 +57,7 @@ fn observed(daemon: &Daemon) -> [f64; 2] {
     let seconds = || daemon.metrics().unwrap().value("teiten_observation_seconds_total", &[]).unwrap();
     let generation = || daemon.status().unwrap()["generation"].as_u64().unwrap();
     // The one that goes on began before.
-    let wait_for = |last: u64| {
-        let since = Instant::now();
-        while generation() < last {
-            assert!(since.elapsed() < PATIENCE, "{}", daemon.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let wait_for = |last: u64| wait_until("the next drains", || generation() >= last);
     wait_for(generation() + 2);
     let before = seconds();
     wait_for(generation() + DRAINS);
@@ -136,7 +115,7 @@ fn send(sender: &mut Sender, frames: &Frames) {
 
 /// Waits until there are `count` accesses, and no more.
 fn wait_accesses(daemon: &Daemon, count: u64) {
-    wait(daemon, "accesses", |samples| samples.sum("teiten_accesses_total") >= count);
+    wait_samples(daemon, "accesses", |samples| samples.sum("teiten_accesses_total") >= count);
     assert_eq!(daemon.metrics().unwrap().sum("teiten_accesses_total"), count);
 }
 
@@ -170,7 +149,7 @@ fn a_bridge_that_takes_the_interface_over_is_told_and_can_be_observed_instead() 
     }
     assert_not_observed(&daemon);
     send(&mut sender, &frames);
-    wait(&daemon, "packets for others", |samples| {
+    wait_samples(&daemon, "packets for others", |samples| {
         samples.counter("teiten_packets_total", &[("class", "other_destination")]) >= Some(ACCESSES)
     });
     wait_accesses(&daemon, ACCESSES);
@@ -238,7 +217,7 @@ fn addresses_that_go_and_come_are_told_and_a_tap_needs_none() {
     let daemon = spawn(&lab, &["--interface", INTERFACE]);
     wait_sees(&daemon);
     ip(&lab.sensor, &["address delete 198.18.0.1/24 dev eth0"]);
-    wait(&daemon, "one family less", |samples| {
+    wait_samples(&daemon, "one family less", |samples| {
         samples.value("teiten_monitored_addresses", &[("family", "ipv4")]) == Some(0.0)
     });
     wait_sees(&daemon);
@@ -296,7 +275,7 @@ fn the_default_routes_of_both_families_are_followed() {
     ip(&lab.sensor, &["-6 route add default via 3fff::fe dev eth0"]);
     wait_sees(&daemon);
     let observing = |names: &[&str]| {
-        wait(&daemon, &names.join(" and "), |samples| interfaces(samples) == names);
+        wait_samples(&daemon, &names.join(" and "), |samples| interfaces(samples) == names);
         wait_sees(&daemon);
     };
     observing(&["eth0"]);
@@ -369,7 +348,7 @@ fn frames_that_cannot_be_read_are_blindness_when_next_to_nothing_else_comes() {
         frames.push(&of_kind(0x0806));
     }
     send(&mut sender, &frames);
-    wait(&daemon, "the frames", |samples| samples.sum("teiten_packets_total") >= 300);
+    wait_samples(&daemon, "the frames", |samples| samples.sum("teiten_packets_total") >= 300);
     wait_sees(&daemon);
     frames.clear();
     // An EtherType for experiments (IEEE 802).

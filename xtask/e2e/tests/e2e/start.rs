@@ -3,29 +3,20 @@
 use crate::common::teiten;
 use lab::netns::Interface;
 use lab::sensor::{Error, INTERFACE, Lab, WEB};
+use lab::wait::{PATIENCE, wait_until};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const FLAGS: [&str; 4] = ["--interface", INTERFACE, "--drain-interval", "200ms"];
 
 fn has_xdp(lab: &Lab, interface: &str) -> bool {
     let shown = lab.sensor.command("ip").args(["link", "show", "dev", interface]).output().unwrap();
     assert!(shown.status.success());
     String::from_utf8_lossy(&shown.stdout).contains("prog/xdp")
-}
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < PATIENCE, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// What a command says, and whether it succeeded.
@@ -96,10 +87,10 @@ fn pins_that_the_first_process_keeps_give_no_warning_and_count_on() {
     container.stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file);
     let mut container = container.spawn().unwrap();
     let log = || std::fs::read_to_string(&log).unwrap();
-    wait_for("the daemon", || log().contains("serving HTTP"));
+    wait_until("the daemon", || log().contains("serving HTTP"));
     let mut steps = container.stdin.take().unwrap();
     steps.write_all(b"\n").unwrap();
-    wait_for("its end", || log().contains("ended\n"));
+    wait_until("its end", || log().contains("ended\n"));
     assert!(log().contains("the pinned program goes on counting"), "{}", log());
     assert!(!log().contains("WARN"), "{}", log());
     assert!(has_xdp(&lab, INTERFACE));
@@ -136,7 +127,7 @@ fn a_start_that_fails_on_its_second_interface_leaves_nothing_and_says_what_helps
     occupant.args(["run", "--interface", "eth1", "--web.listen-address", "127.0.0.1:9999"]);
     occupant.arg("--pin-dir").arg(other.pin_dir()).arg("--state-dir").arg(other.state_dir());
     let mut occupant = occupant.spawn().unwrap();
-    wait_for("the other's program", || has_xdp(&lab, "eth1"));
+    wait_until("the other's program", || has_xdp(&lab, "eth1"));
 
     let pins = bpffs(&lab);
     let run = |interfaces: &[&str]| {
@@ -300,10 +291,10 @@ fn roots_rights_are_given_up_on_every_thread_and_the_daemon_works_on() {
     let mut ip = lab.sensor.command("ip");
     crate::common::output(ip.args(["link", "del", "dev", INTERFACE]));
     lab.link().unwrap();
-    wait_for("the interface", || has_xdp(&lab, INTERFACE));
+    wait_until("the interface", || has_xdp(&lab, INTERFACE));
     let generation = lab.layout_dir().join("generation-a");
     lab.mounts.run(|| std::fs::remove_file(&generation).unwrap()).unwrap();
-    wait_for("the pin", || exists(&lab, &generation));
+    wait_until("the pin", || exists(&lab, &generation));
     check(&daemon);
     assert!(daemon.ended().unwrap().is_none());
     assert!(daemon.stop(Signal::SIGINT).unwrap().success());
@@ -356,7 +347,7 @@ fn a_user_of_its_own_runs_it_and_root_detaches_it() {
         let mut ip = lab.sensor.command("ip");
         crate::common::output(ip.args(["link", "del", "dev", INTERFACE]));
         lab.link().unwrap();
-        wait_for("the interface", || has_xdp(&lab, INTERFACE));
+        wait_until("the interface", || has_xdp(&lab, INTERFACE));
         assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
     }
     // Root would leave files that the daemon's user cannot write.

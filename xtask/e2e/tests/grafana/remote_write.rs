@@ -1,9 +1,9 @@
 //! Prometheus with the committed remote-write configuration in front of a real `VictoriaMetrics`.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use lab::target;
+use lab::wait::{PATIENCE, poll};
 use serde_json::Value;
 use xtask::dashboards;
 use xtask::history::prometheus::{Server, free_port, get};
@@ -74,12 +74,10 @@ fn victoriametrics_receives_samples_and_recorded_series() {
     let _server = Server::start(directory.path(), &config).expect("prometheus");
 
     // VictoriaMetrics shows what it has after half a minute unless it is told otherwise.
-    let deadline = Instant::now() + Duration::from_mins(3);
     let accesses = "teiten_accesses_total%7Bjob=%22teiten%22,sensor=%22sensor-01%22,port=%22445%22%7D";
     let offset = "sensor:teiten_utc_offset:seconds";
     let expected = [(accesses, "7"), (offset, "32400")];
-    while expected.iter().any(|(query, expected)| value(engine, query).as_deref() != Some(expected)) {
-        assert!(Instant::now() < deadline, "{:?}", expected.map(|(query, _)| value(engine, query)));
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let is_there = |(query, expected): &(&str, &str)| value(engine, query).as_deref() == Some(expected);
+    let came = poll(3 * PATIENCE, || expected.iter().all(is_there).then_some(()));
+    assert!(came.is_some(), "{:?}", expected.map(|(query, _)| value(engine, query)));
 }

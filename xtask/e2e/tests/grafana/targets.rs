@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use lab::target;
+use lab::wait::{PATIENCE, poll};
 use serde_json::Value;
 use xtask::dashboards;
 use xtask::history::prometheus::{Server, get};
@@ -75,11 +75,8 @@ fn two_machines_of_one_label_and_labels_that_are_not_the_name_page() {
     ];
     let expected: BTreeSet<_> =
         expected.map(|(alert, sensor)| (alert.to_owned(), sensor.to_owned())).into_iter().collect();
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while firing(server.port) != expected {
-        assert!(Instant::now() < deadline, "{:?}", firing(server.port));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let came = poll(2 * PATIENCE, || (firing(server.port) == expected).then_some(()));
+    assert!(came.is_some(), "{:?}", firing(server.port));
     // That it holds is of the same evaluation: every target was scraped, and none but these fires.
     let up = server.instant("count(up{job=\"teiten\"} == 1)", jiff::Timestamp::now().as_second() as f64);
     assert_eq!(up.expect("an answer")[0]["value"][1], "5");

@@ -1,6 +1,6 @@
 //! What was sent, by local day and hour, and what the ledger says of it.
 
-use super::{assert_same, teiten};
+use super::{assert_same, ledger};
 use jiff::civil::Date;
 use lab::sensor::Lab;
 use lab::traffic::{Class, Expectation};
@@ -90,7 +90,7 @@ impl Row {
 }
 
 impl Table {
-    /// Exports the ledger of `lab` and reads it; the daemon may go on.
+    /// Exports the ledger of `lab` and reads it; the daemon may still run.
     pub(crate) fn export(lab: &Lab) -> Self {
         Self::parse(&ledger(lab, &["export", "--format", "csv"]))
     }
@@ -116,13 +116,4 @@ impl Table {
         }
         sums
     }
-}
-
-/// What `teiten ledger` prints about the ledger of `lab`, without the notes on standard error.
-pub(crate) fn ledger(lab: &Lab, arguments: &[&str]) -> String {
-    let mut command = lab.command(teiten());
-    command.arg("ledger").args(arguments).env("TEITEN_STATE_DIR", lab.state_dir());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }

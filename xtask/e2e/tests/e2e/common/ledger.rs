@@ -1,22 +1,15 @@
-//! What is in a lab's ledger, as `teiten ledger` tells it.
+//! What is in a lab's ledger, as `teiten ledger` prints it.
 
-use super::{assert_same, by_port, output, teiten};
+use super::{assert_same, by_port, ledger};
 use lab::sensor::Lab;
 use lab::traffic::{Class, Expectation};
 use std::collections::BTreeMap;
 
-/// `teiten ledger` in the lab.
-pub(crate) fn ledger(lab: &Lab, arguments: &[&str]) -> std::process::Command {
-    let mut command = lab.command(teiten());
-    command.arg("ledger").args(arguments).arg("--state-dir").arg(lab.state_dir());
-    command
-}
-
 /// Every port's accesses and sources, the hosts, and every identity, over all days together.
 pub(crate) fn assert_ledger(lab: &Lab, expected: &Expectation) {
-    let verified = output(&mut ledger(lab, &["verify"]));
+    let verified = ledger(lab, &["verify"]);
     assert!(verified.contains("all hold"), "{verified}");
-    let csv = output(&mut ledger(lab, &["export", "--format", "csv"]));
+    let csv = ledger(lab, &["export", "--format", "csv"]);
     let mut lines = csv.lines();
     let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
     let at = |name: &str| columns.iter().position(|column| *column == name).unwrap();

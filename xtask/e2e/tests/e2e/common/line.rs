@@ -14,10 +14,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// How long a program of the line may take for one step.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The router's Ethernet address towards the strangers.
 pub(crate) const ROUTER_MAC: &str = "02:00:00:00:03:fe";
 
@@ -173,15 +170,6 @@ fn frames(pcap: &[u8]) -> Vec<Vec<u8>> {
         rest = behind;
     }
     frames
-}
-
-/// Waits for `condition`, which names itself when it does not come.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !condition() {
-        assert!(since.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Answers NTP requests (RFC 4330: mode 4, this machine's time, stratum 1) on `socket` as long as the

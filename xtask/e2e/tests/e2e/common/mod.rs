@@ -12,13 +12,13 @@ pub(crate) mod tracee;
 pub(crate) mod wall;
 
 use lab::scrape::Samples;
-use lab::sensor::Daemon;
+use lab::sensor::{Daemon, Lab};
 use lab::traffic::{Class, Expectation, Frames, Mix, Port, Tool};
+use lab::wait::{PATIENCE, poll};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 /// Ends the test with its reason when it cannot make namespaces.
 macro_rules! needs_root {
@@ -52,15 +52,15 @@ pub(crate) fn xtask() -> &'static Path {
     XTASK.get_or_init(|| built("xtask"))
 }
 
-/// The program `name`, built with the profile of these tests, and as part of the workspace: on its own a package has
-/// other features, and all that it depends on would be built again.
+/// The program `name` of the workspace, built with the profile of these tests.
 fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
     // Under sudo, cargo has built it as the user already, and files of root are not wanted.
     if std::env::var_os("SUDO_UID").is_none() {
         let mut cargo = lab::command::cargo();
-        cargo.args(["build", "--locked", "--quiet", "--workspace", "--bin", name]);
+        // With the features of the test build: whatever these tests depend on is built already.
+        cargo.args(["build", "--locked", "--quiet", "--workspace", "--test", "e2e", "--bin", name]);
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
@@ -174,13 +174,12 @@ pub(crate) fn assert_every_port(samples: &Samples, expected: &Expectation) {
 /// `/api/v1/status` has the same numbers for the day, and every port of it; its picture of the day may
 /// be a moment behind the counters.
 pub(crate) fn assert_today(daemon: &Daemon, expected: &Expectation) {
-    let since = Instant::now();
-    let mut status = daemon.status().unwrap();
     let accesses = expected.packets(Class::Access);
-    while status["today"]["accesses"] != accesses && since.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(100));
+    let mut status = serde_json::Value::Null;
+    poll(PATIENCE, || {
         status = daemon.status().unwrap();
-    }
+        (status["today"]["accesses"] == accesses).then_some(())
+    });
     let (today, total) = (&status["today"], &status["total"]);
     assert_eq!((&today["accesses"], &total["accesses"]), (&accesses.into(), &accesses.into()));
     assert_eq!(
@@ -197,11 +196,32 @@ pub(crate) fn assert_today(daemon: &Daemon, expected: &Expectation) {
     }
 }
 
-/// What a program printed, when it succeeded.
+/// What a program printed to its standard output; it must succeed.
+#[track_caller]
 pub(crate) fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
-    text
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
+    stdout
+}
+
+/// What `teiten ledger` prints about the ledger of `lab`; the daemon may still run.
+#[track_caller]
+pub(crate) fn ledger(lab: &Lab, arguments: &[&str]) -> String {
+    output(&mut ledger_command(lab, arguments))
+}
+
+/// `teiten ledger` on the ledger of `lab`.
+pub(crate) fn ledger_command(lab: &Lab, arguments: &[&str]) -> Command {
+    let mut command = lab.command(teiten());
+    command.arg("ledger").args(arguments).arg("--state-dir").arg(lab.state_dir());
+    command
+}
+
+/// Scrapes until `holds`; the sensor may not listen yet.
+#[track_caller]
+pub(crate) fn wait_samples(daemon: &Daemon, what: &str, holds: impl Fn(&Samples) -> bool) -> Samples {
+    let samples = poll(PATIENCE, || daemon.metrics().ok().filter(&holds));
+    samples.unwrap_or_else(|| panic!("waited in vain for: {what}\n{}", daemon.log()))
 }

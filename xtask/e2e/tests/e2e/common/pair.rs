@@ -1,15 +1,11 @@
 //! A sensor and another ordinary host on one link.
 
-#![allow(dead_code, reason = "every test program uses its own part of it")]
-
 use super::{calm_timezone, teiten};
 use lab::netns::{Interface, Netns, Route};
 use lab::sensor::{ADDRESSES, Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
+use lab::wait::{PATIENCE, poll};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
 
-/// How long something may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The other host.
 pub(crate) const PEER: &str = "198.18.0.2";
 /// The same over IPv6.
@@ -52,11 +48,7 @@ pub(crate) fn packets(daemon: &Daemon, class: &str) -> u64 {
 
 /// Waits until `class` has this many packets; it never has more.
 pub(crate) fn wait_class(daemon: &Daemon, class: &str, count: u64) {
-    let since = Instant::now();
-    while packets(daemon, class) < count {
-        assert!(since.elapsed() < PATIENCE, "{class}: {} of {count}", packets(daemon, class));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    poll(PATIENCE, || (packets(daemon, class) >= count).then_some(()));
     assert_eq!(packets(daemon, class), count, "{class}");
 }
 
@@ -80,13 +72,4 @@ pub(crate) fn ask(sensor: &UdpSocket, peer: &UdpSocket) {
 /// Two partners that talk over UDP.
 pub(crate) fn partners(lab: &Lab) -> [UdpSocket; 2] {
     [socket(&lab.sensor, "198.18.0.1:40000"), socket(&lab.internet, &format!("{PEER}:123"))]
-}
-
-/// Waits for `condition`, which names itself when it does not come.
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !condition() {
-        assert!(since.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

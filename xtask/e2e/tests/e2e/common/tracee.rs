@@ -1,10 +1,10 @@
 //! A thread of another process, led from system call to system call.
 
+use lab::wait::{PATIENCE, poll};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::time::{Duration, Instant};
 
 /// The thread, stopped whenever nobody leads it on. Only the thread that attached may lead it.
 pub(crate) struct Tracee(Pid);
@@ -25,15 +25,9 @@ impl Call {
 
 impl Tracee {
     /// Stops the thread called `name` of a process, waiting until there is one.
-    pub(crate) fn attach(process: u32, name: &str, patience: Duration) -> Self {
-        let since = Instant::now();
-        let thread = loop {
-            if let Some(thread) = thread_called(process, name) {
-                break thread;
-            }
-            assert!(since.elapsed() < patience, "process {process} has no thread {name}");
-            std::thread::sleep(Duration::from_millis(2));
-        };
+    pub(crate) fn attach(process: u32, name: &str) -> Self {
+        let thread = poll(PATIENCE, || thread_called(process, name));
+        let thread = thread.unwrap_or_else(|| panic!("process {process} has no thread {name}"));
         ptrace::seize(thread, Options::PTRACE_O_TRACESYSGOOD).unwrap();
         ptrace::interrupt(thread).unwrap();
         waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();

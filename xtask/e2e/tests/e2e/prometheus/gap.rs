@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use jiff::ToSpan as _;
 use lab::command::run;
 use lab::target;
+use lab::wait::{PATIENCE, poll};
 use sensor_user::ledger::Ledger;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 use xtask::history::prometheus::Server;
 
 /// A packet in each of the last full `hours`, drained hour by hour; and when the first hour began.
@@ -36,11 +36,8 @@ fn value(server: &Server, expression: &str) -> Option<f64> {
 }
 
 fn wait(server: &Server, expression: &str, until: impl Fn(f64) -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(3);
-    while !value(server, expression).is_some_and(&until) {
-        assert!(Instant::now() < deadline, "{expression}: {:?}", value(server, expression));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let came = poll(3 * PATIENCE, || value(server, expression).filter(|value| until(*value)));
+    assert!(came.is_some(), "{expression}: {:?}", value(server, expression));
 }
 
 #[test]

@@ -1,21 +1,19 @@
 //! Two real Prometheus servers of different pace on one real daemon, which is killed, restarted and
 //! away meanwhile.
 
-use crate::common::book::ledger;
-use crate::common::{calm_timezone, teiten};
+use crate::common::{calm_timezone, ledger, teiten};
 use lab::scrape;
 use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WEB};
 use lab::traffic::{Carry, Frames, Sender, packet};
+use lab::wait::{PATIENCE, poll, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 use xtask::history::prometheus::{Server, create_blocks};
 
-const PATIENCE: Duration = Duration::from_mins(1);
 /// One and a quarter of the slower pace, as the default of 75 s is of a minute.
 const FLAGS: [&str; 8] =
     ["--interface", INTERFACE, "--series-hold", "5s", "--drain-interval", "1s", "--sensor-name", "lab"];
@@ -61,25 +59,18 @@ impl<'a> Prometheus<'a> {
 
     /// Waits until the instant query has these values by port.
     fn wait_ports(&self, expression: &str, wanted: &[(&str, f64)]) {
-        let since = Instant::now();
-        loop {
-            let found = self.query(expression);
+        let mut found = Vec::new();
+        let came = poll(PATIENCE, || {
+            found = self.query(expression);
             let value = |port: &str| {
                 found
                     .iter()
                     .find(|(labels, _)| labels.get("port").is_some_and(|it| it == port))
                     .map(|it| it.1)
             };
-            if wanted.iter().all(|(port, wanted)| value(port) == Some(*wanted)) {
-                return;
-            }
-            assert!(
-                since.elapsed() < PATIENCE,
-                "{}, {expression}: {found:?} is not {wanted:?}",
-                self.address
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            wanted.iter().all(|(port, wanted)| value(port) == Some(*wanted)).then_some(())
+        });
+        assert!(came.is_some(), "{}, {expression}: {found:?} is not {wanted:?}", self.address);
     }
 }
 
@@ -125,20 +116,13 @@ fn two_scrapers_see_all_that_was_sent_through_a_kill_and_an_absence_and_so_does_
     let mut daemon = start(&lab);
     let scrapers = [Prometheus::start(&lab, "1s", 9091), Prometheus::start(&lab, "4s", 9092)];
     for prometheus in &scrapers {
-        let since = Instant::now();
-        while prometheus.query("up == 1").is_empty() {
-            assert!(since.elapsed() < PATIENCE, "{} does not scrape", prometheus.address);
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_until(format!("a scrape by {}", prometheus.address), || !prometheus.query("up == 1").is_empty());
     }
     let mut sender = lab.sender().unwrap();
     // Held when the daemon is killed: it begins its hold again, at 0.
     send(&mut sender, 5_060, 1, 3);
     daemon.wait_counted(3, PATIENCE).unwrap();
-    daemon.signal(Signal::SIGKILL).unwrap();
-    while daemon.ended().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    daemon.stop(Signal::SIGKILL).unwrap();
     // A single packet in all its life, and more for the other, while nobody drains.
     send(&mut sender, 27_649, 2, 1);
     send(&mut sender, 5_060, 2, 2);
@@ -152,11 +136,8 @@ fn two_scrapers_see_all_that_was_sent_through_a_kill_and_an_absence_and_so_does_
     send(&mut sender, 5_060, 1, 4);
     send(&mut sender, 1_434, 3, 7);
     for prometheus in &scrapers {
-        let since = Instant::now();
-        while prometheus.query("up == 0").is_empty() {
-            assert!(since.elapsed() < PATIENCE, "{} does not notice", prometheus.address);
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let is_down = || !prometheus.query("up == 0").is_empty();
+        wait_until(format!("what {} notices of the absence", prometheus.address), is_down);
     }
     let daemon = start(&lab);
     let sent = [("5060", 9.0), ("27649", 1.0), ("1434", 7.0)];
@@ -180,11 +161,7 @@ fn two_scrapers_see_all_that_was_sent_through_a_kill_and_an_absence_and_so_does_
 
     let wanted = "{__name__=~\"teiten_.+_total\",__name__!~\"teiten_(observation|bytes|http|render|flow|reload|drain).*\"}";
     // All that is held comes in the end, and the slower one sees it.
-    let since = Instant::now();
-    while scrapers[1].query("teiten_series_held == 0").is_empty() {
-        assert!(since.elapsed() < PATIENCE, "still held");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("the end of the hold", || !scrapers[1].query("teiten_series_held == 0").is_empty());
     let mut live = scrapers[1].query(wanted);
     assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
 

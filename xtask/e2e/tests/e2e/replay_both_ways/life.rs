@@ -2,11 +2,12 @@
 
 use lab::netns::{Interface, Mac, Netns, Route};
 use lab::traffic::{Carry, Frames, Ip, Sender, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, udp};
+use lab::wait::wait_until;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The sensor's addresses.
 pub(crate) const SENSOR: [&str; 2] = ["198.18.0.1", "3fff::1"];
@@ -37,12 +38,8 @@ pub(crate) struct Capture {
 impl Capture {
     /// Ends it when it has seen the last packet.
     pub(crate) fn stop(mut self) {
-        let since = Instant::now();
         // The last packet is a datagram to port 65535; captures are written with a little delay.
-        while !self.has_the_last() {
-            assert!(since.elapsed() < PATIENCE, "{} lacks the last packet", self.path.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until(format!("the last packet of {}", self.path.display()), || self.has_the_last());
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         assert!(self.child.wait().unwrap().success());
