@@ -1,4 +1,4 @@
-//! Finds the BPF object to embed, and refuses one that its sources have left behind.
+//! Finds the BPF object to embed, and refuses one that was built from other sources than these.
 //!
 //! Sets for the crate, at compile time:
 //! - `TEITEN_BPF_OBJECT_PATH`: the object's absolute path; that of the environment variable

@@ -1,4 +1,4 @@
-//! Replays of captures made octet by octet: formats, link types, directions, hours and damage, each
+//! Replays of captures made byte by byte: formats, link types, directions, hours and damage, each
 //! with the counts that follow from what was written.
 
 #[path = "replay/both.rs"]
@@ -50,9 +50,9 @@ const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
 /// An IPv6 packet with a UDP header.
-fn udp6(last_octet: u8, port: u16) -> Vec<u8> {
+fn udp6(last_byte: u8, port: u16) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
-    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last_octet]);
+    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last_byte]);
     packet.extend([0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     packet.extend(40_000_u16.to_be_bytes());
     packet.extend(port.to_be_bytes());
@@ -83,7 +83,7 @@ impl Endian {
     }
 }
 
-/// A pcap file; frames are 1,000 octets longer on the wire than what was kept.
+/// A pcap file; frames are 1,000 bytes longer on the wire than what was kept.
 fn pcap(endian: Endian, magic: u32, link_type: u32, records: &[Record]) -> Vec<u8> {
     let mut file = Vec::new();
     file.extend(endian.u32(magic));
@@ -151,9 +151,9 @@ fn replay(config: &Config, captures: &[&[u8]]) -> (Vec<Observation>, Outcome) {
     let files: Vec<PathBuf> = captures
         .iter()
         .enumerate()
-        .map(|(number, octets)| {
+        .map(|(number, bytes)| {
             let path = directory.path().join(format!("{number}.pcap"));
-            std::fs::write(&path, octets).unwrap();
+            std::fs::write(&path, bytes).unwrap();
             path
         })
         .collect();
@@ -192,7 +192,7 @@ fn pcap_is_read_in_both_byte_orders_and_resolutions() {
             assert_eq!(observation.at.to_string(), "2010-07-09T03:59:59.25Z", "{endian:?} {magic:x}");
             assert_eq!(observation.accesses, [(slot(445), 1)]);
             assert_eq!(of_class(&observation, Class::Access), 1);
-            // 54 octets were kept of 1,054.
+            // 54 bytes were kept of 1,054.
             assert_eq!(observation.bytes[Class::Access as usize], 1054);
             assert_eq!(observation.generation, 0);
             let [source] = observation.sources_v4[..] else { panic!() };
@@ -250,7 +250,7 @@ fn records_of_every_form_count_alike_wherever_they_stand() {
         assert_eq!(counted, 4);
         assert!(text.contains(&format!("record 8 at byte {last} is not complete")), "{text}");
     }
-    // A kernel of long ago put eight octets more into each record's header.
+    // A kernel of long ago put eight bytes more into each record's header.
     let mut old = pcap(Endian::Little, 0xa1b2_cd34, 1, &[]);
     for _ in 0..2 {
         for number in [BEFORE_FOUR, 0, syn.len() as u32, syn.len() as u32, 0, 0] {
@@ -467,7 +467,7 @@ fn everything_before_the_damage_is_counted_and_the_damage_is_placed() {
     }
     assert_eq!(fault(&good[..10]), (0, "it is cut off within its header".to_owned()));
     assert_eq!(fault(b""), (0, "it is neither pcap nor pcapng; it is empty".to_owned()));
-    assert_eq!(fault(b"GIF89a, and then some more octets"), (0, "it is neither pcap nor pcapng".to_owned()));
+    assert_eq!(fault(b"GIF89a, and then some more bytes"), (0, "it is neither pcap nor pcapng".to_owned()));
 }
 
 #[test]
@@ -478,14 +478,14 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
     ng.extend(pcapng_packet(Endian::Big, 1, 1 << 60, &ethernet(0x0800, &syn)));
     let legacy = pcap(Endian::Big, NANOSECONDS, 113, &[(BEFORE_FOUR, 0, syn.clone()), (0, 0, syn)]);
     let config = config();
-    let count = |octets: &[u8]| {
+    let count = |bytes: &[u8]| {
         let mut replay = Replay::new(&config, Spans::default());
         let mut packets = 0;
         let mut sink = |observation: Observation| {
             packets += observation.packets.iter().sum::<u64>();
             Ok::<(), Infallible>(())
         };
-        let result = replay.capture(octets, &mut sink).unwrap();
+        let result = replay.capture(bytes, &mut sink).unwrap();
         replay.finish(&mut sink).unwrap();
         (packets, result)
     };
@@ -499,7 +499,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
             for bit in [at % 8, 7 - at % 3] {
                 let mut damaged = good.clone();
                 damaged[at] ^= 1 << bit;
-                assert!(count(&damaged).0 <= 2, "bit {bit} of octet {at}");
+                assert!(count(&damaged).0 <= 2, "bit {bit} of byte {at}");
             }
         }
     }
@@ -562,7 +562,7 @@ fn teiten(args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
     let mut child = command.args(args).stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
-    let text = |octets| String::from_utf8(octets).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
@@ -604,7 +604,7 @@ fn the_command_prints_tables_or_json_of_standard_input() {
         ])
     );
     assert_eq!(json["backscatter"], serde_json::json!([{ "transport": "tcp", "port": "80", "packets": 1 }]));
-    // 40 octets were kept of 1,040.
+    // 40 bytes were kept of 1,040.
     assert!(
         json["classes"]
             .as_array()

@@ -59,7 +59,7 @@ pub struct Fresh {
     pub path: PathBuf,
     /// What its origin is.
     pub origin: Origin,
-    /// Its size, octets.
+    /// Its size, bytes.
     pub size: u64,
 }
 
@@ -73,7 +73,7 @@ pub fn update(install: bool) -> Result<()> {
     let (object, note) = (command::root().join(origin::OBJECT), command::root().join(origin::ORIGIN));
     fs::copy(&fresh.path, &object).with_context(|| format!("write {}", object.display()))?;
     fs::write(&note, fresh.origin.to_string()).with_context(|| format!("write {}", note.display()))?;
-    eprintln!("{}: {} octets, SHA-256 {}", origin::OBJECT, fresh.size, fresh.origin.object);
+    eprintln!("{}: {} bytes, SHA-256 {}", origin::OBJECT, fresh.size, fresh.origin.object);
     Ok(())
 }
 
@@ -121,7 +121,7 @@ fn judge(committed: &Origin, fresh: &Origin) -> Outcome {
         ))
     } else {
         Outcome::Skipped(format!(
-            "{} is of these sources, and not compared octet by octet: it was built by {}, here is {}",
+            "{} is of these sources, and not compared byte by byte: it was built by {}, here is {}",
             origin::OBJECT,
             tools(committed),
             tools(fresh)
@@ -289,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_octets_pass_whoever_built_them() {
+    fn the_same_bytes_pass_whoever_built_them() {
         let outcome = judge(&origin("s", "o", "rustc 1.96.0"), &origin("s", "o", "rustc 1.97.0"));
         assert!(matches!(outcome, Outcome::Passed(_)));
     }
 
     #[test]
-    fn the_same_tools_must_give_the_same_octets() {
+    fn the_same_tools_must_give_the_same_bytes() {
         let outcome = judge(&origin("s", "o", "rustc 1.96.0"), &origin("s", "p", "rustc 1.96.0"));
         assert!(matches!(outcome, Outcome::Failed(_)));
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sources_fail_even_with_the_same_octets() {
+    fn other_sources_fail_even_with_the_same_bytes() {
         let outcome = judge(&origin("s", "o", "rustc 1.96.0"), &origin("t", "o", "rustc 1.96.0"));
         assert!(matches!(outcome, Outcome::Failed(_)));
     }

@@ -158,9 +158,9 @@ fn what_follows_without_a_record_is_told_as_the_rest() {
     assert_eq!(told(&zeros), (1, 1, vec![text]));
 }
 
-fn gzip(octets: &[u8]) -> Vec<u8> {
+fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    gzip.write_all(octets).unwrap();
+    gzip.write_all(bytes).unwrap();
     gzip.finish().unwrap()
 }
 
@@ -184,10 +184,10 @@ fn frames_of_zstd_may_be_among_skippable_ones() {
     let capture =
         pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn()), (BEFORE_FOUR, 0, syn())]);
     let (one, other) = capture.split_at(50);
-    let skippable = |number: u8, octets: &[u8]| {
-        [&[0x50 + number, 0x2a, 0x4d, 0x18][..], &(octets.len() as u32).to_le_bytes(), octets].concat()
+    let skippable = |number: u8, bytes: &[u8]| {
+        [&[0x50 + number, 0x2a, 0x4d, 0x18][..], &(bytes.len() as u32).to_le_bytes(), bytes].concat()
     };
-    let frame = |octets| zstd::encode_all(octets, 3).unwrap();
+    let frame = |bytes| zstd::encode_all(bytes, 3).unwrap();
     let frames =
         [skippable(0, &[1, 2, 3, 4]), skippable(15, b""), frame(one), skippable(3, &[0; 1000]), frame(other)]
             .concat();

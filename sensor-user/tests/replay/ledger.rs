@@ -8,12 +8,12 @@ const DAY: u32 = 86_400;
 
 /// A capture of `days` days: every day the same two sources reach 445/tcp, in the first hour and the last,
 /// and one more comes `offset` seconds later.
-fn capture(days: u32, offset: u32, last_octet: u8) -> Vec<u8> {
+fn capture(days: u32, offset: u32, last_byte: u8) -> Vec<u8> {
     let mut records = Vec::new();
     for day in 0..days {
         let begin = FIRST + day * DAY + offset;
-        for (second, octet) in [(0, 8), (1, 9), (23 * 3600, 8), (23 * 3600 + 1, last_octet)] {
-            let packet = tcp([8, 8, 8, octet], SENSOR, (40_000, 445), SYN);
+        for (second, byte) in [(0, 8), (1, 9), (23 * 3600, 8), (23 * 3600 + 1, last_byte)] {
+            let packet = tcp([8, 8, 8, byte], SENSOR, (40_000, 445), SYN);
             records.push((begin + second, 0, packet));
         }
     }
@@ -27,9 +27,9 @@ impl Directory {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn file(&self, name: &str, octets: &[u8]) -> String {
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.0.path().join(name);
-        std::fs::write(&path, octets).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 

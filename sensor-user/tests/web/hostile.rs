@@ -116,7 +116,7 @@ fn a_peer_that_asks_on_hundreds_of_connections_takes_no_place_from_another() {
         ask_again(&mut stream).expect("a newcomer gets in");
         ask_again(&mut stream).expect("and stays");
         scrape(&serving);
-        serving.until("the flood goes on", |_| asked.load(Ordering::Relaxed) > before);
+        serving.until("the flood continues", |_| asked.load(Ordering::Relaxed) > before);
     }
     is_over.store(true, Ordering::Relaxed);
     for thread in flood {
@@ -153,7 +153,7 @@ fn a_slow_server_is_not_held_against_the_client() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Mutex::new(released);
     let serving =
-        Serving::behind(&WebConfig { limits, ..config(&["127.0.0.1:0"]) }, Duration::ZERO, move || {
+        Serving::with_gate(&WebConfig { limits, ..config(&["127.0.0.1:0"]) }, Duration::ZERO, move || {
             released.lock().unwrap().recv().unwrap();
         });
     let mut patient = serving.connect();
@@ -194,7 +194,7 @@ fn clients_that_never_read_keep_no_scrape_and_no_drain_waiting() {
         assert!(took < Limits::default().stall, "an update took {took:?}");
         scrape(&serving);
     }
-    // They are still there, and go on asking; those that had to leave have noticed.
+    // They are still there and still ask; those that had to leave have noticed.
     for stream in &mut stalled {
         let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: s\r\n\r\n");
     }
@@ -325,7 +325,7 @@ fn who_breaks_the_protocol_is_counted_and_who_goes_away_is_not() {
 }
 
 #[test]
-fn octets_at_random_do_no_harm() {
+fn bytes_at_random_do_no_harm() {
     let serving = Serving::start(Duration::ZERO);
     // xorshift64, so that a failure can be repeated.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -336,13 +336,13 @@ fn octets_at_random_do_no_harm() {
         state
     };
     for _ in 0..200 {
-        let mut octets: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
+        let mut bytes: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
         if random() % 2 == 0 {
-            octets.splice(0..0, *b"GET /metrics HTTP/1.1\r\n");
-            octets.extend(b"\r\n\r\n");
+            bytes.splice(0..0, *b"GET /metrics HTTP/1.1\r\n");
+            bytes.extend(b"\r\n\r\n");
         }
         let mut stream = serving.connect();
-        let _ = stream.write_all(&octets);
+        let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(Shutdown::Write);
     }
     scrape(&serving);
@@ -350,7 +350,7 @@ fn octets_at_random_do_no_harm() {
 }
 
 #[test]
-fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
+fn a_head_byte_by_byte_and_an_answer_read_so_run_out_of_time() {
     let limits = Limits {
         head: Duration::from_millis(400),
         idle: Duration::from_secs(4),
@@ -362,11 +362,11 @@ fn a_head_octet_by_octet_and_an_answer_read_so_run_out_of_time() {
     serving.exposition.update(large());
     let timeouts = || serving.metric("teiten_http_connections_closed_total{reason=\"timeout\"}");
 
-    // Slowloris: an octet every 50 ms.
+    // Slowloris: an byte every 50 ms.
     let begun = Instant::now();
     let mut slow = serving.connect();
-    for octet in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'a')) {
-        if slow.write_all(&[*octet]).is_err() || is_ended(&mut slow, Duration::from_millis(50)) {
+    for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'a')) {
+        if slow.write_all(&[*byte]).is_err() || is_ended(&mut slow, Duration::from_millis(50)) {
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(5), "still served");

@@ -35,7 +35,7 @@ impl Prometheus {
             .collect();
         let config = data.path().join("prometheus.yml");
         fs::write(&config, format!("scrape_configs:\n{}", jobs.concat())).unwrap();
-        // Free a moment ago, and nobody else asks for it in between.
+        // Free a moment ago, and no one else asks for it in between.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let spawned = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
@@ -58,7 +58,7 @@ impl Prometheus {
     /// The value of an instant query for each of its series, by job and port.
     fn query(&self, query: &str) -> BTreeMap<(String, String), f64> {
         let Ok(mut stream) = TcpStream::connect(self.address) else { return BTreeMap::new() };
-        let encoded: Vec<_> = query.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let encoded: Vec<_> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let encoded = encoded.concat();
         write!(stream, "GET /api/v1/query?query={encoded} HTTP/1.0\r\nhost: prometheus\r\n\r\n").unwrap();
         let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! A server on loopback, and a client that says exactly what it is told to.
+//! A server on loopback, and a client that sends exactly the given bytes.
 
 use sensor_common::{Class, Slot, Transport};
 use sensor_user::counters::port_names::PortTable;
@@ -53,11 +53,11 @@ impl Serving {
     }
 
     pub(crate) fn with(config: &WebConfig, hold: Duration) -> Self {
-        Self::behind(config, hold, || ())
+        Self::with_gate(config, hold, || ())
     }
 
-    /// As `with`; whoever makes a status goes through `gate` first.
-    pub(crate) fn behind(
+    /// As `with`; `gate` is called before each status is made.
+    pub(crate) fn with_gate(
         config: &WebConfig,
         hold: Duration,
         gate: impl Fn() + Send + Sync + 'static,
@@ -106,7 +106,13 @@ impl Serving {
         self.addresses[0]
     }
 
-    /// Tells the server to end; how long that took.
+    /// Asks the server to end, and waits until it accepts no connection.
+    pub(crate) fn begin_end(&mut self) {
+        drop(self.end.take());
+        self.until("it listens on no port", |serving| TcpStream::connect(serving.address()).is_err());
+    }
+
+    /// Ends the server and returns how long that took.
     pub(crate) fn end(&mut self) -> Duration {
         let begun = Instant::now();
         drop(self.end.take());
@@ -149,7 +155,7 @@ impl Serving {
     }
 
     /// Waits until `is_so`.
-    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !is_so(self) {
             assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain until {what}");
@@ -166,11 +172,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn parse(octets: &[u8]) -> Self {
-        let end = octets.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| {
-            panic!("no whole head in {:?}", String::from_utf8_lossy(&octets[..octets.len().min(200)]))
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| {
+            panic!("no whole head in {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)]))
         });
-        let head = std::str::from_utf8(&octets[..end]).unwrap();
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers = lines
@@ -179,7 +185,7 @@ impl Answer {
                 (name.to_ascii_lowercase(), value.to_owned())
             })
             .collect();
-        Self { status, headers, body: octets[end + 4..].to_vec() }
+        Self { status, headers, body: bytes[end + 4..].to_vec() }
     }
 
     pub(crate) fn text(&self) -> &str {

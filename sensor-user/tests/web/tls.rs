@@ -274,7 +274,7 @@ fn without_http2_none_is_offered() {
 }
 
 #[test]
-fn plain_http_to_a_tls_port_and_half_a_handshake_harm_nobody() {
+fn plain_http_to_a_tls_port_and_half_a_handshake_do_no_harm() {
     let authority = Authority::new();
     let serving = authority.serve(TLS);
     let silent: Vec<_> = (0..300).map(|_| serving.connect()).collect();
@@ -299,18 +299,18 @@ fn client_certificates_are_verified_and_their_names_compared() {
     authority.sign("prometheus", "prometheus.example");
     authority.sign("wildcard", "*.example");
     authority.sign("address", "192.0.2.7");
-    let stranger = Authority::new();
-    stranger.sign("prometheus", "prometheus.example");
+    let other = Authority::new();
+    other.sign("prometheus", "prometheus.example");
 
     let mutual = format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n");
     let serving = authority.serve(&mutual);
     let try_as = |serving: &Serving, name| metrics(serving, authority.client(name, &[]), "");
     assert_eq!(try_as(&serving, Some("wildcard")).unwrap().status, 200);
     assert!(try_as(&serving, None).is_err(), "no certificate");
-    // Signed by somebody else, shown to this server.
+    // Signed by another authority, shown to this server.
     let mut forged = (*authority.client(None, &[])).clone();
     forged.client_auth_cert_resolver =
-        stranger.client(Some("prometheus"), &[]).client_auth_cert_resolver.clone();
+        other.client(Some("prometheus"), &[]).client_auth_cert_resolver.clone();
     assert!(metrics(&serving, Arc::new(forged), "").is_err(), "another authority");
 
     let serving =
@@ -383,11 +383,7 @@ fn new_users_reach_connections_that_are_open() {
     assert_eq!(ask(), 200);
     let hash = bcrypt::hash("correct horse", 4).unwrap();
     fs::write(authority.path("web.yml"), format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
-    let begun = Instant::now();
-    while ask() != 401 {
-        assert!(begun.elapsed() < Duration::from_mins(1), "still answered");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    serving.until("the password is asked for", |_| ask() == 401);
 }
 
 #[test]
@@ -449,11 +445,7 @@ fn a_renewed_certificate_is_shown_without_a_restart() {
     };
     let before = shown();
     authority.sign("server", "sensor.example");
-    let begun = Instant::now();
-    while shown() == before {
-        assert!(begun.elapsed() < Duration::from_mins(1), "still the old one");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    serving.until("the new certificate is shown", |_| shown() != before);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What others on the line notice: a TCP stream into the sensor's host, and a conversation of one octet
+//! What others on the line notice: a TCP stream into the sensor's host, and a conversation of one byte
 //! each way, with and without Teiten on the interface.
 //!
 //! A virtual cable passes whole buffers of 64 KiB by reference, and gives that up for any XDP program.
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Ports that are served.
 const STREAM: u16 = 5001;
 const ECHO: u16 = 5002;
-/// Octets that are written at once.
+/// Bytes that are written at once.
 const PIECE: usize = 128 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,18 +55,18 @@ fn serve(netns: &Netns) -> Result<()> {
     let listen = |port| netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
     let (stream, echo) = (listen(STREAM)??, listen(ECHO)??);
     std::thread::spawn(move || {
-        let mut octets = vec![0; PIECE];
+        let mut bytes = vec![0; PIECE];
         for mut taken in stream.incoming().flatten() {
-            while taken.read(&mut octets).is_ok_and(|octets| octets > 0) {}
+            while taken.read(&mut bytes).is_ok_and(|bytes| bytes > 0) {}
             // The sender learns that all of it has come.
             let _ = taken.write_all(&[1]);
         }
     });
     std::thread::spawn(move || {
-        let mut octet = [0];
+        let mut byte = [0];
         for mut taken in echo.incoming().flatten() {
             let _ = taken.set_nodelay(true);
-            while taken.read_exact(&mut octet).is_ok() && taken.write_all(&octet).is_ok() {}
+            while taken.read_exact(&mut byte).is_ok() && taken.write_all(&byte).is_ok() {}
         }
     });
     Ok(())
@@ -81,15 +81,15 @@ impl Line {
         Ok(stream)
     }
 
-    /// Octets per second of one connection.
+    /// Bytes per second of one connection.
     fn stream(&self, time: Duration) -> Result<f64> {
         let mut stream = self.connect(STREAM)?;
-        let octets = vec![0; PIECE];
+        let bytes = vec![0; PIECE];
         let begin = Instant::now();
         let mut sent = 0_u64;
         while begin.elapsed() < time {
-            stream.write_all(&octets)?;
-            sent += octets.len() as u64;
+            stream.write_all(&bytes)?;
+            sent += bytes.len() as u64;
         }
         stream.shutdown(std::net::Shutdown::Write)?;
         stream.read_exact(&mut [0])?;
@@ -99,12 +99,12 @@ impl Line {
     /// Questions and answers per second of one connection.
     fn echo(&self, time: Duration) -> Result<f64> {
         let mut stream = self.connect(ECHO)?;
-        let mut octet = [7];
+        let mut byte = [7];
         let begin = Instant::now();
         let mut answered = 0_u64;
         while begin.elapsed() < time {
-            stream.write_all(&octet)?;
-            stream.read_exact(&mut octet)?;
+            stream.write_all(&byte)?;
+            stream.read_exact(&mut byte)?;
             answered += 1;
         }
         Ok(answered as f64 / begin.elapsed().as_secs_f64())
@@ -129,7 +129,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         Ok::<_, anyhow::Error>(Line { lab, _attached: None, _daemon: Some(daemon) })
     };
     let lines = [("nothing", plain()?), ("empty XDP program", with_empty()?), ("Teiten", with_teiten()?)];
-    let mut rounds = vec![[Unit::OctetsPerSecond, Unit::PerSecond].map(Rounds::new); lines.len()];
+    let mut rounds = vec![[Unit::BytesPerSecond, Unit::PerSecond].map(Rounds::new); lines.len()];
     for nth in 0..=context.rounds {
         for ((_, line), [stream, echo]) in lines.iter().zip(&mut rounds) {
             let measured = [line.stream(context.scale.talk)?, line.echo(context.scale.talk)?];
@@ -142,7 +142,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     }
     let mut table = Table::new(
         "Bystanders: a TCP connection into the sensor's host",
-        "A stream in one direction, and one octet back and forth, over a veth pair with offloads off. XDP \
+        "A stream in one direction, and one byte back and forth, over a veth pair with offloads off. XDP \
          copies each frame on a virtual cable, which network cards do not: an empty program shows what that \
          costs.",
         &[

@@ -62,7 +62,7 @@ fn full(sources: u32) -> Capture {
     Capture { ports: FULL_PORTS, begin: now - DAY, seconds: DAY, ..Capture::of_a_day(sources, sources) }
 }
 
-/// Octets of the body of `/metrics`, as it comes.
+/// Bytes of the body of `/metrics`, as it comes.
 fn scrape(lab: &Lab, gzip: bool) -> Result<usize> {
     let mut stream = lab.sensor.connect(WEB, PATIENCE).context("connect to the daemon")?;
     let accept = if gzip { "gzip" } else { "identity" };
@@ -81,7 +81,7 @@ fn generation(daemon: &Daemon) -> Result<u64> {
 /// CPU milliseconds of the first scrape after a drain, by round.
 fn scrapes(lab: &Lab, daemon: &Daemon, rounds: u32, gzip: bool) -> Result<(Rounds, usize)> {
     let mut cpu = Rounds::new(Unit::Milliseconds);
-    let mut octets = 0;
+    let mut bytes = 0;
     for _ in 0..rounds {
         let last = generation(daemon)?;
         let next = wait::poll(wait::PATIENCE, || {
@@ -89,13 +89,13 @@ fn scrapes(lab: &Lab, daemon: &Daemon, rounds: u32, gzip: bool) -> Result<(Round
         });
         next.context("wait for the daemon to drain")??;
         let before = process::cpu(daemon.id())?;
-        octets = scrape(lab, gzip)?;
+        bytes = scrape(lab, gzip)?;
         cpu.push(process::cpu(daemon.id())?.saturating_sub(before).as_secs_f64() * 1000.0);
     }
-    Ok((cpu, octets))
+    Ok((cpu, bytes))
 }
 
-/// Octets below `path`.
+/// Bytes below `path`.
 fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -144,7 +144,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         "Scrape of /metrics",
         "CPU time of the daemon for the first scrape after a drain. Full is a ledger that has seen \
          accesses of every country to more ports than have series, in every hour of a day.",
-        &["series", "encoding", "octets", "CPU"],
+        &["series", "encoding", "bytes", "CPU"],
     );
     for (packets, is_full) in [(0, false), (context.scale.full, true)] {
         let lab = Lab::new(1500)?;
@@ -155,7 +155,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         let body = daemon.get("/metrics")?.body;
         let series = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count() as u64;
         for (encoding, gzip) in [("none", false), ("gzip", true)] {
-            let (cpu, octets) = scrapes(&lab, &daemon, context.rounds, gzip)?;
+            let (cpu, bytes) = scrapes(&lab, &daemon, context.rounds, gzip)?;
             if is_full {
                 results.target(
                     &format!("scrape, {series} series, {encoding}: CPU"),
@@ -163,8 +163,8 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
                     cpu.clone(),
                 );
             }
-            let octets = Rounds::of(Unit::Octets, [octets as f64]);
-            table.row([series.into(), encoding.into(), octets.into(), cpu.into()]);
+            let bytes = Rounds::of(Unit::Octets, [bytes as f64]);
+            table.row([series.into(), encoding.into(), bytes.into(), cpu.into()]);
         }
         daemon.stop(Signal::SIGINT)?;
     }

@@ -29,11 +29,11 @@ pub(super) struct Drained {
     total: f64,
     /// CPU time of the daemon.
     pub(super) cpu: Duration,
-    /// Memory before, at its peak and after, octets.
+    /// Memory before, at its peak and after, bytes.
     before: f64,
     peak: f64,
     pub(super) after: f64,
-    /// Octets written to storage.
+    /// Bytes written to storage.
     pub(super) written: f64,
 }
 

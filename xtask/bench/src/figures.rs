@@ -18,10 +18,10 @@ pub enum Unit {
     PacketsPerSecond,
     /// Operations per second.
     PerSecond,
-    /// Octets.
+    /// Bytes.
     Octets,
-    /// Octets per second.
-    OctetsPerSecond,
+    /// Bytes per second.
+    BytesPerSecond,
     /// Hundredths of one core.
     PercentOfCore,
     /// Per cent.
@@ -47,7 +47,7 @@ impl Unit {
             Self::Octets => {
                 scaled(&[(1.0, " B"), (1024.0, " KiB"), (1_048_576.0, " MiB"), (1_073_741_824.0, " GiB")])
             }
-            Self::OctetsPerSecond => scaled(&[(1.0, " B/s"), (1e3, " kB/s"), (1e6, " MB/s"), (1e9, " GB/s")]),
+            Self::BytesPerSecond => scaled(&[(1.0, " B/s"), (1e3, " kB/s"), (1e6, " MB/s"), (1e9, " GB/s")]),
             Self::PercentOfCore | Self::Percent => format!("{} %", digits(value)),
             Self::Ratio => format!("{} ×", digits(value)),
             Self::Count => thousands(value),

@@ -20,12 +20,12 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const BPF_OBJ_PIN: libc::c_int = 6;
 
-/// The octets of a [`Block`].
+/// The bytes of a [`Block`].
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Octets([u8; size_of::<Block>()]);
 
-// SAFETY: octets, for which all values are valid.
+// SAFETY: bytes, for which all values are valid.
 unsafe impl Pod for Octets {}
 
 /// The first members of `union bpf_attr` for [`BPF_MAP_CREATE`].
@@ -204,7 +204,7 @@ pub(super) fn rules(v4: [u8; 4], v6: [u8; 16]) -> Rules {
         services: [0; SERVICE_WORDS],
     };
     rules.observed_v4[0] = PrefixV4 { network: u32::from_ne_bytes(v4), mask: u32::MAX };
-    let word = |at: usize| u64::from_ne_bytes(v6[at..at + 8].try_into().expect("eight octets"));
+    let word = |at: usize| u64::from_ne_bytes(v6[at..at + 8].try_into().expect("eight bytes"));
     rules.observed_v6[0] = PrefixV6 { network: [word(0), word(8)], mask: [u64::MAX; 2] };
     rules
 }

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 const TPACKET_V3: libc::c_int = 2;
 const PACKET_RX_RING: libc::c_int = 5;
 const PACKET_VERSION: libc::c_int = 10;
-/// Octets of a block, and how many there are.
+/// Bytes of a block, and how many there are.
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 64;
 const TP_STATUS_USER: u32 = 1;
@@ -42,9 +42,9 @@ impl Hasher for Fnv {
     fn finish(&self) -> u64 {
         self.0 ^ self.0 >> 32
     }
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u64((*octet).into());
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
         }
     }
     fn write_u64(&mut self, word: u64) {
@@ -155,7 +155,7 @@ fn socket(index: u32) -> io::Result<Ring> {
         return Err(io::Error::last_os_error());
     }
     let ring = Ring { socket, start: start.cast() };
-    // SAFETY: all-zero octets are a valid address structure.
+    // SAFETY: all-zero bytes are a valid address structure.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
@@ -192,8 +192,8 @@ fn read(ring: &Ring, counted: &AtomicU64, stop: &AtomicBool) {
         // SAFETY: the block is this side's until its status is given back.
         let (packets, first) = unsafe { (words.add(3).read(), words.add(4).read() as usize) };
         // SAFETY: as above; the frames lie within the block.
-        let octets = unsafe { std::slice::from_raw_parts(block, BLOCK) };
-        counted.fetch_add(count(octets, first, packets, &mut counts), Ordering::Release);
+        let bytes = unsafe { std::slice::from_raw_parts(block, BLOCK) };
+        counted.fetch_add(count(bytes, first, packets, &mut counts), Ordering::Release);
         std::sync::atomic::fence(Ordering::Release);
         // SAFETY: gives the block back to the kernel.
         unsafe { words.add(2).write_volatile(0) };

@@ -24,7 +24,7 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
     Ok(sum)
 }
 
-/// A size that `/proc/PROCESS/status` tells, octets: `VmRSS`, `VmHWM`.
+/// A size that `/proc/PROCESS/status` tells, bytes: `VmRSS`, `VmHWM`.
 pub(super) fn memory(process: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{process}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -39,10 +39,10 @@ pub(super) fn forget_peak(process: u32) -> Result<()> {
     fs::write(&path, "5").with_context(|| format!("write {path}"))
 }
 
-/// Octets that a process has had written to storage.
+/// Bytes that a process has had written to storage.
 pub(super) fn written(process: u32) -> Result<f64> {
     let path = format!("/proc/{process}/io");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let octets = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
-    octets.with_context(|| format!("find write_bytes in {path}"))
+    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+    bytes.with_context(|| format!("find write_bytes in {path}"))
 }

@@ -41,7 +41,7 @@ impl Capture {
     }
 }
 
-/// Writes a capture; tells its octets.
+/// Writes a capture; tells its bytes.
 pub(super) fn write(path: &Path, capture: Capture) -> Result<u64> {
     let Capture { packets, sources, ports, begin, seconds } = capture;
     let written = || format!("write {}", path.display());
@@ -57,7 +57,7 @@ pub(super) fn write(path: &Path, capture: Capture) -> Result<u64> {
     for (at, length) in [(16, 20 + 8 + 8 + PAYLOAD), (38, 8 + 8 + PAYLOAD)] {
         datagram.frame[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes());
     }
-    let mut octets = 24;
+    let mut bytes = 24;
     for number in 0..packets {
         let made = if number % 10 == 9 { &mut datagram } else { &mut syn };
         let source = number % sources;
@@ -69,10 +69,10 @@ pub(super) fn write(path: &Path, capture: Capture) -> Result<u64> {
         let record = [(begin + micros / 1_000_000) as u32, (micros % 1_000_000) as u32, length, length];
         out.write_all(&record.map(u32::to_ne_bytes).concat()).with_context(written)?;
         out.write_all(&made.frame).with_context(written)?;
-        octets += 16 + u64::from(length);
+        bytes += 16 + u64::from(length);
     }
     out.flush().with_context(written)?;
-    Ok(octets)
+    Ok(bytes)
 }
 
 /// Seconds that `teiten replay` takes, when it has counted all packets.
@@ -112,7 +112,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     let directory = tempfile::tempdir().context("make a temporary directory")?;
     let mut table = Table::new(
         "Replay: a capture of a day",
-        "Wall clock of the whole command. Nine of ten packets are SYNs of 60 octets, every tenth a datagram \
+        "Wall clock of the whole command. Nine of ten packets are SYNs of 60 bytes, every tenth a datagram \
          of 450; the file lies in the page cache. tshark: `-q -n -z endpoints,ip`; tcpdump: `-nn -q`, \
          its lines counted by awk by source and destination.",
         &[
@@ -121,7 +121,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
             "file",
             "teiten replay",
             "packets",
-            "octets",
+            "bytes",
             "tshark",
             "tcpdump, awk",
             "tshark / teiten",
@@ -130,7 +130,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     );
     for (nth, &(packets, sources)) in context.scale.captures.iter().enumerate() {
         let path = directory.path().join(format!("{packets}.pcap"));
-        let octets = write(&path, Capture::of_a_day(packets, sources))?;
+        let bytes = write(&path, Capture::of_a_day(packets, sources))?;
         // The others take long: they are asked about the first file only.
         let compare = nth == 0;
         let [mut own, mut tshark, mut tcpdump] = [Unit::Seconds; 3].map(Rounds::new);
@@ -157,10 +157,10 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         table.row([
             u64::from(packets).into(),
             u64::from(sources).into(),
-            Rounds::of(Unit::Octets, [octets as f64]).into(),
+            Rounds::of(Unit::Octets, [bytes as f64]).into(),
             own.clone().into(),
             rate.into(),
-            per_second(Unit::OctetsPerSecond, octets as f64).into(),
+            per_second(Unit::BytesPerSecond, bytes as f64).into(),
             tshark.clone().into(),
             tcpdump.clone().into(),
             tshark.per(&own).into(),

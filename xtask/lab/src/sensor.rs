@@ -105,7 +105,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A lab whose link carries IP packets of `mtu` octets.
+    /// A lab whose link carries IP packets of `mtu` bytes.
     ///
     /// # Errors
     ///

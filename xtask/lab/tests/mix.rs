@@ -14,8 +14,8 @@ struct Sensor<'a>(&'a Site);
 
 fn ip(address: &Address) -> IpAddr {
     match address.octets() {
-        Octets::V4(octets) => octets.into(),
-        Octets::V6(octets) => octets.into(),
+        Octets::V4(bytes) => bytes.into(),
+        Octets::V6(bytes) => bytes.into(),
     }
 }
 
@@ -111,7 +111,7 @@ fn check(site: &Site, packets: usize) {
     for index in 0..packets {
         let sample = mix.sample();
         assert_eq!(judged(site, &sample.frame), sample.meaning, "packet {index}: {:02x?}", sample.frame);
-        assert!(sample.frame.len() <= site.max_frame, "packet {index}: {} octets", sample.frame.len());
+        assert!(sample.frame.len() <= site.max_frame, "packet {index}: {} bytes", sample.frame.len());
         *classes.entry(sample.meaning.class()).or_default() += 1;
     }
     // One-sided traffic has no answers to what the sensor asked.

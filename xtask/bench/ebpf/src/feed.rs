@@ -12,7 +12,7 @@ pub struct Feed {
     pub count: u32,
     /// How many different sources.
     pub pool: u32,
-    /// Where four octets of the source address stand, octets from the frame's start; 0: they stay.
+    /// Where four bytes of the source address stand, bytes from the frame's start; 0: they stay.
     pub source_at: u32,
     /// Where the checksum of the IPv4 header stands, which is kept right; 0: it is not.
     pub checksum_at: u32,

@@ -94,12 +94,12 @@ fn read<const N: usize>(ctx: &XdpContext, at: u32) -> Option<[u8; N]> {
     if start + N > ctx.data_end() {
         return None;
     }
-    // SAFETY: the octets lie between `data` and `data_end`; an array of u8 has no alignment.
+    // SAFETY: the bytes lie between `data` and `data_end`; an array of u8 has no alignment.
     Some(unsafe { *(start as *const [u8; N]) })
 }
 
 #[inline(always)]
-fn write<const N: usize>(ctx: &XdpContext, at: u32, octets: [u8; N]) -> Option<()> {
+fn write<const N: usize>(ctx: &XdpContext, at: u32, bytes: [u8; N]) -> Option<()> {
     let at = at as usize & FURTHEST;
     if at == 0 {
         return Some(());
@@ -108,8 +108,8 @@ fn write<const N: usize>(ctx: &XdpContext, at: u32, octets: [u8; N]) -> Option<(
     if start + N > ctx.data_end() {
         return None;
     }
-    // SAFETY: the octets lie between `data` and `data_end`; an array of u8 has no alignment.
-    unsafe { *(start as *mut [u8; N]) = octets };
+    // SAFETY: the bytes lie between `data` and `data_end`; an array of u8 has no alignment.
+    unsafe { *(start as *mut [u8; N]) = bytes };
     Some(())
 }
 
@@ -152,7 +152,7 @@ fn parsed(ctx: &XdpContext) -> Result<Packet, Unparsed> {
 pub fn parse(ctx: XdpContext) -> u32 {
     let Ok(packet) = parsed(&ctx) else { return xdp_action::XDP_ABORTED };
     let address = |address: Address| match address.octets() {
-        Octets::V4(octets) => u32::from_ne_bytes(octets),
+        Octets::V4(bytes) => u32::from_ne_bytes(bytes),
         Octets::V6([a, b, c, d, .., e, f, g, h]) => {
             u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h])
         }

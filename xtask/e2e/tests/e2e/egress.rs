@@ -17,7 +17,7 @@ fn tracking(daemon: &Daemon) -> String {
 
 /// What `tc` shows of the filters and queueing disciplines of the sensor's interface.
 fn tc(lab: &Lab, words: &str) -> String {
-    // A program's octets are written with blanks.
+    // A program's bytes are written with blanks.
     output(lab.sensor.command("tc").args(words.split(' ').map(|word| word.replace('|', " "))))
 }
 

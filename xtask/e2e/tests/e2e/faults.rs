@@ -192,9 +192,9 @@ fn unmount(lab: &Lab) {
 }
 
 fn flip(path: &Path, at: usize) {
-    let mut octets = fs::read(path).unwrap();
-    octets[at] ^= 0x10;
-    fs::write(path, octets).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
 }
 
 fn moved_aside(state: &Path) -> Vec<PathBuf> {
@@ -215,9 +215,9 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     let first = std::mem::take(&mut watched.expected);
 
     // One letter of a counter's label: the file's structure is as before.
-    let octets = fs::read(watched.file()).unwrap();
+    let bytes = fs::read(watched.file()).unwrap();
     let label = b"packetsaccess";
-    let found = octets.windows(label.len()).enumerate().filter(|(_, octets)| octets == label);
+    let found = bytes.windows(label.len()).enumerate().filter(|(_, bytes)| bytes == label);
     // Some are what earlier writes have left in free space.
     let labels: Vec<usize> = found.map(|(at, _)| at + 8).collect();
     assert!(!labels.is_empty(), "a counter's label is in the file");
@@ -380,7 +380,7 @@ fn a_ledger_of_a_newer_release_is_left_alone_while_the_kernel_counts() {
     watched.send(2_000);
     watched.assert_exact(&daemon);
     end(daemon, Signal::SIGTERM);
-    // The last octet of the schema's version in the header of an SQLite database.
+    // The last byte of the schema's version in the header of an SQLite database.
     flip(&watched.file(), 63);
     let before = fs::read(watched.file()).unwrap();
     watched.send(2_000);

@@ -252,7 +252,7 @@ fn ask_names(line: &Line) {
         assert!(dig("+short www.example.test A").contains("192.0.2.80"));
         assert!(dig("+short www.example.test AAAA").contains("2001:db8::80"));
         assert!(dig("+tcp +short www.example.test A").contains("192.0.2.80"));
-        // The answer does not fit into 512 octets, and is asked for again over TCP.
+        // The answer does not fit into 512 bytes, and is asked for again over TCP.
         assert!(dig("+noedns big.example.test TXT").contains("TCP mode"));
         // Nobody serves at this port: an ICMP error comes back.
         sensor_fails(line, &format!("dig @{server} -p 5353 +tries=1 +time=2 www.example.test A"));

@@ -50,7 +50,7 @@ fn answers_to_groups_and_from_other_ports_are_solicited_and_strangers_there_are_
     // TFTP's data comes from another port, and goes on there.
     let client = socket(&lab.sensor, "198.18.0.1:40010");
     let [server, data] = [69, 50_069].map(|port| socket(&lab.internet, &format!("{PEER}:{port}")));
-    client.send_to(b"\0\x01file\0octet\0", (PEER, 69)).unwrap();
+    client.send_to(b"\0\x01file\0byte\0", (PEER, 69)).unwrap();
     let (_, from) = server.recv_from(&mut word).unwrap();
     data.send_to(b"\0\x03\0\x01data", from).unwrap();
     client.recv_from(&mut word).unwrap();

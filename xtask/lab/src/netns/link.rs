@@ -16,11 +16,11 @@ pub type Mac = [u8; 6];
 /// What one end of a link is given.
 #[derive(Clone, Debug)]
 pub struct Interface {
-    /// Its name, at most 15 octets.
+    /// Its name, at most 15 bytes.
     pub name: String,
     /// Its Ethernet address; the kernel's choice when `None`.
     pub mac: Option<Mac>,
-    /// Octets of an IP packet; the kernel's choice when `None`.
+    /// Bytes of an IP packet; the kernel's choice when `None`.
     pub mtu: Option<u32>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
@@ -51,7 +51,7 @@ impl Interface {
         self
     }
 
-    /// With this MTU, octets.
+    /// With this MTU, bytes.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(mtu);

@@ -35,7 +35,7 @@ impl Tun {
     /// [`Error::Interface`]; the kernel takes only packets that begin with version 4 or 6.
     pub fn send(&mut self, packet: &[u8]) -> Result<()> {
         self.device.write_all(packet).map_err(|source| Error::Interface {
-            action: format!("write a packet of {} octets", packet.len()),
+            action: format!("write a packet of {} bytes", packet.len()),
             interface: self.interface.clone(),
             source,
         })
@@ -68,7 +68,7 @@ fn carry(mut from: File, mut to: File) {
 
 fn open(name: &str) -> io::Result<File> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-    // SAFETY: all-zero octets are a valid `ifreq`.
+    // SAFETY: all-zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("name {name} is too long")));

@@ -169,19 +169,19 @@ impl Meaning {
     }
 }
 
-/// Packets and octets.
+/// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
     /// Packets.
     pub packets: u64,
-    /// Octets of frames: link header and padding included, frame check sequence not.
+    /// Bytes of frames: link header and padding included, frame check sequence not.
     pub bytes: u64,
 }
 
 /// What a sensor must have counted after some traffic, within one observation day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
-    /// Packets and octets by class.
+    /// Packets and bytes by class.
     pub classes: BTreeMap<Class, Volume>,
     /// Accesses by destination port.
     pub accesses: BTreeMap<Port, u64>,
@@ -200,11 +200,11 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Takes in one packet of `octets` octets.
-    pub fn add(&mut self, meaning: &Meaning, octets: usize) {
+    /// Takes in one packet of `bytes` bytes.
+    pub fn add(&mut self, meaning: &Meaning, bytes: usize) {
         let volume = self.classes.entry(meaning.class()).or_default();
         volume.packets += 1;
-        volume.bytes += octets as u64;
+        volume.bytes += bytes as u64;
         match *meaning {
             Meaning::Plain(_) => {}
             Meaning::Access { src, port, tool } => {
@@ -253,7 +253,7 @@ impl Expectation {
         self.classes.get(&class).map_or(0, |volume| volume.packets)
     }
 
-    /// Octets of `class`.
+    /// Bytes of `class`.
     pub fn bytes(&self, class: Class) -> u64 {
         self.classes.get(&class).map_or(0, |volume| volume.bytes)
     }

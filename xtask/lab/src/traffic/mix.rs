@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// One frame, and what it must count as.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Octets from the link header on.
+    /// Bytes from the link header on.
     pub frame: Vec<u8>,
     /// What it must count as.
     pub meaning: Meaning,
@@ -109,7 +109,7 @@ pub enum Flaw {
     TcpOffset,
     /// TCP options that end behind the IP packet.
     TcpOptionsCut,
-    /// UDP length below eight octets.
+    /// UDP length below eight bytes.
     UdpLengthShort,
     /// UDP length beyond the IP packet, which is no fragment.
     UdpLengthLong,
@@ -521,7 +521,7 @@ impl Mix {
 
     // Samples.
 
-    /// The frame of `packet`; short Ethernet frames are padded now and then, with octets that would
+    /// The frame of `packet`; short Ethernet frames are padded now and then, with bytes that would
     /// read as anything.
     fn wrap(&mut self, packet: &[u8], meaning: Meaning) -> Sample {
         let mut frame = self.site.frame(&mut self.rng, packet);
@@ -953,7 +953,7 @@ impl Mix {
             Flaw::ExtensionTooLong => {
                 ip.extensions = vec![Extension::Raw { number: protocol::DESTINATION_OPTIONS, words: 0 }];
                 let mut packet = ip.packet(protocol::TCP, &tcp(&ip));
-                // 8 octets of header and 20 of TCP are there.
+                // 8 bytes of header and 20 of TCP are there.
                 packet[41] = self.rng.random_range(4..=255);
                 packet
             }

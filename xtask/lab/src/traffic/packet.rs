@@ -12,15 +12,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Many frames in one piece of memory.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Frames {
     /// Adds a frame at the end.
     pub fn push(&mut self, frame: &[u8]) {
-        self.octets.extend_from_slice(frame);
-        self.ends.push(self.octets.len());
+        self.bytes.extend_from_slice(frame);
+        self.ends.push(self.bytes.len());
     }
 
     /// How many there are.
@@ -35,7 +35,7 @@ impl Frames {
 
     /// Forgets all frames and keeps the memory.
     pub fn clear(&mut self) {
-        self.octets.clear();
+        self.bytes.clear();
         self.ends.clear();
     }
 
@@ -43,12 +43,12 @@ impl Frames {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.ends.len()).map(|index| {
             let begin = if index == 0 { 0 } else { self.ends[index - 1] };
-            &self.octets[begin..self.ends[index]]
+            &self.bytes[begin..self.ends[index]]
         })
     }
 }
 
-/// TCP flags, as bits of the flags octet.
+/// TCP flags, as bits of the flags byte.
 pub mod flag {
     /// FIN
     pub const FIN: u8 = 0x01;
@@ -93,22 +93,22 @@ pub mod protocol {
 /// An IPv6 extension header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// Of this number, with `6 + 8 * words` octets of content: hop-by-hop, routing, destination
+    /// Of this number, with `6 + 8 * words` bytes of content: hop-by-hop, routing, destination
     /// options, mobility, HIP, shim6.
     Raw {
         /// Its protocol number.
         number: u8,
-        /// Its length in 8 octets, not counting the first.
+        /// Its length in 8 bytes, not counting the first.
         words: u8,
     },
-    /// Authentication, with this many 4-octet words of integrity check value.
+    /// Authentication, with this many 4-byte words of integrity check value.
     Authentication(u8),
 }
 
 /// Where a packet stands in a fragmented datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
-    /// Offset in units of 8 octets.
+    /// Offset in units of 8 bytes.
     pub offset: u16,
     /// Whether more follow.
     pub more: bool,
@@ -125,7 +125,7 @@ pub struct Ip {
     pub ttl: u8,
     /// IPv4: identification.
     pub id: u16,
-    /// IPv4: options, a multiple of 4 octets up to 40.
+    /// IPv4: options, a multiple of 4 bytes up to 40.
     pub options: Vec<u8>,
     /// IPv6: extension headers in order.
     pub extensions: Vec<Extension>,
@@ -159,7 +159,7 @@ impl Ip {
                 .expect("frames are far below 64 KiB");
         header.identification = self.id;
         header.options =
-            Ipv4Options::try_from(self.options.as_slice()).expect("whole words, at most 40 octets");
+            Ipv4Options::try_from(self.options.as_slice()).expect("whole words, at most 40 bytes");
         header.set_payload_len(transport.len()).expect("frames are far below 64 KiB");
         if let Some(fragment) = self.fragment {
             header.dont_fragment = false;
@@ -232,7 +232,7 @@ pub struct Tcp {
     pub acknowledgement: u32,
     /// Bits of [`flag`].
     pub flags: u8,
-    /// Options, a multiple of 4 octets up to 40.
+    /// Options, a multiple of 4 bytes up to 40.
     pub options: Vec<u8>,
 }
 
@@ -249,7 +249,7 @@ impl Tcp {
         header.urg = self.flags & flag::URG != 0;
         header.ece = self.flags & flag::ECE != 0;
         header.cwr = self.flags & flag::CWR != 0;
-        header.set_options_raw(&self.options).expect("at most 40 octets");
+        header.set_options_raw(&self.options).expect("at most 40 bytes");
         header.checksum = match (ip.src, ip.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 header.calc_checksum_ipv4_raw(src.octets(), dst.octets(), payload)
@@ -289,7 +289,7 @@ pub fn udp(ip: &Ip, src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// An ICMP message (`ICMPv6` when `ip` is IPv6): type, code, octets 4 to 7, and the rest.
+/// An ICMP message (`ICMPv6` when `ip` is IPv6): type, code, bytes 4 to 7, and the rest.
 pub fn icmp(ip: &Ip, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut message = if let (IpAddr::V6(src), IpAddr::V6(dst)) = (ip.src, ip.dst) {
         let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
@@ -311,7 +311,7 @@ pub fn sctp(src: u16, dst: u16, tag: u32, chunk: Option<u8>) -> Vec<u8> {
     packet.extend_from_slice(&tag.to_be_bytes());
     packet.extend_from_slice(&[0; 4]);
     if let Some(kind) = chunk {
-        // Type, flags, length of 20 octets, and 16 octets of content: the fixed part of INIT.
+        // Type, flags, length of 20 bytes, and 16 bytes of content: the fixed part of INIT.
         packet.extend_from_slice(&[kind, 0, 0, 20]);
         packet.extend_from_slice(&[0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
     }
@@ -321,9 +321,9 @@ pub fn sctp(src: u16, dst: u16, tag: u32, chunk: Option<u8>) -> Vec<u8> {
 }
 
 /// RFC 9260, appendix A.
-fn crc32c(octets: &[u8]) -> u32 {
-    !octets.iter().fold(u32::MAX, |crc, octet| {
-        (0..8).fold(crc ^ u32::from(*octet), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
     })
 }
 
@@ -377,7 +377,7 @@ pub fn ethernet(dst: Mac, src: Mac, tags: &[Tag], kind: u16, content: &[u8]) -> 
 mod tests {
     use super::*;
 
-    /// RFC 3720, appendix B.4: 32 octets of zeros.
+    /// RFC 3720, appendix B.4: 32 bytes of zeros.
     #[test]
     fn crc32c_of_the_rfc_vector() {
         assert_eq!(crc32c(&[0; 32]).to_le_bytes(), [0xaa, 0x36, 0x91, 0x8a]);

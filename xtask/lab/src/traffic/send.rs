@@ -27,12 +27,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel did not take a frame.
-    #[error("send frame {index} of {octets} octets: {source}")]
+    #[error("send frame {index} of {bytes} bytes: {source}")]
     Refused {
         /// Which, from 0, in the order of sending.
         index: u64,
         /// Its length.
-        octets: usize,
+        bytes: usize,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -167,7 +167,7 @@ impl Sender {
         let since = Instant::now();
         while done < batch.messages.len() {
             let rest = &mut batch.messages[done..];
-            // SAFETY: every message points to an entry of `batch.vectors`, and that to octets of
+            // SAFETY: every message points to an entry of `batch.vectors`, and that to bytes of
             // `Frames`; all of them outlive the call and are only read.
             let taken = unsafe {
                 libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
@@ -179,8 +179,8 @@ impl Sender {
                 let source = io::Error::last_os_error();
                 let busy = matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR));
                 if !busy || since.elapsed() > STALLED {
-                    let octets = batch.vectors[done].iov_len;
-                    return Err(Error::Refused { index: self.sent, octets, source });
+                    let bytes = batch.vectors[done].iov_len;
+                    return Err(Error::Refused { index: self.sent, bytes, source });
                 }
                 std::thread::sleep(Duration::from_micros(50));
             }
@@ -226,7 +226,7 @@ impl Batch {
             }),
         );
         self.messages.extend(self.vectors.iter_mut().map(|vector| {
-            // SAFETY: all-zero octets are a valid `mmsghdr`: no name, no control data, no vector.
+            // SAFETY: all-zero bytes are a valid `mmsghdr`: no name, no control data, no vector.
             let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
             message.msg_hdr.msg_iov = vector;
             message.msg_hdr.msg_iovlen = 1;
@@ -251,12 +251,12 @@ fn packet_socket(index: u32, bypass: bool) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor and nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all-zero octets are a valid `sockaddr_ll`.
+    // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_ifindex = index as i32;
     let length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: the kernel reads `length` octets of `address`.
+    // SAFETY: the kernel reads `length` bytes of `address`.
     if unsafe { libc::bind(fd, (&raw const address).cast(), length) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -267,7 +267,7 @@ fn packet_socket(index: u32, bypass: bool) -> io::Result<OwnedFd> {
     ] {
         let value: libc::c_int = value;
         let length = size_of_val(&value) as libc::socklen_t;
-        // SAFETY: the kernel reads `length` octets of `value`.
+        // SAFETY: the kernel reads `length` bytes of `value`.
         if unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), length) } < 0 {
             return Err(io::Error::last_os_error());
         }

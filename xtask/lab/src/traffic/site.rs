@@ -39,7 +39,7 @@ pub struct Site {
     pub link: Link,
     /// Whether frames are tagged; Ethernet only.
     pub tagging: Tagging,
-    /// Octets of the longest frame, link header included.
+    /// Bytes of the longest frame, link header included.
     pub max_frame: usize,
     /// Observed IPv4 destinations.
     pub v4: Vec<Ipv4Net>,

@@ -157,8 +157,8 @@ impl Drop for Capture {
     }
 }
 
-/// The frames of a capture file as tcpdump writes it: a header of 24 octets, and before each frame 16
-/// octets, of which the third word is the length captured.
+/// The frames of a capture file as tcpdump writes it: a header of 24 bytes, and before each frame 16
+/// bytes, of which the third word is the length captured.
 fn frames(pcap: &[u8]) -> Vec<Vec<u8>> {
     assert_eq!(pcap[..4], 0xa1b2_c3d4_u32.to_ne_bytes(), "a pcap file of this machine");
     let mut frames = Vec::new();

@@ -49,7 +49,7 @@ impl<'a> Prometheus<'a> {
 
     /// The series of an instant query with their values; none while it starts.
     fn query(&self, expression: &str) -> Vec<(BTreeMap<String, String>, f64)> {
-        let encoded: Vec<String> = expression.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let encoded: Vec<String> = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let encoded = encoded.concat();
         let path = format!("/api/v1/query?query={encoded}");
         let Ok(answer) = scrape::get(&self.lab.sensor, self.address, &path) else { return Vec::new() };

@@ -90,7 +90,7 @@ fn expected() -> BTreeMap<(usize, Slot), (u64, u64)> {
     sent.into_iter().map(|(key, (accesses, sources))| (key, (accesses, sources.len() as u64))).collect()
 }
 
-/// Two regions, by the last octet.
+/// Two regions, by the last byte.
 pub(crate) struct Regions;
 
 impl Locate for Regions {

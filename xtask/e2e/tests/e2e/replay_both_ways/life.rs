@@ -46,8 +46,8 @@ impl Capture {
     }
 
     fn has_the_last(&self) -> bool {
-        let octets = std::fs::read(&self.path).unwrap_or_default();
-        octets.windows(LAST.len()).any(|window| window == LAST)
+        let bytes = std::fs::read(&self.path).unwrap_or_default();
+        bytes.windows(LAST.len()).any(|window| window == LAST)
     }
 }
 
@@ -86,10 +86,10 @@ impl Line {
         let mut said = String::new();
         let mut errors = child.stderr.take().unwrap();
         while !said.contains("File: ") {
-            let mut octets = [0; 256];
-            let read = errors.read(&mut octets).unwrap();
+            let mut bytes = [0; 256];
+            let read = errors.read(&mut bytes).unwrap();
             assert_ne!(read, 0, "dumpcap on {interface}: {said}");
-            said.push_str(&String::from_utf8_lossy(&octets[..read]));
+            said.push_str(&String::from_utf8_lossy(&bytes[..read]));
         }
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
         Capture { child, path: path.to_owned() }
@@ -146,12 +146,12 @@ impl Line {
         for (netns, port) in [(&self.internet, 53), (&self.internet, 123), (&self.sensor, 7)] {
             let socket = netns.run(|| UdpSocket::bind(("::", port))).unwrap().unwrap();
             std::thread::spawn(move || {
-                let mut octets = [0; 512];
-                while let Ok((length, from)) = socket.recv_from(&mut octets) {
+                let mut bytes = [0; 512];
+                while let Ok((length, from)) = socket.recv_from(&mut bytes) {
                     if port == 53 {
-                        octets[2] |= 0x80;
+                        bytes[2] |= 0x80;
                     }
-                    let _ = socket.send_to(&octets[..length], from);
+                    let _ = socket.send_to(&bytes[..length], from);
                 }
             });
         }
