@@ -111,7 +111,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     );
     for &sources in context.scale.days {
         let [mut started, mut cpu, mut memory] =
-            [Unit::Milliseconds, Unit::PercentOfCore, Unit::Octets].map(Rounds::new);
+            [Unit::Milliseconds, Unit::PercentOfCore, Unit::Bytes].map(Rounds::new);
         let lab = Lab::new(1500)?;
         if sources > 0 {
             fill(&lab, context, morning(sources))?;
@@ -135,7 +135,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
             results.target("daemon at rest: CPU", Bound::AtMost(0.5), cpu.clone());
             results.target("daemon at rest: memory", Bound::AtMost(64.0 * 1_048_576.0), memory.clone());
         }
-        let ledger = Rounds::of(Unit::Octets, [size(&lab.state_dir().join("ledger.sqlite")) as f64]);
+        let ledger = Rounds::of(Unit::Bytes, [size(&lab.state_dir().join("ledger.sqlite")) as f64]);
         table.row([u64::from(sources).into(), started.into(), cpu.into(), memory.into(), ledger.into()]);
     }
     results.tables.push(table);
@@ -163,7 +163,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
                     cpu.clone(),
                 );
             }
-            let bytes = Rounds::of(Unit::Octets, [bytes as f64]);
+            let bytes = Rounds::of(Unit::Bytes, [bytes as f64]);
             table.row([series.into(), encoding.into(), bytes.into(), cpu.into()]);
         }
         daemon.stop(Signal::SIGINT)?;

@@ -247,7 +247,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         let mut stages = [const { Rounds::new(Unit::Milliseconds) }; 4];
         let [mut total, mut cpu] = [Unit::Milliseconds; 2].map(Rounds::new);
         let mut each = Rounds::new(Unit::Nanoseconds);
-        let [mut before, mut peak, mut written] = [Unit::Octets; 3].map(Rounds::new);
+        let [mut before, mut peak, mut written] = [Unit::Bytes; 3].map(Rounds::new);
         for _ in 0..rounds {
             let drained = once(context, &mut programs, pairs)?;
             for (rounds, value) in stages.iter_mut().zip(drained.stages) {
@@ -289,7 +289,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     );
     let mut cpu = Rounds::new(Unit::Milliseconds);
     let mut rate = Rounds::new(Unit::PacketsPerSecond);
-    let mut memory = Rounds::new(Unit::Octets);
+    let mut memory = Rounds::new(Unit::Bytes);
     let (mut behind, mut overflow) = (Rounds::new(Unit::Count), Rounds::new(Unit::Count));
     for _ in 0..context.rounds.min(3) {
         let stream = stream(context, &mut programs, pairs)?;

@@ -19,7 +19,7 @@ pub enum Unit {
     /// Operations per second.
     PerSecond,
     /// Bytes.
-    Octets,
+    Bytes,
     /// Bytes per second.
     BytesPerSecond,
     /// Hundredths of one core.
@@ -44,7 +44,7 @@ impl Unit {
             Self::Milliseconds => scaled(&[(1.0, " ms"), (1e3, " s")]),
             Self::Seconds => scaled(&[(1.0, " s")]),
             Self::PacketsPerSecond | Self::PerSecond => scaled(&[(1.0, "/s"), (1e3, " k/s"), (1e6, " M/s")]),
-            Self::Octets => {
+            Self::Bytes => {
                 scaled(&[(1.0, " B"), (1024.0, " KiB"), (1_048_576.0, " MiB"), (1_073_741_824.0, " GiB")])
             }
             Self::BytesPerSecond => scaled(&[(1.0, " B/s"), (1e3, " kB/s"), (1e6, " MB/s"), (1e9, " GB/s")]),
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(show(Unit::Nanoseconds, 17.26), "17.3 ns");
         assert_eq!(show(Unit::Nanoseconds, 1_726.0), "1.73 µs");
         assert_eq!(show(Unit::PacketsPerSecond, 5_800_000.0), "5.80 M/s");
-        assert_eq!(show(Unit::Octets, 64.0 * 1024.0 * 1024.0), "64.0 MiB");
+        assert_eq!(show(Unit::Bytes, 64.0 * 1024.0 * 1024.0), "64.0 MiB");
         assert_eq!(show(Unit::Ratio, 0.651), "0.651 ×");
         assert_eq!(show(Unit::Count, 1_048_576.0), "1,048,576");
         assert_eq!(

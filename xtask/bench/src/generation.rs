@@ -23,10 +23,10 @@ const BPF_OBJ_PIN: libc::c_int = 6;
 /// The bytes of a [`Block`].
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct Octets([u8; size_of::<Block>()]);
+struct Raw([u8; size_of::<Block>()]);
 
 // SAFETY: bytes, for which all values are valid.
-unsafe impl Pod for Octets {}
+unsafe impl Pod for Raw {}
 
 /// The first members of `union bpf_attr` for [`BPF_MAP_CREATE`].
 #[repr(C)]
@@ -78,14 +78,14 @@ fn pin(map: &OwnedFd, path: &Path) -> io::Result<()> {
 /// One generation.
 struct Generation {
     fd: OwnedFd,
-    map: Array<MapData, Octets>,
+    map: Array<MapData, Raw>,
     blocks: NonNull<Block>,
     cpus: usize,
 }
 
 /// Two of them in turn, in the slot that a loaded object looks at.
 pub(super) struct Generations {
-    outer: ArrayOfMaps<MapData, Array<MapData, Octets>>,
+    outer: ArrayOfMaps<MapData, Array<MapData, Raw>>,
     both: [Generation; 2],
     current: usize,
 }

@@ -43,7 +43,7 @@ fn sources(context: &Context, programs: &mut Programs, results: &mut Results) ->
         table.row([
             u64::from(nth * pairs).into(),
             Rounds::of(Unit::Milliseconds, [drained.cpu.as_secs_f64() * 1000.0]).into(),
-            Rounds::of(Unit::Octets, [drained.after]).into(),
+            Rounds::of(Unit::Bytes, [drained.after]).into(),
         ]);
     }
     drains.stop()?;
@@ -61,7 +61,7 @@ fn ports(context: &Context, programs: &mut Programs, results: &mut Results) -> R
     );
     for &ports in context.scale.spread {
         let [mut cpu, mut memory, mut written] =
-            [Unit::Milliseconds, Unit::Octets, Unit::Octets].map(Rounds::new);
+            [Unit::Milliseconds, Unit::Bytes, Unit::Octets].map(Rounds::new);
         for _ in 0..context.rounds.min(3) {
             let mut drains = Drains::start(context, &[])?;
             let drained = drains.next(programs, 0, pairs, ports)?;
@@ -109,12 +109,12 @@ fn days(context: &Context, results: &mut Results) -> Result<()> {
         std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         let path = lab.state_dir().join("ledger.sqlite");
         let size = std::fs::metadata(&path).with_context(|| format!("read {}", path.display()))?.len();
-        let mut row = vec![u64::from(days).into(), Rounds::of(Unit::Octets, [size as f64]).into()];
+        let mut row = vec![u64::from(days).into(), Rounds::of(Unit::Bytes, [size as f64]).into()];
         let (daemon, started) = super::daemon::start(&lab, context, &[])?;
         let memory = process::memory(daemon.id(), "VmRSS")?;
         daemon.stop(Signal::SIGINT)?;
         row.push(Rounds::of(Unit::Milliseconds, [started.as_secs_f64() * 1000.0]).into());
-        row.push(Rounds::of(Unit::Octets, [memory]).into());
+        row.push(Rounds::of(Unit::Bytes, [memory]).into());
         for arguments in [
             &["verify"][..],
             &["export", "--format", "csv"],
@@ -142,8 +142,8 @@ fn cpus(results: &mut Results) {
     for cpus in [1, 2, 8, 64] {
         table.row([
             (cpus as u64).into(),
-            Rounds::of(Unit::Octets, [(2 * cpus * size_of::<Block>()) as f64]).into(),
-            Rounds::of(Unit::Octets, [(cpus * counters) as f64]).into(),
+            Rounds::of(Unit::Bytes, [(2 * cpus * size_of::<Block>()) as f64]).into(),
+            Rounds::of(Unit::Bytes, [(cpus * counters) as f64]).into(),
         ]);
     }
     results.tables.push(table);

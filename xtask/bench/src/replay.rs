@@ -157,7 +157,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         table.row([
             u64::from(packets).into(),
             u64::from(sources).into(),
-            Rounds::of(Unit::Octets, [bytes as f64]).into(),
+            Rounds::of(Unit::Bytes, [bytes as f64]).into(),
             own.clone().into(),
             rate.into(),
             per_second(Unit::BytesPerSecond, bytes as f64).into(),
