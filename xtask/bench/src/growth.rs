@@ -61,7 +61,7 @@ fn ports(context: &Context, programs: &mut Programs, results: &mut Results) -> R
     );
     for &ports in context.scale.spread {
         let [mut cpu, mut memory, mut written] =
-            [Unit::Milliseconds, Unit::Bytes, Unit::Octets].map(Rounds::new);
+            [Unit::Milliseconds, Unit::Bytes, Unit::Bytes].map(Rounds::new);
         for _ in 0..context.rounds.min(3) {
             let mut drains = Drains::start(context, &[])?;
             let drained = drains.next(programs, 0, pairs, ports)?;
