@@ -447,7 +447,7 @@ fn the_start_says_what_it_runs_with_and_what_it_takes_over() {
     assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
 
     let mut daemon = lab.start(teiten(), &arguments("json")).unwrap();
-    wait_for("the first drain", || daemon.log().contains("counting went on without a daemon"));
+    wait_until("the first drain", || daemon.log().contains("counting went on without a daemon"));
     let log = daemon.log();
     assert_eq!(line(&log, "starting teiten")["sensor"], "tokyo-1");
     let opened = line(&log, "ledger opened");
