@@ -3,6 +3,8 @@
 
 #[path = "replay/both.rs"]
 mod both;
+#[path = "replay/captures.rs"]
+mod captures;
 #[path = "replay/damage.rs"]
 mod damage;
 #[path = "replay/headers.rs"]

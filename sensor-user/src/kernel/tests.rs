@@ -184,12 +184,16 @@ fn expected(before: Snapshot, (verdict, unparsed): &(Verdict, Option<Unparsed>),
     after
 }
 
-/// Packets of all captures in the test data, of 14 to 3,000 octets, with their link type.
+/// Packets of the project's own captures and of all in the test data, of 14 to 3,000 octets, with their link type.
 fn corpus() -> Vec<(String, bool, Vec<u8>)> {
-    let root = std::env::var("TEITEN_TEST_DATA")
-        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data =
+        std::env::var("TEITEN_TEST_DATA").map_or_else(|_| here.join("../../shared/data"), PathBuf::from);
+    if !data.is_dir() {
+        eprintln!("left out: no captures under {}; TEITEN_TEST_DATA names their place", data.display());
+    }
     let mut packets = Vec::new();
-    let mut directories = vec![root.clone()];
+    let mut directories = vec![here.join("tests/captures"), data];
     while let Some(directory) = directories.pop() {
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -200,9 +204,7 @@ fn corpus() -> Vec<(String, bool, Vec<u8>)> {
             }
         }
     }
-    if packets.is_empty() {
-        eprintln!("skipped: no captures under {}; TEITEN_TEST_DATA names their place", root.display());
-    }
+    assert!(packets.len() >= 2000, "only {} packets", packets.len());
     packets
 }
 

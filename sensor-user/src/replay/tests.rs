@@ -1,5 +1,5 @@
-//! The reader and the parser against Wireshark's, packet by packet, over captures that nobody of this
-//! project made.
+//! The reader and the parser against Wireshark's, packet by packet, over the project's own captures and
+//! those of the tcpdump project.
 
 use super::capture::{Captured, Findings, read};
 use super::link::LinkType;
@@ -27,21 +27,25 @@ fn see(path: &Path) -> (Vec<Seen>, Findings) {
     (seen, findings)
 }
 
-/// The captures, or `None` (said on standard error) where there are none.
-fn corpus() -> Option<Vec<PathBuf>> {
+/// The project's own captures, and those of the tcpdump project where they are.
+fn corpus() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let data = std::env::var_os("TEITEN_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
-    let folder = data.join("pcaps/tcpdump");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: no captures in {}; TEITEN_TEST_DATA names their folder", folder.display());
-        return None;
-    };
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pcap" || extension == "pcapng"))
-        .collect();
+        .map_or_else(|| here.join("../../shared/data"), PathBuf::from)
+        .join("pcaps/tcpdump");
+    let mut files = Vec::new();
+    for folder in [here.join("tests/captures"), data] {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            eprintln!("left out: no captures in {}; TEITEN_TEST_DATA names their folder", folder.display());
+            continue;
+        };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        files.extend(paths.filter(|path| {
+            path.extension().is_some_and(|extension| extension == "pcap" || extension == "pcapng")
+        }));
+    }
     files.sort();
-    Some(files)
+    files
 }
 
 fn has(program: &str) -> bool {
@@ -69,6 +73,8 @@ fn judged(line: &str) -> (u32, Option<(Transport, u16)>) {
             "sctp" => port(sctp).map(|port| (Transport::Sctp, port)),
             "icmp" => port(icmp).map(|port| (Transport::Icmp, port)),
             "icmpv6" => port(icmpv6).map(|port| (Transport::Icmpv6, port)),
+            // `ip.proto` is that of the IPv4 packet inside.
+            "ip" if first == Some("ipv6") => Some((Transport::Other, 4)),
             _ => port(protocol)
                 .filter(|number| !matches!(number, 1 | 6 | 17 | 58 | 132))
                 .map(|number| (Transport::Other, number)),
@@ -80,7 +86,8 @@ fn judged(line: &str) -> (u32, Option<(Transport, u16)>) {
 
 #[test]
 fn transport_and_port_are_those_that_wireshark_finds() {
-    let Some(files) = corpus() else { return };
+    let files = corpus();
+    assert!(files.len() >= 4, "{files:?}");
     if !has("tshark") || !has("mergecap") {
         return;
     }
