@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use sensor_counters::{COUNTERS, Kind, OTHERS};
 use serde_json::Value;
 
 use crate::history::prometheus::{Server, rules};
@@ -11,19 +12,15 @@ use crate::history::prometheus::{Server, rules};
 /// What Prometheus itself adds for each target.
 const ADDED: &[&str] = &["up", "scrape_duration_seconds"];
 
-/// Metrics that the golden file does not have.
-const NOT_GOLDEN: &[&str] = &["teiten_blind", "teiten_ledger_damaged", "teiten_ledger_info"];
-
-/// The metrics that a sensor exposes: the names in its golden `/metrics`.
-///
-/// # Errors
-/// When the file cannot be read.
-fn exposed() -> anyhow::Result<BTreeSet<String>> {
-    let golden = super::directory().join("../sensor-user/tests/golden/metrics.txt");
-    let text = std::fs::read_to_string(&golden).with_context(|| golden.display().to_string())?;
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let names = samples.filter_map(|line| line.split(['{', ' ']).next()).filter(|name| !name.is_empty());
-    Ok(names.map(str::to_owned).collect())
+/// The metrics that a sensor exposes.
+fn exposed() -> BTreeSet<String> {
+    let counters =
+        COUNTERS.iter().flat_map(sensor_counters::Counter::metrics).map(|(_, name, _)| name.to_owned());
+    let others = OTHERS.iter().flat_map(|other| match other.kind {
+        Kind::Histogram => ["bucket", "sum", "count"].map(|part| format!("{}_{part}", other.name)).to_vec(),
+        Kind::Counter | Kind::Gauge => vec![other.name.to_owned()],
+    });
+    counters.chain(others).collect()
 }
 
 /// A time range as Grafana has it: epoch milliseconds, both ends included.
@@ -151,15 +148,15 @@ pub fn queries(dashboard: &Value) -> Vec<Query> {
 /// # Errors
 /// When a file cannot be read.
 pub fn lint() -> anyhow::Result<Vec<String>> {
-    let mut known = exposed()?;
-    known.extend(ADDED.iter().chain(NOT_GOLDEN).map(|metric| (*metric).to_owned()));
+    let mut known = exposed();
+    known.extend(ADDED.iter().map(|metric| (*metric).to_owned()));
     for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
         known.extend(rules(&entry?.path())?.into_iter().map(|r| r.record));
     }
     let mut findings = Vec::new();
     for (file, text) in rule_files()? {
         for name in metrics(&text).into_iter().filter(|name| !known.contains(*name)) {
-            findings.push(format!("{file}: nobody exposes or records {name}"));
+            findings.push(format!("{file}: no sensor exposes and no rule records {name}"));
         }
     }
     let mut uids = BTreeSet::new();
@@ -214,7 +211,7 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
         for query in queries(&dashboard) {
             for name in metrics(&query.expr) {
                 if !known.contains(name) {
-                    find(format!("{}: nobody exposes or records {name}", query.name));
+                    find(format!("{}: no sensor exposes and no rule records {name}", query.name));
                 }
             }
             for name in used_variables(&query.expr) {

@@ -3,6 +3,8 @@
 //! A day's sample stands at the midnight that ends the day, up to a quarter of an hour late. The
 //! two hours by which every window is moved take in that sample and a change of daylight saving.
 
+use super::rules;
+
 /// Only the sensors that were chosen.
 pub(super) const SENSOR: &str = r#"sensor=~"$sensor""#;
 
@@ -14,49 +16,74 @@ fn selector(record: &str, matchers: &str) -> String {
     format!("{record}{{{SENSOR}{comma}{matchers}}}")
 }
 
-/// Recorded series of a counter: `level:metric`, and whether the running day is recorded too.
+/// Recorded series of a counter.
 #[derive(Clone, Copy)]
 pub(super) struct Counter {
-    record: &'static str,
-    today: bool,
+    record: Record,
+    /// Whether the running day is left out although it is recorded.
+    finished: bool,
 }
 
-const fn counter(record: &'static str) -> Counter {
-    Counter { record, today: true }
+#[derive(Clone, Copy)]
+enum Record {
+    /// Of a counter in the catalogue, by its name without `_total` and the labels that are summed away.
+    Of(&'static str, &'static [&'static str]),
+    /// Of nothing that is counted: `level:metric`.
+    Named(&'static str),
 }
 
-pub(super) const ACCESSES: Counter = counter("sensor:teiten_accesses");
-pub(super) const SOURCES: Counter = counter("sensor:teiten_sources");
-pub(super) const HOSTS: Counter = counter("sensor:teiten_hosts");
-pub(super) const OBSERVED: Counter = counter("sensor:teiten_observation_seconds");
-pub(super) const PORT_ACCESSES: Counter = counter("sensor_transport_port:teiten_accesses");
-pub(super) const PORT_SOURCES: Counter = counter("sensor_transport_port:teiten_sources");
-pub(super) const COUNTRY_ACCESSES: Counter = counter("sensor_country:teiten_country_accesses");
-pub(super) const COUNTRY_SOURCES: Counter = counter("sensor_country:teiten_country_sources");
-pub(super) const PORT_COUNTRY_ACCESSES: Counter =
-    counter("sensor_transport_port_country:teiten_port_country_accesses");
-pub(super) const PORT_COUNTRY_SOURCES: Counter =
-    counter("sensor_transport_port_country:teiten_port_country_sources");
-pub(super) const PORT_HOUR_ACCESSES: Counter =
-    Counter { record: "sensor_transport_port_hour:teiten_port_hour_accesses", today: false };
-pub(super) const GROUP_ACCESSES: Counter = counter("sensor_group_country:teiten_group_accesses");
-pub(super) const GROUP_SOURCES: Counter = counter("sensor_group_country:teiten_group_sources");
-pub(super) const SERVICE_ACCESSES: Counter = counter("sensor_transport_port_country:teiten_service_accesses");
-pub(super) const BACKSCATTER: Counter = counter("sensor_transport_port:teiten_backscatter_packets");
-pub(super) const TOOLS: Counter = counter("sensor_tool:teiten_tool_accesses");
-pub(super) const CLASSES: Counter = Counter { record: "sensor_class:teiten_packets", today: false };
-pub(super) const OVERFLOW: Counter =
-    Counter { record: "sensor:teiten_source_table_overflow_packets", today: false };
+const fn counter(metric: &'static str) -> Counter {
+    sum(metric, &[])
+}
+
+const fn sum(metric: &'static str, over: &'static [&'static str]) -> Counter {
+    Counter { record: Record::Of(metric, over), finished: false }
+}
+
+const fn recorded(record: &'static str) -> Counter {
+    Counter { record: Record::Named(record), finished: true }
+}
+
+pub(super) const ACCESSES: Counter = sum("teiten_accesses", rules::PORT);
+pub(super) const SOURCES: Counter = sum("teiten_sources", rules::PORT);
+pub(super) const HOSTS: Counter = counter("teiten_hosts");
+pub(super) const OBSERVED: Counter = counter("teiten_observation_seconds");
+pub(super) const PORT_ACCESSES: Counter = counter("teiten_accesses");
+pub(super) const PORT_SOURCES: Counter = counter("teiten_sources");
+pub(super) const COUNTRY_ACCESSES: Counter = counter("teiten_country_accesses");
+pub(super) const COUNTRY_SOURCES: Counter = counter("teiten_country_sources");
+pub(super) const PORT_COUNTRY_ACCESSES: Counter = counter("teiten_port_country_accesses");
+pub(super) const PORT_COUNTRY_SOURCES: Counter = counter("teiten_port_country_sources");
+pub(super) const PORT_HOUR_ACCESSES: Counter = counter("teiten_port_hour_accesses");
+pub(super) const GROUP_ACCESSES: Counter = counter("teiten_group_accesses");
+pub(super) const GROUP_SOURCES: Counter = counter("teiten_group_sources");
+pub(super) const SERVICE_ACCESSES: Counter = counter("teiten_service_accesses");
+pub(super) const BACKSCATTER: Counter = counter("teiten_backscatter_packets");
+pub(super) const TOOLS: Counter = counter("teiten_tool_accesses");
+pub(super) const CLASSES: Counter = counter("teiten_packets");
+pub(super) const OVERFLOW: Counter = counter("teiten_source_table_overflow_packets");
 
 impl Counter {
     fn series(self, operation: &str, matchers: &str) -> String {
-        selector(&format!("{}:{operation}", self.record), matchers)
+        let record = match self.record {
+            Record::Of(metric, over) => rules::family(metric, over).record(operation),
+            Record::Named(record) => format!("{record}:{operation}"),
+        };
+        selector(&record, matchers)
+    }
+
+    /// Whether the running day is recorded and wanted.
+    fn has_today(self) -> bool {
+        match self.record {
+            Record::Of(metric, over) => !self.finished && rules::family(metric, over).today,
+            Record::Named(_) => false,
+        }
     }
 
     /// The amount of each day, at the day's first instant. The running day ends the range.
     pub(super) fn daily(self, by: &str, matchers: &str) -> String {
         let day = format!("last_over_time({}[1d] offset -26h)", self.series("day", matchers));
-        let today = if self.today {
+        let today = if self.has_today() {
             format!(
                 " or last_over_time({}[1d] @ end() offset -1d) and on () vector(time()) > ${{__to:date:seconds}} - 86400",
                 self.series("today", matchers)
@@ -69,7 +96,7 @@ impl Counter {
 
     /// The amount of each finished day, at the day's first instant.
     pub(super) fn finished_daily(self, by: &str, matchers: &str) -> String {
-        Self { today: false, ..self }.daily(by, matchers)
+        Self { finished: true, ..self }.daily(by, matchers)
     }
 
     /// The amount of the finished days of the range; in the first day of an installation, of
@@ -77,7 +104,7 @@ impl Counter {
     pub(super) fn total(self, by: &str, matchers: &str) -> String {
         let days =
             format!("sum_over_time({}[${{__range_s}}s] {TO} offset -2h)", self.series("day", matchers));
-        let first = if self.today {
+        let first = if self.has_today() {
             format!(
                 " or last_over_time({}[1d] {TO}) unless on (sensor) {}",
                 self.series("today", matchers),
@@ -158,7 +185,7 @@ pub(super) fn per_sensor_day(counter: Counter) -> String {
 
 /// Per sensor and day for six months, rounded half up.
 pub(super) fn per_sensor_day_six_months(counter: Counter) -> String {
-    let days = Counter { record: "sensor:teiten_days", today: false };
+    let days = recorded("sensor:teiten_days");
     let days = format!(
         "({} or {} * on () group_left (month) {})",
         days.months_before("month", "125d"),
@@ -170,7 +197,7 @@ pub(super) fn per_sensor_day_six_months(counter: Counter) -> String {
 
 /// The six months as numbers, January of year 0 being 0, and half a month of room on each side.
 pub(super) fn month_numbers() -> String {
-    let numbers = Counter { record: "sensor:teiten_month_number", today: false };
+    let numbers = recorded("sensor:teiten_month_number");
     let inside = "vector(${__from:date:seconds} + 172800)";
     let months = format!(
         "(max by (month) ({}) or {} * scalar(year({inside}) * 12 + month({inside}) - 1))",

@@ -17,18 +17,17 @@
 //! All of them are differences of samples that exist. `increase()` would extrapolate to the
 //! window's edges, and a day's accesses would not be whole numbers.
 
+use sensor_counters::COUNTERS;
 use std::fmt::Write as _;
 
-/// A counter together with the labels that its daily series keep.
+/// A counter of the catalogue together with the labels that its daily series keep.
 pub(super) struct Family {
-    /// Labels beside `sensor`.
-    pub(super) labels: &'static [&'static str],
     /// Name without `_total`.
-    pub(super) metric: &'static str,
-    /// Labels that are summed away before the difference is taken.
+    metric: &'static str,
+    /// Labels of the counter that are summed away before the difference is taken.
     over: &'static [&'static str],
     /// Which operations are recorded beside `:midnight` and `:day`.
-    today: bool,
+    pub(super) today: bool,
     month: bool,
     hour: bool,
     /// `:full` and `:delta24h`.
@@ -38,8 +37,8 @@ pub(super) struct Family {
 }
 
 impl Family {
-    const fn new(metric: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { labels, metric, over: &[], today: true, month: false, hour: false, full: false, alert: false }
+    const fn new(metric: &'static str) -> Self {
+        Self { metric, over: &[], today: true, month: false, hour: false, full: false, alert: false }
     }
 
     const fn over(mut self, over: &'static [&'static str]) -> Self {
@@ -72,6 +71,15 @@ impl Family {
         self.full()
     }
 
+    /// Labels beside `sensor`, in the catalogue's order.
+    fn labels(&self) -> Vec<&'static str> {
+        let counter = COUNTERS.iter().find(|counter| {
+            counter.metrics().any(|(_, name, _)| name.strip_suffix("_total") == Some(self.metric))
+        });
+        let labels = counter.unwrap_or_else(|| panic!("the catalogue has no {}_total", self.metric)).labels;
+        labels.iter().copied().filter(|label| !self.over.contains(label)).collect()
+    }
+
     /// The counter now, also of a sensor that does not say how long it has observed.
     fn now(&self) -> String {
         if self.metric == FAMILIES[0].metric { observed(None) } else { self.counter("") }
@@ -80,7 +88,7 @@ impl Family {
     /// `level:metric:operation`.
     pub(super) fn record(&self, operation: &str) -> String {
         let mut name = String::from("sensor");
-        for label in self.labels {
+        for label in self.labels() {
             name.push('_');
             name.push_str(label);
         }
@@ -91,7 +99,8 @@ impl Family {
     /// scrape; `max` takes the newer of two series when a sensor changed its address.
     fn counter(&self, at: &str) -> String {
         let list = |more: &[&str]| {
-            let labels: Vec<&str> = ["sensor"].iter().chain(self.labels).chain(more).copied().collect();
+            let labels = self.labels();
+            let labels: Vec<&str> = ["sensor"].iter().chain(&labels).chain(more).copied().collect();
             labels.join(", ")
         };
         let counter = format!(
@@ -113,37 +122,44 @@ fn observed(ago: Option<(&str, u32)>) -> String {
     format!("({} or max by (sensor) ({accesses}) * 0 + time(){since})", FAMILIES[0].counter(&at))
 }
 
-const PORT: &[&str] = &["transport", "port"];
+/// The labels of a port.
+pub(super) const PORT: &[&str] = &["transport", "port"];
 const COUNTRY: &[&str] = &["country"];
-const PORT_COUNTRY: &[&str] = &["transport", "port", "country"];
-const GROUP: &[&str] = &["group", "country"];
 
 /// Every counter that has daily series. The first one tells whether a sensor was observed.
-pub(super) const FAMILIES: &[Family] = &[
-    Family::new("teiten_observation_seconds", &[]).full(),
-    Family::new("teiten_accesses", &[]).over(PORT).month().hour().alert(),
-    Family::new("teiten_sources", &[]).over(PORT).month().hour(),
-    Family::new("teiten_hosts", &[]),
-    Family::new("teiten_accesses", PORT).month().hour().alert(),
-    Family::new("teiten_sources", PORT).month().alert(),
-    Family::new("teiten_country_accesses", COUNTRY).month(),
-    Family::new("teiten_country_sources", COUNTRY).month(),
-    Family::new("teiten_port_country_accesses", PORT_COUNTRY),
-    Family::new("teiten_port_country_sources", PORT_COUNTRY),
-    Family::new("teiten_port_hour_accesses", &["transport", "port", "hour"]).month().today(false),
-    Family::new("teiten_group_accesses", GROUP),
-    Family::new("teiten_group_sources", GROUP),
-    Family::new("teiten_group_accesses", &["group"]).over(COUNTRY).today(false).alert(),
-    Family::new("teiten_group_sources", &["group"]).over(COUNTRY).today(false).alert(),
-    Family::new("teiten_service_accesses", PORT_COUNTRY),
-    Family::new("teiten_service_sources", PORT_COUNTRY),
-    Family::new("teiten_service_accesses", PORT).over(COUNTRY).today(false).alert(),
-    Family::new("teiten_service_sources", PORT).over(COUNTRY).today(false).alert(),
-    Family::new("teiten_backscatter_packets", PORT).alert(),
-    Family::new("teiten_tool_accesses", &["tool"]),
-    Family::new("teiten_packets", &["class"]).today(false),
-    Family::new("teiten_source_table_overflow_packets", &[]).today(false),
+const FAMILIES: &[Family] = &[
+    Family::new("teiten_observation_seconds").full(),
+    Family::new("teiten_accesses").over(PORT).month().hour().alert(),
+    Family::new("teiten_sources").over(PORT).month().hour(),
+    Family::new("teiten_hosts"),
+    Family::new("teiten_accesses").month().hour().alert(),
+    Family::new("teiten_sources").month().alert(),
+    Family::new("teiten_country_accesses").month(),
+    Family::new("teiten_country_sources").month(),
+    Family::new("teiten_port_country_accesses"),
+    Family::new("teiten_port_country_sources"),
+    Family::new("teiten_port_hour_accesses").month().today(false),
+    Family::new("teiten_group_accesses"),
+    Family::new("teiten_group_sources"),
+    Family::new("teiten_group_accesses").over(COUNTRY).today(false).alert(),
+    Family::new("teiten_group_sources").over(COUNTRY).today(false).alert(),
+    Family::new("teiten_service_accesses"),
+    Family::new("teiten_service_sources"),
+    Family::new("teiten_service_accesses").over(COUNTRY).today(false).alert(),
+    Family::new("teiten_service_sources").over(COUNTRY).today(false).alert(),
+    Family::new("teiten_backscatter_packets").alert(),
+    Family::new("teiten_tool_accesses"),
+    Family::new("teiten_packets").today(false),
+    Family::new("teiten_source_table_overflow_packets").today(false),
 ];
+
+/// The daily series of a counter, summed over these labels.
+pub(super) fn family(metric: &str, over: &[&str]) -> &'static Family {
+    FAMILIES
+        .iter()
+        .find(|family| family.metric == metric && family.over == over)
+        .unwrap_or_else(|| panic!("no rule records {metric} over {over:?}"))
+}
 
 /// What the file is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
