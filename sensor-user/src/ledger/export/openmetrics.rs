@@ -45,7 +45,8 @@ pub(super) fn write(
         let looks = looks(snapshot, &growth, &hours).map_err(fail)?;
         for counter in COUNTERS {
             for metric in counter.metrics() {
-                family(snapshot, source, &growth, &looks, &labels, counter, metric, &mut out)?;
+                let view = View { snapshot, growth: &growth, looks: &looks, labels: &labels };
+                family(&view, source, counter, metric, &mut out)?;
             }
         }
         infos(snapshot, source, &looks, &labels, &mut out)?;
@@ -174,25 +175,30 @@ impl Drop for Growth<'_> {
     }
 }
 
+/// What the families of counters are written from.
+struct View<'a> {
+    snapshot: &'a Connection,
+    growth: &'a Growth<'a>,
+    looks: &'a BTreeMap<i64, Look>,
+    labels: &'a Labels,
+}
+
 fn family(
-    snapshot: &Connection,
+    view: &View<'_>,
     source: &Source<'_>,
-    growth: &Growth<'_>,
-    looks: &BTreeMap<i64, Look>,
-    labels: &Labels,
     counter: &Counter,
     (place, name, number): (usize, &str, &Number),
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {
     let metric = name.strip_suffix("_total").unwrap_or(name);
     let mut head = Some(format!("# HELP {metric} {}\n# TYPE {metric} counter\n", escaped(number.help)));
-    for row in rows(snapshot, counter, place).map_err(|error| source.fail(error))? {
-        let growth = growth.of(row.id, place).map_err(|error| source.fail(error))?;
+    for row in rows(view.snapshot, counter, place).map_err(|error| source.fail(error))? {
+        let growth = view.growth.of(row.id, place).map_err(|error| source.fail(error))?;
         if let Some(head) = head.take() {
             out.write_all(head.as_bytes()).map_err(LedgerError::Output)?;
         }
-        let name = format!("{metric}_total{{{}}}", labels.of(&row.series));
-        samples(&row, &growth, looks, |at, value| match number.unit {
+        let name = format!("{metric}_total{{{}}}", view.labels.of(&row.series));
+        samples(&row, &growth, view.looks, |at, value| match number.unit {
             Unit::Nanoseconds => {
                 writeln!(out, "{name} {}.{:09} {at}", value / 1_000_000_000, value % 1_000_000_000)
             }
