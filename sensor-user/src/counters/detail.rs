@@ -1,4 +1,4 @@
-//! What the packet path counts besides class and port: frames that are not IP by what they hold,
+//! What the packet path counts that is neither class nor port: frames that are not IP by what they hold,
 //! malformed packets by reason, assumed accesses.
 
 use sensor_counters::{Series, Unread};

@@ -1,4 +1,4 @@
-//! The counters behind the metrics, and what their labels mean.
+//! The counters of the metrics, and what their labels mean.
 
 pub mod detail;
 pub mod port_names;

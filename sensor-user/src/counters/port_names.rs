@@ -1,4 +1,4 @@
-//! What each port is known for: the table behind `teiten_port_info` and the names in tables.
+//! What each port is known for: the table of `teiten_port_info` and the names in tables.
 
 use sensor_common::{Slot, Transport};
 use serde::Deserialize;
@@ -47,8 +47,8 @@ pub enum PortTableError {
         /// The last one there is.
         last: u32,
     },
-    /// The same port stands there twice.
-    #[error("table of ports: {0} stands there twice; keep one of them")]
+    /// The same port is there twice.
+    #[error("table of ports: duplicate entry for {0}; keep one of them")]
     Twice(Slot),
 }
 
@@ -89,7 +89,7 @@ impl PortTable {
     ///
     /// # Errors
     /// [`PortTableError`] for text of another form, an unknown transport, a port that the transport
-    /// does not have, and a port that stands there twice.
+    /// does not have, and a port that is there twice.
     pub fn parse(text: &str) -> Result<Self, PortTableError> {
         let file: File = toml::from_str(text).map_err(PortTableError::Form)?;
         let mut table = BTreeMap::new();
@@ -167,7 +167,7 @@ mod tests {
                  there are tcp, udp, sctp, icmp, icmpv6, other",
             ),
             (row("icmp", 256), "table of ports: icmp has no port 256; the last is 255"),
-            (row("tcp", 80).repeat(2), "table of ports: 80/tcp stands there twice; keep one of them"),
+            (row("tcp", 80).repeat(2), "table of ports: duplicate entry for 80/tcp; keep one of them"),
             (row("tcp", 65_536), "read the table of ports"),
             ("[[port]]\nnumber = 1".to_owned(), "read the table of ports"),
         ] {

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A series behind its 0.
+/// A series that still shows 0.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     /// The update that brought it.
@@ -71,7 +71,7 @@ impl Holds {
                 Arc::make_mut(&mut self.held).insert(key, Held { born, shown: None });
             }
         });
-        // A series that went away before it was released starts anew should it come back.
+        // A series that went away before it was released starts at 0 again if it returns.
         if still_held != self.held.len() {
             let mut present = HashSet::new();
             families::for_each_held(totals, |key| {

@@ -56,7 +56,7 @@ pub enum ExpositionError {
 
 /// The metrics of one sensor.
 ///
-/// Cheap to read while a drain goes on: a render works on a snapshot, and no lock is held for
+/// Cheap to read during a drain: a render works on a snapshot, and no lock is held for
 /// longer than it takes to look up the series of an update.
 pub struct Exposition {
     registry: Registry,
@@ -116,7 +116,7 @@ impl Exposition {
         state.version += 1;
     }
 
-    /// The totals behind the hold; `None` before the first [`Exposition::update`].
+    /// The totals, held or not; `None` before the first [`Exposition::update`].
     pub fn totals(&self) -> Option<Arc<Totals>> {
         self.series.state().totals.clone()
     }

@@ -196,7 +196,7 @@ struct Member {
     key: Key,
     /// What the set of `key` holds of this source.
     id: u32,
-    /// Where in the observation it stands.
+    /// Its place in the observation.
     index: u32,
     country: u16,
     /// Whether the source has no member number because the sets are full.

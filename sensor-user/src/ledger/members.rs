@@ -2,17 +2,17 @@
 //! target.
 //!
 //! Sources of most targets lie far apart. A bitmap container for nearly each of them takes many times
-//! the four octets of the number itself, and every question a look into another corner of memory, so
+//! the four bytes of the number itself, and every question a look into another corner of memory, so
 //! they are kept as a sorted list until they lie close enough.
 
 use roaring::RoaringBitmap;
 
-/// Octets of a member in a bitmap container, estimated: array containers take two, bitmaps fewer.
+/// Bytes of a member in a bitmap container, estimated: array containers take two, bitmaps fewer.
 pub(super) const MEMBER: u64 = 2;
-/// Octets of a container, estimated: the descriptor, and the allocation behind it.
+/// Bytes of a container, estimated: the descriptor, and the allocation behind it.
 pub(super) const CONTAINER: u64 = 80;
 /// Members of a container, on average, up to which a list takes no more than the estimate, which is
-/// made for bitmaps: four octets each, of which two are counted.
+/// made for bitmaps: four bytes each, of which two are counted.
 const SPARSE: u64 = CONTAINER / (4 - MEMBER);
 
 /// The set.
@@ -45,7 +45,7 @@ impl Members {
         }
     }
 
-    /// Octets in memory, estimated from above.
+    /// Bytes in memory, estimated from above.
     pub(super) fn cost(&self) -> u64 {
         self.len() * MEMBER + self.containers * CONTAINER
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn far_apart_they_are_a_list_of_four_octets_each_and_close_a_bitmap() {
+    fn far_apart_they_are_a_list_of_four_bytes_each_and_close_a_bitmap() {
         let mut members = Members::default();
         members.add(&(0..1000).map(|number| number << 20).collect::<Vec<_>>());
         let Kept::List(list) = &members.kept else { panic!("{members:?}") };

@@ -30,7 +30,7 @@ pub(super) fn ranking(
     days: &RangeInclusive<Date>,
 ) -> Result<Ranking, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "ranking", error);
-    // One snapshot, while a daemon may go on writing.
+    // One snapshot, while a daemon may write.
     let snapshot = connection.unchecked_transaction().map_err(fail)?;
     let range = [day_number(*days.start()), day_number(*days.end())];
     let sum = |row: &Row<'_>, at| -> rusqlite::Result<Tally> {

@@ -1,7 +1,7 @@
 //! Sums that change with every single value, where the identities know sums over many.
 //!
 //! A seal is the sum over rows of each value times a weight, modulo 2^64; the weight comes from the
-//! table, the row's key and the column. So a seal goes on with what is added, whatever the order, and
+//! table, the row's key and the column. So a seal is updated by what is added, whatever the order, and
 //! nothing that was there before has to be read. Weights are odd: one value that is altered, in
 //! whichever bit, always shows, and several but for one chance in 2^63.
 
@@ -33,12 +33,12 @@ impl<'a> From<&'a str> for Part<'a> {
 pub(super) struct Seal(u64);
 
 impl Seal {
-    /// As it stands in the file.
+    /// The value in the file.
     pub(super) const fn from_column(value: i64) -> Self {
         Self(value as u64)
     }
 
-    /// As it is to stand in the file.
+    /// The value for the file.
     pub(super) const fn column(self) -> i64 {
         self.0 as i64
     }
@@ -155,7 +155,7 @@ pub(super) fn of_names(connection: &Connection) -> rusqlite::Result<Seal> {
     Ok(seal)
 }
 
-/// The seal over everything that tells where the ledger stands, from its rows.
+/// The seal over the state of the ledger, from its rows.
 pub(super) fn of_state(connection: &Connection) -> rusqlite::Result<Seal> {
     let mut seal = Seal::default();
     for (table, keys, sql) in [

@@ -1,6 +1,6 @@
 //! Which ports get a series of their own, when there can only be so many.
 //!
-//! Most places are free to whoever comes first; the rest are a reserve with a rising bar. Once only
+//! Most places go to the ports that come first; the rest are a reserve with a rising bar. Once only
 //! the reserve is free, a newcomer must have been reached by 4 cumulative sources yesterday and
 //! today, and four times as many each time that the free places halve. A scan of every port by a few
 //! hosts therefore ends far from the last place, however often it returns, while a port that a worm

@@ -3,7 +3,7 @@
 //! IPv4 sources are in the sets as they are; IPv6 addresses get a number, dense within the day, and
 //! the sets hold that.
 //!
-//! Memory is bounded by [`BUDGET`]. The estimate is an upper one: [`MEMBER`] octets for each pair of
+//! Memory is bounded by [`BUDGET`]. The estimate is an upper one: [`MEMBER`] bytes for each pair of
 //! source and target, [`CONTAINER`] for each bitmap container (65,536 neighbouring addresses at one
 //! target) and [`ADDRESS`] for each IPv6 address. A source that no longer fits is not remembered and
 //! therefore must not be counted, or it would count again with its next packet; it goes into
@@ -18,10 +18,10 @@ use sensor_common::layout::SERVICE_BIT;
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 
-/// Octets that the sets of a day may take, estimated: 1 GiB. That holds at least 12 million pairs,
+/// Bytes that the sets of a day may take, estimated: 1 GiB. That holds at least 12 million pairs,
 /// when each is alone in its container, and hundreds of millions when sources are dense.
 pub(super) const BUDGET: u64 = 1 << 30;
-/// Estimated octets of one IPv6 address in the table of numbers.
+/// Estimated bytes of one IPv6 address in the table of numbers.
 const ADDRESS: u64 = 96;
 
 /// Key of a set: [`sensor_common::Slot::index`], with [`SERVICE_BIT`] for services, or [`HOSTS`].
@@ -67,7 +67,7 @@ impl Sets {
 /// All sets of a day.
 #[derive(Debug, Default)]
 pub(super) struct DaySets {
-    /// Members are addresses, most significant octet first.
+    /// Members are addresses, most significant byte first.
     pub(super) v4: Sets,
     /// Members are numbers of addresses.
     pub(super) v6: Sets,
@@ -149,7 +149,7 @@ impl DaySets {
         keys
     }
 
-    /// Estimated octets.
+    /// Estimated bytes.
     #[cfg(test)]
     pub(super) fn cost(&self) -> u64 {
         self.cost
@@ -225,11 +225,11 @@ impl Allowance {
     }
 }
 
-/// Writes a delta as octets, in parts of at most `part` octets before compression; the parts are
+/// Writes a delta as bytes, in parts of at most `part` bytes before compression; the parts are
 /// read back one after the other.
 pub(super) fn encode(delta: &Delta, part: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut parts = Parts { part, current: Vec::new(), done: Vec::new() };
-    // Each part: addresses (count, 16 octets each), then for both families: runs of (key + 1, count,
+    // Each part: addresses (count, 16 bytes each), then for both families: runs of (key + 1, count,
     // first member, differences), ended by 0.
     let mut addresses = delta.addresses.chunks((part / 16).max(1)).peekable();
     loop {
@@ -296,7 +296,7 @@ fn put_runs(parts: &mut Parts, fresh: &Fresh, behind: &[u8], before: &[u8]) -> i
 ///
 /// # Errors
 ///
-/// The octets are not what [`encode`] writes; the message says what was found.
+/// The bytes are not what [`encode`] writes; the message says what was found.
 pub(super) fn decode(octets: &[u8]) -> Result<Delta, String> {
     let mut plain = Vec::new();
     zstd::Decoder::new(octets)

@@ -29,7 +29,7 @@ pub struct Settings {
     pub keep_days: u32,
     /// Ports with a series of their own.
     pub max_ports: usize,
-    /// Ports with region and hour detail besides the configured ones.
+    /// Ports with region and hour detail in addition to the configured ones.
     pub feature_ports: usize,
     /// Ports that always have region and hour detail.
     pub features: Vec<Slot>,
@@ -57,7 +57,7 @@ impl Settings {
     }
 }
 
-/// One local day, as far as counting goes on in it.
+/// One local day, as far as it has been counted.
 #[derive(Debug)]
 pub(super) struct Day {
     /// The day.
@@ -182,7 +182,7 @@ impl State {
                     && self.generations.first().is_some_and(|lowest| generation < *lowest)))
     }
 
-    /// Ports that have region and hour detail: the configured ones, and whoever already has it.
+    /// Ports that have region and hour detail: the configured ones, and those that already have it.
     pub(super) fn features(&self, settings: &Settings) -> BTreeSet<Slot> {
         let mut features: BTreeSet<Slot> = settings.features.iter().copied().collect();
         features.extend(self.totals.port_hours.keys().filter_map(|(label, _)| match label {

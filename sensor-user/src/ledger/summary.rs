@@ -1,4 +1,4 @@
-//! Totals of observations that nobody comes back to: the ledger's fold without its file.
+//! The ledger's fold without its file: totals of a replay that keeps nothing.
 
 use super::change;
 use super::moment::{Moment, day_number};
@@ -52,7 +52,7 @@ impl Summary {
         &self.state.totals
     }
 
-    /// Goes on with another day.
+    /// Switches to another day.
     fn switch_to(&mut self, date: Date) -> io::Result<()> {
         let sets = self.others.take(date)?;
         let left = std::mem::replace(&mut self.state.day, Day { sets, ..Day::empty(date) });

@@ -5,7 +5,7 @@
 //! was observed, with exactly the value that the counter had then; and the hours are written as they
 //! would have been recorded. A counter begins with a 0 where the hour begins in which it was born; one
 //! whose labels are known beforehand, such as a class of packets, has always been there. Of what `/metrics`
-//! says besides counters there is what dashboards and rules need to read them: the sensor's zone, and
+//! says in addition to counters there is what dashboards and rules need to read them: the sensor's zone, and
 //! what ports are known for.
 //!
 //! All series have their samples at the same instants. A rule that looks back by an hour or a day takes a
@@ -170,7 +170,7 @@ impl<'a> Growth<'a> {
 
 impl Drop for Growth<'_> {
     fn drop(&mut self) {
-        // Left behind it would only take space until the connection is closed.
+        // Otherwise it would take space until the connection is closed.
         let _ = self.0.execute_batch("DROP TABLE IF EXISTS temp.growth");
     }
 }
