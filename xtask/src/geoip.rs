@@ -17,7 +17,10 @@ const FILES: [&str; 2] = ["usr/share/tor/geoip", "usr/share/tor/geoip6"];
 const LICENCE: &str = "# License:   CC BY-SA 4.0";
 /// Where the database and its attribution lie, from the project's root.
 const DIRECTORY: &str = "sensor-user/geoip";
+/// A range a line, which people and the other programs read.
 const FILE: &str = "country.txt.zst";
+/// The same ranges as the program embeds them: `sensor-user/src/geoip/embedded.rs` has the format.
+const EMBEDDED: &str = "country.bin.zst";
 
 /// Networks that have been where they are for decades: universities, registries, incumbent carriers.
 const KNOWN: [(&str, &str); 14] = [
@@ -69,16 +72,17 @@ pub fn refresh() -> Result<()> {
     let database = joined(&v4?, &v6?).with_context(|| format!("take over {PACKAGE} {version}"))?;
     let contents =
         examine(&database, &KNOWN, &NOWHERE).with_context(|| format!("check {PACKAGE} {version}"))?;
-    let mut compressed = Vec::new();
-    zstd::stream::compress_sized_into(database.as_bytes(), &mut compressed, 19, database.len() as u64)
-        .context("compress the database")?;
+    let compressed = compress(database.as_bytes())?;
+    let embedded = compress(&compact(&parse(&database)?, contents.built)?)?;
 
     let directory = command::root().join(DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     let file = directory.join(FILE);
     fs::write(&file, &compressed).with_context(|| format!("write {}", file.display()))?;
+    let file = directory.join(EMBEDDED);
+    fs::write(&file, &embedded).with_context(|| format!("write {}", file.display()))?;
     let readme = directory.join("README.md");
-    fs::write(&readme, attribution(version, &contents, database.len(), compressed.len()))
+    fs::write(&readme, attribution(version, &contents, [database.len(), compressed.len(), embedded.len()]))
         .with_context(|| format!("write {}", readme.display()))?;
     eprintln!(
         "{DIRECTORY}/{FILE}: {PACKAGE} {version}, {} countries, {} bytes",
@@ -86,6 +90,51 @@ pub fn refresh() -> Result<()> {
         compressed.len()
     );
     Ok(())
+}
+
+fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut compressed = Vec::new();
+    zstd::stream::compress_sized_into(bytes, &mut compressed, 19, bytes.len() as u64)
+        .context("compress the database")?;
+    Ok(compressed)
+}
+
+/// The ranges as the program embeds them.
+///
+/// # Errors
+///
+/// A range has another code than two letters.
+fn compact(ranges: &[Range<'_>], built: Timestamp) -> Result<Vec<u8>> {
+    let number = |address: &IpAddr| match address {
+        IpAddr::V4(address) => u128::from(u32::from(*address)),
+        IpAddr::V6(address) => u128::from(*address),
+    };
+    let (mut bytes, mut countries) = (built.as_second().to_le_bytes().to_vec(), Vec::<u8>::new());
+    let families = [true, false].map(|is_v4| ranges.iter().filter(move |range| range.0.is_ipv4() == is_v4));
+    for family in &families {
+        bytes.extend(u32::try_from(family.clone().count())?.to_le_bytes());
+    }
+    for family in families {
+        let mut next = 0;
+        for (first, last, country) in family {
+            let (first, last) = (number(first), number(last));
+            leb128(first - next, &mut bytes);
+            leb128(last - first, &mut bytes);
+            next = last.wrapping_add(1);
+            ensure!(country.len() == 2, "the country {country:?} has not two letters");
+            countries.extend(country.as_bytes());
+        }
+    }
+    bytes.extend(countries);
+    Ok(bytes)
+}
+
+fn leb128(mut number: u128, bytes: &mut Vec<u8>) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
 }
 
 /// Has apt put the package into `directory`, and returns its path.
@@ -210,26 +259,26 @@ pub fn country_of<'a>(ranges: &[Range<'a>], address: IpAddr) -> Option<&'a str> 
     range.filter(|(_, last, _)| address <= *last).map(|(.., country)| country)
 }
 
-fn attribution(version: &str, contents: &Contents, size: usize, compressed: usize) -> String {
+fn attribution(version: &str, contents: &Contents, [size, compressed, embedded]: [usize; 3]) -> String {
     let Contents { ranges_v4, ranges_v6, addresses_v4, countries, built } = contents;
     let share = addresses_v4 * 100 / (1_u64 << 32);
     let built = built.strftime("%Y-%m-%d");
     format!(
         "# The embedded country database\n\
          \n\
-         `{FILE}` is what `teiten` locates sources with unless `--geoip` names another file. It is written by\n\
-         `cargo xtask geoip`, which also checks it; do not edit it.\n\
+         `{EMBEDDED}` is what `teiten` locates sources with unless `--geoip` names another file; `{FILE}` has the\n\
+         same ranges as text. Both are written by `cargo xtask geoip`, which also checks them; do not edit them.\n\
          \n\
          | | |\n\
          |---|---|\n\
          | data | IPFire Location database, <https://location.ipfire.org/>, of the IPFire project |\n\
-         | licence | [CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/); it holds for this file and for what is made from it, not for the program |\n\
+         | licence | [CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/); it holds for these files and for what is made from it, not for the program |\n\
          | changes | both families in one file; ranges without a country and those of the whole EU left out |\n\
          | taken from | Debian's package `{PACKAGE}` {version} |\n\
          | built | {built} |\n\
          | form | a range a line, `first,last,country` with an ISO 3166-1 alpha-2 code, compressed with zstd -19 |\n\
          | contents | {countries} countries; {ranges_v4} IPv4 ranges ({share} % of all IPv4 addresses); {ranges_v6} IPv6 ranges |\n\
-         | size | {size} bytes, {compressed} compressed |\n\
+         | size | {size} bytes, {compressed} compressed; as embedded {embedded} |\n\
          \n\
          ## How good it is\n\
          \n\
@@ -272,13 +321,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_embedded_is_what_the_text_says() {
+        let text = embedded();
+        let built = examine(&text, &[], &[]).unwrap().built;
+        let file = command::root().join(DIRECTORY).join(EMBEDDED);
+        let bytes = zstd::stream::decode_all(&fs::read(file).unwrap()[..]).unwrap();
+        assert!(bytes == compact(&parse(&text).unwrap(), built).unwrap(), "run `cargo xtask geoip`");
+    }
+
+    #[test]
+    fn ranges_are_differences_and_countries_follow() {
+        let text = "16777216,16777471,AU\n16777472,16777472,CN\n::,::1,JP\n\
+                    ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,US\n";
+        let bytes = compact(&parse(text).unwrap(), Timestamp::from_second(0x0102).unwrap()).unwrap();
+        let mut expected = vec![2, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0];
+        expected.extend([0x80, 0x80, 0x80, 0x08, 0xff, 0x01, 0, 0]);
+        // 2^128 - 3 addresses between.
+        expected.extend([0, 1, 0xfd]);
+        expected.extend([0xff; 17]);
+        expected.extend([0x03, 0]);
+        expected.extend(b"AUCNJPUS");
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
     fn its_attribution_names_what_it_is() {
         let database = embedded();
         let contents = examine(&database, &[], &[]).unwrap();
         let readme = fs::read_to_string(command::root().join(DIRECTORY).join("README.md")).unwrap();
-        let compressed = fs::metadata(command::root().join(DIRECTORY).join(FILE)).unwrap().len();
+        let size = |file| fs::metadata(command::root().join(DIRECTORY).join(file)).unwrap().len() as usize;
         let version = readme.split_once(&format!("`{PACKAGE}` ")).unwrap().1.split(' ').next().unwrap();
-        assert_eq!(readme, attribution(version, &contents, database.len(), compressed as usize));
+        assert_eq!(readme, attribution(version, &contents, [database.len(), size(FILE), size(EMBEDDED)]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! is a search in a few neighbouring numbers, and damage is found when a database is loaded, not at a
 //! lookup.
 
+mod embedded;
 mod file;
 mod ranges;
 mod special;
@@ -17,6 +18,7 @@ mod watcher;
 pub use watcher::{Look, Watcher};
 
 use crate::country::{Country, Locate};
+use embedded::Embedded;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
@@ -27,12 +29,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use text::Text;
-
-/// The embedded database, as text, compressed with Zstandard.
-const EMBEDDED: &[u8] = include_bytes!("../../geoip/country.txt.zst");
-
-/// Room for the embedded database when it is decompressed, bytes; only what it fills becomes resident.
-const EMBEDDED_ROOM: usize = 64 << 20;
 
 /// Bytes that a database file may have; country databases are far smaller.
 const MAX_BYTES: u64 = 1 << 30;
@@ -197,10 +193,10 @@ impl GeoIp {
     ///
     /// None in a binary that passed its tests.
     pub fn embedded() -> Result<Self, GeoIpError> {
-        let bytes = zstd::bulk::decompress(EMBEDDED, EMBEDDED_ROOM)
-            .map_err(|error| GeoIpError { origin: Origin::Embedded, reason: error.into() })?;
-        let mut text = Text::new();
-        let flattened = text.add(&bytes).and_then(|()| Self::flatten_text(text));
+        let flattened = embedded::read().map(|Embedded { v4, v6, built }| {
+            let (v4, v6) = Self::ranges(v4, v6);
+            (v4, v6, built, "text".to_owned())
+        });
         Self::new(flattened, Origin::Embedded)
     }
 

@@ -367,7 +367,8 @@ struct Lines(BTreeMap<IpAddr, (IpAddr, Country)>);
 
 impl Lines {
     fn embedded() -> Self {
-        let text = String::from_utf8(zstd::decode_all(EMBEDDED).unwrap()).unwrap();
+        const TEXT: &[u8] = include_bytes!("../../geoip/country.txt.zst");
+        let text = String::from_utf8(zstd::decode_all(TEXT).unwrap()).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let [first, last, country] = line.split(',').collect::<Vec<_>>()[..] else { panic!("{line}") };
             let address = |text: &str| match text.parse::<u32>() {

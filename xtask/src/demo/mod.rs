@@ -36,7 +36,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -188,7 +188,12 @@ fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
     let day_before = daemon.status()?["today"]["date"].clone();
     let plan = Plan { seed: args.seed, ticks: args.seconds * 10, per_tick: (args.rate / 10).max(1) };
     let mut radiation = Radiation::new(lab.site(), plan);
-    let is_complete = transmit(&mut radiation, &lab, &daemon, args.seconds, &interrupted)?;
+    let (counted, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let is_complete = std::thread::scope(|scope| {
+        scope.spawn(|| follow(&daemon, &counted, &is_over));
+        let _end = End(&is_over);
+        transmit(&mut radiation, &lab, &counted, args.seconds, &interrupted)
+    })?;
     if !is_complete {
         daemon.stop(Signal::SIGINT)?;
         bail!("interrupted; everything that the demo made is gone");
@@ -285,11 +290,40 @@ fn tell(lab: &Lab, pages: SocketAddr, prometheus: Option<&Prometheus>, grafana: 
     println!("the sensor's network   nsenter --net={}\n", lab.sensor.path());
 }
 
+/// Sets a flag when it is dropped, also by a panic.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Keeps up how many packets the sensor has counted. On a thread of its own: a status with a row for each of
+/// 65,536 ports takes a while, and traffic does not wait for it. (Metrics show new series as 0 for some time.)
+fn follow(daemon: &Daemon, counted: &AtomicU64, is_over: &AtomicBool) {
+    let mut next = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        if Instant::now() < next {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
+        let begin = Instant::now();
+        if let Ok(status) = daemon.status() {
+            let classes = status["total"]["classes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let packets = classes.iter().filter_map(|class| class["packets"].as_u64()).sum();
+            counted.store(packets, Ordering::Relaxed);
+        }
+        // So the sensor writes a status for a quarter of the time at most.
+        next = Instant::now() + (begin.elapsed() * 3).max(Duration::from_secs(1));
+    }
+}
+
 /// Plays the model in its own time; whether it came to its end.
 fn transmit(
     radiation: &mut Radiation,
     lab: &Lab,
-    daemon: &Daemon,
+    counted: &AtomicU64,
     seconds: u32,
     interrupted: &AtomicBool,
 ) -> Result<bool> {
@@ -305,7 +339,7 @@ fn transmit(
             break;
         }
         sender.send(&frames)?;
-        progress.show(radiation.expectation().total(), daemon);
+        progress.show(radiation.expectation().total(), counted.load(Ordering::Relaxed));
         let due = begin + TICK * (tick + 1);
         while let Some(rest) = due.checked_duration_since(Instant::now()) {
             if interrupted.load(Ordering::Relaxed) {
@@ -342,16 +376,11 @@ impl Progress {
         self.begin.elapsed().as_secs()
     }
 
-    fn show(&mut self, sent: u64, daemon: &Daemon) {
+    fn show(&mut self, sent: u64, counted: u64) {
         let pause = Duration::from_secs(if self.rewrites { 1 } else { 10 });
         if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
             return;
         }
-        // The status has a row for each of the 65,536 ports that a scan reaches; the metrics are bounded.
-        let counted = match daemon.metrics() {
-            Ok(samples) => samples.sum("teiten_packets_total").to_string(),
-            Err(error) => error.to_string(),
-        };
         self.shown = Some(Instant::now());
         let line = format!(
             "{:>3} of {} s   sent {sent:>9}   counted (drained every 2 s) {counted:>9}",
@@ -422,7 +451,9 @@ fn draw(
         }
         (Some(_), Some(_), Some(advice)) => println!("{advice}"),
         (None, ..) | (_, None, _) => {
-            println!("pictures of the panels need Prometheus and promtool: `sudo apt-get install prometheus`")
+            println!(
+                "pictures of the panels need Prometheus and promtool: `sudo apt-get install prometheus`"
+            );
         }
     }
     pictures.hand_over()

@@ -1,0 +1,121 @@
+//! The database inside the binary: ranges as differences, which take a quarter of the text's size and of the
+//! time to read it.
+//!
+//! Compressed with Zstandard. Numbers are LEB128, little-endian base 128, unless said otherwise:
+//!
+//! | | |
+//! |---|---|
+//! | seconds since 1970 of its making | 8 bytes, little-endian |
+//! | IPv4 ranges, IPv6 ranges | 4 bytes each, little-endian |
+//! | each range, IPv4 before IPv6 | addresses between the range before and this one; addresses in it, less one |
+//! | country of each range, in the same order | 2 letters |
+//!
+//! `cargo xtask geoip` writes it.
+
+use super::Reason;
+use super::ranges::RangesBuilder;
+use crate::country::Country;
+use jiff::Timestamp;
+use std::io;
+
+const COMPRESSED: &[u8] = include_bytes!("../../geoip/country.bin.zst");
+
+/// Room for it when it is decompressed, bytes; only what it fills becomes resident.
+const ROOM: usize = 32 << 20;
+
+/// What it holds.
+pub(super) struct Embedded {
+    pub(super) v4: RangesBuilder<u32>,
+    pub(super) v6: RangesBuilder<u128>,
+    pub(super) built: Timestamp,
+}
+
+pub(super) fn read() -> Result<Embedded, Reason> {
+    let bytes = zstd::bulk::decompress(COMPRESSED, ROOM)?;
+    decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged").into())
+}
+
+/// `None` when it is cut short, or has more than the ranges that it names.
+fn decode(mut bytes: &[u8]) -> Option<Embedded> {
+    let bytes = &mut bytes;
+    let built = Timestamp::from_second(i64::from_le_bytes(*take(bytes)?)).ok()?;
+    let [v4_ranges, v6_ranges] = [u32::from_le_bytes(*take(bytes)?), u32::from_le_bytes(*take(bytes)?)];
+    let v4 = ranges(bytes, v4_ranges)?;
+    let v6 = ranges(bytes, v6_ranges)?;
+    let mut embedded = Embedded { v4: RangesBuilder::default(), v6: RangesBuilder::default(), built };
+    for (first, last) in v4 {
+        let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
+        embedded.v4.push_range(first, last, country(bytes)?);
+    }
+    for (first, last) in v6 {
+        embedded.v6.push_range(first, last, country(bytes)?);
+    }
+    bytes.is_empty().then_some(embedded)
+}
+
+/// First and last address of `count` ranges.
+fn ranges(bytes: &mut &[u8], count: u32) -> Option<Vec<(u128, u128)>> {
+    let mut ranges = Vec::with_capacity(count.min(1 << 20) as usize);
+    // The first address after the range before.
+    let mut next = 0_u128;
+    for _ in 0..count {
+        let first = next.checked_add(number(bytes)?)?;
+        let last = first.checked_add(number(bytes)?)?;
+        ranges.push((first, last));
+        // After the last address of all there is no other range.
+        next = last.wrapping_add(1);
+    }
+    Some(ranges)
+}
+
+fn country(bytes: &mut &[u8]) -> Option<Country> {
+    let code: &[u8; 2] = take(bytes)?;
+    Some(std::str::from_utf8(code).ok().and_then(Country::from_code).unwrap_or(Country::UNKNOWN))
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u128> {
+    let (mut number, mut shift) = (0_u128, 0);
+    loop {
+        let &[byte] = take(bytes)?;
+        number |= u128::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}
+
+fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_short_or_too_long_is_refused() {
+        let bytes = zstd::decode_all(COMPRESSED).unwrap();
+        assert!(decode(&bytes).is_some());
+        for cut in [0, 7, 15, 16, 17, bytes.len() / 2, bytes.len() - 1] {
+            assert!(decode(&bytes[..cut]).is_none(), "{cut}");
+        }
+        assert!(decode(&[&bytes[..], &[0]].concat()).is_none());
+    }
+
+    #[test]
+    fn numbers_of_all_lengths_are_read() {
+        for (bytes, expected) in [
+            (&[0x00][..], Some(0)),
+            (&[0x7f], Some(127)),
+            (&[0x80, 0x01], Some(128)),
+            (&[0xff, 0xff, 0x03], Some(65_535)),
+            (&[0x80], None),
+            (&[0xff; 20], None),
+        ] {
+            assert_eq!(number(&mut &bytes[..]), expected, "{bytes:?}");
+        }
+    }
+}
