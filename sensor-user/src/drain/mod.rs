@@ -527,11 +527,10 @@ impl Drain {
             "packets are not counted, because an interface is not attached"
         };
         let retry = self.interval.min(RETRY);
-        match tell {
-            Tell::Lasts(failures) => {
-                error!(error, failures, "{what} again; {counting}; retrying every {retry:?}")
-            }
-            _ => error!(error, "{what}; {counting}; retrying every {retry:?}"),
+        if let Tell::Lasts(failures) = tell {
+            error!(error, failures, "{what} again; {counting}; retrying every {retry:?}");
+        } else {
+            error!(error, "{what}; {counting}; retrying every {retry:?}");
         }
     }
 
