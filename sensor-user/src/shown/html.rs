@@ -303,7 +303,7 @@ impl Page<'_> {
             let mut ranked = Ranked::from(row);
             let names = Country::from_label(&row.country).and_then(names::names);
             if let Some((english, japanese)) = names {
-                ranked.label = language.pick(english, japanese).to_owned();
+                language.pick(english, japanese).clone_into(&mut ranked.label);
                 // Codes of two letters; the others are words themselves.
                 ranked.name = if row.country.len() == 2 { row.country.clone() } else { String::new() };
             }
