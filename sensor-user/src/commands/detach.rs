@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::geoip::GeoIp;
 use crate::kernel::{
-    Found, Kernel, Policy, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
+    Found, Kernel, Policy, Ready, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
 };
 use crate::ledger::{self, Ledger};
 use crate::system::{rights, trusted};
@@ -78,14 +78,14 @@ fn finish(config: &Config) -> Result<u64> {
     let mut ledger = Ledger::open(&config.state_dir, ledger_settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
-    let mut kernel = Kernel::open(
+    let opened = Kernel::open(
         &config.pin_dir,
         config.source_table.unwrap_or_else(|| default_source_table(memory())),
         ledger.numbering(),
         &Policy::default(),
     )?;
-    kernel.release_others(&[])?;
-    let packets = drain::finish(&mut kernel, &mut ledger, &config.timezone, &geoip)
+    let Ready { mut kernel, spare, .. } = opened.end()?;
+    let packets = drain::finish(&mut kernel, spare, &mut ledger, &config.timezone, &geoip)
         .map_err(|error| error.with_fate(&kernel.outlook()))?;
     kernel.detach()?;
     Ok(packets)

@@ -24,7 +24,7 @@ use crate::country::Locate;
 use crate::exposition::{Exposition, Reload};
 use crate::geoip::{self, Look};
 use crate::kernel::interface::Interface;
-use crate::kernel::{Drained, Kernel, KernelError, Mode, Outlook, Policy};
+use crate::kernel::{Drained, Full, Kernel, KernelError, Mode, NotSwitched, Outlook, Policy, Spare};
 use crate::ledger::{Folded, Ledger, LedgerError, Settings};
 use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
@@ -160,6 +160,7 @@ pub struct Drain {
 /// As [`Drain::run`].
 pub fn finish(
     kernel: &mut Kernel,
+    spare: Spare,
     ledger: &mut Ledger,
     timezone: &TimeZone,
     locate: &dyn Locate,
@@ -177,16 +178,20 @@ pub fn finish(
             Err(error) => Err(DrainError::Uncommitted { fate: None, source: error.into() }),
         }
     };
-    if let Some(drained) = kernel.left_over()? {
-        take(drained, ledger)?;
-    }
-    kernel.recycle(true)?;
+    let spare = match spare {
+        Spare::Full(full) => {
+            take(kernel.read(&full)?, ledger)?;
+            kernel.recycle(full)
+        }
+        Spare::Empty(spare) => spare,
+    };
+    kernel.tidy(&spare)?;
     for drained in kernel.earlier()? {
         take(drained, ledger)?;
     }
     kernel.forget_earlier()?;
-    let drained = kernel.switch(&Policy::default())?;
-    take(drained, ledger)?;
+    let full = kernel.switch(spare, &Policy::default()).map_err(|NotSwitched { error, .. }| error)?;
+    take(kernel.read(&full)?, ledger)?;
     Ok(packets)
 }
 
@@ -200,6 +205,8 @@ fn at_of(drained: &Drained, timezone: &TimeZone) -> Timestamp {
 /// A generation that is drained and not committed.
 struct Pending {
     observation: Observation,
+    /// To be given back once it is committed; `None` when an earlier layout's pins hold it.
+    full: Option<Full>,
     /// Whether it has entries in the source table.
     table_used: bool,
     /// When it was switched away from.
@@ -210,13 +217,13 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(drained: Drained, at: Timestamp, switched: Instant) -> Self {
+    fn new(drained: Drained, full: Option<Full>, at: Timestamp, switched: Instant) -> Self {
         let table_used = drained.table_used;
         let mut stages = Stages::switched(switched);
         let observation = observe::observation(drained, at);
         stages.aggregated();
         let lasted = observation.observed;
-        Self { observation, table_used, switched, lasted, stages }
+        Self { observation, full, table_used, switched, lasted, stages }
     }
 }
 
@@ -227,8 +234,8 @@ impl Drain {
     ///
     /// When the kernel side fails, or the last counts cannot be committed; nothing counted is lost
     /// then, since all of it stays pinned.
-    pub fn run(mut self, mut inbox: Inbox) -> Result<(), DrainError> {
-        let mut state = State::new(&self.kernel);
+    pub fn run(mut self, spare: Spare, mut inbox: Inbox) -> Result<(), DrainError> {
+        let mut state = State::new(&self.kernel, spare);
         self.compare_with_pins();
         self.exposition.health().set_ledger(self.ledger.numbering().ledger);
         self.take_left_over(&mut state)?;
@@ -418,9 +425,9 @@ impl Drain {
         // What has been counted so far lies before a gap.
         state.attached = false;
         self.step(state);
-        let attached =
-            self.kernel.release(&interface.name).and_then(|()| self.kernel.attach(interface, self.mode));
-        match attached {
+        // What the current generation counts from now on is observed, be it begun just now or, when the
+        // step failed, in the midst of the gap.
+        match self.kernel.attach_again(interface, self.mode) {
             // That a known one is attached again is logged with the end of that state.
             Ok(_) if is_known => {}
             Ok(mode) => info!(interface = interface.name, mode = mode.name(), "observing"),
@@ -448,9 +455,6 @@ impl Drain {
         if !self.interfaces.contains(&interface.name) {
             self.interfaces.push(interface.name.clone());
         }
-        // What the current generation counts from now on is observed, be it begun just now or, when the
-        // step failed, in the midst of the gap.
-        self.kernel.observe();
         state.attached = self.is_attached();
         self.exposition.health().set_attached(state.attached);
         self.look(state);
@@ -476,21 +480,26 @@ impl Drain {
 
     /// A generation that a daemon was killed over.
     fn take_left_over(&mut self, state: &mut State) -> Result<(), DrainError> {
-        if let Some(drained) = self.kernel.left_over()? {
-            info!(
-                generation = drained.number,
-                "taking in a generation that was drained and maybe not committed"
-            );
-            let at = at_of(&drained, &self.timezone);
-            let pending = Pending::new(drained, at, clock::now());
-            state.pending = Some(pending);
-            if let Err(error) = self.commit(state) {
-                self.report(state, &error);
-                return Ok(());
+        match state.spare.take() {
+            Some(Spare::Full(full)) => {
+                let drained = self.kernel.read(&full)?;
+                info!(
+                    generation = drained.number,
+                    "taking in a generation that was drained and maybe not committed"
+                );
+                let at = at_of(&drained, &self.timezone);
+                state.pending = Some(Pending::new(drained, Some(full), at, clock::now()));
+                if let Err(error) = self.commit(state) {
+                    self.report(state, &error);
+                }
             }
+            Some(Spare::Empty(spare)) => {
+                // Entries of generations that are in the ledger already may be left.
+                self.kernel.tidy(&spare)?;
+                state.spare = Some(Spare::Empty(spare));
+            }
+            None => {}
         }
-        // Entries of generations that are in the ledger already may be left too.
-        self.kernel.recycle(true)?;
         Ok(())
     }
 
@@ -501,7 +510,7 @@ impl Drain {
         }
         for drained in self.kernel.earlier()? {
             let at = at_of(&drained, &self.timezone);
-            state.pending = Some(Pending::new(drained, at, clock::now()));
+            state.pending = Some(Pending::new(drained, None, at, clock::now()));
             self.commit(state)?;
         }
         Ok(self.kernel.forget_earlier()?)
@@ -573,13 +582,13 @@ impl Drain {
         self.take_earlier(state)?;
         let switched = clock::now();
         self.kernel.number_for(self.ledger.numbering());
-        let drained = self.kernel.switch(&self.policy)?;
+        let Some((full, drained)) = self.switch(state)? else { return Ok(()) };
         state.flood.tell(&drained, switched);
         let now = Reading::take();
         let began = std::mem::replace(&mut state.switched, now);
         let ended = if began.jump(&now).is_some() { began.wall_at(now.steady) } else { now.wall };
         let at = schedule::attribute(began.wall, ended, &self.timezone);
-        let mut pending = Pending::new(drained, at, switched);
+        let mut pending = Pending::new(drained, Some(full), at, switched);
         let seen = self.watch.take_seen(clock::monotonic_nanos());
         pending.observation.observed =
             if state.attached { pending.observation.observed.min(seen) } else { Duration::ZERO };
@@ -588,6 +597,29 @@ impl Drain {
         let committed = self.commit(state);
         self.look(state);
         committed
+    }
+
+    /// Switches generations, unless the last one could not be read, and reads the last one; `None` while
+    /// that is pending.
+    fn switch(&mut self, state: &mut State) -> Result<Option<(Full, Drained)>, DrainError> {
+        let full = match state.spare.take() {
+            Some(Spare::Empty(spare)) => match self.kernel.switch(spare, &self.policy) {
+                Ok(full) => full,
+                Err(NotSwitched { spare, error }) => {
+                    state.spare = Some(Spare::Empty(spare));
+                    return Err(error.into());
+                }
+            },
+            Some(Spare::Full(full)) => full,
+            None => return Ok(None),
+        };
+        match self.kernel.read(&full) {
+            Ok(drained) => Ok(Some((full, drained))),
+            Err(error) => {
+                state.spare = Some(Spare::Full(full));
+                Err(error.into())
+            }
+        }
     }
 
     /// Judges what has arrived in a generation that is in the ledger now.
@@ -645,7 +677,11 @@ impl Drain {
                         Vec::new()
                     }
                 };
-                tell_recycled(state, self.kernel.recycle(pending.table_used));
+                if let Some(full) = pending.full.take() {
+                    let spare = self.kernel.recycle(full);
+                    tell_recycled(state, self.kernel.tidy(&spare));
+                    state.spare = Some(Spare::Empty(spare));
+                }
                 let totals = Arc::new(self.ledger.totals().clone());
                 let attachments: Vec<_> =
                     self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
@@ -706,7 +742,10 @@ impl Drain {
 
 /// What the drain remembers between steps.
 struct State {
+    /// A generation that is to be committed.
     pending: Option<Pending>,
+    /// The generation that is not current; `None` while it is pending.
+    spare: Option<Spare>,
     /// The clocks when the current generation became it.
     switched: Reading,
     /// When a commit was tried last.
@@ -732,10 +771,11 @@ struct State {
 }
 
 impl State {
-    fn new(kernel: &Kernel) -> Self {
+    fn new(kernel: &Kernel, spare: Spare) -> Self {
         let now = Reading::take();
         Self {
             pending: None,
+            spare: Some(spare),
             switched: now.at_nanos(kernel.began()),
             tried: now.steady,
             attached: true,

@@ -26,7 +26,7 @@ pub(super) struct Generation {
 pub(super) struct Counted {
     /// Packets by class.
     pub packets: [u64; Class::COUNT],
-    /// Octets by class.
+    /// Bytes by class.
     pub bytes: [u64; Class::COUNT],
     /// Accesses by tool.
     pub tools: [u64; Tool::COUNT],
@@ -36,7 +36,7 @@ pub(super) struct Counted {
     pub service_overflow: u64,
     /// Packets that the source table took.
     pub table_packets: u64,
-    /// What is counted besides class and port.
+    /// What is counted in addition to class and port.
     pub details: Details,
     /// Accesses and service accesses by port, ascending, without zeros.
     pub ports: Vec<(Slot, u64)>,
@@ -66,14 +66,14 @@ impl Generation {
         }
     }
 
-    /// Takes over the map behind a descriptor.
+    /// Takes over a map.
     pub(super) fn from_map(map: OwnedFd, cpus: usize) -> io::Result<Self> {
         let info = sys::map_info(map.as_fd())?;
         if info.value_size as usize != size_of::<Block>() || info.max_entries as usize != cpus {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "the pinned generation has {} blocks of {} octets, this program's have {cpus} of {}",
+                    "the pinned generation has {} blocks of {} bytes, this program's have {cpus} of {}",
                     info.max_entries,
                     info.value_size,
                     size_of::<Block>()
@@ -210,6 +210,13 @@ impl Generation {
                 word.write_volatile(word.read_volatile() | flags);
             }
         }
+    }
+
+    /// Whether it has entries in the source table.
+    pub(super) fn has_table_packets(&self) -> bool {
+        // SAFETY: the pointer is into the mapping; the kernel may write at any time.
+        (0..self.cpus)
+            .any(|cpu| unsafe { (&raw const (*self.block(cpu)).counters.table_packets).read_volatile() != 0 })
     }
 
     /// Its blocks, for tests that look into a current one.

@@ -59,10 +59,6 @@ impl Object {
         map.ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
     }
 
-    pub(super) fn wake(&mut self) -> Result<RingBuf<MapData>, KernelError> {
-        self.take_map("WAKE")?.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
-    }
-
     pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
         self.take_map("FLOW_COUNTERS")?.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
     }
@@ -227,6 +223,14 @@ impl Object {
         }
         Ok(false)
     }
+}
+
+/// The ring through which programs wake the daemon. It is opened a second time, because the object needs its
+/// own descriptor for programs that are loaded later.
+pub(super) fn wake(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
+    let wrong = |error: MapError| KernelError::Load(error.into());
+    let map = MapData::from_fd(pins.open_map("WAKE")?).map_err(wrong)?;
+    Map::RingBuf(map).try_into().map_err(wrong)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What becomes of the counting when this process ends: verified, not assumed.
 
-use super::generation::Generation;
+use super::attachments::Attachment;
+use super::generations::Generations;
 use super::pins::{self, Pins};
 use super::{Keeper, Kernel, KernelError, sys};
 use std::fmt;
@@ -75,13 +76,14 @@ impl fmt::Display for Outlook {
 impl Kernel {
     /// What would become of the counting if this process ended now.
     pub fn outlook(&self) -> Outlook {
-        let is_pinned = |attachment: &super::Attachment, name: &str| {
-            matches!(Pin::of(&self.pins.link(name), attachment.link.as_fd(), link_id), Ok(Pin::InPlace))
+        let is_pinned = |attachment: &Attachment, name: &str| {
+            let (link, _) = attachment.links();
+            matches!(Pin::of(&self.pins.link(name), link, link_id), Ok(Pin::InPlace))
         };
         let (mut counting, mut lost) = (Vec::new(), Vec::new());
-        for (name, attachment) in &self.links {
-            let counts = attachment.stands() && is_pinned(attachment, name);
-            if counts { &mut counting } else { &mut lost }.push(name.clone());
+        for (name, attachment) in self.attachments.iter() {
+            let counts = attachment.is_attached() && is_pinned(attachment, name);
+            if counts { &mut counting } else { &mut lost }.push(name.to_owned());
         }
         let maps = pinned_maps(&self.pins, &self.maps, &self.generations);
         let unpinned = maps.into_iter().filter_map(|(path, map)| {
@@ -109,29 +111,6 @@ impl Kernel {
         }
     }
 
-    /// Undoes a start that failed: ends the attachments that were made since [`Kernel::open`], and
-    /// removes the pins when there were none before. Returns the interfaces on which the program of an
-    /// earlier daemon is attached as before.
-    ///
-    /// # Errors
-    ///
-    /// See [`KernelError`].
-    pub fn undo(mut self) -> Result<Vec<String>, KernelError> {
-        if self.pins.is_fresh() {
-            self.detach()?;
-            return Ok(Vec::new());
-        }
-        for name in std::mem::take(&mut self.new) {
-            self.release(&name)?;
-        }
-        let mut left = self.pins.links()?;
-        left.retain(|name| {
-            let link = sys::open_pinned(&self.pins.link(name));
-            link.and_then(|link| sys::link_info(link.as_fd())).is_ok_and(|info| info.interface != 0)
-        });
-        Ok(left)
-    }
-
     /// Pins again what somebody has removed while this daemon had it open, so that packets count without
     /// it; tells whether anything was missing.
     ///
@@ -143,10 +122,11 @@ impl Kernel {
         for (path, map) in pinned_maps(&self.pins, &self.maps, &self.generations) {
             missing.extend(Pin::missing(path, map, map_id)?);
         }
-        for (name, attachment) in &self.links {
-            missing.extend(Pin::missing(self.pins.link(name), attachment.link.as_fd(), link_id)?);
-            if let Some(egress) = attachment.egress.as_ref() {
-                missing.extend(Pin::missing(self.pins.egress(name), egress.as_fd(), link_id)?);
+        for (name, attachment) in self.attachments.iter() {
+            let (link, egress) = attachment.links();
+            missing.extend(Pin::missing(self.pins.link(name), link, link_id)?);
+            if let Some(egress) = egress {
+                missing.extend(Pin::missing(self.pins.egress(name), egress, link_id)?);
             }
         }
         if missing.is_empty() {
@@ -164,10 +144,9 @@ impl Kernel {
 fn pinned_maps<'a>(
     pins: &Pins,
     maps: &'a [(&'static str, OwnedFd)],
-    generations: &'a [Generation; 2],
+    generations: &'a Generations,
 ) -> Vec<(PathBuf, BorrowedFd<'a>)> {
-    let generations = ["a", "b"].iter().zip(generations);
-    let generations = generations.map(|(name, it)| (pins.generation(name), it.map()));
+    let generations = generations.maps().map(|(name, map)| (pins.generation(name), map));
     maps.iter().map(|(name, map)| (pins.map(name), map.as_fd())).chain(generations).collect()
 }
 

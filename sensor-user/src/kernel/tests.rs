@@ -9,17 +9,23 @@ mod pieces;
 
 use super::*;
 use crate::counters::detail::Details;
+use crate::system::clock::monotonic_nanos;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use interface::LinkLayer;
 use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
 use sensor_common::classify::{Conversation, Intent};
-use sensor_common::layout::{Block, LOG_V4_RECORDS, LOG_V6_RECORDS, UNREAD_KINDS};
+use sensor_common::layout::{Block, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, UNREAD_KINDS};
 use sensor_common::{
-    Address, Flaw, Link, LinkProtocol, Octets, Packet, Transport, Unparsed, Verdict, World, judge, parse,
+    Address, Class, Flaw, Link, LinkProtocol, Octets, Packet, Slot, Tool, Transport, Unparsed, Verdict,
+    World, judge, parse,
 };
 use sensor_counters::{Series, Unread};
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
 /// A pin directory of the test's own, removed with it.
 struct PinDir(tempfile::TempDir);
@@ -75,6 +81,8 @@ impl World for HostWorld<'_> {
 
 struct Harness {
     kernel: Kernel,
+    /// `None` only within a switch.
+    spare: Option<Spare>,
     policy: Policy,
     pins: PinDir,
 }
@@ -95,17 +103,52 @@ struct Snapshot {
 impl Harness {
     fn new(policy: Policy, source_table: u32) -> Option<Self> {
         let pins = PinDir::new()?;
-        let mut kernel =
-            Kernel::open(pins.path(), source_table, NUMBERING, &policy).expect("open the kernel side");
+        let mut harness = Self::open(pins, policy, source_table);
         // Whatever serves on the machine that tests.
-        kernel.flows.forget_servers();
-        Some(Self { kernel, policy, pins })
+        harness.kernel.flows.forget_servers();
+        Some(harness)
+    }
+
+    /// What a daemon takes over that starts with these pins.
+    fn open(pins: PinDir, policy: Policy, source_table: u32) -> Self {
+        let opened = Kernel::open(pins.path(), source_table, NUMBERING, &policy);
+        let Ready { kernel, spare, .. } = opened.expect("open the kernel side").observe();
+        Self { kernel, spare: Some(spare), policy, pins }
+    }
+
+    /// Switches when the last generation was recycled, and reads the last one.
+    fn switch(&mut self, policy: &Policy) -> Result<Drained, KernelError> {
+        let full = match self.spare.take().expect("there is one") {
+            Spare::Full(full) => full,
+            Spare::Empty(spare) => match self.kernel.switch(spare, policy) {
+                Ok(full) => full,
+                Err(NotSwitched { spare, error }) => {
+                    self.spare = Some(Spare::Empty(spare));
+                    return Err(error);
+                }
+            },
+        };
+        let drained = self.kernel.read(&full);
+        self.spare = Some(Spare::Full(full));
+        drained
+    }
+
+    /// As after a commit.
+    fn recycle(&mut self) -> Result<(), KernelError> {
+        let spare = match self.spare.take().expect("there is one") {
+            Spare::Full(full) => self.kernel.recycle(full),
+            Spare::Empty(spare) => spare,
+        };
+        let tidied = self.kernel.tidy(&spare);
+        self.spare = Some(Spare::Empty(spare));
+        tidied
     }
 
     /// Runs `program` on a frame `repeat` times.
     fn run(&mut self, program: &str, frame: &[u8], repeat: u32) {
-        self.kernel.object.load_for_test(program);
-        let program: &Xdp = self.kernel.object.ebpf().program(program).unwrap().try_into().unwrap();
+        self.kernel.attachments.object().load_for_test(program);
+        let program: &Xdp =
+            self.kernel.attachments.object().ebpf().program(program).unwrap().try_into().unwrap();
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.repeat = repeat;
@@ -115,7 +158,7 @@ impl Harness {
 
     /// Runs the egress program on a frame that this host sends.
     fn send(&mut self, link: LinkLayer, frame: &[u8]) {
-        let program = self.kernel.object.egress_for_test(link);
+        let program = self.kernel.attachments.object().egress_for_test(link);
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         let result = program.test_run(options).expect("run the program");
@@ -123,7 +166,7 @@ impl Harness {
     }
 
     fn blocks(&self) -> Vec<*const Block> {
-        self.kernel.generations[self.kernel.current].block_pointers()
+        self.kernel.generations.current_blocks()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -312,7 +355,7 @@ fn compare_over_corpus(policy: Policy, mutations: usize) {
         return;
     }
     // The same, as a drained generation tells it.
-    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    let drained = harness.switch(&Policy::default()).expect("switch");
     assert_eq!(drained.packets, total.packets);
     assert_eq!(drained.packets.iter().sum::<u64>(), compared);
     let by_port: u64 = drained.ports.iter().map(|(_, count)| count).sum();
@@ -405,7 +448,7 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     let (v4, v6) = (LOG_V4_RECORDS as u32 + 1_000, LOG_V6_RECORDS as u32 + 10);
     harness.run("teiten_eth", &syn(), v4);
     harness.run("teiten_eth", &udp6(), v6);
-    let drained = harness.kernel.switch(&policy).expect("switch");
+    let drained = harness.switch(&policy).expect("switch");
     assert_eq!(drained.packets[Class::Access as usize], u64::from(v4 + v6));
     assert_eq!(drained.records_v4.len(), LOG_V4_RECORDS);
     assert_eq!(drained.records_v6.len(), LOG_V6_RECORDS);
@@ -418,9 +461,9 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     assert_eq!(drained.ports, ports);
 
     // Recycling gives the room back.
-    harness.kernel.recycle(true).expect("recycle");
+    harness.recycle().expect("recycle");
     harness.run("teiten_eth", &udp6(), v6);
-    let drained = harness.kernel.switch(&policy).expect("switch");
+    let drained = harness.switch(&policy).expect("switch");
     assert_eq!(drained.overflow, 0);
     let source = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
     assert_eq!(drained.table, [(source, Slot::new(Transport::Udp, 53).index(), 10)]);
@@ -431,18 +474,18 @@ fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_nex
     let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
     harness.run("teiten_eth", &syn(), 3);
-    let first = harness.kernel.switch(&policy).expect("switch");
+    let first = harness.switch(&policy).expect("switch");
     harness.run("teiten_eth", &syn(), 4);
     assert_eq!((first.number, first.packets[Class::Access as usize]), (1, 3));
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
 
-    let mut kernel = Kernel::open(pins.path(), 16, NUMBERING, &policy).expect("open again");
-    let left = kernel.left_over().expect("read").expect("generation 1 is still there");
+    let mut harness = Harness::open(pins, policy.clone(), 16);
+    let Some(Spare::Full(full)) = &harness.spare else { panic!("generation 1 is still there") };
+    let left = harness.kernel.read(full).expect("read");
     assert_eq!((left.number, left.packets[Class::Access as usize]), (1, 3));
-    kernel.recycle(true).expect("recycle");
-    assert!(kernel.left_over().expect("read").is_none());
-    let second = kernel.switch(&policy).expect("switch");
+    harness.recycle().expect("recycle");
+    let second = harness.switch(&policy).expect("switch");
     assert_eq!((second.number, second.packets[Class::Access as usize]), (2, 4));
 }
 
@@ -452,23 +495,23 @@ fn a_generation_that_was_not_recycled_is_read_again_and_not_counted_into() {
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
     harness.run("teiten_eth", &syn(), 3);
     let accesses = |drained: Drained| (drained.number, drained.packets[Class::Access as usize]);
-    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (1, 3));
+    assert_eq!(accesses(harness.switch(&policy).expect("switch")), (1, 3));
     harness.run("teiten_eth", &syn(), 4);
-    assert_eq!(accesses(harness.kernel.switch(&policy).expect("read again")), (1, 3));
-    harness.kernel.recycle(false).expect("recycle");
-    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (2, 4));
-    harness.kernel.recycle(false).expect("recycle");
-    assert_eq!(accesses(harness.kernel.switch(&policy).expect("switch")), (3, 0));
+    assert_eq!(accesses(harness.switch(&policy).expect("read again")), (1, 3));
+    harness.recycle().expect("recycle");
+    assert_eq!(accesses(harness.switch(&policy).expect("switch")), (2, 4));
+    harness.recycle().expect("recycle");
+    assert_eq!(accesses(harness.switch(&policy).expect("switch")), (3, 0));
 }
 
 #[test]
 fn numbers_go_on_above_those_of_a_ledger_that_has_more() {
     let Some(mut harness) = Harness::new(Policy::default(), 16) else { return };
     harness.kernel.number_for(Numbering { ledger: 2, last: 500 });
-    let first = harness.kernel.switch(&Policy::default()).expect("switch");
+    let first = harness.switch(&Policy::default()).expect("switch");
     assert_eq!((first.number, first.ledger), (1, NUMBERING.ledger));
-    harness.kernel.recycle(false).expect("recycle");
-    let second = harness.kernel.switch(&Policy::default()).expect("switch");
+    harness.recycle().expect("recycle");
+    let second = harness.switch(&Policy::default()).expect("switch");
     assert_eq!((second.number, second.ledger), (501, 2));
     assert_eq!(harness.kernel.committed(), Some(500), "501 may still have to be taken in");
 }
@@ -481,12 +524,12 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
     harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
-    let mut kernel = Kernel::open(pins.path(), 32, NUMBERING, &policy).expect("open with another size");
-    let drained = kernel.switch(&policy).expect("switch");
+    let mut harness = Harness::open(pins, policy.clone(), 32);
+    let drained = harness.switch(&policy).expect("switch");
     let packets: u64 = drained.table.iter().map(|(_, _, packets)| packets).sum();
     assert_eq!((packets, drained.overflow), (5, 0));
-    kernel.recycle(true).expect("recycle");
-    assert!(!kernel.pins.map("SOURCES_old").exists());
+    harness.recycle().expect("recycle");
+    assert!(!harness.kernel.pins.map("SOURCES_old").exists());
 }
 
 #[test]
@@ -536,10 +579,10 @@ fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
     harness.run("teiten_eth", &udp6(), 4);
     harness.run("teiten_eth", &arp(), 6);
     harness.run("teiten_eth", &syn()[..40], 7);
-    let first = counts(&harness.kernel.switch(&policy).expect("switch"));
+    let first = counts(&harness.switch(&policy).expect("switch"));
     harness.run("teiten_eth", &syn(), LOG_V4_RECORDS as u32 + 5);
     let Harness { kernel, pins, .. } = harness;
-    let second = counts(&kernel.read(&kernel.generations[kernel.current], 0).expect("read"));
+    let second = counts(&kernel.generations.read_current());
     assert!(first.contains("53") && second.contains("5)"), "{first} {second}");
     assert!(first.contains("Unread(Kind(LinkProtocol(134610944))): 6"), "{first}");
     assert!(first.contains("Malformed(Truncated): 7"), "{first}");
@@ -547,11 +590,9 @@ fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
     let shape = earlier::SHAPES.iter().find(|shape| shape.version == LAYOUT_VERSION);
     let mut shape = *shape.expect("this version's layout is described");
     shape.version = 77;
-    for generation in &kernel.generations {
-        for block in generation.block_pointers() {
-            // SAFETY: the mapping may be written, and nothing else uses it now.
-            unsafe { (&raw mut (*block.cast_mut()).version).write(77) };
-        }
+    for block in kernel.generations.all_blocks() {
+        // SAFETY: the mapping may be written, and nothing else uses it now.
+        unsafe { (&raw mut (*block.cast_mut()).version).write(77) };
     }
     drop(kernel);
     let root = pins.path();
@@ -560,7 +601,10 @@ fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
     assert!(matches!(unknown, Some(KernelError::OtherLayout { .. })), "{unknown:?}");
     assert_eq!(is_pinned(root), Found::Yes);
 
-    let open = || Kernel::open_knowing(&[shape], root, 16, NUMBERING, &policy).expect("take over");
+    let open = || {
+        let opened = Kernel::open_knowing(&[shape], root, 16, NUMBERING, &policy);
+        opened.expect("take over").observe().kernel
+    };
     for _ in 0..2 {
         // The second time as after a crash.
         let kernel = open();
@@ -663,20 +707,22 @@ fn pin_to_one_cpu() {
 /// taken down first, and gone a moment later.
 #[test]
 fn an_interface_is_attached_to_as_it_is_and_not_as_it_was() {
-    let Some(Harness { mut kernel, pins: _pins, .. }) = Harness::new(Policy::default(), 16) else { return };
+    let Some(pins) = PinDir::new() else { return };
+    let mut opened =
+        Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).expect("open the kernel side");
     let alone = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network of its own");
-        let mut interface = interface::Interface {
+        let mut interface = Interface {
             name: "lo".to_owned(),
             index: 1,
             link: LinkLayer::Ethernet,
             xdp: Some((Mode::Generic, 1)),
         };
-        assert_eq!(kernel.attach(&interface, XdpMode::Generic).expect("nothing is attached"), Mode::Generic);
-        assert!(kernel.is_attached("lo"));
-        kernel.release("lo").expect("release");
+        assert_eq!(opened.attach(&interface, XdpMode::Generic).expect("nothing is attached"), Mode::Generic);
+        assert!(opened.kernel.is_attached("lo"));
+        opened.kernel.release("lo").expect("release");
         interface.index = 4_000_000;
-        let gone = kernel.attach(&interface, XdpMode::Generic);
+        let gone = opened.attach(&interface, XdpMode::Generic);
         assert!(matches!(gone, Err(KernelError::Gone { .. })), "{gone:?}");
     });
     alone.join().expect("the assertions hold");
@@ -688,12 +734,13 @@ fn an_interface_is_attached_to_as_it_is_and_not_as_it_was() {
 fn verifiers_have_room_to_spare() {
     let Some(mut harness) = Harness::new(Policy::default(), 16) else { return };
     for name in ["teiten_eth", "teiten_eth_frags", "teiten_ip", "teiten_ip_frags"] {
-        harness.kernel.object.load_for_test(name);
-        let program: &Xdp = harness.kernel.object.ebpf().program(name).unwrap().try_into().unwrap();
+        harness.kernel.attachments.object().load_for_test(name);
+        let program: &Xdp =
+            harness.kernel.attachments.object().ebpf().program(name).unwrap().try_into().unwrap();
         assert_room(name, &program.info().expect("what the kernel knows of it"));
     }
     for link in [LinkLayer::Ethernet, LinkLayer::Ip] {
-        let program = harness.kernel.object.egress_for_test(link);
+        let program = harness.kernel.attachments.object().egress_for_test(link);
         assert_room(&format!("egress of {link:?}"), &program.info().expect("what the kernel knows of it"));
     }
 }
@@ -715,7 +762,7 @@ fn kinds_of_frames_beyond_the_places_of_a_block_are_one() {
         harness.run("teiten_eth_frags", &frame, 1);
     }
     // Each of the first 16 once more than its number says; the three that came then together.
-    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    let drained = harness.switch(&Policy::default()).expect("switch");
     let counted: Vec<_> = drained.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
     let kinds = (0..UNREAD_KINDS as u16).map(|kind| {
         let protocol = LinkProtocol::ethertype(0x0810 + kind);

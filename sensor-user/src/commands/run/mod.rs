@@ -9,7 +9,7 @@ use crate::exposition::{Exposition, SensorInfo};
 use crate::geoip;
 use crate::kernel::interface::{Interface, Interfaces};
 use crate::kernel::network::Network;
-use crate::kernel::{self, GENERIC_MERGES, Kernel, KernelError, Mode, Policy};
+use crate::kernel::{self, GENERIC_MERGES, Kernel, KernelError, Mode, Opened, Policy, Ready};
 use crate::ledger::{self, Ledger};
 use crate::shown::Note;
 use crate::shown::{Inputs, Status, Today};
@@ -140,14 +140,15 @@ async fn daemon(
     // Until now a signal ends the process, which has nothing to undo. From here on it is answered after the
     // start.
     let signals = Signals::listen().context("listen to signals")?;
-    let mut kernel = Kernel::open(&config.pin_dir, source_table(&config), ledger.numbering(), &policy)?;
-    let wake = match attach(&mut kernel, &observed, &targets.in_the_way(&network), config.xdp_mode) {
-        Ok(wake) => wake,
-        Err(error) => {
-            give_up(kernel);
-            return Err(error.into());
-        }
-    };
+    let mut opened = Kernel::open(&config.pin_dir, source_table(&config), ledger.numbering(), &policy)?;
+    if let Err(error) = attach(&mut opened, &observed, &targets.in_the_way(&network), config.xdp_mode) {
+        give_up(opened.undo());
+        return Err(error.into());
+    }
+    let Ready { kernel, spare, wake } = opened.observe();
+    if let Some(warning) = kernel.keeper().warning() {
+        warn!("{warning}");
+    }
     tokio::spawn(forward_wakes(wake, commands.clone()));
     let snapshot = Arc::new(Snapshot::default());
     let mut info = SensorInfo {
@@ -203,7 +204,7 @@ async fn daemon(
 
     // The drain's thread inherits what is left.
     if let Err(error) = rights::keep_needed() {
-        give_up(drain.kernel);
+        give_up(drain.kernel.undo());
         return Err(error.into());
     }
     let (ended, drain_ended) = oneshot::channel();
@@ -214,12 +215,12 @@ async fn daemon(
     let started = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
         if let Some(drain) = take(&taken) {
             // A receiver that is gone waits for nothing.
-            let _ = ended.send(drain.run(inbox));
+            let _ = ended.send(drain.run(spare, inbox));
         }
     });
     if let Err(error) = started {
         if let Some(drain) = take(&drain) {
-            give_up(drain.kernel);
+            give_up(drain.kernel.undo());
         }
         return Err(error).context("start the drain thread");
     }
@@ -251,36 +252,32 @@ async fn daemon(
 /// Attaches to the interfaces, and only then ends what is attached to others, but for those that are
 /// `in_the_way` of it.
 fn attach(
-    kernel: &mut Kernel,
+    opened: &mut Opened,
     observed: &[Interface],
     in_the_way: &[String],
     wanted: XdpMode,
-) -> Result<RingBuf<MapData>, KernelError> {
+) -> Result<(), KernelError> {
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
-    let wake = kernel.wake()?;
-    kernel.adopt(observed)?;
-    for name in kernel.release_where(|name| in_the_way.contains(name) && !names.contains(name))? {
+    opened.adopt(observed)?;
+    for name in opened.release_where(|name| in_the_way.contains(name) && !names.contains(name))? {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
     for interface in observed {
-        let mode = kernel.attach(interface, wanted)?;
+        let mode = opened.attach(interface, wanted)?;
         info!(interface = interface.name, mode = mode.name(), "observing");
     }
     // Until a default route tells what to observe, what an earlier daemon attached continues to count.
-    let released = if names.is_empty() { Vec::new() } else { kernel.release_others(&names)? };
+    let released =
+        if names.is_empty() { Vec::new() } else { opened.release_where(|name| !names.contains(name))? };
     for name in released {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
-    kernel.observe();
-    if let Some(warning) = kernel.keeper().warning() {
-        warn!("{warning}");
-    }
-    Ok(wake)
+    Ok(())
 }
 
 /// After a start that failed.
-fn give_up(kernel: Kernel) {
-    match kernel.undo() {
+fn give_up(undone: Result<Vec<String>, KernelError>) {
+    match undone {
         Ok(left) if left.is_empty() => {}
         Ok(left) => warn!(
             interfaces = left.join(", "),

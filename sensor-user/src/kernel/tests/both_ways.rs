@@ -198,7 +198,7 @@ impl Both {
         let services: Vec<Slot> = policy.services.iter().copied().collect();
         let rules = Rules::new(&policy.observe, &policy.exclude, &services, &[]);
         let mut kernel = Harness::new(policy, 1024)?;
-        kernel.kernel.generations[kernel.kernel.current].set_flags(TRACK_FLOWS);
+        kernel.kernel.generations.use_flows();
         let host = Conversations::of_services(&services);
         // Its clock then begins when the machine did, as the kernel's.
         host.set_time(0);

@@ -56,14 +56,14 @@ fn a_switch_that_fails_changes_nothing() {
     let Some(mut harness) = Harness::new(before(), 16) else { return };
     assert_eq!(judged(&mut harness), JUDGED_BEFORE);
     let nothing = std::fs::File::open("/dev/null").expect("open").into();
-    let outer = std::mem::replace(&mut harness.kernel.outer, nothing);
+    let outer = harness.kernel.generations.replace_outer(nothing);
     for _ in 0..2 {
-        let failed = harness.kernel.switch(&after()).expect_err("nothing was switched");
+        let failed = harness.switch(&after()).expect_err("nothing was switched");
         assert!(matches!(failed, KernelError::Map { .. }), "{failed:?}");
         assert_eq!((harness.kernel.number(), judged(&mut harness)), (1, JUDGED_BEFORE));
     }
-    harness.kernel.outer = outer;
-    let drained = harness.kernel.switch(&after()).expect("switch");
+    harness.kernel.generations.replace_outer(outer);
+    let drained = harness.switch(&after()).expect("switch");
     let classes = [Class::OtherDestination, Class::Excluded, Class::Access];
     assert_eq!(classes.map(|class| drained.packets[class as usize]), [6, 3, 3]);
     assert_eq!(judged(&mut harness), JUDGED_AFTER);
@@ -72,17 +72,16 @@ fn a_switch_that_fails_changes_nothing() {
 #[test]
 fn a_prepared_generation_changes_nothing_before_the_switch() {
     let Some(mut harness) = Harness::new(before(), 16) else { return };
-    harness.kernel.prepare(&after()).expect("prepare");
+    harness.kernel.generations.prepare(after().compile()).expect("prepare");
     assert_eq!(judged(&mut harness), JUDGED_BEFORE);
     // A daemon that ends now, and one that takes over.
-    let Harness { kernel, pins, policy } = harness;
+    let Harness { kernel, pins, .. } = harness;
     drop(kernel);
-    let kernel = Kernel::open(pins.path(), 16, NUMBERING, &after()).expect("open again");
-    let mut harness = Harness { kernel, policy, pins };
+    let mut harness = Harness::open(pins, after(), 16);
     assert_eq!((harness.kernel.number(), judged(&mut harness)), (1, JUDGED_BEFORE));
-    harness.kernel.recycle(false).expect("recycle");
+    harness.recycle().expect("recycle");
     assert_eq!(judged(&mut harness), JUDGED_BEFORE);
-    harness.kernel.switch(&after()).expect("switch");
+    harness.switch(&after()).expect("switch");
     assert_eq!(judged(&mut harness), JUDGED_AFTER);
 }
 
@@ -105,12 +104,12 @@ fn tries_hold_no_prefixes_but_those_of_the_current_generation() {
         (after(), ADDRESSES[1], [192, 0, 2, 0]),
         (before(), ADDRESSES[0], [203, 0, 113, 0]),
     ] {
-        harness.kernel.switch(&policy).expect("switch");
-        harness.kernel.recycle(false).expect("recycle");
+        harness.switch(&policy).expect("switch");
+        harness.recycle().expect("recycle");
         assert_eq!(in_kernel(&harness), [vec![address(observed)], vec![address(excluded)]]);
     }
-    harness.kernel.switch(&Policy::default()).expect("switch");
-    harness.kernel.recycle(false).expect("recycle");
+    harness.switch(&Policy::default()).expect("switch");
+    harness.recycle().expect("recycle");
     assert_eq!(in_kernel(&harness), [Vec::<u32>::new(), Vec::new()]);
 }
 
@@ -126,8 +125,9 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
     };
     let policies = [many(20, "203.0.113.0/24"), many(30, "192.0.2.0/24")];
     let Some(mut harness) = Harness::new(policies[0].clone(), 1024) else { return };
-    harness.kernel.object.load_for_test("teiten_eth");
-    let program: &Xdp = harness.kernel.object.ebpf().program("teiten_eth").unwrap().try_into().unwrap();
+    harness.kernel.attachments.object().load_for_test("teiten_eth");
+    let program: &Xdp =
+        harness.kernel.attachments.object().ebpf().program("teiten_eth").unwrap().try_into().unwrap();
     let program = program.fd().unwrap().as_fd().try_clone_to_owned().expect("another descriptor");
     let stop = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
@@ -155,8 +155,8 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
             while harness.snapshot().packets[Class::Access as usize] < 20 {
                 std::thread::yield_now();
             }
-            let drained = harness.kernel.switch(&policies[(round + 1) % 2]).expect("switch");
-            harness.kernel.recycle(false).expect("recycle");
+            let drained = harness.switch(&policies[(round + 1) % 2]).expect("switch");
+            harness.recycle().expect("recycle");
             check(&drained);
         }
         while harness.snapshot().packets[Class::Access as usize] < 20 {
@@ -164,7 +164,7 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
         }
         stop.store(true, Ordering::Relaxed);
         let sent = sender.join().expect("the sender ends");
-        check(&harness.kernel.switch(&policies[0]).expect("switch"));
+        check(&harness.switch(&policies[0]).expect("switch"));
         (sent, counted)
     });
     assert_eq!(sent.0, sent.1, "each packet is counted once");

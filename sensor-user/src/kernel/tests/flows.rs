@@ -116,7 +116,7 @@ impl Harness {
             ..Policy::default()
         };
         let mut harness = Self::new(policy, 16)?;
-        harness.kernel.generations[harness.kernel.current].set_flags(TRACK_FLOWS);
+        harness.kernel.generations.use_flows();
         Some(harness)
     }
 

@@ -43,7 +43,7 @@ fn a_syn_in_a_later_piece_is_an_access() {
         }
         assert_eq!(harness.snapshot(), wanted, "{sizes:?}");
     }
-    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    let drained = harness.switch(&Policy::default()).expect("switch");
     let source = "2001:db8::1".parse::<Ipv6Addr>().unwrap().to_bits();
     assert!(drained.records_v6.iter().all(|(src, _)| *src == source), "{:x?}", drained.records_v6);
     assert_eq!(drained.ports, [(Slot::new(Transport::Tcp, 445), 9)]);
@@ -70,7 +70,7 @@ fn frames_in_pieces_are_judged_as_on_the_host() {
         harness.run("teiten_eth_frags", &frame, 1);
         assert_eq!(harness.snapshot(), expected(before, &verdict, frame.len()), "{verdict:?}");
     }
-    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    let drained = harness.switch(&Policy::default()).expect("switch");
     let classes = [Class::Excluded, Class::Malformed, Class::NonIp];
     assert_eq!(classes.map(|class| drained.packets[class as usize]), [1, 2, 1]);
 }
@@ -80,7 +80,7 @@ fn frames_in_pieces_are_judged_as_on_the_host() {
 fn an_answer_in_a_later_piece_is_solicited() {
     let policy = Policy { observe: nets(&["2001:db8::7/128"]), ..Policy::default() };
     let Some(mut harness) = Harness::new(policy, 16) else { return };
-    harness.kernel.use_flows();
+    harness.kernel.generations.use_flows();
     // 2001:db8::7:445 asks 2001:db8::1:40000.
     let mut question = syn_after_options(&[]);
     question[20] = 6;
@@ -93,6 +93,6 @@ fn an_answer_in_a_later_piece_is_solicited() {
     let flags = answer.len() - 7;
     answer[flags] = 0x12;
     harness.run("teiten_eth_frags", &answer, 2);
-    let drained = harness.kernel.switch(&Policy::default()).expect("switch");
+    let drained = harness.switch(&Policy::default()).expect("switch");
     assert_eq!(drained.packets[Class::Solicited as usize], 2);
 }

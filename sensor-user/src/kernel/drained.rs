@@ -1,0 +1,80 @@
+//! What a drained generation counted.
+
+use super::generation::Counted;
+use super::table::Entry;
+use crate::counters::detail::Details;
+use crate::observation::aggregate::{AccessV4, AccessV6};
+use sensor_common::{Class, Slot, Tool};
+use std::collections::BTreeSet;
+
+/// A generation that was current and no longer is.
+#[derive(Debug)]
+pub struct Drained {
+    /// Its number.
+    pub number: u64,
+    /// Identity of the ledger that numbered it.
+    pub ledger: u64,
+    /// When its time began, nanoseconds of [`monotonic_nanos`].
+    pub began: u64,
+    /// Time for which it was current, nanoseconds without suspend.
+    pub nanos: u64,
+    /// Packets by class.
+    pub packets: [u64; Class::COUNT],
+    /// Bytes by class.
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by tool.
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses without a source.
+    pub overflow: u64,
+    /// Service accesses without a source.
+    pub service_overflow: u64,
+    /// What is counted in addition to class and port.
+    pub details: Details,
+    /// Accesses and service accesses by port.
+    pub ports: Vec<(Slot, u64)>,
+    /// What were services while it counted.
+    pub services: BTreeSet<Slot>,
+    /// Backscatter by what answered.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// IPv4 accesses.
+    pub records_v4: Vec<AccessV4>,
+    /// IPv6 accesses.
+    pub records_v6: Vec<AccessV6>,
+    /// Accesses that the source table took: source address (IPv4 mapped into IPv6, network byte
+    /// order), target, packets.
+    pub table: Vec<([u8; 16], u32, u64)>,
+    /// Whether the source table took any.
+    pub table_used: bool,
+}
+
+impl Drained {
+    /// From its number and that of its ledger, when it began and how long it was current, what it
+    /// counted, and its entries in the source table.
+    pub(super) fn new(
+        (number, ledger): (u64, u64),
+        (began, nanos): (u64, u64),
+        counted: Counted,
+        services: BTreeSet<Slot>,
+        table: Vec<Entry>,
+    ) -> Self {
+        Self {
+            number,
+            ledger,
+            began,
+            nanos,
+            packets: counted.packets,
+            bytes: counted.bytes,
+            tools: counted.tools,
+            overflow: counted.overflow,
+            service_overflow: counted.service_overflow,
+            details: counted.details,
+            ports: counted.ports,
+            services,
+            backscatter: counted.backscatter,
+            records_v4: counted.records_v4,
+            records_v6: counted.records_v6,
+            table: table.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
+            table_used: counted.table_packets > 0,
+        }
+    }
+}
