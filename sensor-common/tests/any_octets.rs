@@ -36,9 +36,9 @@ struct Recipe {
     fragment: u16,
     protocol: u8,
     transport: Vec<u8>,
-    /// Octet to overwrite (counted from the IP header), and with what.
+    /// Byte to overwrite (counted from the IP header), and with what.
     lie: Option<(u8, u8)>,
-    /// Octets to cut off at the end.
+    /// Bytes to cut off at the end.
     cut: u8,
 }
 

@@ -34,7 +34,7 @@ AEUAACgAAQAAQAaOk8YzZAfAAAIBnEAAFwAAAAEAAAAAUAIEACNO
 AAA=
 END";
 
-/// Fixed-point observation of the Internet: counts what nobody asked for, by port and source.
+/// Fixed-point observation of the Internet: counts what no one asked for, by port and source.
 #[derive(Debug, Parser)]
 #[command(name = "teiten", after_help = AFTER_HELP)]
 pub struct Cli {
@@ -93,7 +93,7 @@ pub enum Command {
     /// Attaches an XDP program that only counts (its verdict is always XDP_PASS), drains it at every
     /// interval and at each local hour and day, and serves the counters on /metrics.
     ///
-    /// SIGTERM drains once more and exits; the pinned program goes on counting, so a restart or an
+    /// SIGTERM drains once more and exits; the pinned program keeps counting, so a restart or an
     /// upgrade loses nothing. SIGINT (Ctrl-C) also removes the program and the pins. SIGHUP reloads
     /// the configuration and says what needs a restart.
     ///
@@ -155,7 +155,7 @@ pub struct KernelArgs {
     /// Sources × ports held per drain interval once the logs are full [default: 1048576]
     #[arg(long, value_name = "N")]
     pub source_table: Option<String>,
-    /// Time between drains, 100ms to 1h; local hours and days are drained besides [default: 10s]
+    /// Time between drains, 100ms to 1h; the ends of local hours and days are drained too [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub drain_interval: Option<String>,
     /// Directory of the pins; must lie on a bpffs, which is mounted there when it is not [default:

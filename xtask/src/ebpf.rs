@@ -81,7 +81,7 @@ pub fn update(install: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// It is not, and `cargo xtask ebpf` mends it; or there is no toolchain, or the build fails.
+/// It is not, and `cargo xtask ebpf` fixes it; or there is no toolchain, or the build fails.
 pub fn check(install: bool) -> Result<()> {
     if let Some(reason) = origin::stale(command::root())? {
         bail!("{reason}; run `{}`", origin::COMMAND);

@@ -451,7 +451,7 @@ fn day_counters(
     ] {
         counters.add("teiten_packets_total", format!("{name},class=\"{class}\""), amount, since);
     }
-    // The maintenance sensor offers SSH, and somebody guesses its passwords every few days.
+    // The maintenance sensor offers SSH, and someone guesses its passwords every few days.
     if sensor == 0 {
         let guesses = if report == Report::November2005 && rng.random_range(0..4) == 0 { 12_000 } else { 60 };
         for (country, share) in [("KR", 6), ("CN", 3), ("US", 1)] {
@@ -480,7 +480,7 @@ fn tail(report: Report, counters: &mut Counters) {
             let drains = ((at - end + 2 * 86_400) / 10) as f64;
             let mut gauge =
                 |metric, more: &str, value| counters.gauge(metric, format!("{name}{more}"), at, value);
-            // Whoever goes on scraping would miss these targets.
+            // Any process that keeps scraping would miss these targets.
             if !matches!(report, Report::Before(_)) {
                 gauge("up", "", 1.0);
             }

@@ -1,6 +1,7 @@
-//! `cargo xtask lint`: formatting, lints, links of the pages, and dashboards that are as they are generated.
+//! `cargo xtask lint`: formatting, lints, links and words of the pages, and dashboards that are as they are generated.
 
 mod links;
+mod words;
 
 use crate::report::{Outcome, Report};
 use crate::{dashboards, licenses};
@@ -36,6 +37,7 @@ pub fn steps(report: &mut Report) {
     report.step("lints without features", || clippy(&DEFAULT_BUILD, &[]).into());
     report.step("dashboards", || dashboards::generate(true).into());
     report.step("links", || links::check().into());
+    report.step("words", || words::check().into());
     report.step("licences", || licenses::generate(true).into());
     report.step("dependencies", dependencies);
 }
@@ -67,7 +69,7 @@ fn format(check: bool) -> Result<()> {
 }
 
 /// What `deny.toml` says of licences, duplicates and sources, and, where its database can be fetched, what
-/// RustSec knows of the crates.
+/// `RustSec` knows of the crates.
 fn dependencies() -> Outcome {
     if command::find("cargo-deny").is_none() {
         return Outcome::Skipped("cargo-deny is not here (`cargo install --locked cargo-deny`)".into());

@@ -44,7 +44,7 @@ const TOOLS: [(&str, &str); 29] = [
     ("zmap", "zmap"),
 ];
 
-/// What to do besides the defaults.
+/// What to do apart from the defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Install missing tools and the BPF toolchain.

@@ -1,4 +1,4 @@
-//! Any octets through the parser, on both kinds of link; run by `cargo xtask test`, or for longer by
+//! Any bytes through the parser, on both kinds of link; run by `cargo xtask test`, or for longer by
 //! `cargo fuzz run parse` in `sensor-common`.
 #![no_main]
 

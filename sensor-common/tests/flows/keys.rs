@@ -50,7 +50,7 @@ fn key(protocol: u8, local: [u8; 16], local_port: u16, remote: [u8; 16], remote_
     FlowKey { local, remote, local_port, remote_port, protocol, padding: [0; 3] }
 }
 
-/// Octets that a key must not keep.
+/// Bytes that a key must not keep.
 fn used_key() -> FlowKey {
     FlowKey {
         local: [0xaa; 16],
@@ -191,7 +191,7 @@ fn what_an_icmp_error_quotes_may_have_extension_headers() {
     let hops = [60, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let chain = [&hops[..], &[44, 0, 1, 4, 0, 0, 0, 0], &[17, 0, 0, 1, 0, 0, 0, 7], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(0, HERE6, THERE6, &chain))), expected);
-    // A later fragment behind them; an extension header that goes on behind the quote's end.
+    // A later fragment behind them; an extension header that continues behind the quote's end.
     let later = [&[44, 0, 1, 4, 0, 0, 0, 0][..], &[17, 0, 0, 8, 0, 0, 0, 7], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &later))), None);
     let long = [&[17, 255, 1, 4, 0, 0, 0, 0][..], &QUESTION].concat();
@@ -204,7 +204,7 @@ fn what_an_icmp_error_quotes_may_have_extension_headers() {
 
 #[test]
 fn a_quote_that_this_host_never_sent_has_no_key() {
-    // From somebody else than whom the error came to.
+    // From someone else than whom the error came to.
     assert_eq!(quoted(&error4(&v4(17, THEM, US, &QUESTION))), None);
     assert_eq!(quoted(&error4(&v4(17, [198, 51, 100, 8], THEM, &QUESTION))), None);
     assert_eq!(quoted(&error6(&v6(17, THERE6, HERE6, &QUESTION))), None);

@@ -1,4 +1,4 @@
-//! How flows begin, go on and end. This host is 198.51.100.7.
+//! How flows begin, continue and end. This host is 198.51.100.7.
 
 use super::packet;
 use super::table::{Host, SECOND};
@@ -146,7 +146,7 @@ fn a_reply_to_what_the_kernel_could_read_and_this_parser_not_starts_nothing() {
     host.sends(&reply);
     assert_eq!((host.flows(), host.replies.get()), (0, 1));
     assert_eq!(host.receives(&request), Class::Access);
-    // Nobody else is meant, nor whom a program has chosen by itself.
+    // No one else is meant, nor whom a program has chosen by itself.
     host.sends(&udp6(US6, 40_000, US6, 53));
     host.sends_connected(&udp6(US6, 40_001, THEM6, 53));
     assert_eq!((host.flows(), host.replies.get()), (2, 1));
@@ -177,7 +177,7 @@ fn dhcp_has_flows_for_what_is_said_about_it_and_a_server_of_it_starts_none() {
     host.sends(&udp(US, 68, THEM, 67));
     assert_eq!(host.receives(&udp(THEM, 67, US, 68)), Class::Other);
     assert_eq!(host.flows(), 1);
-    // This host's own server is asked by a stranger.
+    // This host's own server is asked by a remote host.
     let host = Host::new();
     assert_eq!(host.receives(&udp(THEM, 68, US, 67)), Class::Other);
     host.sends(&udp(US, 67, THEM, 68));
@@ -319,7 +319,7 @@ fn what_remote_hosts_open_is_kept_apart_from_what_this_host_starts() {
     host.sends(&ours(TCP_SYN));
     host.sends(&server(SYN_ACK));
     assert_eq!(host.receives(&client(TCP_ACK)), Class::Solicited);
-    // A connection of which nobody saw the beginning.
+    // A connection of which no one saw the beginning.
     host.sends_connected(&tcp(US, 80, THEM, 50_000, TCP_ACK));
     assert_eq!((host.started(), host.flows()), (1, 3));
     for answer in [theirs(SYN_ACK), client(TCP_ACK), tcp(THEM, 50_000, US, 80, TCP_ACK)] {
@@ -449,7 +449,7 @@ fn where_notes_were_displaced_a_server_does_not_hide_whom_it_replies_to() {
     }
     assert_eq!((host.flows(), host.replies.get()), (0, 257));
     assert!(host.unsure.get() > 250, "{}", host.unsure.get());
-    // What this host asks from ports that serve nobody is known meanwhile.
+    // What this host asks from ports that serve no one is known meanwhile.
     for port in 40_000..40_100 {
         host.sends(&udp(US, port, THEM, 53));
         assert_eq!(host.receives(&udp(THEM, 53, US, port)), Class::Solicited);

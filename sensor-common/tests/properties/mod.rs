@@ -226,7 +226,7 @@ fn without_its_last_header_octet_it_is_truncated(frame: &[u8], link: Link, packe
 /// any header that was there already.
 fn what_follows_the_frame_changes_nothing(frame: &[u8], link: Link, packet: &Packet) {
     let longer = parse(&[frame, &[0xff; 32]].concat()[..], link).expect("it was parsed without them");
-    // Octets behind a cut may be the payload that was cut off.
+    // Bytes behind a cut may be the payload that was cut off.
     let settled = Packet { dns_response: longer.dns_response, control: longer.control, ..*packet };
     assert_eq!(longer, settled);
     assert!(longer.dns_response >= packet.dns_response);

@@ -138,7 +138,7 @@ pub struct Config {
 /// What a SIGHUP makes of a running daemon's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reload {
-    /// The configuration to go on with: the new values where they can be taken, else the old.
+    /// The configuration to continue with: the new values where they can be taken, else the old.
     pub config: Config,
     /// Keys whose new value is in it.
     pub changed: Vec<&'static str>,
@@ -159,7 +159,7 @@ pub const DEFAULT_TELEMETRY_PATH: &str = "/metrics";
 const MAX_GROUPS: usize = 100;
 const DRAIN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(1));
 const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(1));
-/// 64 Mi entries of 32 octets are 2 GiB of kernel memory; more is a slip of the pen.
+/// 64 Mi entries of 32 bytes are 2 GiB of kernel memory; more is a typo.
 const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
 const MAX_KEEP_DAYS: u64 = 36_525;
 
@@ -404,11 +404,11 @@ fn origin(settings: &Settings, key: &'static str, default: impl std::fmt::Displa
     settings.one(key).cloned().unwrap_or_else(|| Origin::Default { key, value: default.to_string() })
 }
 
-/// What is wrong so far: each is told, so that it is mended in one go.
+/// What is wrong so far; all of it is reported at once.
 struct Errors(Vec<ConfigError>);
 
 impl Errors {
-    /// The value; when it is wrong, any, which nobody will see.
+    /// The value; when it is wrong, any, which no one will see.
     fn take<T: Default>(&mut self, value: Result<T, ConfigError>) -> T {
         value.unwrap_or_else(|error| {
             self.0.extend(error.into_each());

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 type Parsed<T> = Result<T, String>;
 
-/// Interface names end before `IFNAMSIZ` (16 octets with the final NUL) in every kernel.
+/// Interface names end before `IFNAMSIZ` (16 bytes with the final NUL) in every kernel.
 const INTERFACE_NAME_OCTETS: usize = 15;
 
 pub(super) fn interface(text: &str) -> Parsed<String> {
@@ -289,7 +289,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// tracing's levels and filters, like `info` or `info,sensor_user::drain=debug`.
 pub(super) fn log_level(text: &str) -> Parsed<String> {
     for directive in text.split(',').map(str::trim) {
-        // A word alone would be taken as a target at its most verbose, so a slip of the pen would
+        // A word alone would be taken as a target at its most verbose, so a typo would
         // flood the log.
         let level = match directive.rsplit_once('=') {
             Some((_, level)) => level,

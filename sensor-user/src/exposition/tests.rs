@@ -64,7 +64,7 @@ fn a_series_shows_0_until_that_was_scraped_and_the_hold_has_passed_and_the_ledge
     let born = Instant::now();
     exposition.update(one_access());
 
-    // However long nobody scrapes, nothing is due.
+    // However long no one scrapes, nothing is due.
     assert_eq!(exposition.due(born + 10 * HOLD), []);
 
     let first = born + 10 * HOLD;

@@ -123,7 +123,7 @@ fn ours(interface: &Interface) -> io::Result<Option<SchedClassifierLink>> {
     link.transpose()
 }
 
-/// Removes our filters, and with `also_discipline` the clsact too, unless somebody else has filters
+/// Removes our filters, and with `also_discipline` the clsact too, unless someone else has filters
 /// there by now.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 const COLLECT_EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks into the socket tables, well below the shortest timeout of TCP, so that a
 /// connection that exists does not time out however idle it is: not when it is closed on one side alone,
-/// nor when somebody has made it look as if it were reset.
+/// nor when someone has made it look as if it were reset.
 const LEARN_EVERY: Duration = Duration::from_mins(1);
 /// A flow that does not live this long needs to be kept up, nanoseconds: twice the time between looks.
 const KEEP_UP: u64 = TCP_CLOSING_TIMEOUT / 2;
@@ -124,14 +124,14 @@ impl FlowTable {
 
     /// What this host has sent from a TCP or UDP port, bits.
     fn port(&self, port: Slot) -> &AtomicU8 {
-        // SAFETY: `port` is a TCP or UDP port, so the octet lies in the mapping, which lives as long as
-        // this does; programs write whole octets too.
+        // SAFETY: `port` is a TCP or UDP port, so the byte lies in the mapping, which lives as long as
+        // this does; programs write whole bytes too.
         unsafe {
             AtomicU8::from_ptr((&raw mut (*self.shared()).ports).cast::<u8>().add(port.index() as usize))
         }
     }
 
-    /// What the programs are told of a TCP or UDP port, bits.
+    /// What the programs know of a TCP or UDP port, bits.
     fn told(&self, port: Slot) -> &AtomicU8 {
         // SAFETY: as above; programs only read.
         unsafe {
@@ -165,7 +165,7 @@ impl FlowTable {
     }
 
     /// Before anything is attached: on maps that are new (`is_new`), the ports that are taken for
-    /// servers' for a while, since nobody has seen what they are about to answer; on older ones, none.
+    /// servers' for a while, since no one has seen what they are about to answer; on older ones, none.
     fn note_servers(&mut self, is_new: bool) {
         if !is_new {
             let until = clock::now();
@@ -395,7 +395,7 @@ fn over(map: BorrowedFd<'_>, now: u64) -> io::Result<(u64, Vec<(FlowKey, FlowSta
     })?;
     let mut failed = None;
     over.retain(|(key, _)| {
-        // It may have begun anew since.
+        // It may have begun again since.
         match sys::lookup::<_, FlowState>(map, key) {
             Ok(Some(state)) if state.is_alive(now) => {
                 left += 1;

@@ -30,7 +30,7 @@ pub struct PinDir {
 /// Whose XDP program is on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// Nobody's.
+    /// No one's.
     Free,
     /// That of the pin directory, which a start would take over.
     Pinned,

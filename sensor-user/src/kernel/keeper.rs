@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Who keeps the bpffs of a pin directory mounted, besides this process.
+/// Who keeps the bpffs of a pin directory mounted, apart from this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keeper {
     /// The machine (or the container) itself: its first process has it mounted, or the mount belongs to
@@ -23,7 +23,7 @@ pub enum Keeper {
         /// Its command.
         name: String,
     },
-    /// Nobody: the bpffs ends with this process.
+    /// No one: the bpffs ends with this process.
     Nobody,
     /// It cannot be seen.
     Unseen {

@@ -1,6 +1,6 @@
 //! The kernel side as the daemon sees it: load and pin, attach to interfaces, switch generations.
 //!
-//! Everything lies under one directory per layout version on a bpffs, so that counting goes on while
+//! Everything lies under one directory per layout version on a bpffs, so that counting continues while
 //! no daemon runs and the next one takes it over:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //!
 //! What a release with an earlier layout has left under `v…` is taken over: its attachments get this
 //! release's programs, which count into maps of their own, and then its generations are read by the
-//! rules of their version ([`Kernel::earlier`]); conversations are learned anew. A layout that is not
+//! rules of their version ([`Kernel::earlier`]); conversations are learned again. A layout that is not
 //! known is left alone.
 
 mod attachments;

@@ -31,7 +31,7 @@ pub enum Tracking {
     Tcx,
     /// By a filter of the clsact qdisc.
     Clsact,
-    /// Not at all: answers to this host count as if nobody had asked.
+    /// Not at all: answers to this host count as if no one had asked.
     None,
 }
 

@@ -8,7 +8,7 @@ use netlink_sys::{Socket, SocketAddr};
 use std::fmt::Debug;
 use std::io;
 
-/// Octets that one read takes; the kernel sends no more at once.
+/// Bytes that one read takes; the kernel sends no more at once.
 const BUFFER: usize = 64 * 1024;
 
 /// Asks for a list over `protocol` (`NETLINK_…`) and calls `visit` with each of its messages.
@@ -79,7 +79,7 @@ where
                 Ok(NetlinkPayload::InnerMessage(message)) => visit(message),
                 _ => {}
             }
-            // Messages begin at multiples of 4 octets.
+            // Messages begin at multiples of 4 bytes.
             rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
         }
     }

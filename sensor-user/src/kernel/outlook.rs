@@ -17,7 +17,7 @@ pub struct Outlook {
     pub counting: Vec<String>,
     /// Interfaces that are not attached, or whose attachment is not pinned.
     pub lost: Vec<String>,
-    /// Maps that are not pinned, so that nobody could read what is counted into them.
+    /// Maps that are not pinned, so that no one could read what is counted into them.
     pub unpinned: Vec<PathBuf>,
     /// Who keeps the pins.
     pub keeper: Keeper,
@@ -111,7 +111,7 @@ impl Kernel {
         }
     }
 
-    /// Pins again what somebody has removed while this daemon had it open, so that packets count without
+    /// Pins again what someone has removed while this daemon had it open, so that packets count without
     /// it; tells whether anything was missing.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(super) const MAPS: [&str; 14] = [
 ];
 
 /// Where the kernel expects a bpffs. As long as none is mounted there, it is a directory of the sysfs,
-/// in which nobody can make another.
+/// in which no one can make another.
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 /// The source that `/proc/mounts` shows of a bpffs that was mounted here.
@@ -80,7 +80,7 @@ impl Pins {
         let missing = root.ancestors().filter(|directory| is_missing(directory));
         let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         let opened = Self::open_in(root, known, &made);
-        // Whoever holds the directory may be about to pin there.
+        // Any process that holds the directory may be about to pin there.
         if opened.as_ref().is_err_and(|error| !matches!(error, KernelError::PinDirInUse { .. })) {
             give_back(root, &made);
         }
@@ -161,7 +161,7 @@ impl Pins {
         Keeper::of(self.directory())
     }
 
-    /// Makes the directories anew that somebody has removed, and locks what is there now.
+    /// Makes the directories again that someone has removed, and locks what is there now.
     pub(super) fn prepare(&mut self) -> Result<(), KernelError> {
         let root = self.directory();
         let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());

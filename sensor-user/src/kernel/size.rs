@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const SOURCE_TABLE: u32 = 1 << 20;
 /// Entries that it has however little memory there is.
 const LEAST_SOURCE_TABLE: u32 = 1 << 14;
-/// Of an entry of a hash map, besides key and value; what LRU maps need more.
+/// Of an entry of a hash map, apart from key and value; what LRU maps need more.
 const HASH_ENTRY: u64 = 48;
 const LRU_ENTRY: u64 = 24;
 /// Of one of a hash map's buckets, which are as many as its entries or the next power of two.
@@ -54,7 +54,7 @@ pub(super) fn cpus() -> usize {
     aya::util::nr_cpus().unwrap_or(1)
 }
 
-/// Entries that the source table has when nobody says how many: so many that all maps take at most half of
+/// Entries that the source table has when no one says how many: so many that all maps take at most half of
 /// `memory`, bytes.
 pub fn default_source_table(memory: Option<u64>) -> u32 {
     default_for(cpus(), memory)
@@ -103,7 +103,7 @@ fn machine() -> Option<u64> {
     Some(total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// What a map that was refused for want of memory needs, and the way out.
+/// What a map that was refused for lack of memory needs, and the way out.
 pub(super) fn refused(map: &str, table: u32) -> String {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let cpus = cpus();

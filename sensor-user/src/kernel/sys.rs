@@ -52,7 +52,7 @@ pub(super) fn interface_index(name: &str) -> Option<u32> {
 
 /// A descriptor that `bpf(2)` has just returned.
 fn owned(fd: libc::c_long) -> OwnedFd {
-    // SAFETY: the kernel has just opened it for this process, and nobody else knows it.
+    // SAFETY: the kernel has just opened it for this process, and no one else knows it.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn create_array_of_maps(name: &str, template: BorrowedFd<'_>) -> io::
     unsafe { bpf(BPF_MAP_CREATE, &mut attributes) }.map(owned)
 }
 
-/// A name as the kernel takes it: at most 15 octets and a zero.
+/// A name as the kernel takes it: at most 15 bytes and a zero.
 fn map_name(name: &str) -> [u8; 16] {
     let mut octets = [0; 16];
     for (to, from) in octets.iter_mut().take(15).zip(name.bytes()) {
@@ -269,7 +269,7 @@ fn object_info<const WORDS: usize>(object: BorrowedFd<'_>) -> io::Result<[u32; W
         info_len: (WORDS * 4) as u32,
         info: info.as_mut_ptr() as u64,
     };
-    // SAFETY: the kernel writes at most `info_len` octets to `info`, which lives across the call.
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which lives across the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok(info)
 }
@@ -298,7 +298,7 @@ pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
 pub(super) struct MapInfo {
     /// Id.
     pub id: u32,
-    /// Octets of a value.
+    /// Bytes of a value.
     pub value_size: u32,
     /// Entries at most.
     pub max_entries: u32,
@@ -338,7 +338,7 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { id, link_type, program, interface })
 }
 
-/// The XDP link of this interface, whoever made it; `None` when no link attaches there.
+/// The XDP link of this interface, whichever process made it; `None` when no link attaches there.
 ///
 /// # Errors
 ///
@@ -542,7 +542,7 @@ pub(super) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `length` octets of `map`'s values.
+    /// Maps `length` bytes of `map`'s values.
     ///
     /// # Errors
     ///

@@ -172,7 +172,7 @@ impl Harness {
     fn snapshot(&self) -> Snapshot {
         let mut sum = Snapshot::default();
         for block in self.blocks() {
-            // SAFETY: the program runs only within `run`, so nobody writes the block now.
+            // SAFETY: the program runs only within `run`, so no one writes the block now.
             let block = unsafe { &*block };
             for class in 0..Class::COUNT {
                 sum.packets[class] += block.counters.packets[class];
@@ -227,7 +227,7 @@ fn expected(before: Snapshot, (verdict, unparsed): &(Verdict, Option<Unparsed>),
     after
 }
 
-/// Packets of the project's own captures and of all in the test data, of 14 to 3,000 octets, with their link type.
+/// Packets of the project's own captures and of all in the test data, of 14 to 3,000 bytes, with their link type.
 fn corpus() -> Vec<(String, bool, Vec<u8>)> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let data =
@@ -314,7 +314,7 @@ impl SplitMix {
     }
 }
 
-/// Cuts `frame` short or changes up to four of its first 96 octets.
+/// Cuts `frame` short or changes up to four of its first 96 bytes.
 fn mutate(frame: &[u8], random: &mut SplitMix) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if random.below(3) == 0 {
@@ -422,7 +422,7 @@ fn arp() -> Vec<u8> {
     frame
 }
 
-/// The same, as an answer to what nobody asked.
+/// The same, as an answer to what no one asked.
 fn syn_ack() -> Vec<u8> {
     let mut frame = syn();
     frame[47] = 0x12;

@@ -48,7 +48,7 @@ pub fn aside(state_dir: &Path) -> io::Result<Vec<Aside>> {
             continue;
         };
         let ledger = text.strip_suffix("-wal");
-        // The log of a ledger that lies beside it is told with that.
+        // The log of a ledger that lies beside it is reported with that.
         if ledger.is_none_or(|ledger| !state_dir.join(ledger).exists()) {
             found.push(Aside { path: state_dir.join(text), is_log: ledger.is_some() });
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub const LOCK_FILE: &str = "teiten.lock";
 
 /// Makes a state directory that is not there yet, for its owner and group alone: the ledger holds the
-/// addresses of strangers, which are personal data in many countries.
+/// addresses of remote hosts, which are personal data in many countries.
 ///
 /// # Errors
 ///

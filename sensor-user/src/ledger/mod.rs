@@ -153,7 +153,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The ledger cannot be written. Nothing has changed then, and the same call can be repeated; a
-    /// state directory that vanished is opened anew once it is there again.
+    /// state directory that vanished is opened again once it is there again.
     pub fn fold(
         &mut self,
         observation: &Observation,
@@ -223,7 +223,7 @@ impl Ledger {
         &self.state.released
     }
 
-    /// The highest generation that is in; 0 when there is none. Numbering goes on after it.
+    /// The highest generation that is in; 0 when there is none. Numbering continues after it.
     pub fn last_generation(&self) -> u64 {
         self.state.totals.generation
     }

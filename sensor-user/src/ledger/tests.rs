@@ -20,7 +20,7 @@ const SSH: Slot = Slot::new(Transport::Tcp, 22);
 const SMB: Slot = Slot::new(Transport::Tcp, 445);
 const SIP: Slot = Slot::new(Transport::Udp, 5060);
 
-/// Five regions by the last octet of the address.
+/// Five regions by the last byte of the address.
 struct ByLastOctet;
 
 fn region(last: u8) -> Country {
@@ -487,7 +487,7 @@ enum Step {
     },
     Repeat,
     Restart,
-    /// The next commit fails for want of space.
+    /// The next commit fails for lack of space.
     Full,
     /// The next commit fails because the file may not be written.
     ReadOnly,

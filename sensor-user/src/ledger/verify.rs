@@ -55,7 +55,7 @@ pub(super) fn verify(
     damage: Option<&LogDamage>,
 ) -> Result<Verification, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "verifying", error);
-    // One snapshot, while a daemon may go on writing.
+    // One snapshot, while a daemon may keep writing.
     let snapshot = connection.unchecked_transaction().map_err(fail)?;
     let mut verification = Verification::default();
     verification.check(None, "the write-ahead log can be read to its last commit", damage.is_none(), || {
@@ -419,7 +419,7 @@ fn seals(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
 /// The source sets that are kept against the day's numbers.
 fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> Result<(), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "verifying", error);
-    // Detail that began anew misses what the sets know.
+    // Detail that began again misses what the sets know.
     let rebuilt: Option<i64> = snapshot
         .query_row("SELECT rebuilt_day FROM state", [], |row| row.get(0))
         .optional()

@@ -167,7 +167,7 @@ mod tests {
     use rusqlite::Connection;
     use std::fs;
 
-    /// A database with five commits in its log, which stays there, and the log's octets.
+    /// A database with five commits in its log, which stays there, and the log's bytes.
     fn log(directory: &Path) -> Vec<u8> {
         let connection = Connection::open(directory.join("db")).unwrap();
         connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n)").unwrap();

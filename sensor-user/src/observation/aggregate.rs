@@ -15,7 +15,7 @@ const SLOT_BITS: u32 = 18;
 const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
 
 impl AccessV4 {
-    /// An access of `src` (as a number, most significant octet first) to `target`.
+    /// An access of `src` (as a number, most significant byte first) to `target`.
     #[inline]
     pub fn new(src: u32, target: Target) -> Self {
         let target = u64::from(target.is_service()) << SLOT_BITS | u64::from(target.slot().index());
@@ -32,7 +32,7 @@ impl AccessV4 {
     }
 }
 
-/// One access from an IPv6 source (as a number, most significant octet first).
+/// One access from an IPv6 source (as a number, most significant byte first).
 pub type AccessV6 = (u128, Target);
 
 /// Counts of IPv4 accesses by source and target, ascending. Takes the records out of `records`,

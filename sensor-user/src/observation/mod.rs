@@ -30,7 +30,7 @@ pub struct Observation {
     pub observed: Duration,
     /// Packets by [`Class`].
     pub packets: [u64; Class::COUNT],
-    /// Octets of frames by [`Class`].
+    /// Bytes of frames by [`Class`].
     pub bytes: [u64; Class::COUNT],
     /// Accesses by destination, ascending, without zeros. Services are not among them.
     pub accesses: Vec<(Slot, u64)>,
@@ -44,7 +44,7 @@ pub struct Observation {
     pub overflow: u64,
     /// Accesses to services whose source could not be kept.
     pub service_overflow: u64,
-    /// What is counted besides class and port.
+    /// What is counted apart from class and port.
     pub details: Details,
     /// IPv4 sources, ascending by address (as a number) and target, each pair once.
     pub sources_v4: Vec<SourceCount<u32>>,
@@ -82,7 +82,7 @@ impl Target {
 /// How many packets one source sent to one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceCount<A> {
-    /// Address as a number: IPv4 `u32`, IPv6 `u128`; most significant octet first.
+    /// Address as a number: IPv4 `u32`, IPv6 `u128`; most significant byte first.
     pub src: A,
     /// What it was after.
     pub target: Target,

@@ -1,4 +1,4 @@
-//! Counts of one stretch, while it goes on: flat arrays, so that a packet costs a few additions.
+//! Counts of one stretch, while it continues: flat arrays, so that a packet costs a few additions.
 
 use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
@@ -8,9 +8,9 @@ use sensor_common::{Class, Octets, Slot, Tool, Verdict};
 use sensor_counters::Series;
 use std::time::Duration;
 
-/// IPv4 accesses that are held, 8 octets each, before a stretch is handed on in part.
+/// IPv4 accesses that are held, 8 bytes each, before a stretch is handed on in part.
 const MAX_V4: usize = 2 * 1024 * 1024;
-/// IPv6 accesses, 32 octets each.
+/// IPv6 accesses, 32 bytes each.
 const MAX_V6: usize = 256 * 1024;
 
 /// A counter for each slot, and which of them are not zero.

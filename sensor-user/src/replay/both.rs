@@ -22,7 +22,7 @@ const MESSAGE: usize = 8 + MAX_OFFSET;
 /// What is kept of an ICMP message, for what it quotes.
 #[derive(Debug, Default)]
 struct Message {
-    /// Where it begins in the frame, octets.
+    /// Where it begins in the frame, bytes.
     offset: usize,
     octets: Box<[u8]>,
 }

@@ -32,9 +32,9 @@ pub struct Hours {
 /// What captures have observed, each instant once.
 #[derive(Default)]
 struct Observed {
-    /// Before the stretch that goes on.
+    /// Before the stretch that continues.
     spans: Spans,
-    /// Where the stretch of this capture that goes on began.
+    /// Where the stretch of this capture that continues began.
     begin: i64,
     /// From the latest time to here nothing was observed by others.
     clear: i64,

@@ -12,13 +12,13 @@ pub(super) enum LinkType {
     Ethernet,
     /// Begins with the IP header: RAW, IPV4, IPV6.
     Ip,
-    /// Four octets of address family, in the byte order of who captured.
+    /// Four bytes of address family, in the byte order of who captured.
     Null,
-    /// Four octets of address family, network byte order.
+    /// Four bytes of address family, network byte order.
     Loop,
-    /// `LINKTYPE_LINUX_SLL`: 16 octets, the protocol in the last two.
+    /// `LINKTYPE_LINUX_SLL`: 16 bytes, the protocol in the last two.
     Cooked,
-    /// `LINKTYPE_LINUX_SLL2`: 20 octets, the protocol in the first two.
+    /// `LINKTYPE_LINUX_SLL2`: 20 bytes, the protocol in the first two.
     Cooked2,
     /// A PPP frame, with or without HDLC's address and control; or Cisco's HDLC, which looks different.
     Ppp,
@@ -274,7 +274,7 @@ impl LinkType {
         parse(&Offloaded { packet, at: begin + 2, length: length.to_be_bytes() }, link)
     }
 
-    /// What a frame is counted by besides its class, when it could not be parsed for this reason.
+    /// What a frame is counted by apart from its class, when it could not be parsed for this reason.
     #[cold]
     pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Series> {
         if why != Unparsed::NotIp {
@@ -399,7 +399,7 @@ const NFULA_PAYLOAD: u16 = 9;
 fn nflog(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
     let (_, mut attributes) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
     while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
-        // Types are below 256, besides two flags in the upper bits.
+        // Types are below 256, apart from two flags in the upper bits.
         let (length, kind) = if matches!(head[3], 0 | 0x40 | 0x80 | 0xc0) {
             (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]))
         } else {

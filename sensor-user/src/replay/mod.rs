@@ -4,7 +4,7 @@
 //! for each local hour, so that everything behind them does not know the difference. Files are read
 //! as streams and accumulators are bounded, so memory does not grow with them: two hours are open and
 //! up to four observations on their way, each of at most two million IPv4 accesses and a quarter of a
-//! million IPv6 ones, which take 8 to 32 octets, besides the bounded sets of a day.
+//! million IPv6 ones, which take 8 to 32 bytes, apart from the bounded sets of a day.
 
 mod accumulator;
 mod both;
@@ -48,7 +48,7 @@ pub struct CaptureError {
     pub fault: Fault,
 }
 
-/// What the captures held besides what was counted.
+/// What the captures held apart from what was counted.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Packets that were counted, of whatever class.

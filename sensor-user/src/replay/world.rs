@@ -1,4 +1,4 @@
-//! What the rules of observation need to know besides the packet, when no kernel tells it.
+//! What the rules of observation need to know apart from the packet, when no kernel tells it.
 
 use super::flows::Conversations;
 use ipnet::IpNet;

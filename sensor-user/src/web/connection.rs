@@ -416,7 +416,7 @@ impl Table {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a newcomer; the connection that leaves for it is told. `None` when that one was not
+    /// A place for a newcomer; the connection that leaves for it is notified. `None` when that one was not
     /// even looked at yet: the tasks of the connections have to run first. There is nothing to look at on
     /// one that `is_silent`.
     pub(super) fn enter(self: &Arc<Self>, peer: Peer, is_silent: bool, now: Instant) -> Option<Place> {
@@ -441,7 +441,7 @@ impl Table {
         Some(Place { table: Arc::clone(self), id, connection })
     }
 
-    /// Frees a place, for want of something else that connections hold.
+    /// Frees a place, for lack of something else that connections hold.
     pub(super) fn make_room(&self) {
         let _ = self.places().evict(|connection| Some(connection.share.places.load(Ordering::Relaxed)));
     }
@@ -554,7 +554,7 @@ mod tests {
         for index in 0..100_u32 {
             let address = format!("203.0.113.{}", index % 5);
             let place = enter(&table, &address, now + SECOND * index);
-            // All of them keep the server busy, whoever leaves for whom.
+            // All of them keep the server busy, whichever leaves for another.
             many.push((place.connection.begin(now + SECOND * index), place));
         }
         assert!(!is_evicted(&other), "it has no request under way, and still stays");

@@ -122,7 +122,7 @@ impl Default for WebConfig {
 /// Why the server cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Not an address, or a name that nobody knows.
+    /// Not an address, or a name that no one knows.
     #[error(
         "`--web.listen-address {address}`: {source}; write it as 127.0.0.1:9477, [::1]:9477, \
          or :9477 for all addresses"
@@ -134,7 +134,7 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else listens there.
+    /// Someone else listens there.
     #[error(
         "listen on {address}: address already in use; another `teiten run`, or another program, \
          serves there: end it, or name another with `--web.listen-address`"
@@ -600,7 +600,7 @@ mod tests {
         assert!(
             error.to_string().ends_with("write it as 127.0.0.1:9477, [::1]:9477, or :9477 for all addresses")
         );
-        // TEST-NET-1 is nobody's.
+        // TEST-NET-1 is no one's.
         let error = bind(&["192.0.2.1:9477"]).unwrap_err();
         assert!(error.to_string().starts_with("listen on 192.0.2.1:9477: "), "{error}");
     }

@@ -69,7 +69,7 @@ fn conversation() -> Vec<(Vec<u8>, Option<Class>)> {
         (traced.clone(), None),
         (icmp(STRANGER, SENSOR, 11, 0, &traced), Some(Class::Solicited)),
         (icmp(STRANGER, SENSOR, 11, 0, &udp(SENSOR, SERVER, (40_001, 33_435))), Some(Class::Backscatter)),
-        // What a stranger starts: refused, and accepted. The numbers of `tcp` are always 1 and 0, so this
+        // What a remote host starts: refused, and accepted. The numbers of `tcp` are always 1 and 0, so this
         // is not the handshake's end.
         (tcp(STRANGER, SENSOR, (60_000, 23), SYN), Some(Class::Access)),
         (tcp(SENSOR, STRANGER, (23, 60_000), RST_ACK), None),

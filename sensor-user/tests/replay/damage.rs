@@ -1,4 +1,4 @@
-//! Captures of which a part cannot be used: the rest counts, and what was left out is told.
+//! Captures of which a part cannot be used: the rest counts, and what was left out is reported.
 
 use super::*;
 

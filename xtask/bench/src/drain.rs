@@ -1,7 +1,7 @@
 //! The drain: how long it takes from the switch to the ledger, for so many pairs of source and port.
 //!
 //! The daemon stands still while the frames come, so that one generation holds them all: the logs of
-//! the CPUs first, then the source table. Then it goes on, and says at log level `debug` how long each
+//! the CPUs first, then the source table. Then it continues, and says at log level `debug` how long each
 //! stage took; CPU time and memory are what the kernel says of the process.
 
 use super::figures::{Bound, Results, Rounds, Table, Unit};
@@ -183,7 +183,7 @@ fn once(context: &Context, programs: &mut Programs, pairs: u32) -> Result<Draine
     Ok(drained)
 }
 
-/// What draining goes on at while frames come as fast as they can.
+/// What draining continues at while frames come as fast as they can.
 struct Stream {
     cpu_per_million: f64,
     rate: f64,
@@ -242,7 +242,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         ],
     );
     for &pairs in context.scale.drains {
-        // The largest take long, and their memory must be made anew each time.
+        // The largest take long, and their memory must be made again each time.
         let rounds = if pairs > 1_000_000 { context.rounds.min(3) } else { context.rounds };
         let mut stages = [const { Rounds::new(Unit::Milliseconds) }; 4];
         let [mut total, mut cpu] = [Unit::Milliseconds; 2].map(Rounds::new);

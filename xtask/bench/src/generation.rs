@@ -64,7 +64,7 @@ unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_lon
 fn create(attributes: &Create) -> io::Result<OwnedFd> {
     // SAFETY: the attributes hold no pointers.
     let fd = unsafe { bpf(BPF_MAP_CREATE, attributes) }?;
-    // SAFETY: the kernel has just opened it for this process, and nobody else knows it.
+    // SAFETY: the kernel has just opened it for this process, and no one else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 

@@ -207,7 +207,7 @@ fn case(name: &'static str, made: frames::Made, pool: u32, class: Class, rules: 
 pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     let directory = tempfile::tempdir().context("make a temporary directory")?;
     let pins = directory.path();
-    // A thread of its own, since it stays on its CPU; and nobody else sees its bpffs.
+    // A thread of its own, since it stays on its CPU; and no one else sees its bpffs.
     Mounts::new()?.run(|| {
         stay_on(0)?;
         mount(Some("bpf"), pins, Some("bpf"), MsFlags::empty(), None::<&str>).context("mount a bpffs")?;

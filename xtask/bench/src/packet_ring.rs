@@ -34,7 +34,7 @@ struct Request {
     features: u32,
 }
 
-/// A fast hasher (Fowler, Noll, Vo over words), as whoever writes such a counter would take.
+/// A fast hasher (Fowler, Noll, Vo over words), as the author of such a counter would take.
 #[derive(Default)]
 struct Fnv(u64);
 
@@ -119,7 +119,7 @@ fn socket(index: u32) -> io::Result<Ring> {
     // Without a protocol nothing comes before it is bound.
     // SAFETY: no pointers.
     let socket = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the kernel has just opened it, and nobody else knows it.
+    // SAFETY: the kernel has just opened it, and no one else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let set = |name: libc::c_int, value: *const libc::c_void, length: usize| {
         // SAFETY: callers pass a value of this length, which lives across the call.

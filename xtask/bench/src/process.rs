@@ -33,7 +33,7 @@ pub(super) fn memory(process: u32, field: &str) -> Result<f64> {
     Ok(kibibytes.with_context(|| format!("find {field} in {path}"))? * 1024.0)
 }
 
-/// Lets `VmHWM` begin anew.
+/// Lets `VmHWM` begin again.
 pub(super) fn forget_peak(process: u32) -> Result<()> {
     let path = format!("/proc/{process}/clear_refs");
     fs::write(&path, "5").with_context(|| format!("write {path}"))

@@ -114,7 +114,7 @@ pub(super) fn stay_on(cpu: usize) -> Result<()> {
 }
 
 /// `object` with every verdict "pass" of its XDP programs' entry points made "drop", instruction by
-/// instruction: the same program, for comparisons in which nobody's packets go on to the network stack.
+/// instruction: the same program, for comparisons in which no one's packets continue to the network stack.
 pub(super) fn with_drop_verdict(object: &[u8], program: &str) -> Result<Vec<u8>> {
     use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
     /// `r0 = XDP_PASS; exit`.

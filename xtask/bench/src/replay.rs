@@ -29,7 +29,7 @@ pub(super) struct Capture {
     pub(super) sources: u32,
     /// Ports that packets go to; each source goes to one.
     pub(super) ports: u32,
-    /// Time of the first packet, seconds since the epoch, and how long it goes on.
+    /// Time of the first packet, seconds since the epoch, and how long it continues.
     pub(super) begin: u64,
     pub(super) seconds: u64,
 }

@@ -1,7 +1,7 @@
 //! The whole path: frames that the kernel sends out of one namespace (XDP live frames) into another,
 //! over a veth pair, and what receives them there.
 //!
-//! Sender and receiving softirq share CPU 0; what runs in userspace besides may use the others. The
+//! Sender and receiving softirq share CPU 0; what else runs in userspace may use the others. The
 //! figure of the sender alone, which makes the same frames and drops them, tells its part.
 
 use super::figures::{Bound, Results, Rounds, Table, Unit};
@@ -24,7 +24,7 @@ const XDP_DROP: u32 = 1;
 const XDP_TX: u32 = 3;
 /// Ports that packets go to, as in the kernel's part.
 const PORTS: u32 = 1024;
-/// From which contender on packets go on to the network stack.
+/// From which contender on packets continue to the network stack.
 const PASSING: usize = 7;
 /// What was sent is through, and what was received counted, after this long at the latest.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -300,7 +300,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     let feed = Feed {
         pool: context.scale.pool(),
         source_at: made.source_at,
-        // The network stack looks at it, where packets go on to that.
+        // The network stack looks at it, where packets continue to that.
         checksum_at: made.source_at - 2,
         port_at: made.port_at,
         ports: PORTS,

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why an endpoint could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answered, or not in time.
+    /// No one answered, or not in time.
     #[error("get http://{address}{path}: {source}")]
     Connection {
         /// Of whom.

@@ -25,7 +25,7 @@ pub const SENSOR_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 /// The Internet's Ethernet address.
 pub const INTERNET_MAC: Mac = [0x02, 0, 0, 0, 0, 0x02];
 /// The sensor's addresses: of the prefixes for benchmarks (RFC 2544) and documentation (RFC 9637), so
-/// that nobody's are borrowed.
+/// that no one's are borrowed.
 pub const ADDRESSES: [&str; 2] = ["198.18.0.1/24", "3fff::1/64"];
 /// Its next hops, which answer nothing.
 const GATEWAYS: [&str; 2] = ["198.18.0.254", "3fff::fe"];
@@ -261,7 +261,7 @@ fn temporary_directory() -> Result<TempDir, Error> {
         if let Some(pid) = pid
             && kill(Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH)
         {
-            // Somebody else may be faster.
+            // Someone else may be faster.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

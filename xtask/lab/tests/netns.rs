@@ -87,7 +87,7 @@ fn every_frame_arrives_unchanged_and_nothing_else() {
     assert_eq!(sender.settle().unwrap(), 20_000);
 
     let visible = frames.iter().filter(|frame| !too_short_for_a_tag(frame)).count();
-    // tcpdump lags behind, and reads no more once it is told to stop.
+    // tcpdump lags behind, and reads no more once it is asked to stop.
     let mut pcap = Vec::new();
     wait_until("the last frame", || {
         pcap = std::fs::read(capture.path()).unwrap();

@@ -308,7 +308,7 @@ fn today() -> anyhow::Result<String> {
 }
 
 /// `now - then`, where a counter that went down has started again, and one that is not yet
-/// known starts at 0 if its sensor was known then or is `young`. Whoever connects Prometheus to an
+/// known starts at 0 if its sensor was known then or is `young`. Any process that connects Prometheus to an
 /// older sensor must not see its whole past as one day.
 ///
 /// Where `then` is known its sensor is too, so that one condition on the sensor serves both.

@@ -16,7 +16,7 @@ use lab::wait;
 /// A GET to loopback: status and body.
 ///
 /// # Errors
-/// When nobody listens, or the answer is not HTTP.
+/// When no one listens, or the answer is not HTTP.
 pub fn get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_mins(2)))?;
@@ -28,7 +28,7 @@ pub fn get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
 /// A form POST to loopback: status and body.
 ///
 /// # Errors
-/// When nobody listens, or the answer is not HTTP.
+/// When no one listens, or the answer is not HTTP.
 pub fn post(port: u16, path: &str, form: &[(&str, &str)]) -> anyhow::Result<(u16, String)> {
     let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
     let body = body.join("&");

@@ -46,7 +46,7 @@ fn read(name: &str) -> Result<String> {
 }
 
 /// The lines with their numbers, without those of code blocks.
-fn outside_of_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn outside_of_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_code = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let is_fence = line.trim_start().starts_with("```");

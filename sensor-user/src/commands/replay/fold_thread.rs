@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 /// Observations that wait to be taken in. They bound memory, so reading waits when there are more.
 const AHEAD: usize = 2;
 
-/// Nobody takes observations any more, because of an error.
+/// No one takes observations any more, because of an error.
 #[derive(Debug)]
 pub(super) struct Ended;
 
@@ -17,7 +17,7 @@ pub(super) struct Ended;
 ///
 /// # Errors
 ///
-/// What `prepare` or who takes in says; `work` is told by its sink.
+/// What `prepare` or who takes in says; its sink reports that to `work`.
 pub(super) fn take_in<T, E: Send, F: FnMut(Observation) -> Result<(), E>>(
     prepare: impl FnOnce() -> Result<F, E> + Send,
     work: impl FnOnce(&mut Sink<'_, Ended>) -> Result<T, Ended>,

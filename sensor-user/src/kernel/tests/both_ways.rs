@@ -1,7 +1,7 @@
 //! Random packets both ways, through the programs in the kernel and through the tables that `teiten
 //! replay` keeps: every verdict the same, and the same flows at the end.
 //!
-//! Time goes on by steps that come no nearer than five seconds to any timeout of a question or of a
+//! Time continues by steps that come no nearer than five seconds to any timeout of a question or of a
 //! connection, in the kernel by writing older times into its maps; both sides read the same clock.
 
 use super::*;
@@ -241,7 +241,7 @@ impl Both {
         class
     }
 
-    /// Lets time go on; `false` when the machine has not run for long enough to have such old flows.
+    /// Lets time continue; `false` when the machine has not run for long enough to have such old flows.
     fn wait(&mut self) -> bool {
         let nanoseconds = STEP * SECOND;
         if self.added + nanoseconds > self.began {

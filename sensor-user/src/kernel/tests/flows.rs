@@ -1,5 +1,5 @@
 //! What belongs to this host's conversations and what does not, packet by packet, through the egress
-//! program and XDP. Time in the kernel goes on by itself, so timeouts are met to half a minute; that they
+//! program and XDP. Time in the kernel continues by itself, so timeouts are met to half a minute; that they
 //! are exact is shown where time is set by hand, in sensor-common's tests.
 
 use super::*;
@@ -12,7 +12,7 @@ const SYN_ACK: u8 = TCP_SYN | TCP_ACK;
 /// Nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// This host and somebody else, in one family.
+/// This host and someone else, in one family.
 #[derive(Clone, Copy)]
 struct Ends {
     local: IpAddr,
@@ -85,7 +85,7 @@ fn udp(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     frame
 }
 
-/// from > to: ICMP or `ICMPv6` of this type; octets 4 and 5 are `word`.
+/// from > to: ICMP or `ICMPv6` of this type; bytes 4 and 5 are `word`.
 fn icmp(from: IpAddr, to: IpAddr, kind: u8, word: u16, payload: &[u8]) -> Vec<u8> {
     let [high, low] = word.to_be_bytes();
     let mut frame = Vec::new();
@@ -236,7 +236,7 @@ fn the_reply_to_a_stranger_starts_nothing() {
         assert_eq!(host.receives(&response), Class::Backscatter);
         host.sends(&udp(ends.here(7), ends.elsewhere(53)));
         assert_eq!(host.flows(), []);
-        // To somebody else it is a question.
+        // To someone else it is a question.
         host.sends(&udp(ends.here(7), ends.there(5000)));
         assert_eq!(host.flows().len(), 1);
     }
@@ -300,7 +300,7 @@ fn a_peer_that_was_asked_before_does_not_own_the_conversation_by_speaking_first(
         host.sends(&question);
         assert_eq!(host.receives(&answer), Class::Solicited);
         assert_eq!((host.kernel.flows.status().created, host.kernel.flows.status().replies), (2, 0));
-        // Somebody who was never asked has started it.
+        // Someone who was never asked has started it.
         assert_eq!(host.receives(&udp(ends.elsewhere(1194), ends.here(40_000))), Class::Access);
         host.sends(&udp(ends.here(40_000), ends.elsewhere(1194)));
         assert_eq!(host.receives(&udp(ends.elsewhere(1194), ends.here(40_000))), Class::Access);
@@ -374,10 +374,10 @@ fn dhcp_keeps_the_line_and_is_other() {
     let Some(mut host) = Harness::with_flows(&[]) else { return };
     host.sends(&udp(ends.here(68), ends.there(67)));
     assert_eq!(host.receives(&udp(ends.there(67), ends.here(68))), Class::Other);
-    // Nobody listens there any more, and the host says so.
+    // No one listens there any more, and the host says so.
     let question = udp(ends.here(68), ends.there(67));
     assert_eq!(host.receives(&icmp(ends.remote, ends.local, 3, 0, &question[14..])), Class::Solicited);
-    // A server of it on this host is asked by a stranger, and asks nobody.
+    // A server of it on this host is asked by a remote host, and asks no one.
     assert_eq!(host.receives(&udp(ends.elsewhere(68), ends.here(67))), Class::Other);
     host.sends(&udp(ends.here(67), ends.elsewhere(68)));
     assert_eq!(host.flows().len(), 1);
@@ -601,7 +601,7 @@ fn an_icmp_error_is_solicited_by_the_packet_it_quotes() {
             tcp(ends.here(50_001), ends.there(443), TCP_SYN, 0),
             icmp(ends.local, ends.remote, request, 78, &[]),
             icmp(ends.local, ends.remote, reply, 77, &[]),
-            // From somebody else to us: not what we sent.
+            // From someone else to us: not what we sent.
             udp(ends.there(33_434), ends.here(40_000)),
         ];
         for frame in &asked {

@@ -252,7 +252,7 @@ impl Writer<'_> {
 
     /// Where the hour of this fold begins; it is noted when it is new.
     ///
-    /// Hours are told apart by their begin. An hour that is noted as another one, because the sensor's
+    /// Hours are distinguished by their begin. An hour that is noted as another one, because the sensor's
     /// zone was changed within it, ends where the new zone was first used.
     fn hour(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<i64> {
         let moment = entry.change.moment;

@@ -148,7 +148,7 @@ fn no_single_damaged_octet_makes_a_counter_wrong_unnoticed() {
     assert!(found > 0);
 }
 
-/// Damages the octet `behind` the first place where `mark` stands.
+/// Damages the byte `behind` the first place where `mark` stands.
 fn flip(file: &mut [u8], mark: &[u8], behind: usize) {
     let found = file.windows(mark.len()).position(|octets| octets == mark).expect("is in the file");
     file[found + behind] ^= 0x01;

@@ -76,7 +76,7 @@ pub enum Fault {
         /// Why.
         why: String,
     },
-    /// More records were left out than are told one by one.
+    /// More records were left out than are reported one by one.
     #[error("{records} more records were left out")]
     More {
         /// How many.
@@ -101,7 +101,7 @@ pub struct OtherFormat {
     pub way_out: &'static str,
 }
 
-/// Faults of one record each that are told one by one.
+/// Faults of one record each that are reported one by one.
 const TOLD: u64 = 8;
 
 /// The faults of one capture.

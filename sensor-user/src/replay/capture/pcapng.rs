@@ -14,7 +14,7 @@ const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 /// A block's type and its length, twice.
 const FRAME: usize = 12;
-/// Bytes of an enhanced packet block besides the packet: eight numbers.
+/// Bytes of an enhanced packet block apart from the packet: eight numbers.
 const ENHANCED: usize = 32;
 /// The largest block that is taken for one where one is looked for.
 const LIKELY_BLOCK: usize = 1 << 20;

@@ -235,7 +235,7 @@ fn under_a_clock_that_is_set(monotonic: bool) {
         at("2026-10-25T00:30:00Z"),
         at("2026-10-25T01:30:00Z"),
         at("2026-10-25T22:59:00Z"),
-        // Days that nobody saw in between, and back by an hour.
+        // Days that no one saw in between, and back by an hour.
         at("2026-11-03T08:20:00Z"),
         at("2026-11-03T07:40:00Z"),
     ];

@@ -41,7 +41,7 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     ask(&sensor, &peer);
     wait_class(&daemon, "solicited", 1);
 
-    // Killed: the filter goes on learning, and the next daemon takes its place, not a second one.
+    // Killed: the filter keeps learning, and the next daemon takes its place, not a second one.
     daemon.stop(Signal::SIGKILL).unwrap();
     assert_eq!(filters(&lab), 1);
     let second = socket(&lab.internet, &format!("{PEER}:124"));
@@ -57,7 +57,7 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     assert_eq!(filters(&lab), 1);
     let daemon = start(&lab, &["--interface", INTERFACE]);
     assert_eq!(filters(&lab), 1);
-    // Somebody removes it: it comes back.
+    // Someone removes it: it comes back.
     tc(&lab, "qdisc del dev eth0 clsact");
     wait_until("the filter", || filters(&lab) == 1);
     assert!(daemon.log().contains("somebody had detached"), "{}", daemon.log());

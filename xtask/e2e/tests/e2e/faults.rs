@@ -1,4 +1,4 @@
-//! What goes wrong around a running sensor: its disk, its ledger, its pins, its interface. It goes on
+//! What goes wrong around a running sensor: its disk, its ledger, its pins, its interface. It continues
 //! counting, says so, and recovers by itself. Needs root.
 
 use crate::common::ledger::assert_ledger;
@@ -156,7 +156,7 @@ fn a_state_directory_that_is_deleted_unmounted_or_read_only_loses_no_count() {
     let daemon = watched.start();
     watched.assert_exact(&daemon);
 
-    // What was in it is deleted: the counters go on.
+    // What was in it is deleted: the counters continue.
     let inside = state.clone();
     let empty = move || {
         for entry in fs::read_dir(inside).unwrap() {
@@ -246,7 +246,7 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     assert_eq!(days(aside), first.total());
     assert_eq!(days(&watched.lab.state_dir()), watched.expected.total());
 
-    // Somebody mends it and puts it back: whatever was numbered meanwhile is taken in all the same.
+    // Someone fixes it and puts it back: whatever was numbered meanwhile is taken in all the same.
     end(daemon, Signal::SIGKILL);
     watched.send(1_000);
     let mended = aside.clone();
@@ -321,7 +321,7 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     told(&watched.start(), false);
 }
 
-/// Replaces a file by one that whoever opens it waits for, until the answer is dropped.
+/// Replaces a file by one that makes its reader wait, until the answer is dropped.
 fn hang(path: &Path) -> Fanotify {
     let new = path.with_extension("new");
     fs::copy(path, &new).unwrap();
@@ -479,7 +479,7 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
     watched.send(1_000);
     watched.assert_exact(&daemon);
 
-    // Somebody detaches the program.
+    // Someone detaches the program.
     let mut detach = watched.lab.command("bpftool");
     detach.args(["link", "detach", "pinned"]).arg(watched.lab.layout_dir().join("links/eth0"));
     output(&mut detach);

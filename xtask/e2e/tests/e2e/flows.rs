@@ -1,5 +1,5 @@
 //! A sensor on an ordinary line: it asks, fetches, is administered, all by the usual programs, while
-//! strangers scan it. Every packet that the router sends to it is captured, and counted a second time
+//! remote hosts scan it. Every packet that the router sends to it is captured, and counted a second time
 //! by who sent it. Needs root.
 
 use crate::common::line::{Capture, Line, Program, ROUTER_MAC, serve_time};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// The sensor's own addresses, the link-local one made of its Ethernet address (RFC 4291, appendix A).
 const SENSOR: [&str; 3] = ["198.18.0.1", "3fff::1", "fe80::ff:fe00:1"];
-/// The strangers' networks; everybody else is somebody that the sensor talks to.
+/// The remote hosts' networks; everybody else is someone that the sensor talks to.
 const STRANGERS: [&str; 2] = ["203.0.113.0/24", "3fff:3::/64"];
 /// Where the sensor accepts connections that are no configured service.
 const OPEN: u16 = 2222;
@@ -27,7 +27,7 @@ fn is_stranger(address: IpAddr) -> bool {
 }
 
 /// What a frame that the router sent to the sensor must count as, by who sent it: the sensor's partners
-/// only ever go on with what it has started or accepted, but for their own SYN and echo requests.
+/// only ever continue with what it has started or accepted, but for their own SYN and echo requests.
 fn meaning(frame: &[u8]) -> Meaning {
     let packet = LaxSlicedPacket::from_ethernet(frame).unwrap();
     let Some(net) = &packet.net else { return Meaning::Plain(Class::NonIp) };
@@ -87,7 +87,7 @@ impl Header {
     }
 }
 
-/// Whether an IPv4 error quotes a packet to a stranger: the router cannot deliver what the sensor's
+/// Whether an IPv4 error quotes a packet to a remote host: the router cannot deliver what the sensor's
 /// kernel sent back to a scanner.
 fn quotes_stranger(transport: &TransportSlice<'_>) -> bool {
     let TransportSlice::Icmpv4(icmp) = transport else { return false };
@@ -254,7 +254,7 @@ fn ask_names(line: &Line) {
         assert!(dig("+tcp +short www.example.test A").contains("192.0.2.80"));
         // The answer does not fit into 512 bytes, and is asked for again over TCP.
         assert!(dig("+noedns big.example.test TXT").contains("TCP mode"));
-        // Nobody serves at this port: an ICMP error comes back.
+        // No one serves at this port: an ICMP error comes back.
         sensor_fails(line, &format!("dig @{server} -p 5353 +tries=1 +time=2 www.example.test A"));
     }
 }
@@ -361,7 +361,7 @@ fn scan(line: &Line) {
     }
 }
 
-/// What a busy machine's wire loses was sent, and never received; which packets, nobody knows.
+/// What a busy machine's wire loses was sent, and never received; which packets, no one knows.
 const TRIES: u32 = 3;
 
 #[test]

@@ -41,13 +41,13 @@ fn answers_to_groups_and_from_other_ports_are_solicited_and_strangers_there_are_
         querier.recv_from(&mut word).unwrap();
         solicited += 1;
         wait_class(&daemon, "solicited", solicited);
-        // Nobody asked from the port beside it.
+        // No one asked from the port beside it.
         responder.send_to(b"me", ("198.18.0.1", own + 1)).unwrap();
         accesses += 1;
         wait_class(&daemon, "access", accesses);
     }
 
-    // TFTP's data comes from another port, and goes on there.
+    // TFTP's data comes from another port, and continues there.
     let client = socket(&lab.sensor, "198.18.0.1:40010");
     let [server, data] = [69, 50_069].map(|port| socket(&lab.internet, &format!("{PEER}:{port}")));
     client.send_to(b"\0\x01file\0byte\0", (PEER, 69)).unwrap();

@@ -37,7 +37,7 @@ end() {
 }
 "#;
 
-/// Conversations of the sensor's, strangers' packets, a killed daemon
+/// Conversations of the sensor's, remote hosts' packets, a killed daemon
 /// with more packets while it is away, and a second one.
 const CONVERSE: &str = r#"
 ip addr add 192.0.2.1/24 dev eth0

@@ -156,7 +156,7 @@ fn changed_rules_count_from_the_takeover_on() {
     send(lab.site(), 31);
     daemon.signal(Signal::SIGKILL).unwrap();
     wait_end(&mut daemon);
-    // The old rules hold while nobody is there.
+    // The old rules hold while no one is there.
     send(lab.site(), 32);
     let excluding = Site { excluded: vec!["0.0.0.0/2".parse().unwrap()], ..lab.site() };
     let mut daemon = start(&lab, teiten(), "1h", &["--exclude-source", "0.0.0.0/2"]);

@@ -101,10 +101,10 @@ fn conversations_older_than_the_daemon_are_learned() {
     speak_all(&mut connections);
     assert_all_solicited(&daemon, 2 + 5);
 
-    // Without a fixed peer nobody knows whom it asked, until it asks again.
+    // Without a fixed peer no one knows whom it asked, until it asks again.
     asked.send_to(b"late", loose.local_addr().unwrap()).unwrap();
     wait_class(&daemon, "access", 1);
-    // What is sent to whoever was just heard unasked is a reply; another port is asked.
+    // What is sent to a host that was just heard unasked is a reply; another port is asked.
     ask(&loose, &socket(&lab.internet, &format!("{PEER}:4502")));
     wait_until("the answer", || packets(&daemon, "solicited") >= 8);
     assert_eq!(packets(&daemon, "access"), 1);
@@ -117,7 +117,7 @@ fn conversations_older_than_the_daemon_are_learned() {
 }
 
 /// A server on the sensor is asked without a pause, also while the daemon starts: what it answers first
-/// answers what nobody has seen.
+/// answers what no one has seen.
 #[test]
 fn who_asked_a_server_before_the_start_does_not_hide_behind_its_answers() {
     needs_root!();
@@ -157,7 +157,7 @@ fn who_asked_a_server_before_the_start_does_not_hide_behind_its_answers() {
     }
 }
 
-/// The sensor has sent a SYN when the daemon starts, and is answered by somebody who takes his time.
+/// The sensor has sent a SYN when the daemon starts, and is answered by someone who takes his time.
 #[test]
 fn a_connection_that_is_being_opened_is_learned() {
     needs_root!();
@@ -200,7 +200,7 @@ fn what_begins_while_no_daemon_runs_is_known_to_the_next() {
     needs_root!();
     let lab = joined();
     let mut older = connections(&lab);
-    // Killed, and stopped: what the kernel keeps goes on, also for another process.
+    // Killed, and stopped: what the kernel keeps continues, also for another process.
     for (round, end) in [Signal::SIGKILL, Signal::SIGTERM].into_iter().enumerate() {
         let daemon = start_after(&lab, end, 4600 + round as u16);
         let before = packets(&daemon, "solicited");
@@ -292,7 +292,7 @@ fn conversations_from_an_address_that_comes_while_it_runs() {
     let theirs = socket(&lab.internet, &format!("{PEER}:4700"));
     ask(&ours, &theirs);
     wait_class(&daemon, "solicited", 1);
-    // When it goes, what is sent to it is for somebody else; when it comes back, the conversation is known.
+    // When it goes, what is sent to it is for someone else; when it comes back, the conversation is known.
     address("del");
     wait_until("the address to go", || monitored() == 1);
     let before = packets(&daemon, "other_destination");
@@ -405,7 +405,7 @@ fn more_conversations_than_can_be_kept_are_counted_and_shown() {
     let said = output(status.args(["status"]));
     assert!(said.contains("4464 conversations of this host were not kept"), "{said}");
 
-    // Nobody had to make room: the first is known as before; one that comes now is not.
+    // No one had to make room: the first is known as before; one that comes now is not.
     first[1].send_to(b"more", first[0].local_addr().unwrap()).unwrap();
     wait_class(&daemon, "solicited", 2);
     let late = [socket(&lab.sensor, "198.18.0.1:4902"), socket(&lab.internet, &format!("{PEER}:4902"))];

@@ -49,7 +49,7 @@ fn sigterm_keeps_counting_and_the_restart_goes_on_without_loss() {
         sender.settle().unwrap();
         assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
         assert!(has_xdp(&lab), "the program goes on after round {round}");
-        // Nobody is there to drain these.
+        // No one is there to drain these.
         let (frames, more) = make(&mut mix, 20_000);
         expected.merge(more);
         sender.send(&frames).unwrap();
@@ -95,7 +95,7 @@ fn sigint_removes_program_and_pins_and_keeps_the_counts() {
     assert!(daemon.stop(Signal::SIGINT).unwrap().success());
     assert!(!has_xdp(&lab), "the program is gone");
     assert_eq!(pins(&lab), Vec::<String>::new());
-    // The last drain was committed: whoever starts next shows it.
+    // The last drain was committed: whichever process starts next shows it.
     let daemon = start(&lab, "500ms");
     assert_totals(&daemon.metrics().unwrap(), &expected);
 }
@@ -236,7 +236,7 @@ fn without_privilege_the_capabilities_are_named() {
     needs_root!();
     needs_program!("setpriv");
     let lab = Lab::new(1500).unwrap();
-    // The built program may lie where nobody may look.
+    // The built program may lie where no one may look.
     let program = lab.directory().join("teiten");
     std::fs::copy(teiten(), &program).unwrap();
     let state = lab.directory().join("nobody");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 struct Group(PathBuf);
 
 impl Group {
-    /// `None` when this machine lets nobody make one.
+    /// `None` when this machine lets no one make one.
     fn new(bytes: u64) -> Option<Self> {
         for (root, limit) in [
             ("/sys/fs/cgroup", "memory.max"),
@@ -71,7 +71,7 @@ fn under_a_memory_limit_the_source_table_is_smaller_or_the_error_names_it() {
     assert!(said.contains("not enough memory for map SOURCES of 1048576 entries, 101 MB"), "{said}");
     assert!(said.contains("a smaller --source-table"), "{said}");
 
-    // What the message advises, and what nobody asks for.
+    // What the message advises, and what no one asks for.
     for flags in [&["--source-table", "16384"][..], &[]] {
         let daemon = lab.start(&limited, &[&["--interface", INTERFACE][..], flags].concat()).unwrap();
         assert_eq!(daemon.log().contains("source table is smaller than usual"), flags.is_empty());

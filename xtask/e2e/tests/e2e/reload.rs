@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use Class::{Access, Excluded, Service};
 
-/// A sensor with its configuration in a file, and strangers of whom it is known which it excludes.
+/// A sensor with its configuration in a file, and remote hosts of whom it is known which it excludes.
 struct Configured {
     lab: Lab,
     daemon: Daemon,
@@ -181,7 +181,7 @@ fn a_broken_file_changes_nothing_and_says_what_is_wrong() {
         assert!(log[log.rfind(line).unwrap()..].contains(word), "{word:?} is not in: {line}");
         sensor.send(&[("192.0.2.1", Excluded), ("198.51.100.1", Access)]);
     }
-    // It can be mended.
+    // It can be fixed.
     sensor.reload("exclude-source = [\"198.51.100.0/24\"]\n", APPLIED);
     sensor.send(&[("192.0.2.1", Access), ("198.51.100.1", Excluded)]);
     sensor.compare();

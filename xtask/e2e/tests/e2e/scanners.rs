@@ -210,7 +210,7 @@ fn hping3_counts_what_it_sent() {
     let hping = |arguments: &[&str]| {
         let mut hping = lab.internet.command("hping3");
         hping.args(["-q", "-i", "u2000", "-c", "100", "-I", WIRE]).args(arguments).arg(SENSOR);
-        // It fails when nobody answers, as with FIN.
+        // It fails when no one answers, as with FIN.
         let report = hping.output().unwrap();
         let report = String::from_utf8_lossy(&report.stderr).into_owned();
         assert!(
@@ -222,7 +222,7 @@ fn hping3_counts_what_it_sent() {
     hping(&["-F", "-p", "446"]);
     hping(&["-2", "-p", "1434"]);
     hping(&["-1"]);
-    // SYN+ACK that nobody asked for.
+    // SYN+ACK that no one asked for.
     hping(&["-S", "-A", "-p", "447", "-s", "443", "-k"]);
     let samples = settled(&daemon);
     assert_eq!(accesses(&samples, "tcp", 445), 100);

@@ -56,7 +56,7 @@ fn wait_sees(daemon: &Daemon) {
 fn observed(daemon: &Daemon) -> [f64; 2] {
     let seconds = || daemon.metrics().unwrap().value("teiten_observation_seconds_total", &[]).unwrap();
     let generation = || daemon.status().unwrap()["generation"].as_u64().unwrap();
-    // The one that goes on began before.
+    // The one that continues began before.
     let wait_for = |last: u64| wait_until("the next drains", || generation() >= last);
     wait_for(generation() + 2);
     let before = seconds();
@@ -89,7 +89,7 @@ fn check(lab: &Lab, flags: &[&str]) -> (String, bool) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
 }
 
-/// As many datagrams that nobody asked for are sent at a time.
+/// As many datagrams that no one asked for are sent at a time.
 const ACCESSES: u64 = 20;
 
 /// Accesses from `src` to `dst`, on one link from `from` to `to`.

@@ -143,7 +143,7 @@ fn a_start_that_fails_on_its_second_interface_leaves_nothing_and_says_what_helps
     assert!(!has_xdp(&lab, INTERFACE), "{text}");
     assert!(!exists(&lab, &pins), "{text}");
 
-    // What an earlier daemon has left counting stays so, and is told.
+    // What an earlier daemon has left counting stays so, and is reported.
     let mut daemon = lab.spawn_command(run(&[INTERFACE])).unwrap();
     daemon.wait_ready(PATIENCE).unwrap();
     assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
@@ -208,7 +208,7 @@ fn a_renamed_interface_is_taken_over_by_its_new_name() {
 
 /// Runs `teiten` as a user without rights, in the lab.
 fn as_nobody(lab: &Lab, arguments: &[&str]) -> Command {
-    // The built program may lie where nobody may look.
+    // The built program may lie where no one may look.
     let program = lab.directory().join("teiten");
     if !program.exists() {
         std::fs::copy(teiten(), &program).unwrap();

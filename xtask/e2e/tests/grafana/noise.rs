@@ -1,4 +1,4 @@
-//! Ordinary noise pages nobody, rough noise rarely, and events in it are caught.
+//! Ordinary noise pages no one, rough noise rarely, and events in it are caught.
 
 use std::fmt::Write as _;
 use std::process::Command;

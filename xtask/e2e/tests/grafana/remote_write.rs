@@ -52,7 +52,7 @@ fn victoriametrics_receives_samples_and_recorded_series() {
     };
     let target = target::serve(METRICS.to_owned());
 
-    // The committed rules, evaluated every two seconds so that nobody waits for the minute.
+    // The committed rules, evaluated every two seconds so that no one waits for the minute.
     let rules = directory.path().join("rules");
     std::fs::create_dir(&rules).expect("a directory");
     for file in std::fs::read_dir(dashboards::directory().join("prometheus/rules")).expect("the rules") {
@@ -73,7 +73,7 @@ fn victoriametrics_receives_samples_and_recorded_series() {
         + &remote.replace("127.0.0.1:8428", &format!("127.0.0.1:{engine}"));
     let _server = Server::start(directory.path(), &config).expect("prometheus");
 
-    // VictoriaMetrics shows what it has after half a minute unless it is told otherwise.
+    // VictoriaMetrics shows what it has after half a minute unless configured otherwise.
     let accesses = "teiten_accesses_total%7Bjob=%22teiten%22,sensor=%22sensor-01%22,port=%22445%22%7D";
     let offset = "sensor:teiten_utc_offset:seconds";
     let expected = [(accesses, "7"), (offset, "32400")];

@@ -20,7 +20,7 @@ pub struct Counters {
 /// Reads the counters of one interface again and again, from outside its namespace.
 #[derive(Debug)]
 pub struct InterfaceCounters {
-    /// `/proc/net/dev` shows the namespace in which it was opened, whoever reads it.
+    /// `/proc/net/dev` shows the namespace in which it was opened, whichever process reads it.
     devices: File,
     interface: String,
     text: String,

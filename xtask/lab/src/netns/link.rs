@@ -135,7 +135,7 @@ impl Netns {
         })
     }
 
-    /// Enters the Ethernet address of a neighbour for good, so that nobody is asked for it.
+    /// Enters the Ethernet address of a neighbour for good, so that no one is asked for it.
     ///
     /// # Errors
     ///

@@ -101,7 +101,7 @@ pub struct Netns {
     fd: Arc<OwnedFd>,
 }
 
-/// A private set of mounts: what a process mounts in it, nobody else sees, and it is unmounted when
+/// A private set of mounts: what a process mounts in it, no one else sees, and it is unmounted when
 /// the last user is gone. Files that exist outside are the same inside.
 #[derive(Clone, Debug)]
 pub struct Mounts {
@@ -228,7 +228,7 @@ impl Mounts {
 }
 
 /// A command that the kernel kills when the calling thread ends, and that Ctrl-C on the terminal does
-/// not reach: whoever started it ends it.
+/// not reach: whichever process started it ends it.
 pub fn bound_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = child_command(program);
     command.process_group(0);

@@ -38,7 +38,7 @@ pub enum Kind {
     LaterFragment,
     /// A first fragment of an access.
     FirstFragment,
-    /// To somebody else's unicast address.
+    /// To someone else's unicast address.
     OtherUnicast,
     /// To a multicast group.
     Multicast,
@@ -46,7 +46,7 @@ pub enum Kind {
     Broadcast,
     /// Anything well-formed from an excluded source.
     Excluded,
-    /// From an excluded source to somebody else: not for the sensor in the first place.
+    /// From an excluded source to someone else: not for the sensor in the first place.
     ExcludedToOther,
     /// A packet to a service that tries to start something.
     ServiceAccess,
@@ -224,7 +224,7 @@ pub struct Mix {
     hosts: Vec<IpAddr>,
 }
 
-/// Ports that strangers like, so that some are hit often.
+/// Ports that remote hosts like, so that some are hit often.
 const POPULAR: [u16; 16] =
     [22, 23, 80, 443, 445, 1433, 2323, 3389, 5060, 5555, 6379, 8080, 8443, 1900, 123, 161];
 
@@ -382,7 +382,7 @@ impl Mix {
         if v4 { self.stranger_v4().into() } else { self.stranger_v6().into() }
     }
 
-    /// A header from a stranger to the sensor.
+    /// A header from a remote host to the sensor.
     fn ip(&mut self) -> Ip {
         let v6 = self.v6();
         self.ip_of(v6)
@@ -829,7 +829,7 @@ impl Mix {
     }
 
     fn later_fragment(&mut self) -> Sample {
-        // Whoever it is for.
+        // Any process that it is for.
         let mut ip = if self.rng.random_bool(0.8) { self.ip() } else { self.ip_elsewhere() };
         ip.extensions.truncate(5);
         ip.fragment =
@@ -854,7 +854,7 @@ impl Mix {
 
     fn malformed(&mut self, flaw: Flaw) -> Sample {
         let meaning = Meaning::Plain(Class::Malformed);
-        // Whoever it is for: a header that cannot be read does not say.
+        // Any process that it is for: a header that cannot be read does not say.
         let v6 = match flaw {
             Flaw::HeaderLength | Flaw::TotalLength | Flaw::OptionsCut => false,
             Flaw::ExtensionCut | Flaw::TooManyExtensions | Flaw::ExtensionTooLong => true,

@@ -114,7 +114,7 @@ pub struct Fragment {
     pub more: bool,
 }
 
-/// What an IP header says besides lengths and protocol.
+/// What an IP header says apart from lengths and protocol.
 #[derive(Clone, Debug)]
 pub struct Ip {
     /// Source.

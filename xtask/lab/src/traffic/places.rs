@@ -1,4 +1,4 @@
-//! Where strangers come from: large allocations of well-known networks, by country.
+//! Where remote hosts come from: large allocations of well-known networks, by country.
 
 use super::site::{random_v4, random_v6};
 use rand::Rng;

@@ -75,7 +75,7 @@ impl Event {
     const ALL: [Self; 5] = [Self::SipSurge, Self::OnePort, Self::SshRun, Self::AllPorts, Self::SpoofedFlood];
 }
 
-/// Destination ports of ordinary strangers, and how often.
+/// Destination ports of ordinary remote hosts, and how often.
 const PORTS: [(Port, u32); 32] = [
     (Port(Transport::Tcp, 23), 148),
     (Port(Transport::Tcp, 445), 74),
@@ -114,7 +114,7 @@ const PORTS: [(Port, u32); 32] = [
 /// Ports that Mirai and its descendants scan.
 const MIRAI: [u16; 4] = [23, 2323, 5555, 37_215];
 
-/// A stranger with a habit.
+/// A remote host with a habit.
 #[derive(Clone, Copy, Debug)]
 struct Host {
     address: IpAddr,
@@ -351,7 +351,7 @@ impl Radiation {
         self.push(frames, &packet, &Meaning::Access { src, port: Port(Transport::Udp, port), tool: None });
     }
 
-    /// Somebody attacks a victim with our address as the source; the victim answers us.
+    /// Someone attacks a victim with our address as the source; the victim answers us.
     fn backscatter(&mut self, frames: &mut Frames) {
         let victim = *self.victims.choose(&mut self.rng).expect("forty");
         let ip = self.ip(victim);
@@ -391,7 +391,7 @@ impl Radiation {
                 let mut request = [0; 28];
                 request[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
                 request[8..14].copy_from_slice(&from);
-                // Of an address that is not ours, so that nobody answers.
+                // Of an address that is not ours, so that no one answers.
                 request[14..18].copy_from_slice(&[198, 18, 0, 1]);
                 request[24..28].copy_from_slice(&[198, 18, 0, 2]);
                 let frame = ethernet([0xff; 6], from, &[], ethertype::ARP, &request);

@@ -104,7 +104,7 @@ impl Sender {
     }
 
     /// As [`Sender::new`], past the programs and queueing disciplines that see what `interface` sends, as
-    /// a host's own packets go. Others may send on the link, and then only [`Error::Lost`] is told.
+    /// a host's own packets go. Others may send on the link, and then only [`Error::Lost`] is returned.
     ///
     /// # Errors
     ///
@@ -249,7 +249,7 @@ fn packet_socket(index: u32, bypass: bool) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just made this descriptor and nobody else owns it.
+    // SAFETY: the kernel just made this descriptor and no one else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

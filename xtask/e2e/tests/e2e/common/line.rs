@@ -1,9 +1,9 @@
-//! An ordinary line: a sensor behind a router, servers that it talks to, and strangers.
+//! An ordinary line: a sensor behind a router, servers that it talks to, and remote hosts.
 //!
 //! ```text
 //! sensor eth0 ── wire ROUTER up0 ── servers       198.19.0.0/24, 3fff:1::/64
 //!  198.18.0.1          │    far0 ── servers       198.19.1.0/24, 3fff:2::/64, MTU 1280
-//!  3fff::1             └─── out0 ── strangers     203.0.113.0/24, 3fff:3::/64
+//!  3fff::1             └─── out0 ── remote hosts     203.0.113.0/24, 3fff:3::/64
 //! ```
 
 use super::output;
@@ -15,7 +15,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The router's Ethernet address towards the strangers.
+/// The router's Ethernet address towards the remote hosts.
 pub(crate) const ROUTER_MAC: &str = "02:00:00:00:03:fe";
 
 /// The line.

@@ -150,7 +150,7 @@ pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
     assert_eq!(samples.broken_identities(), Vec::<String>::new());
 }
 
-/// Besides, every single port; the sensor must have a series for each.
+/// Apart from that, every single port; the sensor must have a series for each.
 pub(crate) fn assert_every_port(samples: &Samples, expected: &Expectation) {
     assert_totals(samples, expected);
     let labels = ["transport", "port"];

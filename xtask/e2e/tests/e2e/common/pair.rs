@@ -26,7 +26,7 @@ pub(crate) fn rejoin(lab: &Lab) {
     };
     let wire = end(WIRE, INTERNET_MAC, ["198.18.0.2/24", "3fff::2/64"]);
     lab.internet.join(&wire, &lab.sensor, &end(INTERFACE, SENSOR_MAC, ADDRESSES)).unwrap();
-    // Nobody asks for Ethernet addresses: whatever arrives was sent by a test.
+    // No one asks for Ethernet addresses: whatever arrives was sent by a test.
     for (here, there) in [("198.18.0.1", PEER), ("3fff::1", PEER_V6)] {
         let route = |address: &str, mac| Route { gateway: address.parse().unwrap(), mac };
         lab.sensor.neighbour(INTERFACE, route(there, INTERNET_MAC)).unwrap();

@@ -32,7 +32,7 @@ fn bpf<T>(command: c_long, attributes: &mut T) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just opened it for this process, and nobody else knows it.
+    // SAFETY: the kernel has just opened it for this process, and no one else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
@@ -53,7 +53,7 @@ fn attach_one(index: u32) -> io::Result<[OwnedFd; 2]> {
 pub(crate) fn attached(netns: &Netns, interface: &str) -> u32 {
     let index = netns.index(interface).unwrap();
     // Interface, attach type, two words of flags, where to put the programs, room for how many, and
-    // the revision and links that nobody asked for.
+    // the revision and links that no one asked for.
     let mut query = [index, BPF_TCX_EGRESS, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     // SAFETY: the attributes are the kernel's for the command, with no pointer in them.
     let result = netns.run(|| unsafe {

@@ -6,7 +6,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The thread, stopped whenever nobody leads it on. Only the thread that attached may lead it.
+/// The thread, stopped whenever no one leads it on. Only the thread that attached may lead it.
 pub(crate) struct Tracee(Pid);
 
 /// A system call that begins.
@@ -34,7 +34,7 @@ impl Tracee {
         Self(thread)
     }
 
-    /// Lets it go on to the begin or the end of its next system call; returns the call at its begin,
+    /// Lets it continue to the begin or the end of its next system call; returns the call at its begin,
     /// `None` at its end.
     pub(crate) fn step(&mut self) -> Option<Call> {
         loop {
@@ -54,7 +54,7 @@ impl Tracee {
         Some(Call { number: entry.nr, argument: entry.args[0] })
     }
 
-    /// Lets it go on for as long as it takes to do something.
+    /// Lets it continue for as long as it takes to do something.
     pub(crate) fn let_go(&mut self) {
         ptrace::cont(self.0, None).unwrap();
     }

@@ -66,7 +66,7 @@ pub(crate) struct FakeClock {
     file: PathBuf,
     library: PathBuf,
     offset: SignedDuration,
-    /// Whether `CLOCK_MONOTONIC` is feigned with it, as libfaketime does unless it is told not to.
+    /// Whether `CLOCK_MONOTONIC` is feigned with it, as libfaketime does unless an option forbids it.
     monotonic: bool,
 }
 
@@ -93,7 +93,7 @@ impl FakeClock {
     /// Sets the clock.
     pub(crate) fn set(&mut self, to: Timestamp) {
         self.offset = SignedDuration::from_secs(to.duration_since(Timestamp::now()).as_secs());
-        // Renamed into place, so that nobody reads half of it.
+        // Renamed into place, so that no one reads half of it.
         let new = self.file.with_extension("new");
         std::fs::write(&new, format!("{:+}", self.offset.as_secs())).unwrap();
         std::fs::rename(&new, &self.file).unwrap();

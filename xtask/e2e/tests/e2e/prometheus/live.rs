@@ -123,7 +123,7 @@ fn two_scrapers_see_all_that_was_sent_through_a_kill_and_an_absence_and_so_does_
     send(&mut sender, 5_060, 1, 3);
     daemon.wait_counted(3, PATIENCE).unwrap();
     daemon.stop(Signal::SIGKILL).unwrap();
-    // A single packet in all its life, and more for the other, while nobody drains.
+    // A single packet in all its life, and more for the other, while no one drains.
     send(&mut sender, 27_649, 2, 1);
     send(&mut sender, 5_060, 2, 2);
     daemon = start(&lab);
@@ -131,7 +131,7 @@ fn two_scrapers_see_all_that_was_sent_through_a_kill_and_an_absence_and_so_does_
     for prometheus in &scrapers {
         prometheus.wait_ports("teiten_accesses_total", &first);
     }
-    // A target that is down: what was shown goes on, what is new is shown at 0 first.
+    // A target that is down: what was shown continues, what is new is shown at 0 first.
     assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
     send(&mut sender, 5_060, 1, 4);
     send(&mut sender, 1_434, 3, 7);

@@ -55,7 +55,7 @@ pub(crate) struct Packet {
 
 /// The week, ascending: a busy port; one with a packet a day, always of the same source; one that
 /// comes once with many, and never again; one with a single packet in all; and one that comes first
-/// while nobody scrapes.
+/// while no one scrapes.
 fn plan() -> Vec<Packet> {
     let mut packets = Vec::new();
     let mut add = |at: i64, host: u8, slot, count| {
@@ -320,7 +320,7 @@ fn recorded(server: &Server, expression: &str) -> BTreeMap<String, Vec<(i64, Str
                 series["values"].as_array().unwrap().iter().map(|sample| {
                     (sample[0].as_f64().unwrap() as i64, sample[1].as_str().unwrap().to_owned())
                 });
-            // Nobody scraped yet when the first day began.
+            // No one scraped yet when the first day began.
             let samples = samples.filter(|(at, _)| *at > midnight(0) + 60);
             (series["metric"].to_string(), samples.collect())
         })

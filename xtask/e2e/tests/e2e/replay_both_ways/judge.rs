@@ -191,7 +191,7 @@ impl<'a> Knowledge<'a> {
         match (is_ours, syn, rst, ack) {
             (_, _, false, false) => "access",
             (true, ..) => "solicited",
-            // The sensor had sent a SYN+ACK, and the stranger declined.
+            // The sensor had sent a SYN+ACK, and the remote host declined.
             (false, _, true, _) if completeness(row) & 2 != 0 => "other",
             (false, _, true, _) | (false, true, ..) => "backscatter",
             (false, false, false, true) => "other",

@@ -1,4 +1,4 @@
-//! What happens on a sensor's line: its own conversations, those that it accepts, and strangers.
+//! What happens on a sensor's line: its own conversations, those that it accepts, and remote hosts.
 
 use lab::netns::{Interface, Mac, Netns, Route};
 use lab::traffic::{Carry, Frames, Ip, Sender, Tag, Tcp, ethernet, ethertype, flag, icmp, protocol, udp};
@@ -16,7 +16,7 @@ const INTERNET: [&str; 2] = ["198.18.0.2", "3fff::2"];
 /// An address for which the router has no route, and one that it drops.
 const UNROUTED: &str = "192.0.2.99";
 const DROPPED: &str = "198.51.100.66";
-/// Who sends what nobody asked for.
+/// Who sends what no one asked for.
 const STRANGERS: [&str; 2] = ["203.0.113.99", "2001:db8::99"];
 
 const SENSOR_MAC: Mac = [2, 0, 0, 0, 0, 1];
@@ -29,7 +29,7 @@ pub(crate) struct Line {
     internet: Netns,
 }
 
-/// A capture that goes on.
+/// A capture that continues.
 pub(crate) struct Capture {
     child: Child,
     path: PathBuf,
@@ -121,7 +121,7 @@ impl Line {
     fn serve(&self) {
         let listen =
             |netns: &Netns, port: u16| netns.run(|| TcpListener::bind(("::", port))).unwrap().unwrap();
-        // Says back what it is told until the other end says no more.
+        // Echoes what it gets until the other end says no more.
         let echo = listen(&self.internet, 8080);
         std::thread::spawn(move || {
             for mut stream in echo.incoming().flatten() {
@@ -224,7 +224,7 @@ impl Line {
         }
     }
 
-    /// To where the router knows no way, and to where nobody is, with a SYN sent twice.
+    /// To where the router knows no way, and to where no one is, with a SYN sent twice.
     fn unreachable(&self) {
         let to = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
         assert!(self.sensor.connect(to(UNROUTED, 443), PATIENCE).is_err());
@@ -293,7 +293,7 @@ impl Strangers {
     }
 }
 
-/// What a stranger sends: protocol and transport of each packet. `server` is on the way from whom the
+/// What a remote host sends: protocol and transport of each packet. `server` is on the way from whom the
 /// sensor really asked.
 fn unasked(ip: &Ip, server: &Ip) -> Vec<(u8, Vec<u8>)> {
     let v4 = ip.src.is_ipv4();

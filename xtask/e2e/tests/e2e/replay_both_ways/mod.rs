@@ -1,5 +1,5 @@
 //! `teiten replay --local` on captures of both directions, made of real conversations between two
-//! namespaces with strangers in between, against the conversations that Wireshark finds in them.
+//! namespaces with remote hosts in between, against the conversations that Wireshark finds in them.
 //! Needs root.
 
 mod judge;

@@ -1,4 +1,4 @@
-//! The mix of a sensor that also speaks: it asks partners, who answer, and accepts connections; strangers
+//! The mix of a sensor that also speaks: it asks partners, who answer, and accepts connections; remote hosts
 //! imitate all of that.
 //!
 //! What belongs to a conversation is known because this module made both of its sides. The rule of
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 const MAX_STARTED: usize = 50_000;
 /// Connections that it offers at most: of 16,384 it forgets none.
 const MAX_OFFERED: usize = 10_000;
-/// Rounds after which nobody answers any more: long before a conversation is over.
+/// Rounds after which no one answers any more: long before a conversation is over.
 const ROUNDS: u64 = 3;
 
 /// What the sensor sends, and then what reaches it.
@@ -59,7 +59,7 @@ struct Question {
     round: u64,
 }
 
-/// A stranger that waits for the sensor's next round.
+/// A remote host that waits for the sensor's next round.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     local: IpAddr,
@@ -78,11 +78,11 @@ pub struct Duplex {
     questions: VecDeque<Question>,
     /// All conversations, over or not.
     started: HashSet<Ends>,
-    /// Who of the partners has sent a datagram that nobody asked for: remote, its port, local port.
+    /// Who of the partners has sent a datagram that no one asked for: remote, its port, local port.
     heard: HashSet<(IpAddr, u16, u16)>,
-    /// Strangers who sent a SYN.
+    /// Remote hosts who sent a SYN.
     knocking: Vec<Waiting>,
-    /// A stranger whose datagram is replied to.
+    /// A remote host whose datagram is replied to.
     replied: Option<Waiting>,
     offered: usize,
     round: u64,
@@ -131,7 +131,7 @@ impl Duplex {
         self.round += 1;
         let mut round = Round::default();
         let mut samples = Vec::with_capacity(count);
-        // The reply first, and what it replies to last: in between nobody is heard.
+        // The reply first, and what it replies to last: in between no one is heard.
         self.reply(&mut round, &mut samples);
         self.accept(&mut round, &mut samples);
         for _ in 0..count / 25 {
@@ -207,7 +207,7 @@ impl Duplex {
                 Kind::Udp => self.mix.site.serves(Transport::Udp, local_port),
                 Kind::Icmp(_) => false,
             };
-            // To somebody who was just heard, a datagram is a reply.
+            // To someone who was just heard, a datagram is a reply.
             let is_reply = self.heard.contains(&(remote, remote_port, local_port));
             if !is_service && !is_reply && !self.started.contains(&ends) {
                 return ends;
@@ -215,7 +215,7 @@ impl Duplex {
         }
     }
 
-    /// The sensor asks somebody, or somebody again.
+    /// The sensor asks someone, or someone again.
     fn ask(&mut self, round: &mut Round) {
         let is_full = self.started.len() >= MAX_STARTED;
         if !self.questions.is_empty() && (is_full || self.chance(0.2)) {
@@ -243,7 +243,7 @@ impl Duplex {
         self.send(round, &packet);
         self.started.insert(ends);
         self.questions.push_back(Question { ends, packet, round: self.round });
-        // Those that nobody answers any more stay to be asked again.
+        // Those that no one answers any more stay to be asked again.
         if self.questions.len() > 500 {
             self.questions.pop_front();
         }
@@ -267,13 +267,13 @@ impl Duplex {
             return Some(self.error(&question.packet, question.ends.local, Meaning::Plain(Class::Solicited)));
         }
         if question.ends.kind == Kind::Tcp && self.chance(0.1) {
-            // A SYN starts something, whoever sends it.
+            // A SYN starts something, from any host.
             return Some(self.start(&question.ends));
         }
         Some(self.reply_of(&question.ends, Meaning::Plain(Class::Solicited)).0)
     }
 
-    /// From the remote to the local end, as an answer; and what it would count as if nobody had asked.
+    /// From the remote to the local end, as an answer; and what it would count as if no one had asked.
     fn reply_of(&mut self, ends: &Ends, meaning: Meaning) -> (Sample, Meaning) {
         let ip = Ip::new(ends.remote, ends.local);
         let ip = self.mix.dress(ip);
@@ -415,7 +415,7 @@ impl Duplex {
         let v6 = ends.local.is_ipv6();
         let (mut src, mut dst) = (ends.local, ends.remote);
         match self.mix.rng.random_range(0..3) {
-            // From somebody else, or the other way round.
+            // From someone else, or the other way round.
             0 => src = self.mix.stranger(v6),
             1 => std::mem::swap(&mut src, &mut dst),
             _ => dst = self.mix.stranger(v6),
@@ -434,7 +434,7 @@ impl Duplex {
 
     // Connections that the sensor accepts, and replies.
 
-    /// A stranger's SYN that the sensor may answer in the next round.
+    /// A remote host's SYN that the sensor may answer in the next round.
     fn knock(&mut self) -> Sample {
         let v6 = self.mix.v6();
         let (remote, local) = (self.mix.stranger(v6), self.mix.sensor(v6));
@@ -515,7 +515,7 @@ impl Duplex {
         }
     }
 
-    /// The sensor's kernel answers a stranger by itself: an ACK without a connection, a RST, an echo
+    /// The sensor's kernel answers a remote host by itself: an ACK without a connection, a RST, an echo
     /// reply. That starts nothing either.
     fn stray(&mut self, round: &mut Round, samples: &mut Vec<Sample>) {
         let v6 = self.mix.v6();
