@@ -105,6 +105,10 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
             eprintln!("error: {damage}; what follows lacks what is lost");
             is_whole = false;
         }
+        if let Some(lost) = ledger.lost_commits() {
+            eprintln!("error: {lost}; what follows lacks what is lost");
+            is_whole = false;
+        }
         ledgers.push(ledger);
     }
     let ledger = &ledgers[0];

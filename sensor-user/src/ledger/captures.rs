@@ -64,7 +64,7 @@ impl Ledger {
         let path = self.store.path();
         replace_spans(self.store.connection()?, spans)
             .map_err(|error| LedgerError::sqlite(&path, "committing", error))?;
-        self.store.finish_batch()
+        self.store.finish_batch(&self.state)
     }
 
     /// Whether a day can take more captures; `change` is then kept from observing an hour for longer

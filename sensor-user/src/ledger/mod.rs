@@ -29,6 +29,7 @@
 mod aside;
 mod captures;
 mod change;
+mod commits;
 mod error;
 mod export;
 mod growth;
@@ -51,7 +52,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use aside::{Aside, aside};
+pub use aside::{Aside, AsideKind, aside};
+pub use commits::LostCommits;
 pub use error::LedgerError;
 pub use export::{Extent, Format};
 pub use lock::{LOCK_FILE, make_state_dir};
@@ -82,7 +84,7 @@ use std::time::{Duration, Instant};
 use store::{Entry, OfDay, Store};
 
 /// What of a ledger is written in its state directory by a fixed name.
-pub const FILES: [&str; 3] = [LEDGER_FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"];
+pub const FILES: [&str; 4] = [LEDGER_FILE, "ledger.sqlite-wal", "ledger.sqlite-shm", commits::COMMITS_FILE];
 
 /// What became of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

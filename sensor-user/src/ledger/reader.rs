@@ -1,6 +1,7 @@
 //! Reading the ledger, also while a daemon writes it.
 
 use super::aside::{Aside, aside, log_of};
+use super::commits::{LostCommits, Record};
 use super::error::LedgerError;
 use super::export::{self, Extent, Format};
 use super::growth;
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use nix::unistd::{AccessFlags, access};
 use rusqlite::backup::Backup;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -54,6 +55,7 @@ pub struct Reader {
     connection: Connection,
     path: PathBuf,
     damage: Option<LogDamage>,
+    lost: Option<LostCommits>,
     /// The state directory, unless one file was asked for.
     state_dir: Option<PathBuf>,
 }
@@ -83,14 +85,21 @@ impl Reader {
         // `SQLite` takes a damaged log for one that ends earlier.
         let log = log_of(&path);
         let damage = wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })?;
+        // Read before the ledger, which may have more by then, but never less.
+        let record = if is_file { None } else { Record::read(&path) };
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
         let connection = match version(&connection, &path)? {
             0 => return Err(LedgerError::Missing { path }),
             version if version < VERSION => migrated(&connection, &path)?,
             _ => connection,
         };
+        let lost = match record {
+            // What is lost by damage is said with it.
+            Some(record) if damage.is_none() => lost_commits(&connection, &path, record)?,
+            _ => None,
+        };
         let state_dir = (!is_file).then(|| state_dir.to_owned());
-        Ok(Self { connection, path, damage, state_dir })
+        Ok(Self { connection, path, damage, lost, state_dir })
     }
 
     /// Damage of the write-ahead log, by which commits are missing, as it was when this was opened.
@@ -98,7 +107,12 @@ impl Reader {
         self.damage.as_ref()
     }
 
-    /// What lies in the state directory because it was damaged.
+    /// Commits that are missing at the end of the ledger, as it was when this was opened.
+    pub fn lost_commits(&self) -> Option<LostCommits> {
+        self.lost
+    }
+
+    /// What the state directory keeps of a damaged ledger.
     ///
     /// # Errors
     ///
@@ -157,7 +171,9 @@ impl Reader {
     ///
     /// The ledger cannot be read. What it holds wrongly is in the [`Verification`].
     pub fn verify(&self) -> Result<Verification, LedgerError> {
-        verify::verify(&self.connection, &self.path, self.damage.as_ref())
+        let mut verification = verify::verify(&self.connection, &self.path, self.damage.as_ref())?;
+        verification.none_missing(self.lost);
+        Ok(verification)
     }
 
     /// As [`Reader::verify`], with a call of `pause` after so many steps of `SQLite`'s virtual machine; its
@@ -180,6 +196,23 @@ fn unseen(path: &Path, source: io::Error) -> LedgerError {
         io::ErrorKind::PermissionDenied => LedgerError::NotAllowed { path },
         _ => LedgerError::StateDir { path, source },
     }
+}
+
+fn lost_commits(
+    connection: &Connection,
+    path: &Path,
+    record: Record,
+) -> Result<Option<LostCommits>, LedgerError> {
+    let state: Option<(i64, i64)> = connection
+        .query_row("SELECT identity, commits FROM state WHERE id = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+        .map_err(|error| LedgerError::sqlite(path, "counting commits", error))?;
+    let (identity, commits) = state.unwrap_or_default();
+    let lost = record.lost(identity as u64, commits as u64);
+    // A daemon that began another ledger meanwhile has removed this record before.
+    Ok(lost.filter(|_| Record::read(path) == Some(record)))
 }
 
 /// A copy in memory of an older release's ledger, with this release's schema.

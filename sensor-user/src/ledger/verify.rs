@@ -1,6 +1,7 @@
 //! Proof of the identities, day by day.
 
 use super::aside::Aside;
+use super::commits::LostCommits;
 use super::error::LedgerError;
 use super::growth;
 use super::moment::{day_number, day_of_number};
@@ -97,13 +98,17 @@ pub(super) fn verify(
 }
 
 impl Verification {
-    /// Checks that no copy of a damaged log lies aside, which tells of commits that this ledger lost. A
-    /// ledger that was moved aside is another one.
+    /// Checks that the state directory keeps nothing that proves that this ledger lost commits.
     pub fn none_lost(&mut self, aside: &[Aside]) {
         let lost: Vec<_> =
-            aside.iter().filter(|it| it.is_log).map(|it| it.path.display().to_string()).collect();
-        self.check(None, "no commits were lost by a damaged write-ahead log", lost.is_empty(), || {
-            lost.join(", ")
+            aside.iter().filter(|it| it.lost_commits()).map(|it| it.path.display().to_string()).collect();
+        self.check(None, "no commits were lost before", lost.is_empty(), || lost.join(", "));
+    }
+
+    /// Checks that the ledger has every commit that was made.
+    pub(super) fn none_missing(&mut self, lost: Option<LostCommits>) {
+        self.check(None, "the ledger has every commit that was made", lost.is_none(), || {
+            lost.map_or_else(String::new, |lost| lost.to_string())
         });
     }
 

@@ -256,7 +256,7 @@ mod tests {
     fn what_lies_aside_is_told_until_it_is_moved_away() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = directory.path().join("ledger.sqlite.corrupt-20260102T030405Z");
-        let log = directory.path().join("ledger.sqlite.corrupt-20260203T040506Z-wal");
+        let log = directory.path().join("ledger.sqlite-wal.corrupt-20260203T040506Z");
         for name in [&ledger, &directory.path().join("ledger.sqlite.corrupt-20260102T030405Z-wal"), &log] {
             std::fs::write(name, "").unwrap();
         }
@@ -264,12 +264,14 @@ mod tests {
         let watch = Watch::start(directory.path(), look, |_| {}).unwrap();
         let notes = watch.notes();
         assert_eq!(notes.len(), 2, "{notes:?}");
-        assert!(notes[0].starts_with(&format!("a corrupt ledger was moved aside to {} ", ledger.display())));
-        assert!(notes[1].starts_with(&format!("commits were lost: {} is a copy", log.display())));
+        assert!(notes[0].starts_with(&format!("commits were lost: {} is a copy", log.display())));
+        assert!(notes[1].starts_with(&format!("a corrupt ledger was moved aside to {} ", ledger.display())));
         std::fs::remove_file(ledger).unwrap();
         std::fs::remove_file(log).unwrap();
-        // The log of the first is left, and tells by itself now.
-        until("one is left", || watch.notes().len() == 1);
+        until(
+            "only the log of the first is left",
+            || matches!(&watch.notes()[..], [note] if note.contains("only its write-ahead log")),
+        );
     }
 
     #[test]

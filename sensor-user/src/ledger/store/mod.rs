@@ -16,6 +16,7 @@ pub(super) use open::suffixed;
 pub(super) use schema::{VERSION, migrate, version};
 pub(super) use write::{Entry, OfDay};
 
+use super::commits::Record;
 use super::error::LedgerError;
 use super::growth::Ids;
 use super::lock::{StateLock, identity};
@@ -222,10 +223,22 @@ impl Store {
         if matches!(result, Err(LedgerError::Full { .. })) && self.truncate_log() {
             result = self.try_commit(entry, &path);
         }
-        if let Err(error) = &result {
-            self.doubt(error);
+        match &result {
+            Err(error) => self.doubt(error),
+            // The commits of a batch are none before its end.
+            Ok(()) if self.commits == Commits::Single => self.record(Record::after(entry.state)),
+            Ok(()) => {}
         }
         result
+    }
+
+    /// Records what is committed. Without a record, or with an older one, only less of a loss is seen.
+    fn record(&self, record: Record) {
+        if let Place::Directory(directory) = &self.place
+            && let Err(error) = record.write(&directory.ledger())
+        {
+            tracing::debug!(%error, "record of commits not written");
+        }
     }
 
     /// Moves the write-ahead log, which holds pages several times, into the file; returns whether that
@@ -266,8 +279,8 @@ impl Store {
         Ok(())
     }
 
-    /// Commits what was written since [`Store::begin_batch`].
-    pub(super) fn finish_batch(&mut self) -> Result<(), LedgerError> {
+    /// Commits what was written since [`Store::begin_batch`]; `state` is what the ledger is then.
+    pub(super) fn finish_batch(&mut self, state: &State) -> Result<(), LedgerError> {
         let path = self.path();
         if let Place::Directory(directory) = &self.place
             && !directory.has_file_in_place()
@@ -280,6 +293,7 @@ impl Store {
             .map_err(|error| LedgerError::sqlite(&path, "committing", error))?;
         prune::give_back_space(connection);
         self.commits = Commits::Single;
+        self.record(Record::of(state));
         Ok(())
     }
 

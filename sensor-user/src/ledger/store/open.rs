@@ -2,9 +2,10 @@
 
 use super::Scrutiny;
 use super::load::{Loaded, load, since};
-use super::recover::{free_name, keep_damaged_log, log_damage};
+use super::recover::{keep_damaged_log, keep_lost_commits, log_damage};
 use super::schema::{migrate, version};
-use crate::ledger::aside::log_of;
+use crate::ledger::aside::{AsideKind, log_of};
+use crate::ledger::commits::Record;
 use crate::ledger::error::LedgerError;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
@@ -42,10 +43,15 @@ pub(super) fn open_file(path: &Path, scrutiny: Scrutiny) -> Result<(Connection, 
     migrate(&mut connection, path)?;
     let mut loaded = load(&connection, path)?;
     loaded.state.since = since(&connection).map_err(fail)?;
-    loaded.loss = loss;
     if damage.is_some() {
-        // Otherwise the frames after the damage would be found again.
+        loaded.loss = loss;
+        // Otherwise the frames after the damage would be found again, and missed.
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)?;
+        if let Err(error) = Record::of(&loaded.state).write(path) {
+            tracing::debug!(%error, "record of commits not written");
+        }
+    } else {
+        loaded.loss = keep_lost_commits(path, &loaded.state);
     }
     Ok((connection, loaded))
 }
@@ -71,10 +77,16 @@ fn begin(path: &Path) -> Result<(), LedgerError> {
     // A log without its ledger must not be taken for the new one's.
     let log = log_of(path);
     if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-        let aside = free_name(path, "-wal");
+        let aside = AsideKind::OrphanLog.free_name(path);
         std::fs::rename(&log, &aside).map_err(failed)?;
-        tracing::error!(moved_to = %aside.display(), "there was a write-ahead log without its ledger: moved aside");
+        tracing::error!(
+            moved_to = %aside.display(),
+            "write-ahead log without its ledger: moved aside; the commits in it are lost; put the ledger back with \
+             it, or move the file out of the state directory"
+        );
     }
+    // As for the log; what is in place without commits has no record.
+    Record::remove(path).map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)?;
     let directory = path.parent().map_or_else(|| File::open("."), File::open);
     directory.and_then(|directory| directory.sync_all()).map_err(failed)

@@ -7,11 +7,11 @@ use super::load::Loaded;
 use super::open::{open_file, suffixed};
 use super::place::Place;
 use super::{Commits, Link, Scope, Scrutiny, Store};
-use crate::ledger::aside::log_of;
+use crate::ledger::aside::{AsideKind, log_of};
+use crate::ledger::commits::{self, Record};
 use crate::ledger::error::LedgerError;
 use crate::ledger::state::{Day, State};
 use crate::ledger::wal::{self, LogDamage};
-use jiff::Timestamp;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::path::{Path, PathBuf};
@@ -122,26 +122,39 @@ pub(super) fn log_damage(ledger: &Path) -> Result<Option<LogDamage>, LedgerError
     wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })
 }
 
-/// Tells of damage in the write-ahead log and keeps a copy, since `SQLite` will overwrite it. What no
-/// copy will tell of is returned.
+/// Logs damage of the write-ahead log and keeps a copy, since `SQLite` will overwrite it. Returns the loss
+/// when there is no copy that reports it.
 pub(super) fn keep_damaged_log(path: &Path, damage: &LogDamage) -> Option<String> {
     let LogDamage { log, byte, commits, .. } = damage;
-    let aside = free_name(path, "-wal");
+    let aside = AsideKind::DamagedLog.free_name(path);
     let copied = std::fs::copy(log, &aside);
     let to =
         copied.as_ref().map_or_else(|error| format!("nowhere: {error}"), |_| aside.display().to_string());
     tracing::error!(
         log = %log.display(), byte, commits, copied_to = to,
-        "the write-ahead log is damaged: the commits from the damage on are lost, days and counters go on without them; \
+        "write-ahead log is damaged: the commits from the damage on are lost, days and counters continue without them; \
          check the disk"
     );
     copied.err().map(|error| format!("{damage}; it could not be copied ({error})"))
 }
 
+/// Logs commits that are missing at the end of the ledger and keeps the record that proves it. Returns
+/// the loss when the record could not be kept.
+pub(super) fn keep_lost_commits(path: &Path, state: &State) -> Option<String> {
+    let lost = Record::read(path)?.lost(state.identity, state.commits)?;
+    let aside = AsideKind::LostCommits.free_name(path);
+    let moved = std::fs::rename(commits::path_of(path), &aside);
+    tracing::error!(
+        ledger = %path.display(), record = %aside.display(),
+        "commits lost: {lost}; days and counters continue without them; check the disk"
+    );
+    moved.err().map(|error| format!("{lost}; the record of commits could not be renamed ({error})"))
+}
+
 /// Renames the file with its write-ahead log; returns the new name.
 fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, LedgerError> {
     let stuck = |source| LedgerError::Stuck { path: path.to_owned(), reason: reason.to_owned(), source };
-    let aside = free_name(path, "");
+    let aside = AsideKind::Ledger.free_name(path);
     std::fs::rename(path, &aside).map_err(stuck)?;
     for tail in ["-wal", "-shm"] {
         let from = suffixed(path, tail);
@@ -150,12 +163,4 @@ fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, LedgerError> {
         }
     }
     Ok(aside)
-}
-
-/// A name for what is moved aside, or a copy of it, that is not in use.
-pub(super) fn free_name(path: &Path, tail: &str) -> PathBuf {
-    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let names = std::iter::once(format!(".corrupt-{stamp}{tail}"))
-        .chain((1..).map(|nth| format!(".corrupt-{stamp}-{nth}{tail}")));
-    names.map(|name| suffixed(path, &name)).find(|name| !name.exists()).expect("the numbers do not end")
 }

@@ -450,8 +450,8 @@ fn a_ledger_that_was_only_half_begun_is_begun_again() {
     assert_verified(&ledger);
     let names =
         fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
-    let kept: Vec<String> = names.filter(|name| name.contains(".corrupt-")).collect();
-    assert!(matches!(&kept[..], [name] if name.ends_with("-wal")), "{kept:?}");
+    let kept: Vec<String> = names.filter(|name| name.contains(".orphan-")).collect();
+    assert!(matches!(&kept[..], [name] if name.starts_with("ledger.sqlite-wal.orphan-")), "{kept:?}");
 }
 
 #[test]
@@ -674,7 +674,7 @@ fn one_flipped_bit_in_the_log_is_told_by_whoever_reads_and_nobody_who_reads_dest
     let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
     assert_eq!(ledger.losses(), [] as [String; 0], "the copy tells");
     let [copy] = &aside(directory.path()).unwrap()[..] else { panic!("one copy") };
-    assert!(copy.is_log && fs::read(&copy.path).unwrap() == before);
+    assert!(copy.kind == AsideKind::DamagedLog && fs::read(&copy.path).unwrap() == before);
     let reader = Ledger::open_read_only(directory.path()).unwrap();
     assert_eq!((reader.log_damage(), reader.aside().unwrap()), (None, vec![copy.clone()]));
 }
@@ -692,4 +692,85 @@ fn a_log_that_is_no_file_holds_nobody_up() {
     ] {
         assert!(matches!(error, LedgerError::Log { .. }), "{error}");
     }
+}
+
+/// A ledger that was killed after eight commits of one packet each, with its log and its record.
+fn killed(directory: &Path) -> PathBuf {
+    let work = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(work.path(), settings("UTC")).unwrap();
+    for generation in 1..=8 {
+        fold(&mut ledger, &noon(generation, 0, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    }
+    for name in [LEDGER_FILE, "ledger.sqlite-wal", commits::COMMITS_FILE] {
+        fs::copy(work.path().join(name), directory.join(name)).unwrap();
+    }
+    directory.join("ledger.sqlite-wal")
+}
+
+/// What a reader says of the ledger, and then the daemon that opens it: commits that are missing.
+fn missing_commits(directory: &Path) -> u64 {
+    let reader = Ledger::open_read_only(directory).unwrap();
+    let missing = reader.lost_commits().map_or(0, |lost| lost.made - lost.present);
+    assert_eq!(reader.verify().unwrap().failures.len(), usize::from(missing > 0));
+    drop(reader);
+    let mut ledger = Ledger::open(directory, settings("UTC")).unwrap();
+    assert_eq!(ledger.losses(), [] as [String; 0], "the record tells");
+    let kept = aside(directory).unwrap();
+    assert_eq!(kept.len(), usize::from(missing > 0), "{kept:?}");
+    assert!(kept.iter().all(|it| it.kind == AsideKind::LostCommits), "{kept:?}");
+    // With the next commit all is well again, but for what is kept.
+    fold(&mut ledger, &noon(9, 0, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    assert_eq!(own(&ledger, SMB), tally(9 - missing, 1));
+    drop(ledger);
+    let reader = Ledger::open_read_only(directory).unwrap();
+    assert_eq!((reader.lost_commits(), reader.aside().unwrap()), (None, kept));
+    missing
+}
+
+#[test]
+fn a_log_that_was_cut_off_or_deleted_is_known_by_the_record_of_commits() {
+    let frame = 24 + 4096;
+    let directory = tempfile::tempdir().unwrap();
+    let length = fs::metadata(killed(directory.path())).unwrap().len();
+    assert_eq!(missing_commits(directory.path()), 0, "nothing was cut off");
+    let mut seen = BTreeSet::new();
+    for cut in (1..=length / frame).map(|frames| frames * frame - 1) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = fs::OpenOptions::new().write(true).open(killed(directory.path())).unwrap();
+        log.set_len(length - cut).unwrap();
+        seen.insert(missing_commits(directory.path()));
+    }
+    assert!(seen.into_iter().eq(1..=8), "every loss is known, and how much it is");
+    let directory = tempfile::tempdir().unwrap();
+    fs::remove_file(killed(directory.path())).unwrap();
+    assert_eq!(missing_commits(directory.path()), 8);
+}
+
+#[test]
+fn a_ledger_that_was_deleted_begins_without_claims_of_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::remove_file(killed(directory.path())).unwrap();
+    fs::remove_file(directory.path().join(LEDGER_FILE)).unwrap();
+    let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!((ledger.losses(), aside(directory.path()).unwrap()), (&[][..], Vec::new()));
+    drop(ledger);
+    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().lost_commits(), None);
+}
+
+#[test]
+fn a_process_killed_between_commit_and_record_claims_no_loss() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = killed(directory.path());
+    let path = directory.path().join(LEDGER_FILE);
+    let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let before = commits::Record::of(&ledger.state);
+    drop(ledger);
+    assert!(!log.exists());
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    fold(&mut ledger, &noon(9, 0, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    before.write(&path).unwrap();
+    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().lost_commits(), None);
+    // Without any record, too.
+    fs::remove_file(commits::path_of(&path)).unwrap();
+    assert_eq!(Ledger::open_read_only(directory.path()).unwrap().lost_commits(), None);
 }

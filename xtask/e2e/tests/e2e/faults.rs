@@ -297,7 +297,7 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     }
     let daemon = watched.start();
     let [copy] = &moved_aside(&watched.lab.state_dir())[..] else { panic!("no copy was kept") };
-    for words in ["the write-ahead log is damaged", copy.to_str().unwrap(), "the ledger lacks drains"] {
+    for words in ["write-ahead log is damaged", copy.to_str().unwrap(), "the ledger lacks drains"] {
         assert!(daemon.log().contains(words), "{words:?} is not in: {}", daemon.log());
     }
     assert_eq!(fs::metadata(copy).unwrap().len() as usize, length);
