@@ -1,6 +1,7 @@
 //! The command line from the outside: help, usage errors and `teiten check`, by running the binary.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs `teiten` with nothing of this process's configuration in its environment.
@@ -156,14 +157,64 @@ fn fatal_errors_are_json_where_the_log_is() {
     }
 }
 
+/// A ledger of one access to each of so many ports, counted from a capture.
+fn small_ledger(directory: &Path, ports: u16) -> String {
+    // Raw IPv4: 198.51.100.7 sends a SYN to 192.0.2.1.
+    let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 198, 51, 100, 7, 192, 0, 2, 1];
+    packet.extend([0xc0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0x04, 0, 0, 0, 0, 0]);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let mut capture = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 101]);
+    for port in 1..=ports {
+        packet[22..24].copy_from_slice(&port.to_be_bytes());
+        capture.extend(words(&[1_278_600_000, 0, 40, 40]));
+        capture.extend(&packet);
+    }
+    let file = directory.join("small.pcap");
+    std::fs::write(&file, capture).unwrap();
+    let state_dir = directory.join("state");
+    std::fs::create_dir(&state_dir).unwrap();
+    let state_dir = state_dir.to_str().unwrap().to_owned();
+    let output = teiten(&[
+        "replay",
+        "--state-dir",
+        &state_dir,
+        "--timezone",
+        "UTC",
+        "--sensor-name",
+        "one",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    state_dir
+}
+
 #[test]
 fn a_closed_pipe_ends_a_command_silently() {
     use std::os::unix::process::ExitStatusExt as _;
-    for args in [&["replay", "--help"][..], &["check", "--interface", "lo"], &["replay", "--json", "-"]] {
+    let directory = tempfile::tempdir().unwrap();
+    let state_dir = small_ledger(directory.path(), 1);
+    let capture = directory.path().join("small.pcap");
+    let of_ledger = |more: &[&'static str]| -> Vec<String> {
+        let all = ["ledger"].iter().chain(more).chain(&["--state-dir"]);
+        all.map(|it| (*it).to_owned()).chain([state_dir.clone()]).collect()
+    };
+    let owned = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    for args in [
+        owned(&["replay", "--help"]),
+        owned(&["check", "--interface", "lo"]),
+        owned(&["replay", "--json", "-"]),
+        owned(&["replay", capture.to_str().unwrap()]),
+        of_ledger(&["days"]),
+        of_ledger(&["days", "--json"]),
+        of_ledger(&["days", "--ports", "3"]),
+        of_ledger(&["verify"]),
+        of_ledger(&["export", "--format", "csv"]),
+        of_ledger(&["export", "--format", "openmetrics", "--label", "instance=a:1"]),
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = Command::new(env!("CARGO_BIN_EXE_teiten"));
-        command.args(args).stdin(std::process::Stdio::null()).stdout(writer);
+        command.args(&args).stdin(std::process::Stdio::null()).stdout(writer);
         let output =
             command.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         let silently = output.stderr.is_empty() || args[0] == "replay" && args[1] == "--json";
@@ -172,6 +223,52 @@ fn a_closed_pipe_ends_a_command_silently() {
             assert_eq!(output.status.signal(), Some(13), "{args:?}: {}", stderr(&output));
         }
     }
+}
+
+/// A size limit stands for a full disk: a write fails in the midst of the export.
+#[test]
+fn an_export_that_cannot_be_written_leaves_what_was_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let state_dir = small_ledger(directory.path(), 400);
+    let exports = directory.path().join("exports");
+    std::fs::create_dir(&exports).unwrap();
+    let file = exports.join("ledger.om");
+    let export = |limit: &str| {
+        let program = env!("CARGO_BIN_EXE_teiten");
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {limit}; exec {program} ledger export --format openmetrics --label \
+             instance=a:1 --state-dir {state_dir} --output {}",
+            file.display()
+        );
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    let names = || {
+        let entries = std::fs::read_dir(&exports).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    // In blocks of 512 bytes or a KiB: enough for the index of SQLite's log, and too little for the export.
+    let limit = "64";
+    let output = export(limit);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains(&format!("cannot write the export `{}`", file.display())), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    assert_eq!(names(), [] as [&str; 0], "no half file");
+    std::fs::write(&file, "precious").unwrap();
+    assert_eq!(export(limit).status.code(), Some(1));
+    assert_eq!(
+        (names(), std::fs::read_to_string(&file).unwrap()),
+        (vec!["ledger.om".into()], "precious".into())
+    );
+    let output = export("unlimited");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(names(), ["ledger.om"]);
+    assert!(std::fs::read_to_string(&file).unwrap().ends_with("# EOF\n"));
+    // What is no regular file is written as it is.
+    let output =
+        teiten(&["ledger", "export", "--format", "csv", "--state-dir", &state_dir, "--output", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
 }
 
 #[test]

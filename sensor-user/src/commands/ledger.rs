@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::Slot;
 use serde::Serialize;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -153,10 +153,8 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
                 }
                 write(&mut out, &extent)?;
             } else {
-                let what = || format!("cannot write the export `{}`", output.display());
-                let mut file = BufWriter::new(File::create(output).with_context(what)?);
-                write(&mut file, &extent).with_context(what)?;
-                file.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?.sync_all()?;
+                write_file(output, |file| write(file, &extent))
+                    .with_context(|| format!("cannot write the export `{}`", output.display()))?;
             }
         }
         LedgerCommand::Verify => {
@@ -181,6 +179,38 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
     }
     out.flush()?;
     Ok(is_whole)
+}
+
+/// Writes a file whole or not at all: under another name beside it first, so that on a full disk, or when
+/// it is interrupted, what had the name before is still there.
+fn write_file(output: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    // Of a symbolic link, the file that it names.
+    let existing = output.canonicalize().ok();
+    let output = existing.as_deref().unwrap_or(output);
+    let metadata = existing.as_deref().map(std::fs::metadata).transpose()?;
+    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+        // A device or a pipe cannot be replaced.
+        let mut file = BufWriter::new(OpenOptions::new().write(true).open(output)?);
+        write(&mut file)?;
+        return Ok(file.flush()?);
+    }
+    let Some(name) = output.file_name() else { bail!("it names no file") };
+    let mut part = name.to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = output.with_file_name(part);
+    let written = || -> anyhow::Result<()> {
+        let file = File::create_new(&part)?;
+        if let Some(metadata) = metadata {
+            file.set_permissions(metadata.permissions())?;
+        }
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(std::fs::rename(&part, output)?)
+    };
+    written().inspect_err(|_| {
+        let _ = std::fs::remove_file(&part);
+    })
 }
 
 fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<Date>> {

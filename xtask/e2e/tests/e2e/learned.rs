@@ -10,6 +10,7 @@ use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 /// A connection from `client` to `server`, which listens at `address`: both ends.
@@ -404,6 +405,13 @@ fn more_conversations_than_can_be_kept_are_counted_and_shown() {
     let mut status = lab.command(teiten());
     let said = output(status.args(["status"]));
     assert!(said.contains("4464 conversations of this host were not kept"), "{said}");
+    // `teiten status | head -1`
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut status = lab.command(teiten());
+    let said = status.arg("status").stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let said = said.wait_with_output().unwrap();
+    assert_eq!((said.status.signal(), said.stderr), (Some(libc::SIGPIPE), Vec::new()));
 
     // No one had to make room: the first is known as before; one that comes now is not.
     first[1].send_to(b"more", first[0].local_addr().unwrap()).unwrap();
