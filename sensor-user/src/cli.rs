@@ -372,7 +372,7 @@ Columns: day, kind, transport, port, country, hour, accesses, sources, name, val
 country are called: port_name, port_en, port_ja, country_en, country_ja. What a kind does not have is empty.
 
 OpenMetrics has every counter at the begin and end of each local day, and the hours as recording rules make
-them: what rules and dashboards read. Two months of a quiet sensor are some ten to thirty megabytes, about 15
+them: what rules and dashboards read. Two months of a quiet sensor are some thirty megabytes, 15 to 20
 times the ledger, and promtool takes seconds for them with the option below (minutes without). It ends at
 least three hours ago unless --end says otherwise. Counters get the labels job=\"teiten\" and sensor=\"NAME\".
 
