@@ -67,7 +67,7 @@ pub enum LedgerError {
         source: io::Error,
     },
     /// There is no ledger to read.
-    #[error("ledger {}: there is none yet; is this the --state-dir of the daemon?", path.display())]
+    #[error("no ledger {}; check --state-dir", path.display())]
     Missing {
         /// The file.
         path: PathBuf,

@@ -155,7 +155,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The ledger cannot be written. Nothing has changed then, and the same call can be repeated; a
-    /// state directory that vanished is opened again once it is there again.
+    /// state directory that vanished is opened again once it exists again.
     pub fn fold(
         &mut self,
         observation: &Observation,
@@ -342,7 +342,7 @@ impl Ledger {
     }
 }
 
-/// A local day as it stands.
+/// A local day as far as it is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Today {
     /// The day.

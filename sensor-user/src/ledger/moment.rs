@@ -28,7 +28,7 @@ impl Moment {
         let mut start = second - into_hour;
         let mut stop = start + 3600;
         // Transitions within an hour exist: 30 minutes on Lord Howe, 00:01 in St. John's until 2011.
-        // `preceding` is strict, and an instant on the transition is already behind it.
+        // `preceding` is strict, and an instant on the transition is already after it.
         let just_after = at.checked_add(jiff::SignedDuration::from_nanos(1)).unwrap_or(at);
         if let Some(last) = timezone.preceding(just_after).next() {
             start = start.max(last.timestamp().as_second());
@@ -45,7 +45,7 @@ pub(super) fn day_number(day: Date) -> i64 {
     i64::from(day.year()) * 10_000 + i64::from(day.month()) * 100 + i64::from(day.day())
 }
 
-/// The day behind the ledger's day column; `None` when there is no such day.
+/// The day that the ledger's day column means; `None` when there is no such day.
 pub(super) fn day_of_number(number: i64) -> Option<Date> {
     Date::new(
         i16::try_from(number.div_euclid(10_000)).ok()?,

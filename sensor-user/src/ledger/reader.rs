@@ -236,13 +236,13 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         // A ledger in a directory that may not be written, closed in good order: there is no log to
         // read, and its index cannot be made.
         let mut uri = String::from("file:");
-        for octet in path.as_os_str().as_encoded_bytes() {
-            match octet {
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
                 b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                    uri.push(char::from(*octet));
+                    uri.push(char::from(*byte));
                 }
                 _ => {
-                    let _ = write!(uri, "%{octet:02x}");
+                    let _ = write!(uri, "%{byte:02x}");
                 }
             }
         }

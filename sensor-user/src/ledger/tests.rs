@@ -487,7 +487,7 @@ enum Step {
     },
     Repeat,
     Restart,
-    /// The next commit fails for lack of space.
+    /// The next commit fails because the disk is full.
     Full,
     /// The next commit fails because the file may not be written.
     ReadOnly,

@@ -134,13 +134,13 @@ struct Checksum {
 }
 
 impl Checksum {
-    fn add(&mut self, octets: &[u8]) {
-        let number = |octets: &[u8]| {
-            let octets = octets.try_into().expect("four octets");
-            if self.big_endian { u32::from_be_bytes(octets) } else { u32::from_le_bytes(octets) }
+    fn add(&mut self, bytes: &[u8]) {
+        let number = |bytes: &[u8]| {
+            let bytes = bytes.try_into().expect("four bytes");
+            if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
         };
         let [mut first, mut second] = self.state;
-        for pair in octets.chunks_exact(8) {
+        for pair in bytes.chunks_exact(8) {
             first = first.wrapping_add(number(&pair[..4])).wrapping_add(second);
             second = second.wrapping_add(number(&pair[4..])).wrapping_add(first);
         }
@@ -148,13 +148,13 @@ impl Checksum {
     }
 }
 
-fn word(octets: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(octets[at..at + 4].try_into().expect("four octets"))
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Whether there was enough to fill `octets`.
-fn fill(file: &mut impl io::Read, octets: &mut [u8]) -> io::Result<bool> {
-    match file.read_exact(octets) {
+/// Whether there was enough to fill `bytes`.
+fn fill(file: &mut impl io::Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(bytes) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
@@ -174,9 +174,9 @@ mod tests {
         for n in 0..4 {
             connection.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
         }
-        let octets = fs::read(directory.join("db-wal")).unwrap();
+        let bytes = fs::read(directory.join("db-wal")).unwrap();
         drop(connection);
-        octets
+        bytes
     }
 
     fn found(bytes: &[u8]) -> Option<(u64, u64)> {

@@ -1,6 +1,6 @@
 //! Looks after the ledger while a daemon writes it: verifies it now and then, and sees what lies aside.
 //!
-//! A value that the disk has changed is served as fact until someone compares it with its seal. So a
+//! A value that the disk has changed is served as fact until it is compared with its seal. So a
 //! thread of the lowest priority does what `teiten ledger verify` does, on a connection of its own that
 //! only reads: a reader never holds a commit up. It works for a tenth of its time and rests for a
 //! thousand times what it worked, so it costs a thousandth of a processor at most.
@@ -76,7 +76,7 @@ struct Found {
 }
 
 impl Watch {
-    /// Begins to watch the ledger of a state directory. `changed` learns whether the ledger is known to
+    /// Begins to watch the ledger of a state directory. `changed` is called with whether the ledger is known to
     /// be damaged, at once and when that may have changed.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl<C: Fn(bool)> Watcher<C> {
     }
 
     fn look(&self) {
-        // The drain reports a directory that is gone, which cannot commit then.
+        // A directory that is gone is reported by the drain, which cannot commit then.
         if let Ok(aside) = aside(&self.state_dir) {
             self.set(|found| found.aside = aside.iter().map(ToString::to_string).collect());
         }
@@ -243,11 +243,11 @@ mod tests {
             assert_eq!(other.execute(sql, [by]).unwrap(), 1);
         };
         change(1);
-        until("damage is told", || told.load(Ordering::SeqCst) == YES);
+        until("damage is reported", || told.load(Ordering::SeqCst) == YES);
         let notes = watch.notes();
         assert!(notes[0].starts_with("verification of the ledger failed: "), "{notes:?}");
         change(-1);
-        until("its end is told", || told.load(Ordering::SeqCst) == NO);
+        until("its end is reported", || told.load(Ordering::SeqCst) == NO);
         assert_eq!(watch.notes(), [] as [String; 0]);
         assert_eq!(writer.verify().unwrap().failures, []);
     }

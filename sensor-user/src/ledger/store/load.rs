@@ -150,9 +150,9 @@ fn load_sets(connection: &Connection, path: &Path, day: i64) -> Result<(DaySets,
         connection.prepare_cached("SELECT octets FROM set_delta WHERE day = ?1 ORDER BY id").map_err(fail)?;
     let mut rows = statement.query([day]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {
-        let octets = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)).map_err(fail)?;
+        let bytes = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)).map_err(fail)?;
         let delta =
-            sets::decode(octets).map_err(|reason| LedgerError::Corrupt { path: path.to_owned(), reason })?;
+            sets::decode(bytes).map_err(|reason| LedgerError::Corrupt { path: path.to_owned(), reason })?;
         sets.apply(&delta);
         deltas += 1;
     }

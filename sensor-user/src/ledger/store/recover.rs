@@ -57,10 +57,10 @@ impl Store {
         if of_file.commits == 0 && state.commits > 0 {
             tracing::warn!(
                 ledger = %ledger.display(),
-                "the ledger was lost while running: a new one goes on with all counters, without the days before"
+                "the ledger was lost while running: a new one continues with all counters, without the days before"
             );
             self.losses.push(format!(
-                "ledger {} was lost while running: a new one goes on with all counters, without the days before",
+                "ledger {} was lost while running: a new one continues with all counters, without the days before",
                 ledger.display()
             ));
             self.scope = Scope::Everything;

@@ -376,11 +376,11 @@ impl Writer<'_> {
         if delta.is_empty() {
             return Ok(());
         }
-        for octets in sets::encode(delta, PART).map_err(WriteError::Encode)? {
+        for bytes in sets::encode(delta, PART).map_err(WriteError::Encode)? {
             self.tx
                 .prepare_cached("INSERT INTO set_delta (day, octets) VALUES (?1, ?2)")?
-                .execute(params![day, octets])?;
-            seal::add_delta(seal, self.tx.last_insert_rowid(), &octets);
+                .execute(params![day, bytes])?;
+            seal::add_delta(seal, self.tx.last_insert_rowid(), &bytes);
             self.deltas += 1;
         }
         Ok(())

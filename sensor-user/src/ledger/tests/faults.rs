@@ -120,7 +120,7 @@ fn a_corrupt_ledger_is_moved_aside_and_a_new_one_begins() {
 }
 
 #[test]
-fn no_single_damaged_octet_makes_a_counter_wrong_unnoticed() {
+fn no_single_damaged_byte_makes_a_counter_wrong_unnoticed() {
     let directory = tempfile::tempdir().unwrap();
     small_ledger(directory.path());
     let path = directory.path().join(LEDGER_FILE);
@@ -136,22 +136,22 @@ fn no_single_damaged_octet_makes_a_counter_wrong_unnoticed() {
         fs::write(&path, &file).unwrap();
         match Ledger::open(directory.path(), settings("UTC")) {
             Ok(ledger) if ledger.moved_aside().is_empty() => {
-                assert_eq!(*ledger.totals(), expected, "octet {at}");
+                assert_eq!(*ledger.totals(), expected, "byte {at}");
             }
             Ok(_) => found += 1,
             Err(error) => {
                 let header = matches!(error, LedgerError::Newer { .. } | LedgerError::Foreign { .. });
-                assert!(header && at < 100, "octet {at}: {error:?}");
+                assert!(header && at < 100, "byte {at}: {error:?}");
             }
         }
     }
     assert!(found > 0);
 }
 
-/// Damages the byte `behind` the first place where `mark` stands.
-fn flip(file: &mut [u8], mark: &[u8], behind: usize) {
-    let found = file.windows(mark.len()).position(|octets| octets == mark).expect("is in the file");
-    file[found + behind] ^= 0x01;
+/// Damages the byte that many after the first `mark`.
+fn flip(file: &mut [u8], mark: &[u8], after: usize) {
+    let found = file.windows(mark.len()).position(|bytes| bytes == mark).expect("is in the file");
+    file[found + after] ^= 0x01;
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn five_hundred_days_take_no_more_room_than_four_hundred() {
     assert_eq!(ledger.days().unwrap().len(), KEPT as usize);
     assert_eq!(ledger.totals().ports.values().map(|tally| tally.accesses).sum::<u64>(), 500 * 300 * 3);
     assert_verified(&ledger);
-    assert!(room() <= at_first + at_first / 20, "{at_first} octets, then {}", room());
+    assert!(room() <= at_first + at_first / 20, "{at_first} bytes, then {}", room());
 }
 
 #[test]
@@ -652,7 +652,7 @@ fn flip_in_log(directory: &Path) {
 }
 
 #[test]
-fn one_flipped_bit_in_the_log_is_told_by_whoever_reads_and_nobody_who_reads_destroys_it() {
+fn one_flipped_bit_in_the_log_is_reported_by_each_reader_and_destroyed_by_none() {
     let directory = tempfile::tempdir().unwrap();
     ledger_with_log(directory.path());
     let reader = Ledger::open_read_only(directory.path()).unwrap();
@@ -680,7 +680,7 @@ fn one_flipped_bit_in_the_log_is_told_by_whoever_reads_and_nobody_who_reads_dest
 }
 
 #[test]
-fn a_log_that_is_no_file_holds_nobody_up() {
+fn a_log_that_is_no_file_blocks_no_reader() {
     let directory = tempfile::tempdir().unwrap();
     ledger_with_log(directory.path());
     let log = directory.path().join("ledger.sqlite-wal");
