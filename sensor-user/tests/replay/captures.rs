@@ -18,13 +18,16 @@ fn replayed(name: &str, flags: &[&str]) -> Value {
     serde_json::from_str(&stdout).unwrap()
 }
 
+/// What a row of a table is about.
+type Key<'a> = &'a dyn Fn(&Value) -> String;
+
 /// Rows of `report` as `kind,key,values`, without those that are zero.
 fn lines(report: &Value) -> BTreeMap<String, [u64; 2]> {
     let port =
         |row: &Value| format!("{}/{}", row["port"].as_str().unwrap(), row["transport"].as_str().unwrap());
     let class = |row: &Value| row["class"].as_str().unwrap().to_owned();
     let tool = |row: &Value| row["tool"].as_str().unwrap().to_owned();
-    let tables: [(&str, &str, &dyn Fn(&Value) -> String, [&str; 2]); 5] = [
+    let tables: [(&str, &str, Key<'_>, [&str; 2]); 5] = [
         ("class", "classes", &class, ["packets", "bytes"]),
         ("port", "ports", &port, ["accesses", "sources"]),
         ("backscatter", "backscatter", &port, ["packets", ""]),

@@ -373,7 +373,7 @@ fn imitated_answers_count_as_if_nobody_had_asked() {
         sender.send(&frames).unwrap();
         let earlier = imitations[..=index].iter().filter(|(other, _)| other == class).count() as u64;
         let count = before.get(&[(*class).to_owned()]).copied().unwrap_or(0) + earlier;
-        wait_until(&format!("{class} {index}"), || packets(&daemon, class) >= count);
+        wait_until(format!("{class} {index}"), || packets(&daemon, class) >= count);
         assert_eq!(packets(&daemon, class), count, "{class} {index}");
     }
 }

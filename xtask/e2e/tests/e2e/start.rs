@@ -416,8 +416,8 @@ fn a_state_directory_or_a_pin_directory_that_others_can_turn_is_refused() {
 
 /// The JSON line of the log with this message.
 fn line(log: &str, message: &str) -> serde_json::Value {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let found = lines.filter(|line| line["message"] == message).last();
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let found = lines.rfind(|line| line["message"] == message);
     found.unwrap_or_else(|| panic!("no line {message:?}: {log}"))
 }
 
