@@ -1,8 +1,8 @@
 //! Replays of captures made byte by byte: formats, link types, directions, hours and damage, each
 //! with the counts that follow from what was written.
 
-#[path = "replay/both.rs"]
-mod both;
+#[path = "replay/both_directions.rs"]
+mod both_directions;
 #[path = "replay/captures.rs"]
 mod captures;
 #[path = "replay/damage.rs"]
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 const BEFORE_FOUR: u32 = 1_278_647_999;
 
 const SENSOR: [u8; 4] = [192, 0, 2, 1];
-const STRANGER: [u8; 4] = [198, 51, 100, 7];
+const REMOTE: [u8; 4] = [198, 51, 100, 7];
 
 fn config() -> Config {
     let environment =
@@ -186,7 +186,7 @@ fn slot(port: u16) -> Slot {
 
 #[test]
 fn pcap_is_read_in_both_byte_orders_and_resolutions() {
-    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let syn = ethernet(0x0800, &tcp(REMOTE, SENSOR, (40_000, 445), SYN));
     for endian in [Endian::Little, Endian::Big] {
         for (magic, fraction) in [(MICROSECONDS, 250_000), (NANOSECONDS, 250_000_000)] {
             let capture = pcap(endian, magic, 1, &[(BEFORE_FOUR, fraction, syn.clone())]);
@@ -198,7 +198,7 @@ fn pcap_is_read_in_both_byte_orders_and_resolutions() {
             assert_eq!(observation.bytes[Class::Access as usize], 1054);
             assert_eq!(observation.generation, 0);
             let [source] = observation.sources_v4[..] else { panic!() };
-            assert_eq!((source.src, source.packets), (u32::from_be_bytes(STRANGER), 1));
+            assert_eq!((source.src, source.packets), (u32::from_be_bytes(REMOTE), 1));
             assert_eq!((source.target.slot(), source.target.is_service()), (slot(445), false));
         }
     }
@@ -206,7 +206,7 @@ fn pcap_is_read_in_both_byte_orders_and_resolutions() {
 
 #[test]
 fn pcapng_tells_time_by_each_interface() {
-    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let syn = ethernet(0x0800, &tcp(REMOTE, SENSOR, (40_000, 445), SYN));
     let seconds = u64::from(BEFORE_FOUR);
     for endian in [Endian::Little, Endian::Big] {
         // Microseconds, nanoseconds, 2^-10 s, and microseconds since an hour after the epoch.
@@ -229,7 +229,7 @@ fn pcapng_tells_time_by_each_interface() {
 
 #[test]
 fn records_of_every_form_count_alike_wherever_they_stand() {
-    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let syn = ethernet(0x0800, &tcp(REMOTE, SENSOR, (40_000, 445), SYN));
     let time = u64::from(BEFORE_FOUR) * 1_000_000;
     for endian in [Endian::Little, Endian::Big] {
         let plain = pcapng_packet(endian, 0, time, &syn);
@@ -265,7 +265,7 @@ fn records_of_every_form_count_alike_wherever_they_stand() {
 
 #[test]
 fn every_link_type_leads_to_the_ip_packet_and_other_protocols_are_non_ip() {
-    let v4 = tcp(STRANGER, SENSOR, (40_000, 23), SYN);
+    let v4 = tcp(REMOTE, SENSOR, (40_000, 23), SYN);
     let v6 = udp6(9, 5060);
     let sll = |protocol: u16, packet: &[u8]| {
         [&[0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0][..], &protocol.to_be_bytes(), packet].concat()
@@ -353,7 +353,7 @@ fn a_link_header_that_promises_another_version_or_nothing_is_malformed() {
 
 #[test]
 fn link_types_that_cannot_be_read_are_named_and_the_other_captures_counted() {
-    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let syn = ethernet(0x0800, &tcp(REMOTE, SENSOR, (40_000, 445), SYN));
     let wireless = pcap(Endian::Little, MICROSECONDS, 105, &[(BEFORE_FOUR, 0, vec![0; 60])]);
     let mut mixed = pcapng_head(Endian::Little, &[(105, 6, 0), (1, 6, 0)]);
     for interface in [0, 1, 0] {
@@ -375,7 +375,7 @@ fn link_types_that_cannot_be_read_are_named_and_the_other_captures_counted() {
 
 #[test]
 fn each_packet_counts_in_its_own_local_hour() {
-    let syn = ethernet(0x0800, &tcp(STRANGER, SENSOR, (40_000, 445), SYN));
+    let syn = ethernet(0x0800, &tcp(REMOTE, SENSOR, (40_000, 445), SYN));
     // 03:59:59, 04:00:00, 04:59:59, 05:00:00 UTC, which are 12:59:59 to 14:00:00 in Tokyo.
     let times = [0, 1, 3600, 3601].map(|after| (BEFORE_FOUR + after, 0, syn.clone()));
     let capture = pcap(Endian::Little, MICROSECONDS, 1, &times);
@@ -403,14 +403,14 @@ fn observed_excluded_and_service_packets_are_told_apart_as_in_the_kernel() {
         ..config()
     };
     let packets = [
-        tcp(STRANGER, SENSOR, (40_000, 445), SYN),
-        tcp(STRANGER, [192, 0, 3, 1], (40_000, 445), SYN),
-        tcp(STRANGER, [224, 0, 0, 1], (40_000, 445), SYN),
+        tcp(REMOTE, SENSOR, (40_000, 445), SYN),
+        tcp(REMOTE, [192, 0, 3, 1], (40_000, 445), SYN),
+        tcp(REMOTE, [224, 0, 0, 1], (40_000, 445), SYN),
         tcp([203, 0, 113, 5], SENSOR, (40_000, 445), SYN),
-        tcp(STRANGER, SENSOR, (40_000, 22), SYN),
-        tcp(STRANGER, SENSOR, (40_000, 22), 0x10),
-        tcp(STRANGER, SENSOR, (80, 40_000), SYN_ACK),
-        tcp(STRANGER, SENSOR, (40_000, 445), 0x10),
+        tcp(REMOTE, SENSOR, (40_000, 22), SYN),
+        tcp(REMOTE, SENSOR, (40_000, 22), 0x10),
+        tcp(REMOTE, SENSOR, (80, 40_000), SYN_ACK),
+        tcp(REMOTE, SENSOR, (40_000, 445), 0x10),
     ];
     let records: Vec<Record> = packets.map(|packet| (BEFORE_FOUR, 0, packet)).into();
     let observation = observe(&config, &pcap(Endian::Little, MICROSECONDS, 101, &records));
@@ -437,10 +437,10 @@ fn observed_excluded_and_service_packets_are_told_apart_as_in_the_kernel() {
 #[test]
 fn what_the_sensor_sends_is_not_counted() {
     let config = Config { local: vec!["192.0.2.0/24".parse().unwrap()], ..config() };
-    let mut fragment = tcp(SENSOR, STRANGER, (40_000, 80), SYN);
+    let mut fragment = tcp(SENSOR, REMOTE, (40_000, 80), SYN);
     fragment[7] = 100;
     let records: Vec<Record> =
-        [tcp(SENSOR, STRANGER, (40_000, 80), SYN), tcp(STRANGER, SENSOR, (40_000, 445), SYN), fragment]
+        [tcp(SENSOR, REMOTE, (40_000, 80), SYN), tcp(REMOTE, SENSOR, (40_000, 445), SYN), fragment]
             .map(|packet| (BEFORE_FOUR, 0, ethernet(0x0800, &packet)))
             .into();
     let (observations, outcome) = replay(&config, &[&pcap(Endian::Little, MICROSECONDS, 1, &records)]);
@@ -458,7 +458,7 @@ fn fault(capture: &[u8]) -> (u64, String) {
 
 #[test]
 fn everything_before_the_damage_is_counted_and_the_damage_is_placed() {
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     let two: Vec<Record> = vec![(BEFORE_FOUR, 0, syn.clone()), (BEFORE_FOUR, 0, syn.clone())];
     // The header has 24 bytes, each record 16 and 40.
     let good = pcap(Endian::Little, MICROSECONDS, 101, &two);
@@ -474,7 +474,7 @@ fn everything_before_the_damage_is_counted_and_the_damage_is_placed() {
 
 #[test]
 fn no_truncation_and_no_flipped_bit_makes_it_panic() {
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     let mut ng = pcapng_head(Endian::Big, &[(101, 6, 0), (1, 9, 5)]);
     ng.extend(pcapng_packet(Endian::Big, 0, 1 << 50, &syn));
     ng.extend(pcapng_packet(Endian::Big, 1, 1 << 60, &ethernet(0x0800, &syn)));
@@ -509,7 +509,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
 
 #[test]
 fn compressed_captures_are_read_and_damage_of_the_compression_is_told() {
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     let records: Vec<Record> = (0..5000).map(|number| (BEFORE_FOUR, number, syn.clone())).collect();
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &records);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -529,7 +529,7 @@ fn compressed_captures_are_read_and_damage_of_the_compression_is_told() {
 fn a_missing_file_does_not_keep_the_others_from_being_counted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.pcap");
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     std::fs::write(&path, pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)])).unwrap();
     let files = [directory.path().join("missing.pcap"), path];
     let outcome =
@@ -544,7 +544,7 @@ fn a_missing_file_does_not_keep_the_others_from_being_counted() {
 
 #[test]
 fn the_sink_can_stop_a_replay() {
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
     let mut replay = Replay::new(&config(), Spans::default());
     let mut sink = |_: Observation| Err("disk full");
@@ -575,7 +575,7 @@ fn the_command_prints_tables_or_json_of_standard_input() {
         tcp([8, 8, 8, 8], SENSOR, (40_000, 445), SYN),
         tcp([8, 8, 8, 8], SENSOR, (40_001, 445), SYN),
         tcp([10, 0, 0, 1], SENSOR, (40_000, 23), SYN),
-        tcp(STRANGER, SENSOR, (80, 40_000), SYN_ACK),
+        tcp(REMOTE, SENSOR, (80, 40_000), SYN_ACK),
     ]
     .map(|packet| (BEFORE_FOUR, 0, packet))
     .into();
@@ -696,7 +696,7 @@ fn the_command_keeps_a_ledger_that_verifies() {
 
 #[test]
 fn the_command_counts_what_it_can_and_exits_with_1() {
-    let syn = tcp(STRANGER, SENSOR, (40_000, 445), SYN);
+    let syn = tcp(REMOTE, SENSOR, (40_000, 445), SYN);
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &[(BEFORE_FOUR, 0, syn)]);
     let (code, text, errors) = teiten(&["replay", "-", "/nonexistent/a.pcap"], &capture);
     assert_eq!(code, Some(1));

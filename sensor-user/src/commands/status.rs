@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_says_so_and_the_way_out() {
+    fn a_refused_connection_says_so_and_the_way_out() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let message = fetch(&plain(&free)).unwrap_err().to_string();
         assert!(message.starts_with(&format!("no sensor answers on {free}: ")), "{message}");
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_is_told_from_a_sensor() {
+    fn another_server_is_not_taken_for_a_sensor() {
         let said = |answer| fetch(&answering(answer)).unwrap_err().to_string();
         let other = said("SSH-2.0-OpenSSH_9.9\r\n");
         assert!(other.contains("does not answer as a sensor does"), "{other}");

@@ -138,7 +138,7 @@ pub struct Config {
 /// What a SIGHUP makes of a running daemon's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reload {
-    /// The configuration to continue with: the new values where they can be taken, else the old.
+    /// The configuration to use: the new values where they can be taken, else the old.
     pub config: Config,
     /// Keys whose new value is in it.
     pub changed: Vec<&'static str>,
@@ -159,7 +159,7 @@ pub const DEFAULT_TELEMETRY_PATH: &str = "/metrics";
 const MAX_GROUPS: usize = 100;
 const DRAIN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(1));
 const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(1));
-/// 64 Mi entries of 32 bytes are 2 GiB of kernel memory; more is a typo.
+/// 64 Mi entries of 32 bytes are 2 GiB of kernel memory; more is almost certainly a typo.
 const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
 const MAX_KEEP_DAYS: u64 = 36_525;
 

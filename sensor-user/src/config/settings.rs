@@ -291,7 +291,7 @@ fn key(name: &str) -> Option<&'static Key> {
 }
 
 /// The items of a list: separated by commas. The ports of a group are too, so there an item without
-/// `=` continues with the group before it.
+/// `=` continues the group before it.
 fn items(key: &Key, values: &[String]) -> Vec<String> {
     if !key.list {
         return values.to_vec();

@@ -524,7 +524,7 @@ fn a_reload_takes_what_can_be_taken_and_names_what_cannot() {
     let text = "exclude-source = [\"10.0.0.0/8\", \"fd00::/8\"]\nmax-ports = 200\nkeep-days = 90\n";
     std::fs::write(file.path(), text).unwrap();
     let reload = config.reload(&args, &environment).unwrap();
-    // The flag keeps beating the file.
+    // The flag still beats the file.
     assert_eq!((reload.changed, reload.needs_restart), (vec!["exclude-source"], vec!["max-ports"]));
     assert_eq!(reload.config.exclude_sources.len(), 2);
     assert_eq!((reload.config.max_ports, reload.config.keep_days), (100, 60));

@@ -15,15 +15,15 @@ use std::time::Duration;
 type Parsed<T> = Result<T, String>;
 
 /// Interface names end before `IFNAMSIZ` (16 bytes with the final NUL) in every kernel.
-const INTERFACE_NAME_OCTETS: usize = 15;
+const INTERFACE_NAME_BYTES: usize = 15;
 
 pub(super) fn interface(text: &str) -> Parsed<String> {
     if text.is_empty() {
         return Err("the interface name is empty; give one as `ip link` shows it".to_owned());
     }
-    if text.len() > INTERFACE_NAME_OCTETS || text.contains(|c: char| c == '/' || c.is_whitespace()) {
+    if text.len() > INTERFACE_NAME_BYTES || text.contains(|c: char| c == '/' || c.is_whitespace()) {
         return Err(format!(
-            "no interface can have this name (at most {INTERFACE_NAME_OCTETS} octets, no space, no `/`); give one as `ip link` shows it"
+            "no interface can have this name (at most {INTERFACE_NAME_BYTES} bytes, no space, no `/`); give one as `ip link` shows it"
         ));
     }
     Ok(text.to_owned())

@@ -1,7 +1,7 @@
 //! What the log tells of more sources than there is room for. The program only counts them.
 
 use crate::kernel::Drained;
-use crate::system::lasting::{Lasting, Tell};
+use crate::system::condition::{Condition, Notice};
 use std::time::Instant;
 use tracing::{info, warn};
 
@@ -9,9 +9,9 @@ use tracing::{info, warn};
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     /// A log was full, and the source table took the rest.
-    table: Lasting,
+    table: Condition,
     /// The source table was full, too.
-    overflow: Lasting,
+    overflow: Condition,
 }
 
 impl Flood {
@@ -19,29 +19,29 @@ impl Flood {
     pub(super) fn tell(&mut self, drained: &Drained, now: Instant) {
         let in_table = drained.table.iter().map(|(_, _, packets)| packets).sum();
         match self.table.observe(in_table, now) {
-            Some(Tell::Begun) => {
+            Some(Notice::Begun) => {
                 info!(
                     packets = in_table,
                     "source log is full; its other sources are counted in the source table"
                 );
             }
-            Some(Tell::Lasts(packets)) => info!(packets, "source log is still full at each drain"),
-            Some(Tell::Over(packets)) => {
+            Some(Notice::Lasts(packets)) => info!(packets, "source log is still full at each drain"),
+            Some(Notice::Ended(packets)) => {
                 info!(packets, "source log has room again; packets in the source table");
             }
             None => {}
         }
         let lost = drained.overflow + drained.service_overflow;
         match self.overflow.observe(lost, now) {
-            Some(Tell::Begun) => warn!(
+            Some(Notice::Begun) => warn!(
                 packets = lost,
                 "source table is full; these accesses count by port, without source and country; a larger \
                  --source-table or a shorter --drain-interval holds more"
             ),
-            Some(Tell::Lasts(packets)) => {
+            Some(Notice::Lasts(packets)) => {
                 warn!(packets, "source table is still full; accesses without source since it began");
             }
-            Some(Tell::Over(packets)) => {
+            Some(Notice::Ended(packets)) => {
                 info!(packets, "source table has room again; accesses that were counted without source");
             }
             None => {}

@@ -140,7 +140,7 @@ mod tests {
     const LONG: Duration = Duration::from_hours(1);
 
     #[test]
-    fn a_command_wakes_whoever_waits_and_none_is_lost() {
+    fn a_command_wakes_the_waiting_drain_and_none_is_lost() {
         let (outbox, mut inbox) = inbox().unwrap();
         let sender = std::thread::spawn(move || {
             for _ in 0..1_000 {

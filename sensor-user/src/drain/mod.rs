@@ -30,7 +30,7 @@ use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Change, Origin, Reason, Watch};
 use crate::system::clock::{self, Jump, Reading};
-use crate::system::lasting::{Fault, Tell};
+use crate::system::condition::{Fault, Notice};
 use flood::Flood;
 use inbox::Event;
 use jiff::civil::Date;
@@ -536,7 +536,7 @@ impl Drain {
             "packets are not counted, because an interface is not attached"
         };
         let retry = self.interval.min(RETRY);
-        if let Tell::Lasts(failures) = tell {
+        if let Notice::Lasts(failures) = tell {
             error!(error, failures, "{what} again; {counting}; retrying every {retry:?}");
         } else {
             error!(error, "{what}; {counting}; retrying every {retry:?}");
@@ -550,14 +550,14 @@ impl Drain {
         }
         let now = clock::now();
         let Some(error) = self.geoip.fault() else {
-            if let Some(Tell::Over(drains)) = state.geoip_fault.worked(now) {
+            if let Some(Notice::Ended(drains)) = state.geoip_fault.worked(now) {
                 info!(drains, "GeoIP database can be read again; drains that were located by the one before");
             }
             return;
         };
         let error: &dyn std::error::Error = error;
         match state.geoip_fault.failed(&crate::error_chain(error), now) {
-            Some(Tell::Lasts(drains)) => {
+            Some(Notice::Lasts(drains)) => {
                 error!(
                     error,
                     drains, "GeoIP database still not reloaded; sources are located by the one before"
@@ -696,7 +696,7 @@ impl Drain {
                 let pairs = pending.observation.sources_v4.len() + pending.observation.sources_v6.len();
                 pending.stages.log(pending.observation.generation, pairs, pending.table_used, in_ledger);
                 self.judge_traffic(state, &pending);
-                if let Some(Tell::Over(failures)) = state.fault.worked(clock::now()) {
+                if let Some(Notice::Ended(failures)) = state.fault.worked(clock::now()) {
                     info!(failures, "commits resumed; what was counted in the meantime is in the ledger");
                 }
                 drop(pending);
@@ -797,14 +797,14 @@ impl State {
 fn tell_recycled(state: &mut State, recycled: Result<(), KernelError>) {
     let now = clock::now();
     let Err(error) = recycled else {
-        if let Some(Tell::Over(failures)) = state.recycle_fault.worked(now) {
+        if let Some(Notice::Ended(failures)) = state.recycle_fault.worked(now) {
             info!(failures, "drained generations are emptied again");
         }
         return;
     };
     let error: &dyn std::error::Error = &error;
     match state.recycle_fault.failed(&crate::error_chain(error), now) {
-        Some(Tell::Lasts(failures)) => {
+        Some(Notice::Lasts(failures)) => {
             error!(error, failures, "drained generation still not emptied; retrying with the next drain");
         }
         Some(_) => error!(error, "drained generation not emptied; retrying with the next drain"),
@@ -827,7 +827,7 @@ fn tell_pinned(state: &mut State, pinned: Result<bool, KernelError>) {
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             match state.pin_fault.failed(&crate::error_chain(error), now) {
-                Some(Tell::Lasts(failures)) => {
+                Some(Notice::Lasts(failures)) => {
                     warn!(error, failures, "pins are still missing and cannot be made again; {CONSEQUENCE}");
                 }
                 Some(_) => {

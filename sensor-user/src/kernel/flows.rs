@@ -8,7 +8,7 @@ use super::{KernelError, sockets};
 use crate::conversations;
 use crate::observation::FlowStatus;
 use crate::system::clock::{self, monotonic_nanos};
-use crate::system::lasting::{Lasting, Tell};
+use crate::system::condition::{Condition, Notice};
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{
     ACCEPTS, ASKED, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, MAX_FLOWS, MAX_REMEMBERED, Phase,
@@ -64,13 +64,13 @@ pub(super) struct FlowTable {
 #[derive(Default)]
 struct Troubles {
     /// The socket tables cannot be read.
-    sockets: Lasting,
+    sockets: Condition,
     /// Connections of the socket tables cannot be kept.
-    kept: Lasting,
+    kept: Condition,
     /// Flows cannot be looked through.
-    collected: Lasting,
+    collected: Condition,
     /// This host starts more than can be kept, and how often it had by the last look.
-    full: Lasting,
+    full: Condition,
     failed: u64,
 }
 
@@ -223,19 +223,19 @@ impl FlowTable {
         let failed = self.status().failed;
         let count = failed.saturating_sub(std::mem::replace(&mut self.troubles.failed, failed));
         match self.troubles.full.observe(count, now) {
-            Some(Tell::Begun) => warn!(
+            Some(Notice::Begun) => warn!(
                 conversations = count,
                 kept = MAX_FLOWS,
                 "flow table is full: this host starts more conversations than are kept; answers to the others \
                  count as backscatter or accesses"
             ),
-            Some(Tell::Lasts(count)) => {
+            Some(Notice::Lasts(count)) => {
                 warn!(
                     conversations = count,
                     "flow table is still full; conversations not kept since it began"
                 );
             }
-            Some(Tell::Over(count)) => {
+            Some(Notice::Ended(count)) => {
                 info!(conversations = count, "flow table has room again; conversations that were not kept");
             }
             None => {}
@@ -416,12 +416,12 @@ fn over(map: BorrowedFd<'_>, now: u64) -> io::Result<(u64, Vec<(FlowKey, FlowSta
 }
 
 /// Tells of something that fails, as often as it is to be told.
-fn tell_failed(tell: Option<Tell>, what: &str, error: Option<&io::Error>) {
+fn tell_failed(tell: Option<Notice>, what: &str, error: Option<&io::Error>) {
     let error = error.map(tracing::field::display);
     match tell {
-        Some(Tell::Begun) => warn!(error, "{what}"),
-        Some(Tell::Lasts(count)) => warn!(error, failures = count, "still: {what}"),
-        Some(Tell::Over(count)) => info!(failures = count, "no longer: {what}"),
+        Some(Notice::Begun) => warn!(error, "{what}"),
+        Some(Notice::Lasts(count)) => warn!(error, failures = count, "still: {what}"),
+        Some(Notice::Ended(count)) => info!(failures = count, "no longer: {what}"),
         None => {}
     }
 }

@@ -44,7 +44,7 @@ pub struct Observation {
     pub overflow: u64,
     /// Accesses to services whose source could not be kept.
     pub service_overflow: u64,
-    /// What is counted apart from class and port.
+    /// What is counted in addition to class and port.
     pub details: Details,
     /// IPv4 sources, ascending by address (as a number) and target, each pair once.
     pub sources_v4: Vec<SourceCount<u32>>,

@@ -1,4 +1,4 @@
-//! Counts of one stretch, while it continues: flat arrays, so that a packet costs a few additions.
+//! Counts of the current stretch: flat arrays, so that a packet costs a few additions.
 
 use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
@@ -75,16 +75,16 @@ impl Default for Accumulator {
 }
 
 impl Accumulator {
-    /// Counts one packet of `octets` bytes on the wire. `unparsed` is why it was not judged by transport and
+    /// Counts one packet of `bytes` bytes on the wire. `unparsed` is why it was not judged by transport and
     /// port.
     #[inline]
-    pub fn count(&mut self, verdict: &Verdict, unparsed: Option<&Series>, octets: u32) {
+    pub fn count(&mut self, verdict: &Verdict, unparsed: Option<&Series>, bytes: u32) {
         if let Some(series) = unparsed {
             self.details.add(series.clone(), 1);
         }
         let class = verdict.class as usize;
         self.packets[class] += 1;
-        self.bytes[class] += u64::from(octets);
+        self.bytes[class] += u64::from(bytes);
         if let Some(access) = verdict.access() {
             let service = verdict.class == Class::Service;
             if service {

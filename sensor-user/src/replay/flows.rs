@@ -1,7 +1,7 @@
 //! The conversations of the sensor's side in a capture of both directions: the tables that the program
 //! in the kernel keeps in maps, driven by the same rules ([`sensor_common::flow`]) and by packet time.
 //!
-//! What the kernel knows otherwise, a capture must show:
+//! What the kernel knows from its sockets, a capture must show:
 //!
 //! - *Connections under way when it begins.* The daemon reads the kernel's socket tables. Here a segment
 //!   that the sensor's side sends, without SYN and RST, proves a connection, since a host without one
@@ -45,7 +45,7 @@ const COLLECT_FULL_EVERY: u64 = SECOND;
 /// What is counted about the conversations of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FlowCounts {
-    /// Flows made: conversations of the sensor's side, each again after a pause that ends it.
+    /// Flows made: conversations of the sensor's side, again after each pause that ends it.
     pub created: u64,
     /// Flows that could not be kept, because there were [`MAX_FLOWS`] already: answers to them are
     /// counted as unsolicited.
@@ -372,7 +372,7 @@ impl Flows for Conversations {
     }
 
     fn seed(&self) -> u64 {
-        // The same capture always counts the same. Any process that makes packets to displace each other's
+        // The same capture always counts the same. A sender of packets that displace each other's
         // notes for this seed needs four of them for each.
         0
     }
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ack_that_challenges_a_stranger_shows_nothing() {
+    fn the_challenge_ack_to_a_remote_host_shows_nothing() {
         let conversations = Conversations::default();
         conversations.set_time(0);
         // The SYN+ACK has sequence number 1000.
@@ -525,7 +525,7 @@ mod tests {
         (8..10).for_each(offer);
         assert!((4..10).all(is_known) && !(0..4).any(is_known));
         assert_eq!(conversations.counts().forgotten_offers, 4);
-        // What no one can take up any more is no loss.
+        // An offer past its time is no loss.
         conversations.set_time(241 * SECONDS);
         (10..16).for_each(offer);
         assert_eq!(conversations.counts().forgotten_offers, 4);

@@ -67,7 +67,7 @@ impl Hours {
         }
     }
 
-    /// Counts one packet at `at` (nanoseconds since the epoch), of `octets` on the wire.
+    /// Counts one packet at `at` (nanoseconds since the epoch), of `bytes` on the wire.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Hours {
         at: i64,
         verdict: &Verdict,
         unparsed: Option<&Series>,
-        octets: u32,
+        bytes: u32,
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
         let second = at.div_euclid(NANOS);
@@ -87,7 +87,7 @@ impl Hours {
             _ => self.switch_to(second, sink)?,
         }
         let hour = &mut self.open[0];
-        hour.counts.count(verdict, unparsed, octets);
+        hour.counts.count(verdict, unparsed, bytes);
         hour.latest = hour.latest.max(at);
         let is_full = hour.counts.is_full();
         match self.latest {

@@ -12,7 +12,7 @@ pub(super) enum LinkType {
     Ethernet,
     /// Begins with the IP header: RAW, IPV4, IPV6.
     Ip,
-    /// Four bytes of address family, in the byte order of who captured.
+    /// Four bytes of address family, in the byte order of the capturing host.
     Null,
     /// Four bytes of address family, network byte order.
     Loop,
@@ -274,7 +274,7 @@ impl LinkType {
         parse(&Offloaded { packet, at: begin + 2, length: length.to_be_bytes() }, link)
     }
 
-    /// What a frame is counted by apart from its class, when it could not be parsed for this reason.
+    /// What a frame is counted by in addition to its class, when it could not be parsed for this reason.
     #[cold]
     pub(super) fn detail(self, frame: &[u8], why: Unparsed) -> Option<Series> {
         if why != Unparsed::NotIp {
@@ -291,7 +291,7 @@ impl LinkType {
     /// Whether the link's destination is a group, by the bit of IEEE 802 addresses that says so.
     #[inline]
     pub(super) fn is_to_group(self, frame: &[u8]) -> bool {
-        self == Self::Ethernet && frame.first().is_some_and(|octet| octet & 1 != 0)
+        self == Self::Ethernet && frame.first().is_some_and(|byte| byte & 1 != 0)
     }
 
     /// The source address of a frame whose transport cannot be told, when its IP header can.

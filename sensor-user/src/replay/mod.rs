@@ -1,33 +1,33 @@
 //! Counts capture files by the rules of the kernel program.
 //!
 //! Packets are parsed and judged by the same code, and become the same [`Observation`](crate::observation::Observation)s, one or more
-//! for each local hour, so that everything behind them does not know the difference. Files are read
+//! for each local hour, so that the ledger does not know the difference. Files are read
 //! as streams and accumulators are bounded, so memory does not grow with them: two hours are open and
 //! up to four observations on their way, each of at most two million IPv4 accesses and a quarter of a
-//! million IPv6 ones, which take 8 to 32 bytes, apart from the bounded sets of a day.
+//! million IPv6 ones, which take 8 to 32 bytes, and the bounded sets of a day.
 
 mod accumulator;
-mod both;
+mod both_directions;
 mod capture;
 mod flows;
 mod hours;
 mod link;
+mod rules;
 #[cfg(test)]
 mod tests;
-mod world;
 
 pub use accumulator::Accumulator;
 pub use capture::{Fault, Findings};
 pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
-pub(crate) use world::Moment;
-pub use world::{PrefixSet, Rules};
+pub(crate) use rules::Moment;
+pub use rules::{PrefixSet, Rules};
 
 use crate::config::Config;
 use crate::observation::spans::Spans;
 use crate::system::terminal::Terminal;
-use both::Seen;
+use both_directions::Seen;
 use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ pub struct CaptureError {
     pub fault: Fault,
 }
 
-/// What the captures held apart from what was counted.
+/// The result of a replay, without its counts.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Packets that were counted, of whatever class.
@@ -129,11 +129,11 @@ impl Replay {
     fn received<E>(&mut self, packet: &Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.extend_span(packet.at);
         let moment = Moment::<[u8]> { rules: &self.rules, conversations: None };
-        let parsed = packet.link.parse_captured(packet.frame, packet.octets);
+        let parsed = packet.link.parse_captured(packet.frame, packet.bytes);
         let verdict = judge(&parsed, &moment);
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.octets, sink)
+        self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.bytes, sink)
     }
 
     /// Counts a packet of a capture of both directions.
@@ -145,7 +145,7 @@ impl Replay {
             return Ok(());
         };
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, packet.unparsed.as_ref(), packet.octets, sink)
+        self.hours.count(packet.at, &verdict, packet.unparsed.as_ref(), packet.bytes, sink)
     }
 
     #[inline]
@@ -197,7 +197,7 @@ pub fn run<E>(
     let sizes = files.iter().map(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
     let progress = progress_bar(sizes.sum());
     let faults = if replay.conversations.is_some() {
-        both::captures(&mut replay, files, &progress, sink)?
+        both_directions::captures(&mut replay, files, &progress, sink)?
     } else {
         one_by_one(&mut replay, files, &progress, sink)?
     };
@@ -233,16 +233,16 @@ fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 }
 
 /// Shown on a terminal only.
-fn progress_bar(octets: u64) -> ProgressBar {
+fn progress_bar(bytes: u64) -> ProgressBar {
     let terminal = Terminal::of_process(true);
     if std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb") {
         return ProgressBar::hidden();
     }
     // Of pipes there is no size.
-    let (bar, template) = if octets == 0 {
+    let (bar, template) = if bytes == 0 {
         (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {wide_msg}")
     } else {
-        (ProgressBar::new(octets), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left  {wide_msg}")
+        (ProgressBar::new(bytes), "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left  {wide_msg}")
     };
     let style = ProgressStyle::with_template(template).expect("a valid template");
     bar.with_style(if terminal.blocks { style } else { style.progress_chars("=> ").tick_chars("-\\|/ ") })

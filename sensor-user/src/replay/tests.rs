@@ -13,7 +13,7 @@ use std::process::Command;
 struct Seen {
     parsed: Result<Packet, Unparsed>,
     link: LinkType,
-    octets: u32,
+    bytes: u32,
     at: i64,
 }
 
@@ -21,7 +21,7 @@ fn see(path: &Path) -> (Vec<Seen>, Findings) {
     let mut seen = Vec::new();
     let Ok(findings) = read(File::open(path).unwrap(), |packet: Captured<'_>| {
         let parsed = packet.link.parse(packet.frame);
-        seen.push(Seen { parsed, link: packet.link, octets: packet.octets, at: packet.at });
+        seen.push(Seen { parsed, link: packet.link, bytes: packet.bytes, at: packet.at });
         Ok::<(), Infallible>(())
     });
     (seen, findings)
@@ -112,7 +112,7 @@ fn transport_and_port_are_those_that_wireshark_finds() {
     assert!(findings.faults.is_empty(), "{findings:?}");
     assert_eq!(seen.len(), alone.len());
     for (merged, (path, alone)) in seen.iter().zip(&alone) {
-        assert_eq!((merged.parsed, merged.octets), (alone.parsed, alone.octets), "{}", path.display());
+        assert_eq!((merged.parsed, merged.bytes), (alone.parsed, alone.bytes), "{}", path.display());
         // These have fractions of a second that are longer than a second.
         let name = path.file_name().unwrap().to_str().unwrap();
         if !name.starts_with("timestamp_invalid") && name != "rx_serviceid_oobr.pcap" {
@@ -132,7 +132,7 @@ fn transport_and_port_are_those_that_wireshark_finds() {
     let mut compared = 0;
     for (number, (line, seen)) in text.lines().zip(&seen).enumerate() {
         let (length, theirs) = judged(line);
-        assert_eq!(length, seen.octets, "frame {}", number + 1);
+        assert_eq!(length, seen.bytes, "frame {}", number + 1);
         if let (Some(theirs), Ok(ours)) = (theirs, &seen.parsed) {
             assert_eq!((ours.transport, ours.port), theirs, "frame {}: {line}", number + 1);
             compared += 1;

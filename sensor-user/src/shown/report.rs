@@ -120,7 +120,7 @@ pub fn render_report(report: &Report, config: &Config) -> String {
         if flows.forgotten_offers > 0 {
             let _ = writeln!(
                 out,
-                "  {} connections offered to strangers were too many to be known: were they taken up, their \
+                "  {} connections offered to remote hosts were too many to be known: were they taken up, their \
                  first segment counts as other",
                 thousands(flows.forgotten_offers)
             );

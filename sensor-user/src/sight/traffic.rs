@@ -93,7 +93,7 @@ impl Traffic {
         self.normal = longest_silence(days);
     }
 
-    /// Continues from the silence that an earlier process left.
+    /// Continues the silence that an earlier process left.
     pub fn resume(&mut self, days: &[PastDay]) {
         self.silence = silence_so_far(days);
     }

@@ -4,14 +4,14 @@ use super::{Blind, Reason, sees};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A reason that comes and goes learns that often within [`WINDOW`]; then it is counted.
+/// A reason that comes and goes is logged so often within [`WINDOW`]; then it is counted.
 const LOUD: u32 = 5;
 /// See [`LOUD`].
 const WINDOW: Duration = Duration::from_mins(10);
 /// What was not told is kept so long for the next time.
 const FORGET: Duration = Duration::from_hours(24);
 
-/// Where reasons come from; each is judged again as a whole.
+/// Where reasons come from; each is judged as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Links, addresses and routes.
@@ -224,7 +224,7 @@ mod tests {
                 Change::Ended { .. } => 0,
             })
             .sum();
-        // All but those of the last window are reported.
+        // All but those of the last window are logged.
         assert!(untold > 43_200 - WINDOW.as_secs() as u32, "{untold}");
     }
 }

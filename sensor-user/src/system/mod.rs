@@ -1,8 +1,8 @@
 //! What the process needs of the system it runs on: clock, log, memory, rights, files.
 
 pub mod clock;
+pub mod condition;
 mod error;
-pub mod lasting;
 pub mod logging;
 pub mod memory;
 pub(crate) mod regular_file;

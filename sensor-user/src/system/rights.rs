@@ -72,7 +72,7 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<std
 }
 
 fn keep(kept: &[Capability]) -> Result<(), RightsError> {
-    // Without this one nothing can be taken from the bounding set; then it was bounded by whichever process started
+    // Without this one nothing can be taken from the bounding set; then it was bounded by the process that started
     // this process, or there is nothing to give up.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::all().into_iter().filter(|it| !kept.contains(it)) {

@@ -1,6 +1,6 @@
 //! Whether a directory may be trusted with what the daemon writes, which may be root.
 //!
-//! Any process that can write to a directory, or to one above it, can put a link in the place of a file that is
+//! A user who can write to a directory, or to one above it, can put a link in the place of a file that is
 //! about to be written, or another ledger in the place of the right one.
 
 use nix::unistd::{Uid, User, getegid, geteuid};
@@ -67,7 +67,7 @@ pub enum Untrusted {
     },
 }
 
-/// Checks that no one but this user and root can change what is in `directory`, or put another in its
+/// Checks that only this user and root can change what is in `directory`, or put another in its
 /// place.
 ///
 /// # Errors

@@ -228,7 +228,7 @@ mod tests {
         let done = done.into_inner().unwrap();
         let place = |who| done.iter().position(|(other, _)| *other == who).unwrap();
         assert!(done.iter().all(|(who, is_admitted)| *is_admitted == (*who != "guess")));
-        // Who comes next is exact; several may be done before one of them learns that.
+        // Who comes next is exact; several may end before one of them notices.
         assert!(place("other peer") < flood.len(), "after the guess that had begun: {done:?}");
         assert!(
             place("same peer") < 2 * flood.len(),

@@ -32,7 +32,7 @@ impl<K: PartialEq + Send + 'static, T: Send + Sync + 'static> Cache<K, T> {
         make: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Option<Result<Arc<T>, E>> {
         let slot = Arc::clone(&self.0);
-        // A task of its own continues when the one who asked has gone, so its work is not lost.
+        // A task of its own continues when its client has gone, so its work is not lost.
         let task = tokio::spawn(async move {
             let mut slot = slot.lock_owned().await;
             // Before making it: what changes meanwhile makes another one necessary.

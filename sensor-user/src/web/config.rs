@@ -8,7 +8,7 @@
 
 use super::auth::Users;
 use crate::exposition::{Exposition, Health, Reload};
-use crate::system::lasting::{Fault, Tell};
+use crate::system::condition::{Fault, Notice};
 use crate::system::{clock, regular_file};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
@@ -391,7 +391,7 @@ impl Seen {
     fn tell(&mut self, path: &Path) {
         let (Some(error), path) = (&self.refused, path.display()) else { return };
         match self.fault.failed(error, clock::now()) {
-            Some(Tell::Lasts(looks)) => tracing::error!(
+            Some(Notice::Lasts(looks)) => tracing::error!(
                 %path, error, looks,
                 "--web.config.file still not reloaded; what was read before stays in use"
             ),

@@ -441,7 +441,7 @@ impl Table {
         Some(Place { table: Arc::clone(self), id, connection })
     }
 
-    /// Frees a place, for lack of something else that connections hold.
+    /// Frees a place, when something else that connections hold has run out.
     pub(super) fn make_room(&self) {
         let _ = self.places().evict(|connection| Some(connection.share.places.load(Ordering::Relaxed)));
     }
@@ -554,7 +554,7 @@ mod tests {
         for index in 0..100_u32 {
             let address = format!("203.0.113.{}", index % 5);
             let place = enter(&table, &address, now + SECOND * index);
-            // All of them keep the server busy, whichever leaves for another.
+            // All of them keep the server busy, whichever leaves.
             many.push((place.connection.begin(now + SECOND * index), place));
         }
         assert!(!is_evicted(&other), "it has no request under way, and still stays");

@@ -10,8 +10,8 @@ mod auth;
 mod cache;
 mod config;
 mod connection;
-mod rarely;
 mod routes;
+mod throttle;
 
 pub use config::WebConfigError;
 pub(crate) use config::own_certificate;
@@ -27,7 +27,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rarely::Rarely;
 use routes::Routes;
 use std::future::Future;
 use std::io;
@@ -36,6 +35,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use throttle::Throttle;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -122,7 +122,7 @@ impl Default for WebConfig {
 /// Why the server cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Not an address, or a name that no one knows.
+    /// Not an address, or an unknown name.
     #[error(
         "`--web.listen-address {address}`: {source}; write it as 127.0.0.1:9477, [::1]:9477, \
          or :9477 for all addresses"
@@ -134,7 +134,7 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    /// Someone else listens there.
+    /// Another process listens there.
     #[error(
         "listen on {address}: address already in use; another `teiten run`, or another program, \
          serves there: end it, or name another with `--web.listen-address`"
@@ -342,8 +342,8 @@ impl Bound {
             routes: Routes::new(state.clone(), self.security, &self.telemetry_path),
             exposition: state.exposition,
             limits: self.limits,
-            accept_failures: Rarely::default(),
-            violations: Rarely::default(),
+            accept_failures: Throttle::default(),
+            violations: Throttle::default(),
         });
         let (end, is_ending) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -366,8 +366,8 @@ struct Service {
     routes: Routes,
     exposition: Arc<Exposition>,
     limits: Limits,
-    accept_failures: Rarely,
-    violations: Rarely,
+    accept_failures: Throttle,
+    violations: Throttle,
 }
 
 /// Whether the client has sent nothing yet.
@@ -439,7 +439,7 @@ async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending
         tracing::warn!(
             connections,
             "closed HTTP connections of clients that broke the protocol; counts are not affected. \
-             teiten_http_connections_closed_total goes on; the next line comes in ten minutes at the earliest"
+             teiten_http_connections_closed_total counts them; the next line comes in ten minutes at the earliest"
         );
     }
 }
@@ -600,7 +600,7 @@ mod tests {
         assert!(
             error.to_string().ends_with("write it as 127.0.0.1:9477, [::1]:9477, or :9477 for all addresses")
         );
-        // TEST-NET-1 is no one's.
+        // TEST-NET-1 is not assigned.
         let error = bind(&["192.0.2.1:9477"]).unwrap_err();
         assert!(error.to_string().starts_with("listen on 192.0.2.1:9477: "), "{error}");
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn syn() -> Vec<u8> {
-    tcp(STRANGER, SENSOR, (40_000, 23), SYN)
+    tcp(REMOTE, SENSOR, (40_000, 23), SYN)
 }
 
 /// Microseconds.

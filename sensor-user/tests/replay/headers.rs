@@ -16,7 +16,7 @@ fn unread(label: &str) -> Series {
 
 #[test]
 fn ip_behind_tags_sessions_and_labels_counts() {
-    let v4 = tcp(STRANGER, SENSOR, (40_000, 23), SYN);
+    let v4 = tcp(REMOTE, SENSOR, (40_000, 23), SYN);
     let v6 = udp6(9, 5060);
     let session = |protocol: &[u8], packet: &[u8]| {
         [&[0x11, 0, 0, 7, 0, (packet.len() + 2) as u8], protocol, packet].concat()
@@ -48,7 +48,7 @@ fn frames_that_are_not_of_ip_are_counted_by_what_they_hold() {
         // Nine tags are one more than is looked behind.
         ethernet(
             0x8100,
-            &[&[0, 1, 0x81, 0].repeat(8)[..], &[0, 1, 8, 0], &tcp(STRANGER, SENSOR, (1, 2), SYN)].concat(),
+            &[&[0, 1, 0x81, 0].repeat(8)[..], &[0, 1, 8, 0], &tcp(REMOTE, SENSOR, (1, 2), SYN)].concat(),
         ),
     ]);
     assert_eq!(of_class(&observation, Class::NonIp), 5);
@@ -107,7 +107,7 @@ fn fragment(protocol: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
     packet.extend([0, 7]);
     packet.extend(((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
     packet.extend([64, protocol, 0, 0]);
-    packet.extend(STRANGER);
+    packet.extend(REMOTE);
     packet.extend(SENSOR);
     packet.extend(payload);
     ethernet(0x0800, &packet)
@@ -116,7 +116,7 @@ fn fragment(protocol: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
 /// `nmap -f` sends the header in fragments of 8 bytes, `--mtu 16` in such of 16.
 #[test]
 fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
-    let segment = |flags: u8| tcp(STRANGER, SENSOR, (40_000, 23), flags)[20..].to_vec();
+    let segment = |flags: u8| tcp(REMOTE, SENSOR, (40_000, 23), flags)[20..].to_vec();
     let in_eights = |segment: &[u8]| {
         vec![
             fragment(6, 0, true, &segment[..8]),
@@ -172,7 +172,7 @@ fn a_total_length_of_zero_is_the_frames_in_a_capture_of_a_sending_host() {
         packet.resize(packet.len() + payload, 7);
         packet
     };
-    let syn = without_length(tcp(STRANGER, SENSOR, (40_000, 23), SYN), 0);
+    let syn = without_length(tcp(REMOTE, SENSOR, (40_000, 23), SYN), 0);
     let cooked = [&[0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0][..], &syn].concat();
     for (link_type, frame) in [
         (1, ethernet(0x0800, &syn)),
@@ -191,8 +191,8 @@ fn a_total_length_of_zero_is_the_frames_in_a_capture_of_a_sending_host() {
     // By such a segment of its own the sensor's side has a connection.
     let ack = 0x10;
     let records = [
-        (BEFORE_FOUR, 0, ethernet(0x0800, &without_length(tcp(SENSOR, STRANGER, (50_000, 443), ack), 4_000))),
-        (BEFORE_FOUR, 1, ethernet(0x0800, &tcp(STRANGER, SENSOR, (443, 50_000), ack))),
+        (BEFORE_FOUR, 0, ethernet(0x0800, &without_length(tcp(SENSOR, REMOTE, (50_000, 443), ack), 4_000))),
+        (BEFORE_FOUR, 1, ethernet(0x0800, &tcp(REMOTE, SENSOR, (443, 50_000), ack))),
     ];
     let local = Config { local: vec!["192.0.2.1/32".parse().unwrap()], ..config() };
     let observation = observe(&local, &pcap(Endian::Little, MICROSECONDS, 1, &records));

@@ -362,7 +362,7 @@ fn a_head_byte_by_byte_and_an_answer_read_so_run_out_of_time() {
     serving.exposition.update(large());
     let timeouts = || serving.metric("teiten_http_connections_closed_total{reason=\"timeout\"}");
 
-    // Slowloris: an byte every 50 ms.
+    // Slowloris: a byte every 50 ms.
     let begun = Instant::now();
     let mut slow = serving.connect();
     for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'a')) {

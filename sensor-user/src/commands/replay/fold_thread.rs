@@ -1,5 +1,4 @@
-//! Taking in beside reading: while one thread reads and judges packets, another takes in what they
-//! came to.
+//! Two threads: one reads and judges packets, the other takes in the observations they become.
 
 use crate::observation::Observation;
 use crate::replay::Sink;
@@ -8,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 /// Observations that wait to be taken in. They bound memory, so reading waits when there are more.
 const AHEAD: usize = 2;
 
-/// No one takes observations any more, because of an error.
+/// Observations are no longer taken in, because of an error.
 #[derive(Debug)]
 pub(super) struct Ended;
 
@@ -17,7 +16,7 @@ pub(super) struct Ended;
 ///
 /// # Errors
 ///
-/// What `prepare` or who takes in says; its sink reports that to `work`.
+/// Those of `prepare` and of what it makes; `work` gets [`Ended`] from its sink.
 pub(super) fn take_in<T, E: Send, F: FnMut(Observation) -> Result<(), E>>(
     prepare: impl FnOnce() -> Result<F, E> + Send,
     work: impl FnOnce(&mut Sink<'_, Ended>) -> Result<T, Ended>,

@@ -35,7 +35,7 @@ pub fn command(
     ledger: Option<&Target<'_>>,
     json: bool,
 ) -> anyhow::Result<bool> {
-    // A file may be wrong, which is reported at once; the embedded database takes its time beside reading.
+    // A faulty file fails at once; the embedded database is loaded while captures are read.
     let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
     let settings = ledger_settings(config);
     // What is printed is of these files alone.

@@ -16,7 +16,7 @@ use crate::shown::{Inputs, Status, Today};
 use crate::sight::Watch;
 use crate::sight::targets::Targets;
 use crate::system::clock;
-use crate::system::lasting::{Fault, Tell};
+use crate::system::condition::{Fault, Notice};
 use crate::system::logging::LogHandle;
 use crate::system::{rights, trusted};
 use crate::web::{Server, State, WebConfig};
@@ -438,7 +438,7 @@ impl Follower {
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 match self.fault.failed(&crate::error_chain(error), clock::now()) {
-                    Some(Tell::Lasts(failures)) => {
+                    Some(Notice::Lasts(failures)) => {
                         error!(error, failures, "netlink still fails; {UNFOLLOWED}");
                     }
                     Some(_) => error!(error, "netlink failed; {UNFOLLOWED}"),
@@ -447,7 +447,7 @@ impl Follower {
                 return Some(());
             }
         };
-        if let Some(Tell::Over(failures)) = self.fault.worked(clock::now()) {
+        if let Some(Notice::Ended(failures)) = self.fault.worked(clock::now()) {
             info!(failures, "netlink works again; following interfaces and addresses");
         }
         if self.targets.follow(&network) {

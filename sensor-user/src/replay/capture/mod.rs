@@ -38,7 +38,7 @@ pub(super) struct Captured<'a> {
     /// What was captured of it.
     pub(super) frame: &'a [u8],
     /// Its length on the wire.
-    pub(super) octets: u32,
+    pub(super) bytes: u32,
 }
 
 /// Whether an instant can be the time of a packet: those of captures that have none lie on the first day
@@ -47,7 +47,7 @@ pub(super) fn is_time(at: i64) -> bool {
     !(0..FIRST_TIME).contains(&at)
 }
 
-/// What a capture held apart from packets that could be read.
+/// What is wrong with a capture.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// What is wrong with it.
@@ -276,7 +276,7 @@ impl<'a> Packets<'a> {
         }
     }
 
-    /// What was found apart from packets.
+    /// What is wrong so far.
     pub(super) fn finish(self) -> Findings {
         let of_other_links: u64 = self.other_links.values().sum();
         let mut faults = self.faults;
@@ -327,7 +327,7 @@ impl<'a> Packets<'a> {
         self.begin < self.end
     }
 
-    /// Continues with the next record that can be found behind the one at the front, which makes no sense,
+    /// Continues with the next record that can be found after the one at the front, which makes no sense,
     /// or, without a reason, is longer than the input.
     fn look_for_the_next(&mut self, why: Option<String>) {
         let (record, offset) = (self.records + 1, self.before + self.begin as u64);

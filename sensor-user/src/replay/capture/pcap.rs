@@ -30,7 +30,7 @@ struct Head {
     seconds: u32,
     fraction: u32,
     kept: u32,
-    octets: u32,
+    bytes: u32,
 }
 
 /// What the magic number says: resolution in nanoseconds, longer headers.
@@ -65,8 +65,8 @@ impl Pcap {
     pub(super) fn plain<'a>(&mut self, data: &'a [u8]) -> Option<(Captured<'a>, usize)> {
         let (header, rest) = data.split_first_chunk::<16>()?;
         let number = |nth| self.order.nth(header, nth);
-        let head = Head { seconds: number(0), fraction: number(1), kept: number(2), octets: number(3) };
-        if self.modified || head.kept > self.max_packet || head.kept > head.octets || head.octets == 0 {
+        let head = Head { seconds: number(0), fraction: number(1), kept: number(2), bytes: number(3) };
+        if self.modified || head.kept > self.max_packet || head.kept > head.bytes || head.bytes == 0 {
             return None;
         }
         let frame = rest.get(..head.kept as usize)?;
@@ -85,20 +85,20 @@ impl Pcap {
                 head.kept, self.max_packet
             ));
         }
-        if (head.seconds, head.kept, head.octets) == (0, 0, 0) {
+        if (head.seconds, head.kept, head.bytes) == (0, 0, 0) {
             return Record::Senseless("there are zeros in place of a record".to_owned());
         }
         let bytes = header + head.kept as usize;
         let Some(frame) = data.get(header..bytes) else { return Record::Incomplete(bytes) };
         // Some programs write such lengths, but then the next record makes sense.
-        if head.kept > head.octets {
+        if head.kept > head.bytes {
             match self.begins_at(data, bytes, ended) {
                 Likely::Yes => {}
                 Likely::No if bytes == data.len() && ended => {}
                 Likely::No => {
                     return Record::Senseless(format!(
                         "it would have {} bytes, more than the packet's {}, and no record follows",
-                        head.kept, head.octets
+                        head.kept, head.bytes
                     ));
                 }
                 Likely::Unknown => return Record::Incomplete(data.len() + 1),
@@ -128,7 +128,7 @@ impl Pcap {
             let makes_sense = is_near
                 && head.fraction < fraction
                 && (1..=self.max_packet).contains(&head.kept)
-                && (head.kept..=MAX_WIRE).contains(&head.octets);
+                && (head.kept..=MAX_WIRE).contains(&head.bytes);
             if !makes_sense {
                 return Likely::No;
             }
@@ -145,7 +145,7 @@ impl Pcap {
     fn head(&self, data: &[u8]) -> Option<Head> {
         let header = data.get(..self.header())?.first_chunk::<16>()?;
         let number = |nth| self.order.nth(header, nth);
-        Some(Head { seconds: number(0), fraction: number(1), kept: number(2), octets: number(3) })
+        Some(Head { seconds: number(0), fraction: number(1), kept: number(2), bytes: number(3) })
     }
 
     /// The packet, unless its link type cannot be read.
@@ -153,6 +153,6 @@ impl Pcap {
     fn captured<'a>(&self, head: &Head, frame: &'a [u8]) -> Option<Captured<'a>> {
         let nanoseconds = u64::from(head.fraction) * if self.nanoseconds { 1 } else { 1000 };
         let at = (u64::from(head.seconds) * NANOS + nanoseconds) as i64;
-        Some(Captured { at, link: self.link.ok()?, frame, octets: head.octets })
+        Some(Captured { at, link: self.link.ok()?, frame, bytes: head.bytes })
     }
 }

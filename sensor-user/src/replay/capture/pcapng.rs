@@ -14,7 +14,7 @@ const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 /// A block's type and its length, twice.
 const FRAME: usize = 12;
-/// Bytes of an enhanced packet block apart from the packet: eight numbers.
+/// Bytes of an enhanced packet block without the packet: eight numbers.
 const ENHANCED: usize = 32;
 /// The largest block that is taken for one where one is looked for.
 const LIKELY_BLOCK: usize = 1 << 20;
@@ -45,12 +45,12 @@ impl Interface {
 
     /// A packet of this interface, unless its link type cannot be read.
     #[inline]
-    fn captured<'a>(&self, at: i64, frame: &'a [u8], octets: u32) -> Result<Captured<'a>, UnknownLinkType> {
+    fn captured<'a>(&self, at: i64, frame: &'a [u8], bytes: u32) -> Result<Captured<'a>, UnknownLinkType> {
         let kept = match self.snap {
             0 => frame.len(),
             snap => frame.len().min(snap as usize),
         };
-        Ok(Captured { at, link: self.link?, frame: &frame[..kept], octets })
+        Ok(Captured { at, link: self.link?, frame: &frame[..kept], bytes })
     }
 }
 
@@ -98,7 +98,7 @@ struct Fields<'a> {
     interface: u32,
     time: Option<(u32, u32)>,
     kept: u32,
-    octets: u32,
+    bytes: u32,
     rest: &'a [u8],
 }
 
@@ -215,11 +215,11 @@ impl Section {
     fn fields<'a>(&self, kind: u32, body: &'a [u8]) -> Option<Fields<'a>> {
         if kind == SIMPLE_PACKET {
             let (header, rest) = body.split_first_chunk::<4>()?;
-            let octets = self.order.nth(header, 0);
+            let bytes = self.order.nth(header, 0);
             let snap = self.interfaces.first().map_or(0, |interface| interface.snap);
             // Padding is not told apart.
-            let kept = octets.min(rest.len() as u32).min(if snap == 0 { u32::MAX } else { snap });
-            return Some(Fields { interface: 0, time: None, kept, octets, rest });
+            let kept = bytes.min(rest.len() as u32).min(if snap == 0 { u32::MAX } else { snap });
+            return Some(Fields { interface: 0, time: None, kept, bytes, rest });
         }
         let (header, rest) = body.split_first_chunk::<20>()?;
         let number = |nth| self.order.nth(header, nth);
@@ -230,7 +230,7 @@ impl Section {
             number(0)
         };
         let time = Some((number(1), number(2)));
-        Some(Fields { interface, time, kept: number(3), octets: number(4), rest })
+        Some(Fields { interface, time, kept: number(3), bytes: number(4), rest })
     }
 
     fn packet<'a>(&mut self, fields: &Fields<'a>, bytes: usize) -> Record<'a> {
@@ -250,7 +250,7 @@ impl Section {
             };
             self.at = at;
         }
-        match interface.captured(self.at, frame, fields.octets) {
+        match interface.captured(self.at, frame, fields.bytes) {
             Ok(packet) => Record::Packet(packet, bytes, fields.time.is_some()),
             Err(link_type) => Record::OtherLink(link_type, bytes),
         }

@@ -1,4 +1,4 @@
-//! What the rules of observation need to know apart from the packet, when no kernel tells it.
+//! The configured rules of observation, for packets of captures.
 
 use super::flows::Conversations;
 use ipnet::IpNet;
@@ -99,7 +99,7 @@ impl Rules {
     }
 }
 
-/// The world of one packet. When a capture holds only what the sensor received, nothing is known of
+/// What the classification of one packet asks for. When a capture holds only what the sensor received, nothing is known of
 /// conversations, and each packet is judged on its own.
 pub(crate) struct Moment<'a, F: ?Sized> {
     pub(crate) rules: &'a Rules,

@@ -8,9 +8,9 @@ const PAUSE: Duration = Duration::from_mins(10);
 
 /// Counts events until it is time for a line about them.
 #[derive(Debug, Default)]
-pub(super) struct Rarely(Mutex<(u64, Option<Instant>)>);
+pub(super) struct Throttle(Mutex<(u64, Option<Instant>)>);
 
-impl Rarely {
+impl Throttle {
     /// One more event; the number of them since the last line, when another line is due.
     pub(super) fn count(&self, now: Instant) -> Option<u64> {
         // Two plain values: a panic elsewhere does not spoil them.
@@ -31,12 +31,12 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_rest_with_their_number() {
-        let (rarely, now) = (Rarely::default(), Instant::now());
-        assert_eq!(rarely.count(now), Some(1));
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        assert_eq!(throttle.count(now), Some(1));
         for _ in 0..99 {
-            assert_eq!(rarely.count(now + PAUSE.mul_f64(0.9)), None);
+            assert_eq!(throttle.count(now + PAUSE.mul_f64(0.9)), None);
         }
-        assert_eq!(rarely.count(now + PAUSE), Some(100));
-        assert_eq!(rarely.count(now + PAUSE), None);
+        assert_eq!(throttle.count(now + PAUSE), Some(100));
+        assert_eq!(throttle.count(now + PAUSE), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::capture::{Captured, Fault, Findings, Packets};
 use super::flows::Conversations;
-use super::world::{Moment, Rules};
+use super::rules::{Moment, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
@@ -24,12 +24,12 @@ const MESSAGE: usize = 8 + MAX_OFFSET;
 struct Message {
     /// Where it begins in the frame, bytes.
     offset: usize,
-    octets: Box<[u8]>,
+    bytes: Box<[u8]>,
 }
 
 impl Frame for Message {
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.octets[..].load(offset.checked_sub(self.offset)?)
+        self.bytes[..].load(offset.checked_sub(self.offset)?)
     }
 }
 
@@ -38,7 +38,7 @@ impl Frame for Message {
 pub(super) struct Seen {
     /// Nanoseconds since the epoch.
     pub(super) at: i64,
-    pub(super) octets: u32,
+    pub(super) bytes: u32,
     pub(super) is_outbound: bool,
     /// Whether the link's destination is a group.
     to_group: bool,
@@ -51,8 +51,8 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(captured: &Captured<'_>, rules: &Rules) -> Self {
-        let Captured { at, link, frame, octets } = *captured;
-        let parsed = link.parse_captured(frame, octets);
+        let Captured { at, link, frame, bytes } = *captured;
+        let parsed = link.parse_captured(frame, bytes);
         let src = match &parsed {
             Ok(packet) => Some(packet.src),
             // What is broken or a fragment has its sender all the same.
@@ -63,13 +63,13 @@ impl Seen {
             Ok(packet) if !is_outbound && matches!(packet.transport, Transport::Icmp | Transport::Icmpv6) => {
                 let (frame, _) = link.open(frame).expect("it was parsed");
                 let offset = usize::from(packet.offset);
-                let octets = &frame[offset..frame.len().min(offset + MESSAGE)];
-                Message { offset, octets: octets.into() }
+                let bytes = &frame[offset..frame.len().min(offset + MESSAGE)];
+                Message { offset, bytes: bytes.into() }
             }
             _ => Message::default(),
         };
         let unparsed = parsed.as_ref().err().and_then(|why| link.detail(frame, *why));
-        Self { at, octets, is_outbound, to_group: link.is_to_group(frame), parsed, unparsed, src, message }
+        Self { at, bytes, is_outbound, to_group: link.is_to_group(frame), parsed, unparsed, src, message }
     }
 
     /// Learns from what the sensor's side sends; judges what it receives.

@@ -1,8 +1,8 @@
 //! Captures of both directions. The sensor's side is 192.0.2.0/24 and `2001:db8:1::/48`.
 
 use super::{
-    BEFORE_FOUR, Endian, MICROSECONDS, Record, SENSOR, STRANGER, SYN, SYN_ACK, config, ethernet, pcap,
-    replay, tcp, teiten,
+    BEFORE_FOUR, Endian, MICROSECONDS, REMOTE, Record, SENSOR, SYN, SYN_ACK, config, ethernet, pcap, replay,
+    tcp, teiten,
 };
 use sensor_common::Class;
 use sensor_user::config::Config;
@@ -35,7 +35,7 @@ fn icmp(src: [u8; 4], dst: [u8; 4], kind: u8, word: u16, payload: &[u8]) -> Vec<
 
 /// An IPv6 packet with a TCP header.
 fn tcp6(src: [u8; 16], dst: [u8; 16], ports: (u16, u16), flags: u8) -> Vec<u8> {
-    let segment = &tcp(SENSOR, STRANGER, ports, flags)[20..];
+    let segment = &tcp(SENSOR, REMOTE, ports, flags)[20..];
     [&[0x60, 0, 0, 0, 0, 20, 6, 64][..], &src, &dst, segment].concat()
 }
 
@@ -52,7 +52,7 @@ fn conversation() -> Vec<(Vec<u8>, Option<Class>)> {
         // What the sensor starts.
         (tcp(SENSOR, SERVER, (50_000, 443), SYN), None),
         (tcp(SERVER, SENSOR, (443, 50_000), SYN_ACK), Some(Class::Solicited)),
-        (tcp(STRANGER, SENSOR, (443, 50_000), SYN_ACK), Some(Class::Backscatter)),
+        (tcp(REMOTE, SENSOR, (443, 50_000), SYN_ACK), Some(Class::Backscatter)),
         (tcp(SENSOR, SERVER, (50_001, 81), SYN), None),
         (tcp(SERVER, SENSOR, (81, 50_001), RST_ACK), Some(Class::Solicited)),
         (tcp6(SENSOR6, SERVER6, (50_000, 443), SYN), None),
@@ -67,18 +67,18 @@ fn conversation() -> Vec<(Vec<u8>, Option<Class>)> {
         (icmp(SERVER, SENSOR, 0, 7, &[]), Some(Class::Solicited)),
         (icmp(SERVER, SENSOR, 0, 8, &[]), Some(Class::Backscatter)),
         (traced.clone(), None),
-        (icmp(STRANGER, SENSOR, 11, 0, &traced), Some(Class::Solicited)),
-        (icmp(STRANGER, SENSOR, 11, 0, &udp(SENSOR, SERVER, (40_001, 33_435))), Some(Class::Backscatter)),
+        (icmp(REMOTE, SENSOR, 11, 0, &traced), Some(Class::Solicited)),
+        (icmp(REMOTE, SENSOR, 11, 0, &udp(SENSOR, SERVER, (40_001, 33_435))), Some(Class::Backscatter)),
         // What a remote host starts: refused, and accepted. The numbers of `tcp` are always 1 and 0, so this
         // is not the handshake's end.
-        (tcp(STRANGER, SENSOR, (60_000, 23), SYN), Some(Class::Access)),
-        (tcp(SENSOR, STRANGER, (23, 60_000), RST_ACK), None),
-        (tcp(STRANGER, SENSOR, (60_001, 80), SYN), Some(Class::Access)),
-        (tcp(SENSOR, STRANGER, (80, 60_001), SYN_ACK), None),
-        (tcp(STRANGER, SENSOR, (60_001, 80), ACK), Some(Class::Other)),
-        (tcp(STRANGER, SENSOR, (60_001, 80), RST_ACK), Some(Class::Other)),
+        (tcp(REMOTE, SENSOR, (60_000, 23), SYN), Some(Class::Access)),
+        (tcp(SENSOR, REMOTE, (23, 60_000), RST_ACK), None),
+        (tcp(REMOTE, SENSOR, (60_001, 80), SYN), Some(Class::Access)),
+        (tcp(SENSOR, REMOTE, (80, 60_001), SYN_ACK), None),
+        (tcp(REMOTE, SENSOR, (60_001, 80), ACK), Some(Class::Other)),
+        (tcp(REMOTE, SENSOR, (60_001, 80), RST_ACK), Some(Class::Other)),
         // Not to the sensor's side.
-        (tcp(STRANGER, SERVER, (60_000, 23), SYN), Some(Class::OtherDestination)),
+        (tcp(REMOTE, SERVER, (60_000, 23), SYN), Some(Class::OtherDestination)),
     ]
 }
 
@@ -172,7 +172,7 @@ fn the_order_of_files_makes_no_difference() {
 
 #[test]
 fn damage_of_one_file_is_told_and_the_others_are_counted() {
-    let syn = |port| tcp(STRANGER, SENSOR, (40_000, port), SYN);
+    let syn = |port| tcp(REMOTE, SENSOR, (40_000, port), SYN);
     let good = pcap(Endian::Little, MICROSECONDS, 101, &records(&[syn(1), syn(2)], <[u8]>::to_vec));
     let (observations, outcome) = replay(&both_ways(), &[b"", &good, &good[..good.len() - 1]]);
     let faults: Vec<String> = outcome.errors.iter().map(|error| error.fault.to_string()).collect();
@@ -216,9 +216,9 @@ fn a_connection_older_than_the_capture_is_known_when_the_sensor_sends() {
 #[test]
 fn what_the_sensor_observes_can_be_told_apart_from_its_side() {
     let frames = [
-        tcp(STRANGER, SENSOR, (40_000, 23), SYN),
-        tcp(STRANGER, [192, 0, 2, 9], (40_000, 23), SYN),
-        tcp([192, 0, 2, 9], STRANGER, (40_000, 23), SYN),
+        tcp(REMOTE, SENSOR, (40_000, 23), SYN),
+        tcp(REMOTE, [192, 0, 2, 9], (40_000, 23), SYN),
+        tcp([192, 0, 2, 9], REMOTE, (40_000, 23), SYN),
     ];
     let capture = pcap(Endian::Little, MICROSECONDS, 101, &records(&frames, <[u8]>::to_vec));
     let config = Config { observe: vec!["192.0.2.1/32".parse().unwrap()], ..both_ways() };
