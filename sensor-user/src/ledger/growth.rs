@@ -112,7 +112,9 @@ mod tests {
             }
             if round % 100 == 0 {
                 let mut again = Ids::default();
-                of.iter().for_each(|(id, kind)| again.note(kind, *id));
+                for (id, kind) in &of {
+                    again.note(kind, *id);
+                }
                 ids = again;
             }
         }
