@@ -140,9 +140,14 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
             }
             let labels = label.iter().map(|text| parse_label(text)).collect::<anyhow::Result<Vec<_>>>()?;
             let mut extent = Extent { days, end: *end, labels };
-            let write = |out: &mut dyn Write, extent: &Extent| match Format::try_from(*format)? {
-                Format::OpenMetrics => Ok(ledger.export(Format::OpenMetrics, extent, out)?),
-                table => Ok::<_, anyhow::Error>(Reader::export_tables(&ledgers, table, &extent.days, out)?),
+            let write = |out: &mut dyn Write, extent: &Extent| {
+                let format = Format::try_from(*format)?;
+                if format == Format::OpenMetrics {
+                    ledger.export(format, extent, out)?;
+                } else {
+                    Reader::export_tables(&ledgers, format, &extent.days, out)?;
+                }
+                anyhow::Ok(())
             };
             if *format == ExportFormat::Openmetrics {
                 extent.end = Some(finished(ledger, &extent)?);
