@@ -16,6 +16,11 @@ window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, vari
   for (const { name, current } of dashboard.templating.list) {
     values[name] ??= [current?.value].flat()[0] === '$__all' ? '.*' : [current?.value].flat()[0];
   }
+  // A title shows what the viewer chose, a query has its value.
+  const texts = { ...values };
+  for (const { name, options } of dashboard.templating.list) {
+    texts[name] = options?.find(({ value }) => value === values[name])?.text ?? values[name];
+  }
   const range = { from, to };
   const panels = [];
   for (const panel of dashboard.panels) {
@@ -40,7 +45,7 @@ window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, vari
             return (
               <div key={panel.id} id={`panel-${panel.id}`} style={{ position: 'absolute', boxSizing: 'border-box', ...box,
                 background: theme.colors.background.primary, border: `1px solid ${theme.colors.border.weak}`, overflow: 'hidden' }}>
-                <h6 style={{ margin: 0, padding: '6px 8px', fontSize: 14 }}>{replace(panel.title, values)}</h6>
+                <h6 style={{ margin: 0, padding: '6px 8px', fontSize: 14 }}>{replace(panel.title, texts)}</h6>
                 {panel.type === 'row' || error ? error : (
                   <div style={{ padding: 8 }}>
                     <Visualization panel={panel} series={series} width={box.width - 18} height={box.height - 48} range={range}

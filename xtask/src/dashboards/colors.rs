@@ -1,4 +1,4 @@
-//! Colours that a port or a region keeps in every chart. What has none gets one by its name.
+//! Colours that a port or a region keeps in every chart. What has none gets one by its place in the chart.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const OTHER: &str = "#7f7f7f";
 /// Ports as they are named in charts.
 const PORTS: &[(&str, &str)] = &[
     ("445/tcp", "#1f77b4"),
-    ("135/tcp", "#ff7f0e"),
+    ("135/tcp", "#e67808"),
     ("139/tcp", "#aec7e8"),
     ("1433/tcp", "#d62728"),
     ("Ping (ICMP)", "#8c564b"),
@@ -39,7 +39,7 @@ const PORTS: &[(&str, &str)] = &[
 const REGIONS: &[(&str, &str)] = &[
     ("CN", "#d62728"),
     ("US", "#1f77b4"),
-    ("JP", "#ff7f0e"),
+    ("JP", "#e67808"),
     ("KR", "#2ca02c"),
     ("TW", "#9467bd"),
     ("RU", "#8c564b"),
@@ -80,4 +80,44 @@ pub(super) fn region(code: &str) -> Option<Value> {
 /// The override for the sum of the others.
 pub(super) fn other(name: &str) -> Value {
     by_name(name, &[("color", fixed(OTHER))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first colours of `palette-classic` in Grafana's light and dark theme, as many as a chart has
+    /// ports: what a port without a colour of its own gets by its place.
+    const PALETTES: [[&str; 11]; 2] = [
+        [
+            "#56A64B", "#E0B400", "#3274D9", "#FF780A", "#E02F44", "#A352CC", "#19730E", "#CC9D00",
+            "#1250B0", "#E55400", "#AD0317",
+        ],
+        [
+            "#73BF69", "#F2CC0C", "#5794F2", "#FF9830", "#F2495C", "#B877D9", "#37872D", "#E0B400",
+            "#1F60C4", "#FA6400", "#C4162A",
+        ],
+    ];
+
+    fn distance(a: &str, b: &str) -> f64 {
+        let channel = |color: &str, at: usize| {
+            f64::from(u8::from_str_radix(&color[at..at + 2], 16).expect("two hexadecimal digits"))
+        };
+        [1, 3, 5].map(|at| (channel(a, at) - channel(b, at)).powi(2)).iter().sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn no_two_series_of_a_chart_look_alike() {
+        for palette in PALETTES {
+            for own in [PORTS, REGIONS] {
+                let all: Vec<&str> =
+                    own.iter().map(|(_, color)| *color).chain(palette).chain([OTHER]).collect();
+                for (index, a) in all.iter().enumerate() {
+                    for b in &all[index + 1..] {
+                        assert!(distance(a, b) >= 20.0, "{a} and {b} are {:.1} apart", distance(a, b));
+                    }
+                }
+            }
+        }
+    }
 }

@@ -280,6 +280,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
     let drill = l.t("Show this port", "このポートを見る");
     let port_uid = format!("teiten-port-{}", l.code());
     let port_link = "var-transport=${__field.labels.transport}&var-port=${__field.labels.port}";
+    let all_ports = l.t("Show all ports", "全ポートを見る");
+    let port_ranking = super::port::ranking(l);
     let region_uid = format!("teiten-region-{}", l.code());
     let region_link = "var-country=${__field.labels.country}";
     for (counter, title, figure) in [
@@ -305,7 +307,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             10,
             Panel::daily_bars(title, figure, &by_port_daily(counter, "", other), "{{name}}")
                 .colored(colors::ports(other))
-                .link(drill, &port_uid, port_link),
+                .link(drill, &port_uid, port_link)
+                .link_of(other, all_ports, &port_uid, &port_ranking),
         );
     }
     for (counter, title, figure) in [
@@ -313,9 +316,11 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
     ] {
         let expression = top_sorted(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
-        layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link));
+        layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link).link_of(other, all_ports, &port_uid, &port_ranking));
     }
     let drill = l.t("Show this region", "この地域を見る");
+    let all_regions = l.t("Show all regions", "全地域を見る");
+    let region_ranking = super::region::ranking(l);
     for (counter, daily, daily_figure, share, share_figure) in [
         (
             COUNTRY_ACCESSES,
@@ -349,7 +354,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             10,
             Panel::daily_bars(daily, daily_figure, &by_country_daily(counter, "", other), "{{name}}")
                 .colored(regions(l))
-                .link(drill, &region_uid, region_link),
+                .link(drill, &region_uid, region_link)
+                .link_of(other, all_regions, &region_uid, &region_ranking),
         );
         let expression = top_sorted(
             &counter.total("country", ""),
@@ -362,17 +368,21 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         layout.add(
             8,
             10,
-            Panel::pie(share, share_figure, &expression).colored(regions(l)).link(
-                drill,
-                &region_uid,
-                region_link,
-            ),
+            Panel::pie(share, share_figure, &expression)
+                .colored(regions(l))
+                .link(drill, &region_uid, region_link)
+                .link_of(other, all_regions, &region_uid, &region_ranking),
         );
     }
     layout.add(12, 9, Panel::daily_bars(
         l.t("Excluded services, daily", "観測から除外したサービスへのアクセス数"),
         l.t("Accesses to services that a sensor really offers, such as 22/tcp for maintenance; they are in no other figure. Figure 2.5.1 of 2005-11.", "観測点で実際に動作しているサービス（メンテナンス用の22/tcpなど）へのアクセス。他の図には含まれない。2005年11月の図2.5.1に相当する。"),
-        &named(&SERVICE_ACCESSES.daily("sensor, transport, port", "")),
+        &named(&queries::all_sized(
+            &SERVICE_ACCESSES.daily("sensor, transport, port", ""),
+            &SERVICE_ACCESSES.total("sensor, transport, port", ""),
+            "sensor, transport, port",
+            None,
+        )),
         "{{sensor}} {{name}}",
     ));
     layout.add(12, 9, Panel::text(
@@ -465,7 +475,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         let rank = format!(
             "topk({PORTS}, {ports} unless on (port) label_replace(vector(0), \"port\", \"other\", \"\", \"\"))"
         );
-        format!("sort_desc({})", queries::top_by_name(amount, ports, &rank, "hour", other))
+        queries::top_by_name(amount, ports, &rank, "hour", other)
     };
     let six = PORT_HOUR_ACCESSES.six_months_sum("transport, port, hour");
     let month = PORT_HOUR_ACCESSES.total("transport, port, hour", "");
@@ -506,6 +516,12 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
     let whole = COUNTRY_ACCESSES.total("country", "");
     let rest = format!("(({whole} and on (country) {countries}) - on (country) sum by (country) {detail})");
     let share = format!("({detail} / on (country) group_left () {whole})");
+    // Columns are ports by size, rows are regions by size.
+    let regions_of = |shares: &str| {
+        format!(
+            r#"label_join({shares} * on (country) group_left (region_size) count_values by (country) ("region_size", 1e15 - {countries}), "by_size", " ", "by_size", "region_size")"#
+        )
+    };
     layout.add(
         24,
         11,
@@ -515,10 +531,11 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
                 "What each of the busiest regions sends to; figure 4.2.3 of 2005-11.",
                 "上位の発信元地域ごとの宛先の内訳。2005年11月の図4.2.3に相当する。",
             ),
-            &format!(
-                r#"sort_desc({}) or label_replace({rest} / on (country) {whole}, "name", "{other}", "", "")"#,
-                named(&share)
-            ),
+            &regions_of(&format!(
+                "({} or {})",
+                named(&queries::sized(&share, &ports, PORT)),
+                queries::named_other(&format!("({rest} / on (country) {whole})"), other)
+            )),
             ("country", "name"),
             "normal",
         )

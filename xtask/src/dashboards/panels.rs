@@ -147,9 +147,14 @@ impl Panel {
         self
     }
 
-    /// Overrides that give names their colours; a name without one gets the same in every chart.
+    /// Overrides that give names their colours; what has none gets one by its place, so that no two are alike.
     pub(super) fn colored(self, overrides: impl IntoIterator<Item = Value>) -> Self {
-        self.defaults(json!({ "color": { "mode": "palette-classic-by-name" } })).overrides(overrides)
+        self.overrides(overrides)
+    }
+
+    /// A click on the field `name` leads to the dashboard `uid`, where [`Self::link`] has no label to say.
+    pub(super) fn link_of(self, name: &str, title: &str, uid: &str, parameters: &str) -> Self {
+        self.overrides([by_name(name, &[("links", links(title, uid, parameters))])])
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]
@@ -163,11 +168,7 @@ impl Panel {
 
     /// A click leads to the dashboard `uid`, with `variables` for its URL.
     pub(super) fn link(self, title: &str, uid: &str, variables: &str) -> Self {
-        self.defaults(json!({ "links": [{
-            "title": title,
-            "url": format!("/d/{uid}?{variables}&${{sensor:queryparam}}&${{__url_time_range}}"),
-            "targetBlank": false,
-        }] }))
+        self.defaults(json!({ "links": links(title, uid, variables) }))
     }
 
     /// Stacked daily bars; each stands on its own day.
@@ -180,7 +181,7 @@ impl Panel {
                 "gradientMode": "none", "spanNulls": false, "thresholdsStyle": { "mode": "off" },
             } }))
             .options(json!({
-                "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"], "sortBy": "Total", "sortDesc": true },
+                "legend": { "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["sum"] },
                 "tooltip": { "mode": "multi", "sort": "desc", "hideZeros": true },
             }))
     }
@@ -198,7 +199,8 @@ impl Panel {
             }))
     }
 
-    /// Bars of a table: one group for each `row`, one bar for each `column`.
+    /// Bars of a table: one group for each `row`, one bar for each `column`, in the order of the label `by_size`
+    /// where the result has it.
     pub(super) fn bars(
         title: &str,
         description: &str,
@@ -208,6 +210,7 @@ impl Panel {
     ) -> Self {
         Self::new("barchart", title, description)
             .query(Run::Table, expression, "")
+            .transform("sortBy", json!({ "sort": [{ "field": "by_size", "desc": false }] }))
             .transform("groupingToMatrix", json!({ "columnField": column, "rowField": row, "valueField": "Value", "emptyValue": "zero" }))
             .defaults(json!({ "custom": {
                 "lineWidth": 0, "fillOpacity": 90, "axisSoftMin": 0, "gradientMode": "none", "thresholdsStyle": { "mode": "off" },
@@ -257,6 +260,20 @@ impl Panel {
     pub(super) fn text(title: &str, description: &str, content: &str) -> Self {
         Self::new("text", title, description).options(json!({ "mode": "markdown", "content": content }))
     }
+}
+
+fn links(title: &str, uid: &str, parameters: &str) -> Value {
+    json!([{
+        "title": title,
+        "url": format!("/d/{uid}?{parameters}&${{sensor:queryparam}}&${{__url_time_range}}"),
+        "targetBlank": false,
+    }])
+}
+
+/// The parameter of a link to the one panel of a dashboard that has that title.
+pub(super) fn view(panels: &[Value], title: &str) -> String {
+    let panel = panels.iter().find(|panel| panel["title"] == title).expect("the dashboard has the panel");
+    format!("viewPanel={}", panel["id"])
 }
 
 /// A property of the field with that name.

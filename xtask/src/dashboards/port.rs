@@ -6,8 +6,9 @@ use super::colors;
 use super::monthly::{bars_and_line, by_country_daily, explanation_table, regions};
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
-    BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT_ACCESSES, PORT_COUNTRY_ACCESSES, PORT_COUNTRY_SOURCES,
-    PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, country, named, top_sorted,
+    BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
+    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, all_sized, country, named,
+    top_sorted,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -132,7 +133,12 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Does the event stand on several sensors or on one only?",
                 "複数の観測点で観測されたか、1つの観測点だけか。",
             ),
-            &PORT_ACCESSES.daily("sensor", ONE),
+            &all_sized(
+                &PORT_ACCESSES.daily("sensor", ONE),
+                &PORT_ACCESSES.total("sensor", ONE),
+                "sensor",
+                None,
+            ),
             "{{sensor}}",
         ),
     );
@@ -222,7 +228,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Tools known by the marks that they leave in packets: ZMap, masscan, Mirai.",
                 "パケットの特徴から判別したツール（ZMap、masscan、Mirai）。",
             ),
-            &TOOLS.daily("tool", ""),
+            &all_sized(&TOOLS.daily("tool", ""), &TOOLS.total("tool", ""), "tool", Some("other")),
             "{{tool}}",
         )
         .overrides([by_name("other", &[("displayName", json!(other))]), colors::other(other)]),
@@ -241,5 +247,33 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         )
         .colored(colors::ports(other)),
     );
+    layout.add(
+        24,
+        14,
+        Panel::table(
+            l.t("Ranking", "順位"),
+            l.t("Ports by accesses of the range.", "期間内のアクセス数によるポートの順位。"),
+        )
+        .query(Run::Table, &named(&PORT_ACCESSES.total(PORT, "")), "")
+        .query(Run::Table, &named(&PORT_SOURCES.total(PORT, "")), "")
+        .transform("merge", json!({}))
+        .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": true }] }))
+        .transform(
+            "organize",
+            json!({
+                "excludeByName": { "Time": true, "transport": true, "port": true },
+                "indexByName": { "name": 0, "Value #A": 1, "Value #B": 2 },
+                "renameByName": {
+                    "name": l.t("Port", "ポート種類"),
+                    "Value #A": l.t("Accesses", "アクセス数"), "Value #B": l.t("Sources", "発信元数"),
+                },
+            }),
+        ),
+    );
     layout.panels()
+}
+
+/// What a link says to show the ranking of all ports.
+pub(super) fn ranking(l: Language) -> String {
+    super::panels::view(&panels(l), l.t("Ranking", "順位"))
 }

@@ -216,7 +216,31 @@ pub(super) fn named(expression: &str) -> String {
     )
 }
 
-/// The largest of `expression` and the sum of all others under the name `other`.
+/// The elements of `expression` that are in `rank`, which orders the label sets `by`, with the label
+/// `by_size`: the larger the amount of `rank`, the smaller its text.
+///
+/// Prometheus sorts the series of a range by their labels, and no panel reads this one: it comes first in
+/// the alphabet, so series are in the order of their size, and of their names where they are equal. A count of
+/// below 9e14 has fifteen digits there.
+pub(super) fn sized(expression: &str, rank: &str, by: &str) -> String {
+    format!(
+        r#"({expression} * on ({by}) group_left (by_size) count_values by ({by}) ("by_size", 1e15 - {rank}))"#
+    )
+}
+
+/// The label `by_size` of what comes after everything that has a size.
+const LAST: &str = "z";
+
+/// Every element of `expression`, in the order of `rank`; the label set `other`, where there is one, is the last.
+pub(super) fn all_sized(expression: &str, rank: &str, by: &str, other: Option<&str>) -> String {
+    let sized = format!("({} or on ({by}) {expression})", sized(expression, rank, by));
+    other.map_or_else(
+        || sized.clone(),
+        |other| format!(r#"label_replace({sized}, "by_size", "{LAST}", "{by}", "{other}")"#),
+    )
+}
+
+/// The largest of `expression` and the sum of all others under the name `other`, which is the last.
 ///
 /// `rank` orders the label sets `by`; `rest` are the labels that the sum of the others keeps.
 pub(super) fn top(
@@ -227,11 +251,7 @@ pub(super) fn top(
     name: &dyn Fn(&str) -> String,
     other: &str,
 ) -> String {
-    format!(
-        "{} or {}",
-        name(&format!("({expression} and on ({by}) {rank})")),
-        others(expression, rank, by, rest, other)
-    )
+    format!("{} or {}", name(&sized(expression, rank, by)), others(expression, rank, by, rest, other))
 }
 
 /// As [`top`], the largest first and the others last.
@@ -245,22 +265,30 @@ pub(super) fn top_sorted(
 ) -> String {
     format!(
         "sort_desc({}) or {}",
-        name(&format!("({expression} and on ({by}) {rank})")),
+        name(&sized(expression, rank, by)),
         others(expression, rank, by, rest, other)
+    )
+}
+
+/// The label `name` of the others, whose place is the last.
+pub(super) fn named_other(expression: &str, other: &str) -> String {
+    format!(
+        r#"label_replace(label_replace({expression}, "name", "{other}", "", ""), "by_size", "{LAST}", "", "")"#
     )
 }
 
 fn others(expression: &str, rank: &str, by: &str, rest: &str, other: &str) -> String {
     let rest = if rest.is_empty() { String::new() } else { format!("by ({rest}) ") };
-    format!(r#"label_replace(sum {rest}({expression} unless on ({by}) {rank}), "name", "{other}", "", "")"#)
+    named_other(&format!("sum {rest}({expression} unless on ({by}) {rank})"), other)
 }
 
 /// As [`top`] for ports, for an `expression` that is too dear to be evaluated twice: every port
 /// of `ports` is given its name first, and the amounts are summed by name and `rest`.
 pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str, other: &str) -> String {
-    let names = named(&format!("({rank} > bool -1)"));
+    let names = named(&sized(&format!("({rank} > bool -1)"), rank, PORT));
+    let others = named_other(&format!("(({ports} unless on ({PORT}) {rank}) > bool -1)"), other);
     format!(
-        r#"sum by ({rest}, name) ({expression} * on ({PORT}) group_left (name) ({names} or label_replace(({ports} unless on ({PORT}) {rank}) > bool -1, "name", "{other}", "", "")))"#
+        "sum by ({rest}, name, by_size) ({expression} * on ({PORT}) group_left (name, by_size) ({names} or {others}))"
     )
 }
 
@@ -269,8 +297,9 @@ pub(super) fn top_by_name(expression: &str, ports: &str, rank: &str, rest: &str,
 pub(super) fn top_of(expression: &str, rank: &str, whole: &str, other: &str) -> String {
     let ranked = format!("({expression} and on ({PORT}) {rank})");
     format!(
-        r#"sort_desc({}) or label_replace({whole} - (sum({ranked}) or vector(0)), "name", "{other}", "", "")"#,
-        named(&ranked)
+        "sort_desc({}) or {}",
+        named(&sized(expression, rank, PORT)),
+        named_other(&format!("({whole} - (sum({ranked}) or vector(0)))"), other)
     )
 }
 

@@ -4,20 +4,28 @@ use serde_json::{Value, json};
 
 use super::colors;
 use super::monthly::PORTS;
-use super::panels::{Language, Layout, Panel, Run, label_variable};
+use super::panels::{Language, Layout, Panel, Run};
 use super::port::accesses_and_sources;
-use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, top_of};
+use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, all_sized, top_of};
 
 const ONE: &str = r#"country="$country""#;
 
 pub(super) fn variables(l: Language) -> Vec<Value> {
-    vec![label_variable(
-        "country",
-        l.t("Region", "地域"),
-        r#"teiten_country_accesses_total{sensor=~"$sensor"}, country"#,
-        false,
-        "CN",
-    )]
+    // The viewer chooses a name; queries and links have the code.
+    let mut names: Vec<(&str, &str)> =
+        super::regions::NAMES.iter().map(|(code, en, ja)| (l.t(en, ja), *code)).collect();
+    names.sort_unstable();
+    let query: Vec<String> =
+        names.iter().map(|(name, code)| format!("{} : {code}", name.replace(',', "\\,"))).collect();
+    let options: Vec<Value> = names
+        .iter()
+        .map(|(name, code)| json!({ "text": name, "value": code, "selected": *code == "CN" }))
+        .collect();
+    vec![json!({
+        "type": "custom", "name": "country", "label": l.t("Region", "地域"), "query": query.join(", "),
+        "current": { "text": l.t("China", "中国"), "value": "CN" }, "options": options,
+        "hide": 0, "includeAll": false, "multi": false, "skipUrlSync": false,
+    })]
 }
 
 pub(super) fn panels(l: Language) -> Vec<Value> {
@@ -80,7 +88,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             l.t("Show this port", "このポートを見る"),
             &port_uid,
             "var-transport=${__field.labels.transport}&var-port=${__field.labels.port}",
-        ),
+        )
+        .link_of(other, l.t("Show all ports", "全ポートを見る"), &port_uid, &super::port::ranking(l)),
     );
     layout.add(
         12,
@@ -113,7 +122,12 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("By sensor, daily", "観測点別アクセス数の変化"),
             l.t("Accesses from this region by sensor.", "この地域からの観測点別アクセス数。"),
-            &COUNTRY_ACCESSES.daily("sensor", ONE),
+            &all_sized(
+                &COUNTRY_ACCESSES.daily("sensor", ONE),
+                &COUNTRY_ACCESSES.total("sensor", ONE),
+                "sensor",
+                None,
+            ),
             "{{sensor}}",
         ),
     );
@@ -146,6 +160,11 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .transform("organize", json!({ "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": { "country": l.t("Region", "地域"), "Value": l.t("Accesses", "アクセス数") } }))
         .overrides([super::panels::by_name(l.t("Region", "地域"), &[("mappings", json!([{ "type": "value", "options": mapping(l) }]))])]));
     layout.panels()
+}
+
+/// What a link says to show the ranking of all regions.
+pub(super) fn ranking(l: Language) -> String {
+    super::panels::view(&panels(l), l.t("Ranking", "順位"))
 }
 
 /// Names of regions as a value mapping of their codes.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::panels::{Language, Layout, Panel, Run, by_name};
-use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES};
+use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES, all_sized};
 
 /// Why a sensor is blind, in the order in which one hides another; the colour says how it differs from
 /// what was configured (orange) or from what the line gives (red).
@@ -139,7 +139,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("Accesses by sensor, daily", "観測点別アクセス数（日別）"),
             l.t("A sensor that is missing shows here as a gap.", "観測点の欠測はここに現れる。"),
-            &ACCESSES.daily("sensor", ""),
+            &all_sized(&ACCESSES.daily("sensor", ""), &ACCESSES.total("sensor", ""), "sensor", None),
             "{{sensor}}",
         ),
     );
@@ -164,7 +164,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("Packets by class, daily", "種別ごとのパケット数（日別）"),
             l.t("Every packet that the program saw, once.", "プログラムが見た全パケットの分類。"),
-            &CLASSES.daily("class", ""),
+            &all_sized(&CLASSES.daily("class", ""), &CLASSES.total("class", ""), "class", None),
             "{{class}}",
         ),
     );
@@ -177,7 +177,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Accesses counted by port whose source found no room; 0 is normal.",
                 "ポート別には数えたが発信元を記録できなかったアクセス。通常は0。",
             ),
-            &OVERFLOW.daily("sensor", ""),
+            &all_sized(&OVERFLOW.daily("sensor", ""), &OVERFLOW.total("sensor", ""), "sensor", None),
             "{{sensor}}",
         ),
     );
