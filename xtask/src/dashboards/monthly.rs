@@ -557,7 +557,12 @@ fn explanations(l: Language, layout: &mut Layout) {
 /// The ports of `rank` with their amounts and what they are known for.
 pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
     let amount = format!("({} and on ({PORT}) {rank})", PORT_ACCESSES.total(PORT, ""));
-    let info = r#"max by (transport, port, service, description) (label_replace(last_over_time(teiten_port_info[3h] @ ${__to:date:seconds} offset -2h), "service", "$1", "name", "(.*)"))"#;
+    // The newest text of each port. A range that ends in the future has none near its end, and one that begins with
+    // an installation none at the times of the subquery.
+    let port_info = "teiten_port_info";
+    let info = format!(
+        r#"(topk by ({PORT}) (1, max by ({PORT}, service, description) (label_replace(max_over_time(timestamp({port_info})[${{__range_s}}s:6h] @ ${{__to:date:seconds}} offset -2h) or last_over_time({port_info}[3h] @ ${{__to:date:seconds}} offset -2h), "service", "$1", "name", "(.*)"))) > bool 0)"#
+    );
     let accesses = named(&format!(
         "({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"
     ));

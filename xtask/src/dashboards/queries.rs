@@ -80,13 +80,21 @@ impl Counter {
         }
     }
 
-    /// The amount of each day, at the day's first instant. The running day ends the range.
+    /// The amount of each day that ends in the range, at the day's first instant, and of the running day.
+    ///
+    /// Grafana puts the points at the midnights that the offset from UTC at the range's end gives: in a month
+    /// with a change of daylight saving an hour from some days' first instants, and the first point up to a day
+    /// before the range.
     pub(super) fn daily(self, by: &str, matchers: &str) -> String {
-        let day = format!("last_over_time({}[1d] offset -26h)", self.series("day", matchers));
+        let day = format!(
+            "last_over_time({}[1d] offset -26h) and on () vector(time()) > ${{__from:date:seconds}} - 79200",
+            self.series("day", matchers)
+        );
         let today = if self.has_today() {
             format!(
-                " or last_over_time({}[1d] @ end() offset -1d) and on () vector(time()) > ${{__to:date:seconds}} - 86400",
-                self.series("today", matchers)
+                " or last_over_time({}[1d] offset -1d) and on () vector(time()) > {} - 10800",
+                self.series("today", matchers),
+                newest_day()
             )
         } else {
             String::new()
@@ -161,6 +169,17 @@ impl Counter {
     pub(super) fn six_months_shares(self, by: &str, whole: Self) -> String {
         format!("({} / on (month) group_left () {})", self.six_months(by), whole.six_months(""))
     }
+}
+
+/// The full hour after the newest finished day was recorded, which is at most an hour and a quarter after the running
+/// day's start; 0 on the first day of an installation. The range may end in the future, and begin after the last
+/// midnight.
+fn newest_day() -> String {
+    let recorded = format!("(max(last_over_time({}[1h])) * 0 + time())", OBSERVED.series("day", ""));
+    format!(
+        "(max_over_time({recorded}[${{__range_s}}s:1h] {TO} offset -2h) \
+         or max_over_time({recorded}[2d:1h] @ ${{__from:date:seconds}} offset -2h) or vector(0))"
+    )
 }
 
 /// One element whose label `month` is the range's, as in `2005-11`. Two days into the range it

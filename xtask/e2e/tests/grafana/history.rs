@@ -7,7 +7,7 @@ use serde_json::Value;
 use xtask::dashboards::lint::{Query, Range, committed, queries};
 use xtask::history::{Report, UTC_OFFSET, prometheus};
 
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
         eprintln!("skipped: {program} is not installed");

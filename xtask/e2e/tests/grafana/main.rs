@@ -6,3 +6,4 @@ mod history;
 mod noise;
 mod remote_write;
 mod targets;
+mod zones;
