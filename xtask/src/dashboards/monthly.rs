@@ -519,7 +519,7 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
     // Columns are ports by size, rows are regions by size.
     let regions_of = |shares: &str| {
         format!(
-            r#"label_join({shares} * on (country) group_left (region_size) count_values by (country) ("region_size", 1e15 - {countries}), "by_size", " ", "by_size", "region_size")"#
+            r#"label_join({shares} * on (country) group_left (region_size) count_values by (country) ("region_size", 999999999999999 - {countries}), "by_size", " ", "by_size", "region_size")"#
         )
     };
     layout.add(

@@ -240,10 +240,10 @@ pub(super) fn named(expression: &str) -> String {
 ///
 /// Prometheus sorts the series of a range by their labels, and no panel reads this one: it comes first in
 /// the alphabet, so series are in the order of their size, and of their names where they are equal. A count of
-/// below 9e14 has fifteen digits there.
+/// below 9e14, and of 0, has fifteen digits there.
 pub(super) fn sized(expression: &str, rank: &str, by: &str) -> String {
     format!(
-        r#"({expression} * on ({by}) group_left (by_size) count_values by ({by}) ("by_size", 1e15 - {rank}))"#
+        r#"({expression} * on ({by}) group_left (by_size) count_values by ({by}) ("by_size", 999999999999999 - {rank}))"#
     )
 }
 
