@@ -1,6 +1,6 @@
 //! The rules of observation: one class for each packet.
 
-use crate::parse::{Address, Octets, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
+use crate::parse::{Address, AddressBytes, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
 use crate::port::{Slot, Transport};
 use crate::tool::Tool;
 
@@ -10,7 +10,7 @@ use crate::tool::Tool;
 pub enum Class {
     /// Neither IPv4 nor IPv6.
     NonIp = 0,
-    /// A header that does not hold what it must.
+    /// A header is truncated or invalid.
     Malformed = 1,
     /// A fragment other than the first.
     Fragment = 2,
@@ -75,7 +75,7 @@ pub enum Flaw {
     BadHeader = 1,
     /// [`Unparsed::TooManyExtensions`].
     Extensions = 2,
-    /// Counted by a release that did not tell.
+    /// Counted by a release that did not record the reason.
     Unknown = 3,
 }
 
@@ -274,11 +274,11 @@ pub fn intent(packet: &Packet) -> Intent {
 /// DHCP (RFC 2131: ports 67 and 68) and `DHCPv6` (RFC 9915: 546 and 547), both ends on its ports.
 #[inline(always)]
 const fn is_dhcp(packet: &Packet) -> bool {
-    match packet.dst.octets() {
-        Octets::V4(_) => {
+    match packet.dst.bytes() {
+        AddressBytes::V4(_) => {
             (packet.source_port == 67 || packet.source_port == 68) && (packet.port == 67 || packet.port == 68)
         }
-        Octets::V6(_) => {
+        AddressBytes::V6(_) => {
             (packet.source_port == 546 || packet.source_port == 547)
                 && (packet.port == 546 || packet.port == 547)
         }
@@ -289,9 +289,9 @@ const fn is_dhcp(packet: &Packet) -> bool {
 /// 255.255.255.255 (RFC 919).
 #[inline(always)]
 pub(crate) const fn is_group(dst: &Address) -> bool {
-    match dst.octets() {
-        Octets::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
-        Octets::V6(dst) => dst[0] == 0xff,
+    match dst.bytes() {
+        AddressBytes::V4(dst) => dst[0] & 0xf0 == 0xe0 || (dst[0] & dst[1] & dst[2] & dst[3]) == 0xff,
+        AddressBytes::V6(dst) => dst[0] == 0xff,
     }
 }
 
@@ -338,7 +338,7 @@ pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
     conclude(packet, intent, world.conversation(packet, intent))
 }
 
-/// The verdict on a packet that neither its destination, its source nor a service has decided.
+/// The verdict on a packet whose class does not follow from its destination, source or a service.
 #[inline(always)]
 pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> Verdict {
     let slot = Slot::new(packet.transport, packet.port);

@@ -22,7 +22,7 @@
 //!
 //! # Who spoke first
 //!
-//! A UDP peer that is heard from unasked owns the conversation: what this host sends to it within
+//! A UDP peer that speaks first owns the conversation: what this host sends to it within
 //! [`REPLY_TIMEOUT`] is a reply. This ends when the peer is silent for as long, and at once when this host
 //! had started a conversation between the same addresses and ports within [`MEMORY`], which a remote host
 //! cannot bring about.
@@ -47,7 +47,7 @@
 //! The rules are the same for the program in the kernel and on the host; [`Flows`] says where flows are kept.
 
 use crate::classify::{Class, Conversation, Intent, is_group};
-use crate::parse::{Address, Frame, MAX_OFFSET, Octets, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::parse::{Address, AddressBytes, Frame, MAX_OFFSET, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 
 /// One second, nanoseconds.
@@ -167,7 +167,7 @@ pub struct HalfOpen {
     pub sent: u32,
 }
 
-/// What is known of ports, and what else is one for all flows.
+/// What is known of each port, and state that all flows share.
 #[repr(C)]
 pub struct Asked {
     /// Seed of [`heard_set`]; 0 until the daemon has set it.
@@ -178,7 +178,7 @@ pub struct Asked {
     /// [`ACCEPTS`], [`ASKED_GROUP`], [`REPLIES`]. The index is [`Slot::index`].
     pub ports: [u8; ASKED_PORTS],
     /// What the daemon knows of each port, bits that it alone writes: [`SERVED`], [`SERVICE`].
-    pub told: [u8; ASKED_PORTS],
+    pub known: [u8; ASKED_PORTS],
 }
 
 /// A bit of [`Asked::any`]: this host has sent something that may be answered.
@@ -195,16 +195,16 @@ pub const ASKED_GROUP: u8 = 1 << 2;
 /// A bit of [`Asked::ports`]: this host has replied from it to a remote host that spoke first.
 pub const REPLIES: u8 = 1 << 3;
 
-/// A bit of [`Asked::told`]: when the observation began, a server was there already, which may be about
+/// A bit of [`Asked::known`]: when the observation began, a server was there already, which may be about
 /// to answer a datagram that was not seen. The daemon takes it back after [`REPLY_TIMEOUT`].
 pub const SERVED: u8 = 1;
-/// A bit of [`Asked::told`]: a service is declared here.
+/// A bit of [`Asked::known`]: a service is declared here.
 pub const SERVICE: u8 = 1 << 1;
 
 /// Ports of TCP and of UDP.
 pub const ASKED_PORTS: usize = 2 * 65_536;
 
-/// What is counted about flows, indices into the counters.
+/// Counters of flows; the value is the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FlowCounter {
@@ -226,8 +226,8 @@ impl FlowCounter {
     pub const COUNT: usize = 5;
 }
 
-// The program and the daemon see the same memory; a key with padding that is not named would be
-// compared with it.
+// The program and the daemon share this memory, and the kernel compares keys byte by byte, padding
+// included.
 const _: () = {
     assert!(size_of::<FlowKey>() == 16 + 16 + 2 + 2 + 1 + 3);
     assert!(size_of::<FlowState>() == 16);
@@ -237,7 +237,7 @@ const _: () = {
 };
 
 impl FlowState {
-    /// A flow by which this host has sent something at `now`, nanoseconds.
+    /// A flow whose first packet this host sends at `now`, nanoseconds.
     #[inline(always)]
     pub const fn new(phase: Phase, now: u64) -> Self {
         Self { sent: now, phase: phase as u32, began: (now / SECOND) as u32 }
@@ -260,7 +260,7 @@ impl FlowState {
         (self.sent / SECOND).saturating_sub(self.began as u64)
     }
 
-    /// Whether answers at `now` (nanoseconds) come in time.
+    /// Whether an answer at `now` (nanoseconds) still belongs to it.
     #[inline(always)]
     pub const fn is_alive(&self, now: u64) -> bool {
         const OPENING: u32 = Phase::Opening as u32;
@@ -281,11 +281,11 @@ impl FlowState {
     }
 }
 
-/// The port of a note that is of an address alone.
+/// The port of a note that names only an address.
 const NO_PORT: u16 = 0;
-/// The remote port of a flow whose answers come from any.
+/// The remote port of a flow whose answers may come from any port.
 const ANY_PORT: u16 = 0;
-/// The remote address of a flow whose answers come from any.
+/// The remote address of a flow whose answers may come from any address.
 const ANY_ADDRESS: [u8; 16] = [0; 16];
 /// TFTP's server is asked here (RFC 1350).
 const TFTP: u16 = 69;
@@ -399,8 +399,8 @@ impl FlowKey {
         self.local = packet.dst.mapped();
         let protocol;
         let at;
-        match packet.dst.octets() {
-            Octets::V4(dst) => {
+        match packet.dst.bytes() {
+            AddressBytes::V4(dst) => {
                 let header: [u8; 20] = frame.load(begin)?;
                 let length = usize::from(header[0] & 0x0f) * 4;
                 let is_later = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
@@ -412,7 +412,7 @@ impl FlowKey {
                 protocol = header[9];
                 at = begin + length;
             }
-            Octets::V6(dst) => {
+            AddressBytes::V6(dst) => {
                 let header: [u8; 8] = frame.load(begin)?;
                 if header[0] >> 4 != 6 || frame.load::<16>(begin + 8)? != dst {
                     return None;
@@ -465,10 +465,10 @@ pub fn heard_set(seed: u64, remote: &Address, remote_port: u16, local_port: u16)
     let ports = u64::from(local_port) << 16 | u64::from(remote_port);
     // A round of its own, since ports and address together would be what their exclusive or is.
     let mut hash = mix(seed, ports);
-    match remote.octets() {
-        Octets::V4(octets) => hash = mix(hash, u64::from(u32::from_ne_bytes(octets))),
-        Octets::V6(octets) => {
-            let (words, _) = octets.as_chunks::<8>();
+    match remote.bytes() {
+        AddressBytes::V4(bytes) => hash = mix(hash, u64::from(u32::from_ne_bytes(bytes))),
+        AddressBytes::V6(bytes) => {
+            let (words, _) = bytes.as_chunks::<8>();
             hash = mix(hash, u64::from_ne_bytes(words[0]));
             hash = mix(hash, u64::from_ne_bytes(words[1]));
         }
@@ -551,7 +551,7 @@ fn was_heard<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flow
 #[inline(always)]
 fn may_be_reply<T: Flows>(packet: &Packet, flows: &T) -> bool {
     let port = Slot::new(Transport::Udp, packet.source_port);
-    if flows.port(port) & REPLIES == 0 && flows.told(port) & SERVICE == 0 {
+    if flows.port(port) & REPLIES == 0 && flows.known(port) & SERVICE == 0 {
         return false;
     }
     let (set, _) = heard_set(flows.seed(), &packet.dst, packet.port, packet.source_port);
@@ -567,17 +567,17 @@ fn is_reply<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: 
         flows.mark(Slot::new(Transport::Udp, packet.source_port), REPLIES);
         return true;
     }
-    matches!(packet.dst.octets(), Octets::V6(_))
+    matches!(packet.dst.bytes(), AddressBytes::V6(_))
         && !is_connected()
         && was_heard(&packet.dst, NO_PORT, NO_PORT, flows)
 }
 
-/// Whether a datagram that departs is taken for a server's answer to one that came before anybody
-/// observed. Two servers of one port, as of NTP or IKE, ask each other.
+/// Whether a datagram that departs is taken for a server's answer to one that came before
+/// observation began. Two servers of one port, as of NTP or IKE, ask each other.
 #[inline(always)]
 fn answers_unseen<T: Flows>(packet: &Packet, is_connected: &impl Fn() -> bool, flows: &T) -> bool {
     packet.port != packet.source_port
-        && flows.told(Slot::new(Transport::Udp, packet.source_port)) & SERVED != 0
+        && flows.known(Slot::new(Transport::Udp, packet.source_port)) & SERVED != 0
         && !is_connected()
 }
 
@@ -591,26 +591,26 @@ const fn mix(hash: u64, word: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Where flows are kept.
+/// Storage of flows: maps in the kernel, memory in `teiten replay`.
 pub trait Flows {
     /// Now, `CLOCK_MONOTONIC`, nanoseconds.
     fn now(&self) -> u64;
     /// What this host has ever sent: [`STARTED`], [`PINGED_GROUP`].
     fn any(&self) -> u64;
-    /// Notes that this host has sent such.
+    /// Sets bits of [`Flows::any`].
     fn start(&self, bits: u64);
     /// What this host has sent from this TCP or UDP port, as in [`Asked::ports`].
     fn port(&self, port: Slot) -> u8;
-    /// Notes that this host sends such from this TCP or UDP port.
+    /// Sets bits of [`Flows::port`].
     fn mark(&self, port: Slot, bits: u8);
-    /// What the configuration and the socket tables say of this TCP or UDP port, as in [`Asked::told`].
-    fn told(&self, port: Slot) -> u8;
+    /// What the configuration and the socket tables say of this TCP or UDP port, as in [`Asked::known`].
+    fn known(&self, port: Slot) -> u8;
     /// The flow with this key.
     fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState>;
-    /// Writes what `next` makes of the flow with this key; `false` when there is none, or `next` has
-    /// made nothing of it.
+    /// Replaces the flow with this key by what `next` returns; `false` when there is no flow, or `next`
+    /// returns `None`.
     fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool;
-    /// Makes a flow, and counts it, or the failure.
+    /// Adds a flow, and counts it or the failure.
     fn create(&self, table: Table, key: &FlowKey, state: FlowState);
     /// Whether this host remembers that it started the UDP conversation with this key, which is over and
     /// no longer among the flows.
@@ -619,15 +619,15 @@ pub trait Flows {
     fn half_open(&self, key: &FlowKey) -> Option<HalfOpen>;
     /// Notes an offered connection.
     fn offer(&self, key: &FlowKey, half_open: HalfOpen);
-    /// Forgets an offered connection.
+    /// Removes an offered connection, which was accepted.
     fn accepted(&self, key: &FlowKey);
     /// Seed of [`heard_set`].
     fn seed(&self) -> u64;
     /// One of [`HEARD_ENTRIES`] notes; 0 when it was never written.
     fn note(&self, at: u32) -> u64;
-    /// Writes one of them.
+    /// Writes the note at this index.
     fn set_note(&self, at: u32, note: u64);
-    /// Counts one.
+    /// Adds 1 to a counter.
     fn count(&self, counter: FlowCounter);
 }
 
@@ -699,7 +699,7 @@ fn is_alive<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) -> bool 
 }
 
 /// Whether an answer without a flow of its own, whose key is `key`, is one to a question to a group, or
-/// comes from another port than was asked. The key is used up.
+/// comes from another port than was asked. Overwrites the key.
 #[inline(always)]
 fn answers_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) -> bool {
     if key.protocol != UDP {
@@ -749,8 +749,8 @@ pub const fn is_near(local: &[u8; 16], remote: &[u8; 16]) -> bool {
     net >> 54 == 0xfe80 >> 6 || net >> 57 == 0xfc >> 1 || word(local, 0) == net
 }
 
-/// The other end has reset a connection: this host sends nothing more by which its end could be known,
-/// and remote hosts that only connect and reset would fill the table with connections of two hours.
+/// Ends a connection that the other end has reset. This host sends nothing more that would show its end,
+/// and remote hosts that only connect and reset would fill the table for two hours.
 #[inline(always)]
 fn close<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) {
     const SOONER: u64 = TCP_ESTABLISHED_TIMEOUT - TCP_CLOSING_TIMEOUT;
@@ -761,7 +761,7 @@ fn close<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) {
     });
 }
 
-/// A segment that has no flow, against the connections that this host offers.
+/// What a segment without a flow is to the connections that this host offers.
 #[inline(always)]
 fn handshake<T: Flows>(packet: &Packet, key: &FlowKey, now: u64, flows: &T) -> Conversation {
     if packet.is_cut || packet.control & (TCP_SYN | TCP_RST) == TCP_SYN {
@@ -799,8 +799,8 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
     }
 }
 
-/// The same of an IPv6 packet from `src` that could not be read to its ports, or is [`Class::Malformed`]
-/// by them. The kernel takes what is not taken here: any number of extension headers, and a datagram
+/// Like [`arrived`], for an IPv6 packet from `src` whose ports could not be read, or are malformed. The
+/// kernel accepts packets that the parser rejects: any number of extension headers, and a datagram
 /// whose length is 0 (RFC 2675).
 #[inline(always)]
 pub fn arrived_unread<T: Flows>(src: &Address, flows: &T) {
@@ -835,7 +835,7 @@ fn ask<T: Flows>(key: &FlowKey, phase: Phase, now: u64, flows: &T) {
     }
 }
 
-/// Others answer than the one who is asked.
+/// Makes the flows of a question to a group, which other addresses than the asked one answer.
 #[inline(always)]
 fn ask_group<T: Flows>(key: &mut FlowKey, now: u64, flows: &T) {
     key.remote = ANY_ADDRESS;
@@ -862,7 +862,7 @@ fn send_segment<T: Flows>(
 ) {
     let port = Slot::new(Transport::Tcp, packet.source_port);
     if packet.control & (TCP_RST | TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
-        if flows.told(port) & SERVICE == 0 {
+        if flows.known(port) & SERVICE == 0 {
             flows.mark(port, ASKED | ACCEPTS);
             flows.offer(key, HalfOpen { sequence: packet.sequence, sent: (now / SECOND) as u32 });
         }
@@ -871,7 +871,7 @@ fn send_segment<T: Flows>(
     // RFC 9293, section 3.10.7.2, looks at RST, ACK and SYN in this order, and at nothing else of a
     // segment to a listener; one without any of them is a probe of this host.
     let opens = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == TCP_SYN;
-    // So is one whose flags lie beyond its first fragment, unless it belongs to a connection.
+    // A segment whose flags lie beyond its first fragment is a probe too, unless it belongs to a connection.
     let probes = packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == 0 && !(packet.is_cut && is_connected());
     let phase = if opens || probes {
         Phase::Opening

@@ -4,7 +4,7 @@
 //! current generation through an array of maps with a single slot, so replacing that slot switches
 //! every CPU to the next generation at once, and the kernel's update waits until no program still
 //! runs in the old one. All that a packet changes is in one block, so a drained generation is
-//! quiescent and its counters agree with each other to the packet.
+//! unchanging and its counters are consistent to the packet.
 //!
 //! Each block is written by its own CPU alone and XDP programs on one CPU do not interrupt each
 //! other, so no counter needs an atomic operation.
@@ -183,7 +183,7 @@ pub struct Unread {
 pub struct Counters {
     /// Packets by [`Class`].
     pub packets: [u64; Class::COUNT],
-    /// Octets by [`Class`], of frames as the program sees them (link header included, FCS not).
+    /// Bytes by [`Class`], of frames as the program sees them (link header included, FCS not).
     pub bytes: [u64; Class::COUNT],
     /// Accesses by [`Tool`]; TCP SYNs only.
     pub tools: [u64; Tool::COUNT],
@@ -204,7 +204,7 @@ pub struct Counters {
     pub unread_other: u64,
 }
 
-/// One CPU's part of a generation.
+/// The memory of one CPU in a generation.
 #[repr(C, align(4096))]
 pub struct Block {
     /// [`LAYOUT_VERSION`].
@@ -233,7 +233,7 @@ pub struct Block {
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
 }
 
-// The program and the daemon see the same memory, so no layout may depend on a compiler's choice.
+// The program and the daemon share this memory, so no layout may depend on the compiler.
 const _: () = {
     assert!(size_of::<RecordV4>() == 8);
     assert!(size_of::<RecordV6>() == 20);

@@ -1,6 +1,6 @@
-//! What Teiten's kernel and user side must agree on, once: how a packet is parsed ([`mod@parse`]), what
+//! The code that Teiten's kernel and user side share: how a packet is parsed ([`mod@parse`]), what
 //! class it falls into ([`classify`]), which conversation it belongs to ([`flow`]), which scanner made
-//! it ([`tool`]), and how the counters lie in memory that both sides map ([`layout`]).
+//! it ([`tool`]), and the layout of the counters in memory that both sides map ([`layout`]).
 //!
 //! Everything here is `no_std`, free of allocation and of panics, and small enough for the BPF
 //! verifier, so the program in the kernel, `teiten replay`, the unit tests and the fuzzer run the
@@ -22,6 +22,6 @@ pub mod tool;
 
 pub use classify::{Class, Conversation, Flaw, Verdict, World, judge};
 pub use link::LinkProtocol;
-pub use parse::{Address, Frame, Link, Octets, Packet, Unparsed, parse};
+pub use parse::{Address, AddressBytes, Frame, Link, Packet, Unparsed, parse};
 pub use port::{Slot, Transport};
 pub use tool::Tool;

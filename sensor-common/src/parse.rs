@@ -32,7 +32,7 @@ pub trait Frame {
     /// ends before their end.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
-    /// [`link::unwrap`], for which the program in the kernel has a function of its own.
+    /// [`link::unwrap`], which the program in the kernel overrides with a separate function.
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
         link::unwrap(self, ethertype)
@@ -66,7 +66,7 @@ pub enum Link {
 
 /// The bytes of an IP address, network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Octets {
+pub enum AddressBytes {
     /// IPv4.
     V4([u8; 4]),
     /// IPv6.
@@ -75,7 +75,7 @@ pub enum Octets {
 
 /// An IP address.
 ///
-/// Not an enum like [`Octets`], because all of its bytes are always set: on its way through the
+/// Not an enum like [`AddressBytes`], because all of its bytes are always set: on its way through the
 /// program in the kernel an enum leaves those of the other family unwritten, and the verifier follows
 /// paths on which it sees them read. Words, because the program keeps those in registers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,20 +94,20 @@ impl Address {
 
     /// An IPv6 address, network byte order.
     #[inline(always)]
-    pub const fn v6(octets: [u8; 16]) -> Self {
+    pub const fn v6(bytes: [u8; 16]) -> Self {
         // SAFETY: as large, and any bytes make words.
-        let words = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(octets) };
+        let words = unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(bytes) };
         Self { words, is_v6: true }
     }
 
     /// Family and bytes.
     #[inline(always)]
-    pub const fn octets(&self) -> Octets {
+    pub const fn bytes(&self) -> AddressBytes {
         if self.is_v6 {
-            Octets::V6(self.mapped())
+            AddressBytes::V6(self.mapped())
         } else {
             let [.., a, b, c, d] = self.words[1].to_ne_bytes();
-            Octets::V4([a, b, c, d])
+            AddressBytes::V4([a, b, c, d])
         }
     }
 
@@ -121,9 +121,9 @@ impl Address {
 
 impl core::fmt::Debug for Address {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.octets() {
-            Octets::V4(octets) => core::net::Ipv4Addr::from_octets(octets).fmt(f),
-            Octets::V6(octets) => core::net::Ipv6Addr::from_octets(octets).fmt(f),
+        match self.bytes() {
+            AddressBytes::V4(bytes) => core::net::Ipv4Addr::from_octets(bytes).fmt(f),
+            AddressBytes::V6(bytes) => core::net::Ipv6Addr::from_octets(bytes).fmt(f),
         }
     }
 }
@@ -177,14 +177,14 @@ pub struct Packet {
 }
 
 #[inline(always)]
-const fn u16_at<const N: usize>(octets: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([octets[at], octets[at + 1]])
+const fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// The 16 bytes at `at`.
 #[inline(always)]
-fn octets_at<const N: usize>(octets: &[u8; N], at: usize) -> [u8; 16] {
-    core::array::from_fn(|index| octets[at + index])
+fn bytes_at<const N: usize>(bytes: &[u8; N], at: usize) -> [u8; 16] {
+    core::array::from_fn(|index| bytes[at + index])
 }
 
 /// Parses one frame.
@@ -291,8 +291,8 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         return Err(Unparsed::Truncated);
     }
     let packet = Packet {
-        src: Address::v6(octets_at(&header, 8)),
-        dst: Address::v6(octets_at(&header, 24)),
+        src: Address::v6(bytes_at(&header, 8)),
+        dst: Address::v6(bytes_at(&header, 24)),
         transport: Transport::Other,
         port: 0,
         source_port: 0,

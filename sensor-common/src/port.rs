@@ -1,4 +1,4 @@
-//! Transports and port slots: one dense number for every thing an access can be aimed at.
+//! Transports and port slots: one dense index for everything an access can be aimed at.
 
 /// The transport of a packet, as the `transport` label names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

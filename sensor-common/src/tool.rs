@@ -15,7 +15,7 @@
 //!
 //! [ZMap, `module_tcp_synscan.c`]: https://github.com/zmap/zmap
 
-use crate::parse::{Octets, Packet, TCP_ACK, TCP_RST, TCP_SYN};
+use crate::parse::{AddressBytes, Packet, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::Transport;
 
 /// The `tool` label's values.
@@ -57,7 +57,7 @@ impl Tool {
         {
             return None;
         }
-        let Octets::V4(dst) = packet.dst.octets() else {
+        let AddressBytes::V4(dst) = packet.dst.bytes() else {
             return Some(Self::Other);
         };
         let dst = u32::from_be_bytes(dst);

@@ -4,9 +4,9 @@ use core::arch::asm;
 
 /// `index` when it is below `LENGTH`.
 ///
-/// The compiler drops a comparison whose outcome follows from the types, and verifiers know less of
-/// those: that of Linux 6.1 forgets the range of a port when its bytes are swapped. So the compiler
-/// is kept from knowing more.
+/// The compiler drops a comparison whose outcome follows from the types. The verifier needs it: that of
+/// Linux 6.1 forgets the range of a port when its bytes are swapped. The `asm!` hides the range from the
+/// compiler.
 #[inline(always)]
 pub fn below<const LENGTH: usize>(index: usize) -> Option<usize> {
     let mut index = index;

@@ -18,10 +18,10 @@ pub struct KernelFlows;
 /// `TCP_CLOSING` of `linux/net/tcp_states.h`, as bits.
 const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
-/// Whether the socket that sends has a connection. What the kernel sends by itself (a RST, the ACK
-/// that challenges a foreign segment) comes from sockets that have none.
+/// Whether the sending socket has a connection. What the kernel sends on its own (a RST, a challenge
+/// ACK) comes from sockets without one.
 ///
-/// A packet that is forwarded has no socket here, and came in by an interface. A segment of one that
+/// A forwarded packet has no socket here, and entered by an interface. A segment of one that
 /// neither opens nor resets comes from a host with a connection; a datagram says nothing.
 #[inline(always)]
 pub fn is_connected(ctx: &TcContext, transport: Transport) -> bool {
@@ -41,7 +41,7 @@ pub fn is_connected(ctx: &TcContext, transport: Transport) -> bool {
 /// also when the IP address is a network's own broadcast address.
 #[inline(always)]
 pub fn is_to_group(frame: &SkbFrame<'_>, link: Link) -> bool {
-    matches!(link, Link::Ethernet) && frame.load::<2>(0).is_some_and(|octets| octets[0] & 1 != 0)
+    matches!(link, Link::Ethernet) && frame.load::<2>(0).is_some_and(|bytes| bytes[0] & 1 != 0)
 }
 
 #[inline(always)]
@@ -49,7 +49,7 @@ fn shared() -> Option<*mut Asked> {
     ASKED.get_ptr_mut(0)
 }
 
-/// Writes what `next` makes of a map's value.
+/// Replaces a map's value by what `next` returns.
 #[inline(always)]
 fn update(state: Option<*mut FlowState>, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool {
     let Some(state) = state else { return false };
@@ -113,7 +113,7 @@ impl Flows for KernelFlows {
             // by the next packet.
             unsafe {
                 let sent = (&raw mut (*shared).ports).cast::<u8>().add(index);
-                // A line that is only read stays in all caches.
+                // A cache line that is only read stays in every CPU's cache.
                 if *sent & bits != bits {
                     *sent |= bits;
                 }
@@ -122,10 +122,10 @@ impl Flows for KernelFlows {
     }
 
     #[inline(always)]
-    fn told(&self, port: Slot) -> u8 {
+    fn known(&self, port: Slot) -> u8 {
         let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return 0 };
         // SAFETY: `index` is below the array's length.
-        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).told).cast::<u8>().add(index) })
+        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).known).cast::<u8>().add(index) })
     }
 
     #[inline(always)]
@@ -175,14 +175,14 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn offer(&self, key: &FlowKey, half_open: HalfOpen) {
-        // Fails only while another CPU holds the bucket. The handshake's end is then not known for
-        // one; this host's first segment shows the connection all the same.
+        // Fails only while another CPU holds the bucket. The end of the handshake is then not recognized;
+        // this host's first segment still shows the connection.
         let _ = HALF_OPEN.insert(key, half_open, 0);
     }
 
     #[inline(always)]
     fn accepted(&self, key: &FlowKey) {
-        // It may have made room already.
+        // Fails when the entry was evicted already.
         let _ = HALF_OPEN.remove(key);
     }
 

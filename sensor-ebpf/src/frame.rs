@@ -1,4 +1,4 @@
-//! The packet as XDP and the traffic control layer hand it over.
+//! Access to the packet in XDP and in traffic control.
 
 use core::arch::asm;
 use core::cell::Cell;
@@ -88,28 +88,28 @@ macro_rules! word {
 /// The bytes lie in a packet or in a map's value.
 #[inline(always)]
 pub unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
-    let mut octets = [0; N];
+    let mut bytes = [0; N];
     let mut at = 0;
     while at + 4 <= N {
         // SAFETY: the caller vouches for the bytes.
         let word = unsafe { word!("u32", start + at) } as u32;
-        [octets[at], octets[at + 1], octets[at + 2], octets[at + 3]] = word.to_ne_bytes();
+        [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] = word.to_ne_bytes();
         at += 4;
     }
     if at + 2 <= N {
         // SAFETY: as above.
         let word = unsafe { word!("u16", start + at) } as u16;
-        [octets[at], octets[at + 1]] = word.to_ne_bytes();
+        [bytes[at], bytes[at + 1]] = word.to_ne_bytes();
         at += 2;
     }
     if at < N {
         // SAFETY: as above.
-        octets[at] = unsafe { *(start as *const u8).add(at) };
+        bytes[at] = unsafe { *(start as *const u8).add(at) };
     }
-    octets
+    bytes
 }
 
-/// A packet buffer on its way out; VLAN tags that the driver is to insert are not among its bytes.
+/// A packet buffer that is sent; it does not contain VLAN tags that the driver will insert.
 pub struct SkbFrame<'a> {
     ctx: &'a TcContext,
 }
@@ -134,13 +134,13 @@ impl Frame for SkbFrame<'_> {
             return Some(unsafe { read(start) });
         }
         // Beyond the first piece, where headers seldom are.
-        let mut octets = MaybeUninit::<[u8; N]>::uninit();
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes `N` bytes, for which there is room.
         let result = unsafe {
-            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, octets.as_mut_ptr().cast(), N as u32)
+            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, bytes.as_mut_ptr().cast(), N as u32)
         };
         // SAFETY: all bytes are written when the helper returns 0.
-        if result == 0 { Some(unsafe { octets.assume_init() }) } else { None }
+        if result == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
     }
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
@@ -153,8 +153,8 @@ impl Frame for SkbFrame<'_> {
     }
 }
 
-/// The same where a loop reads from it: no read fails, so that the compiler keeps no value that is not
-/// there; bytes beyond the end are zeros, and [`SkbBytes::are_whole`] tells.
+/// The same for reads in a loop: no read fails, so that no register holds a value that was not read; bytes
+/// beyond the end are zeros, and [`SkbBytes::are_whole`] says whether there were any.
 pub struct SkbBytes<'a> {
     ctx: &'a TcContext,
     are_whole: Cell<bool>,

@@ -8,7 +8,7 @@ use sensor_common::classify::Access;
 use sensor_common::layout::{
     Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
 };
-use sensor_common::{Address, Class, Flaw, LinkProtocol, Octets, Packet, Slot, Tool, Verdict};
+use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
 
 use crate::bounds::below;
 use crate::maps::{GENERATION, SOURCES, WAKE};
@@ -107,9 +107,9 @@ impl Current {
             unsafe { (*self.block).counters.assumed += 1 };
         }
         let target = access.slot.index() | if service { SERVICE_BIT } else { 0 };
-        let kept = match src.octets() {
-            Octets::V4(src) => self.log_v4(RecordV4 { src, target }),
-            Octets::V6(src) => self.log_v6(RecordV6 { src, target }),
+        let kept = match src.bytes() {
+            AddressBytes::V4(src) => self.log_v4(RecordV4 { src, target }),
+            AddressBytes::V6(src) => self.log_v6(RecordV6 { src, target }),
         };
         if !kept {
             self.tabulate(src, target, service);

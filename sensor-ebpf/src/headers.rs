@@ -1,8 +1,8 @@
-//! The headers that few packets have, in functions of their own: between the Ethernet header and the IP
+//! Headers that few packets have, in separate functions: between the Ethernet header and the IP
 //! header, and between that of IPv6 and the transport.
 //!
-//! What they find goes through scratch memory. The verifier follows the rest of the program for each
-//! constant that it knows, so once for each number of tags; of what is read back it knows nothing.
+//! Their results go through scratch memory, which makes them unknown to the verifier. It would otherwise
+//! follow the rest of the program once for each known constant, so for each number of tags.
 
 use aya_ebpf::programs::{TcContext, XdpContext};
 use sensor_common::link::{self, Payload};
@@ -11,7 +11,7 @@ use sensor_common::{Unparsed, extensions};
 use crate::frame::{SkbBytes, XdpFrame};
 use crate::maps::HEADERS;
 
-/// `bits`, of which the verifier knows nothing any more.
+/// Returns `bits` as a value that is unknown to the verifier.
 #[inline(always)]
 pub fn forgotten(bits: u64) -> u64 {
     // XDP programs and those of the traffic control layer run with softirqs off, one after the other.

@@ -1,6 +1,6 @@
 //! Teiten's kernel side: an XDP program that judges every packet and counts it in the current
-//! generation, and an egress program that learns what this host starts. They observe only: the
-//! verdict is always `XDP_PASS`, and that of the next program.
+//! generation, and an egress program that learns what this host starts. They only observe: the
+//! XDP program always returns `XDP_PASS`, the egress program leaves the verdict to the next program.
 //!
 //! The XDP program has four entry points with one body: for links with an Ethernet header and
 //! without, and for buffers in fragments (jumbo frames, Linux 5.18) and in one piece. The egress

@@ -40,12 +40,12 @@ pub static EXCLUDED_V4: LpmTrie<TrieKeyV4, u8, 1024, { BPF_F_NO_PREALLOC as usiz
 #[btf_map]
 pub static EXCLUDED_V6: LpmTrie<TrieKeyV6, u8, 1024, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
 
-/// Wakes the daemon before its time when a log has filled to a quarter. What is sent means nothing.
+/// Wakes the daemon early when a log is a quarter full. The value sent has no meaning.
 #[btf_map]
 pub static WAKE: RingBuf<u64, 4096> = RingBuf::new();
 
-/// What this host started. When it is full, what comes is not kept and counted; nothing makes room by
-/// force.
+/// What this host started. When it is full, new flows are not stored, which is counted; nothing is
+/// evicted.
 #[btf_map]
 pub static FLOWS: HashMap<FlowKey, FlowState, MAX_FLOWS> = HashMap::new();
 
@@ -80,7 +80,7 @@ pub type ScratchRoom = [u64; 16];
 #[btf_map]
 pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();
 
-/// This CPU's word, written and read at once by a program that no other interrupts meanwhile.
+/// This CPU's word; no other program interrupts between the write and the read.
 #[btf_map]
 pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 

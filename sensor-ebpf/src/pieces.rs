@@ -2,7 +2,7 @@
 //!
 //! Drivers put at least 256 bytes into the first piece, or the whole frame, so only frames with long
 //! extension headers come here. The beginning of such a frame is copied and parsed again, in functions of
-//! their own, so that other packets pay nothing for it.
+//! their own, so that other packets cost nothing more.
 
 use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
@@ -128,7 +128,7 @@ pub fn parse_again(ctx: &XdpContext, link: Link) -> u32 {
     }
 }
 
-/// Judges and counts the packet that [`parse_again`] has put aside. What it returns means nothing.
+/// Judges and counts the packet that [`parse_again`] has stored. The return value has no meaning.
 #[inline(never)]
 pub fn decide_again() -> u32 {
     if let Some(scratch) = scratch()

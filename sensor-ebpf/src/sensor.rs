@@ -9,13 +9,13 @@ use sensor_common::layout::{
     EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, SET_BITS,
     TRACK_FLOWS, TrieKeyV4, TrieKeyV6, trie_key_v4, trie_key_v6,
 };
-use sensor_common::{Address, Conversation, Octets, Packet, Slot, Verdict, World};
+use sensor_common::{Address, AddressBytes, Conversation, Packet, Slot, Verdict, World};
 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
-/// What the sensor knows during one generation.
+/// The rules of one generation, as the classifier asks for them.
 pub struct Sensor<'a> {
     rules: &'a Rules,
     undecided: Cell<bool>,
@@ -38,7 +38,7 @@ impl<'a> Sensor<'a> {
         self.rules.flags & flag != 0
     }
 
-    /// What is looked up in a trie for `address`: all of it, in the set of this generation.
+    /// The key to look `address` up in a trie: its full length, in the set of this generation.
     #[inline(always)]
     fn key_v4(&self, address: [u8; 4]) -> Key<TrieKeyV4> {
         Key::new(SET_BITS + 32, trie_key_v4(self.rules.prefixes, address))
@@ -57,8 +57,8 @@ impl World for Sensor<'_> {
         if self.has(OBSERVE_ALL) {
             return true;
         }
-        match dst.octets() {
-            Octets::V4(dst) => {
+        match dst.bytes() {
+            AddressBytes::V4(dst) => {
                 let address = u32::from_ne_bytes(dst);
                 for prefix in &self.rules.observed_v4 {
                     if prefix.contains(address) {
@@ -67,7 +67,7 @@ impl World for Sensor<'_> {
                 }
                 self.has(OBSERVE_TRIE) && OBSERVED_V4.get(&self.key_v4(dst)).is_some()
             }
-            Octets::V6(dst) => {
+            AddressBytes::V6(dst) => {
                 let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = dst;
                 let address = [
                     u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
@@ -85,9 +85,9 @@ impl World for Sensor<'_> {
 
     #[inline(always)]
     fn excludes(&self, src: &Address) -> bool {
-        match src.octets() {
-            Octets::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&self.key_v4(src)).is_some(),
-            Octets::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&self.key_v6(src)).is_some(),
+        match src.bytes() {
+            AddressBytes::V4(src) => self.has(EXCLUDE_V4) && EXCLUDED_V4.get(&self.key_v4(src)).is_some(),
+            AddressBytes::V6(src) => self.has(EXCLUDE_V6) && EXCLUDED_V6.get(&self.key_v6(src)).is_some(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Packets whose class depends on a lookup among the flows, and frames that cannot be parsed.
 //!
-//! The lookups and the parser together do not fit on the stack. So these functions have stack frames of
-//! their own, and the packet waits in scratch memory.
+//! The lookups and the parser together do not fit on the stack. So these are separate functions, and the
+//! packet is passed to them in scratch memory.
 
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
@@ -16,7 +16,7 @@ use crate::generation::Current;
 use crate::maps::{SCRATCH, ScratchRoom};
 use crate::{generation, sensor};
 
-/// A packet that was put aside.
+/// A stored packet.
 pub struct Scratch {
     pub packet: Packet,
     /// Bytes.
@@ -27,13 +27,13 @@ pub struct Scratch {
 
 const _: () = assert!(size_of::<Scratch>() <= size_of::<ScratchRoom>() && align_of::<Scratch>() <= 8);
 
-/// This CPU's room.
+/// This CPU's scratch memory.
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(|room| room.cast())
 }
 
-/// Puts a packet of `length` bytes aside.
+/// Stores a packet of `length` bytes.
 #[inline(always)]
 pub fn put_aside(packet: &Packet, length: u64) {
     if let Some(scratch) = scratch() {
@@ -45,8 +45,8 @@ pub fn put_aside(packet: &Packet, length: u64) {
     }
 }
 
-/// Asks the maps of flows about the packet that was put aside, and counts it. What it returns means
-/// nothing; functions of a program return something.
+/// Looks the stored packet up among the flows, and counts it. The return value has no meaning; BPF
+/// functions must return one.
 #[inline(never)]
 pub fn decide(ctx: &XdpContext) -> u32 {
     if let Some(scratch) = scratch()

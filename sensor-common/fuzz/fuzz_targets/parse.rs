@@ -8,7 +8,7 @@ mod properties;
 use libfuzzer_sys::fuzz_target;
 use sensor_common::Link;
 
-fuzz_target!(|octets: &[u8]| {
-    properties::check(octets, Link::Ethernet);
-    properties::check(octets, Link::Ip);
+fuzz_target!(|bytes: &[u8]| {
+    properties::check(bytes, Link::Ethernet);
+    properties::check(bytes, Link::Ip);
 });

@@ -5,7 +5,7 @@ use sensor_common::classify::{Intent, judge};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::parse::link_protocol;
 use sensor_common::{
-    Address, Class, Conversation, Link, Octets, Packet, Slot, Transport, Verdict, World, parse,
+    Address, AddressBytes, Class, Conversation, Link, Packet, Slot, Transport, Verdict, World, parse,
 };
 
 const PAGE: &str = include_str!("../../../docs/classification.md");
@@ -18,13 +18,13 @@ struct Sensor<'a> {
 
 impl World for Sensor<'_> {
     fn observes(&self, dst: &Address) -> bool {
-        match dst.octets() {
-            Octets::V4(dst) => dst == [192, 0, 2, 1],
-            Octets::V6(dst) => u128::from_be_bytes(dst) == 0x2001_0db8 << 96 | 1,
+        match dst.bytes() {
+            AddressBytes::V4(dst) => dst == [192, 0, 2, 1],
+            AddressBytes::V6(dst) => u128::from_be_bytes(dst) == 0x2001_0db8 << 96 | 1,
         }
     }
     fn excludes(&self, src: &Address) -> bool {
-        matches!(src.octets(), Octets::V4([203, 0, 113, _]))
+        matches!(src.bytes(), AddressBytes::V4([203, 0, 113, _]))
     }
     fn serves(&self, slot: Slot) -> bool {
         slot == Slot::new(Transport::Tcp, 22)

@@ -17,20 +17,20 @@ const ROUTER6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 /// An IPv4 header of 20 bytes before `payload`.
 fn v4(protocol: u8, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = 20 + payload.len() as u8;
-    let mut octets = vec![0x45, 0, 0, length, 0x12, 0x34, 0, 0, 64, protocol, 0, 0];
-    octets.extend(src);
-    octets.extend(dst);
-    octets.extend(payload);
-    octets
+    let mut bytes = vec![0x45, 0, 0, length, 0x12, 0x34, 0, 0, 64, protocol, 0, 0];
+    bytes.extend(src);
+    bytes.extend(dst);
+    bytes.extend(payload);
+    bytes
 }
 
 /// An IPv6 header before `payload`.
 fn v6(next: u8, src: [u8; 16], dst: [u8; 16], payload: &[u8]) -> Vec<u8> {
-    let mut octets = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next, 64];
-    octets.extend(src);
-    octets.extend(dst);
-    octets.extend(payload);
-    octets
+    let mut bytes = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next, 64];
+    bytes.extend(src);
+    bytes.extend(dst);
+    bytes.extend(payload);
+    bytes
 }
 
 const US: [u8; 4] = [198, 51, 100, 7];
@@ -62,14 +62,14 @@ fn used_key() -> FlowKey {
     }
 }
 
-fn incoming(octets: &[u8]) -> Option<FlowKey> {
+fn incoming(bytes: &[u8]) -> Option<FlowKey> {
     let mut key = used_key();
-    key.set_incoming(&packet(octets)).then_some(key)
+    key.set_incoming(&packet(bytes)).then_some(key)
 }
 
-fn quoted(octets: &[u8]) -> Option<FlowKey> {
+fn quoted(bytes: &[u8]) -> Option<FlowKey> {
     let mut key = used_key();
-    key.set_quoted(octets, &packet(octets)).then_some(key)
+    key.set_quoted(bytes, &packet(bytes)).then_some(key)
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn vlan_tags_extension_headers_and_options_change_no_key() {
     assert!(seen.set_incoming(&parse(&tagged[..], Link::Ethernet).expect("a packet")));
     assert_eq!(seen, expected);
     // Destination options of 8 bytes, then UDP.
-    let behind = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &ANSWER].concat();
-    assert_eq!(incoming(&v6(60, THERE6, HERE6, &behind)), Some(key(17, HERE6, 40_000, THERE6, 53)));
+    let nested = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &ANSWER].concat();
+    assert_eq!(incoming(&v6(60, THERE6, HERE6, &nested)), Some(key(17, HERE6, 40_000, THERE6, 53)));
 }
 
 #[test]
@@ -118,7 +118,11 @@ fn icmp_requests_and_their_answers_have_one_key_by_identifier() {
         let message = |kind: u8| [kind, 0, 0, 0, 0x12, 0x34, 0, 1];
         assert_eq!(FlowKey::of_outgoing(&packet(&v4(1, US, THEM, &message(request)))), Some(expected));
         assert_eq!(incoming(&v4(1, THEM, US, &message(reply))), Some(expected));
-        assert_eq!(FlowKey::of_outgoing(&packet(&v4(1, US, THEM, &message(reply)))), None, "answers nobody");
+        assert_eq!(
+            FlowKey::of_outgoing(&packet(&v4(1, US, THEM, &message(reply)))),
+            None,
+            "answers no question"
+        );
         assert_eq!(incoming(&v4(1, THEM, US, &message(request))), None, "a request answers nothing");
     }
     // RFC 4443: echo; RFC 4620: node information.
@@ -191,12 +195,12 @@ fn what_an_icmp_error_quotes_may_have_extension_headers() {
     let hops = [60, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let chain = [&hops[..], &[44, 0, 1, 4, 0, 0, 0, 0], &[17, 0, 0, 1, 0, 0, 0, 7], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(0, HERE6, THERE6, &chain))), expected);
-    // A later fragment behind them; an extension header that continues behind the quote's end.
+    // A later fragment after them; an extension header that continues beyond the quote's end.
     let later = [&[44, 0, 1, 4, 0, 0, 0, 0][..], &[17, 0, 0, 8, 0, 0, 0, 7], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &later))), None);
     let long = [&[17, 255, 1, 4, 0, 0, 0, 0][..], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &long))), None);
-    // More of them than are looked behind.
+    // More of them than are skipped.
     let many = [[60, 0, 1, 4, 0, 0, 0, 0], [60, 0, 1, 4, 0, 0, 0, 0], [60, 0, 1, 4, 0, 0, 0, 0]].concat();
     let many = [&many[..], &[17, 0, 1, 4, 0, 0, 0, 0], &QUESTION].concat();
     assert_eq!(quoted(&error6(&v6(60, HERE6, THERE6, &many))), None);
@@ -218,7 +222,7 @@ fn a_quote_that_this_host_never_sent_has_no_key() {
     assert_eq!(quoted(&error4(&v4(47, US, THEM, &[0; 8]))), None);
     // ICMP's echo by the other family's number.
     assert_eq!(quoted(&error4(&v4(58, US, THEM, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]))), None);
-    // A later fragment, by whose bytes no port can be told.
+    // A later fragment, whose bytes hold no port.
     let mut later = v4(17, US, THEM, &QUESTION);
     later[7] = 1;
     assert_eq!(quoted(&error4(&later)), None);

@@ -9,6 +9,6 @@ mod table;
 use sensor_common::{Link, Packet, parse};
 
 /// The packet in these bytes, which begin with the IP header.
-fn packet(octets: &[u8]) -> Packet {
-    parse(octets, Link::Ip).expect("a packet")
+fn packet(bytes: &[u8]) -> Packet {
+    parse(bytes, Link::Ip).expect("a packet")
 }

@@ -10,11 +10,11 @@ const US: [u8; 4] = [198, 51, 100, 7];
 const THEM: [u8; 4] = [192, 0, 2, 53];
 
 fn v4(protocol: u8, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Packet {
-    let mut octets = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0, 0, 0, 64, protocol, 0, 0];
-    octets.extend(src);
-    octets.extend(dst);
-    octets.extend(payload);
-    packet(&octets)
+    let mut bytes = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0, 0, 0, 64, protocol, 0, 0];
+    bytes.extend(src);
+    bytes.extend(dst);
+    bytes.extend(payload);
+    packet(&bytes)
 }
 
 fn udp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16) -> Packet {
@@ -114,10 +114,10 @@ fn who_spoke_first_has_started_it_for_two_minutes() {
     host.wait(120 * SECOND - (1 << 20));
     host.sends(&reply);
     assert_eq!((host.flows(), host.replies.get()), (0, 1));
-    assert_eq!(host.receives(&request), Class::Access, "still the stranger's");
+    assert_eq!(host.receives(&request), Class::Access, "still the remote host's");
     host.wait(120 * SECOND + (1 << 20));
     host.sends(&reply);
-    assert_eq!((host.flows(), host.replies.get()), (1, 1), "nobody has spoken for two minutes");
+    assert_eq!((host.flows(), host.replies.get()), (1, 1), "no datagram for two minutes");
     assert_eq!(host.receives(&request), Class::Solicited);
 }
 
@@ -157,9 +157,9 @@ fn a_reply_to_what_the_kernel_could_read_and_this_parser_not_starts_nothing() {
 }
 
 #[test]
-fn a_server_that_was_there_before_answers_what_nobody_has_seen() {
+fn a_server_that_was_there_before_answers_unseen_requests() {
     let host = Host::new();
-    host.told.set(Some((Slot::new(Transport::Udp, 123), SERVED)));
+    host.known.set(Some((Slot::new(Transport::Udp, 123), SERVED)));
     host.sends(&udp(US, 123, THEM, 5000));
     assert_eq!((host.flows(), host.replies.get()), (0, 1));
     assert_eq!(host.receives(&udp(THEM, 5000, US, 123)), Class::Access);
@@ -187,9 +187,9 @@ fn dhcp_has_flows_for_what_is_said_about_it_and_a_server_of_it_starts_none() {
 #[test]
 fn other_peoples_datagrams_between_request_and_reply_do_not_hide_that_it_is_one() {
     let host = Host::new();
-    let strangers = |number: u16| [203, 0, (number >> 8) as u8, number as u8];
+    let remotes = |number: u16| [203, 0, (number >> 8) as u8, number as u8];
     for number in 0..200 {
-        host.receives(&udp(strangers(number), 5000, US, 7));
+        host.receives(&udp(remotes(number), 5000, US, 7));
     }
     for number in 0..4_000_u16 {
         let [high, low] = number.to_be_bytes();
@@ -197,7 +197,7 @@ fn other_peoples_datagrams_between_request_and_reply_do_not_hide_that_it_is_one(
         host.wait(1000);
     }
     for number in 0..200 {
-        host.sends(&udp(US, 7, strangers(number), 5000));
+        host.sends(&udp(US, 7, remotes(number), 5000));
     }
     // With one place for each note, 4,000 of 65,536 would displace 12 of the 200.
     assert_eq!((host.flows(), host.replies.get()), (0, 200));
@@ -215,7 +215,7 @@ fn no_other_address_with_other_ports_passes_for_the_one_that_is_asked() {
 }
 
 #[test]
-fn a_stranger_who_repeats_itself_displaces_nobody() {
+fn a_remote_host_that_repeats_itself_displaces_no_note() {
     let host = Host::new();
     host.receives(&udp(THEM, 5000, US, 7));
     for last in 0..64 {
@@ -228,7 +228,7 @@ fn a_stranger_who_repeats_itself_displaces_nobody() {
 }
 
 #[test]
-fn what_the_kernel_sends_back_to_a_stranger_starts_nothing() {
+fn what_the_kernel_sends_back_to_a_remote_host_starts_nothing() {
     let host = Host::new();
     for flags in [TCP_RST, RST_ACK, TCP_ACK, FIN_ACK, SYN_ACK, SYN_ACK | 0x40] {
         host.sends(&server(flags));
@@ -255,7 +255,7 @@ fn what_the_kernel_sends_back_does_not_prolong_a_connection_that_is_over() {
 }
 
 #[test]
-fn a_connection_closed_on_this_side_goes_on_while_its_socket_acknowledges() {
+fn a_connection_closed_on_this_side_continues_while_its_socket_acknowledges() {
     let host = Host::new();
     host.sends(&ours(TCP_SYN));
     host.sends_connected(&ours(TCP_ACK));
@@ -333,7 +333,7 @@ fn what_remote_hosts_open_is_kept_apart_from_what_this_host_starts() {
 #[test]
 fn what_a_declared_service_offers_is_not_noted() {
     let host = Host::new();
-    host.told.set(Some((Slot::new(Transport::Tcp, 22), SERVICE)));
+    host.known.set(Some((Slot::new(Transport::Tcp, 22), SERVICE)));
     host.sends(&server(SYN_ACK));
     assert_eq!((host.offers(), host.flows()), (0, 0));
     // What this host itself starts from there is its own.
@@ -437,13 +437,13 @@ fn where_notes_were_displaced_a_server_does_not_hide_whom_it_replies_to() {
     host.receives(&udp(THEM, 4999, US, 7));
     host.sends(&udp(US, 7, THEM, 4999));
     assert_eq!((host.replies.get(), host.unsure.get(), host.displaced.get()), (1, 0, 0));
-    let strangers: Vec<[u8; 4]> = (0..=255).map(|last| [203, 0, 113, last]).collect();
-    for src in &strangers {
+    let remotes: Vec<[u8; 4]> = (0..=255).map(|last| [203, 0, 113, last]).collect();
+    for src in &remotes {
         assert_eq!(host.receives(&udp(*src, 5000, US, 7)), Class::Access);
     }
     flood(&host);
     assert!(host.displaced.get() > 900_000, "{}", host.displaced.get());
-    for src in &strangers {
+    for src in &remotes {
         host.sends(&udp(US, 7, *src, 5000));
         assert_eq!(host.receives(&udp(*src, 5000, US, 7)), Class::Access);
     }

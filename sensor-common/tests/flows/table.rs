@@ -1,7 +1,7 @@
 //! Flows in the standard library's maps, with a clock that is set by hand.
 
 use sensor_common::flow::{FlowCounter, FlowKey, FlowState, Flows, HEARD_ENTRIES, HalfOpen, STARTED, Table};
-use sensor_common::{Octets, Packet, Slot, World, classify, flow};
+use sensor_common::{AddressBytes, Packet, Slot, World, classify, flow};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) displaced: Cell<u64>,
     pub(crate) unsure: Cell<u64>,
     /// What the daemon knows of one port.
-    pub(crate) told: Cell<Option<(Slot, u8)>>,
+    pub(crate) known: Cell<Option<(Slot, u8)>>,
     /// Looks into the tables for packets that arrive.
     pub(crate) lookups: Cell<u64>,
 }
@@ -45,7 +45,7 @@ impl Host {
             replies: Cell::new(0),
             displaced: Cell::new(0),
             unsure: Cell::new(0),
-            told: Cell::new(None),
+            known: Cell::new(None),
             lookups: Cell::new(0),
         }
     }
@@ -106,7 +106,7 @@ impl Host {
         class
     }
 
-    /// Receives what has IPv6's header and cannot be read behind it.
+    /// Receives what has an IPv6 header and cannot be read beyond it.
     pub(crate) fn receives_unread(&self, src: [u8; 16]) {
         flow::arrived_unread(&Address::v6(src), self);
     }
@@ -118,7 +118,7 @@ impl World for Host {
     }
     fn excludes(&self, src: &Address) -> bool {
         // Its own monitoring.
-        matches!(src.octets(), Octets::V4([10, ..]))
+        matches!(src.bytes(), AddressBytes::V4([10, ..]))
     }
     fn serves(&self, _: Slot) -> bool {
         false
@@ -149,8 +149,8 @@ impl Flows for Host {
     fn mark(&self, port: Slot, bits: u8) {
         *self.ports.borrow_mut().entry(port).or_default() |= bits;
     }
-    fn told(&self, port: Slot) -> u8 {
-        self.told.get().filter(|(told, _)| *told == port).map_or(0, |(_, bits)| bits)
+    fn known(&self, port: Slot) -> u8 {
+        self.known.get().filter(|(known, _)| *known == port).map_or(0, |(_, bits)| bits)
     }
     fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState> {
         self.lookups.set(self.lookups.get() + 1);

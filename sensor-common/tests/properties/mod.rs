@@ -1,4 +1,4 @@
-//! What holds of the parser for any bytes: the body of the fuzz target and of `any_octets`.
+//! What holds of the parser for any bytes: the body of the fuzz target and of `any_bytes`.
 
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
 use sensor_common::parse::{MAX_OFFSET, SCTP_NO_CHUNK};
@@ -26,7 +26,7 @@ pub(crate) fn check(frame: &[u8], link: Link) -> Checked {
     let Ok(packet) = parsed else { return Checked::Refused };
     what_it_read_lies_inside_the_frame(frame, link, &packet);
     what_it_read_lies_inside_what_the_ip_header_says(frame, link, &packet);
-    without_its_last_header_octet_it_is_truncated(frame, link, &packet);
+    without_its_last_header_byte_it_is_truncated(frame, link, &packet);
     what_follows_the_frame_changes_nothing(frame, link, &packet);
     no_ipv6_fragment_but_the_first_is_parsed(frame, link, &packet);
     agrees_with_etherparse(frame, link, &packet)
@@ -99,10 +99,10 @@ fn u16_at(frame: &[u8], at: usize) -> u16 {
 
 fn what_it_read_lies_inside_the_frame(frame: &[u8], link: Link, packet: &Packet) {
     let at = usize::from(packet.offset);
-    assert!(at <= MAX_OFFSET, "no header begins behind {MAX_OFFSET}: {packet:?}");
+    assert!(at <= MAX_OFFSET, "no header begins beyond {MAX_OFFSET}: {packet:?}");
     assert!(
         at + header_size(frame, link, packet) <= frame.len(),
-        "a header ends behind the frame: {packet:?}"
+        "a header ends beyond the frame: {packet:?}"
     );
     match packet.transport {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
@@ -211,29 +211,29 @@ fn what_it_read_lies_inside_what_the_ip_header_says(frame: &[u8], link: Link, pa
         if packet.transport == Transport::Udp && fragment & 0x2000 == 0 {
             assert!(
                 at + usize::from(u16_at(frame, at + 4)) <= end,
-                "a datagram ends behind its packet: {packet:?}"
+                "a datagram ends beyond its packet: {packet:?}"
             );
         }
     }
 }
 
-fn without_its_last_header_octet_it_is_truncated(frame: &[u8], link: Link, packet: &Packet) {
+fn without_its_last_header_byte_it_is_truncated(frame: &[u8], link: Link, packet: &Packet) {
     let header_end = usize::from(packet.offset) + header_size(frame, link, packet);
     assert_eq!(parse(&frame[..header_end - 1], link), Err(Unparsed::Truncated), "{packet:?}");
 }
 
-/// Ethernet pads short frames, and captures are cut: what lies behind the frame's end is no part of
+/// Ethernet pads short frames, and captures are cut: what lies beyond the frame's end is no part of
 /// any header that was there already.
 fn what_follows_the_frame_changes_nothing(frame: &[u8], link: Link, packet: &Packet) {
     let longer = parse(&[frame, &[0xff; 32]].concat()[..], link).expect("it was parsed without them");
-    // Bytes behind a cut may be the payload that was cut off.
+    // Bytes after a cut may be the payload that was cut off.
     let settled = Packet { dns_response: longer.dns_response, control: longer.control, ..*packet };
     assert_eq!(longer, settled);
     assert!(longer.dns_response >= packet.dns_response);
     assert!(longer.control == packet.control || packet.transport == Transport::Sctp);
 }
 
-/// Behind a fragment header only a first fragment has a transport header.
+/// After a fragment header only a first fragment has a transport header.
 fn no_ipv6_fragment_but_the_first_is_parsed(frame: &[u8], link: Link, packet: &Packet) {
     let Ok(SlicedPacket { net: Some(NetSlice::Ipv6(ip)), .. }) = sliced(frame, link) else { return };
     for extension in ip.extensions().clone() {
@@ -260,7 +260,7 @@ fn agrees_with_etherparse(frame: &[u8], link: Link, packet: &Packet) -> Checked 
     let Some(LaxSlicedPacket { net: Some(net), transport, .. }) = sliced else { return Checked::Alone };
     match &net {
         LaxNetSlice::Ipv4(ip) => {
-            // etherparse looks behind an authentication header in IPv4; here that is the protocol.
+            // etherparse skips an authentication header in IPv4; here that is the protocol.
             if ip.extensions().auth.is_some() {
                 assert_eq!((packet.transport, packet.port), (Transport::Other, 51));
                 return Checked::Alone;
@@ -283,7 +283,7 @@ fn agrees_with_etherparse(frame: &[u8], link: Link, packet: &Packet) -> Checked 
             assert_eq!(packet.sequence, tcp.sequence_number());
             let flags =
                 [tcp.fin(), tcp.syn(), tcp.rst(), tcp.psh(), tcp.ack(), tcp.urg(), tcp.ece(), tcp.cwr()];
-            let flags = flags.iter().rev().fold(0, |octet, flag| octet << 1 | u8::from(*flag));
+            let flags = flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag));
             assert_eq!(packet.control, flags);
         }
         TransportSlice::Udp(udp) => {
@@ -302,8 +302,7 @@ fn agrees_with_etherparse(frame: &[u8], link: Link, packet: &Packet) -> Checked 
     Checked::Agreed
 }
 
-/// A packet in which every length is as it must be is not refused, but for what this parser does not
-/// look behind.
+/// A packet whose lengths are all valid is accepted, unless it has headers that this parser does not skip.
 fn accepted_by_etherparse_means_accepted_here(frame: &[u8], link: Link, parsed: &Result<Packet, Unparsed>) {
     let Err(reason) = parsed else { return };
     let Ok(SlicedPacket { net: Some(net), transport: Some(transport), link_exts, .. }) = sliced(frame, link)

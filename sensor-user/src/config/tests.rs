@@ -371,7 +371,7 @@ fn bad_values_are_refused_with_the_way_out() {
         (["--keep-days", "x"], "`--keep-days x`: expected a whole number from 1 to 36525"),
         (
             ["--observe", "198.51.100.7/24"],
-            "`--observe 198.51.100.7/24`: the address has bits set behind the prefix length; the network is \
+            "`--observe 198.51.100.7/24`: the address has bits set beyond the prefix length; the network is \
              `198.51.100.0/24`, the address alone `198.51.100.7`",
         ),
         (

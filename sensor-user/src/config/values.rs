@@ -56,7 +56,7 @@ pub(super) fn prefix(text: &str) -> Parsed<IpNet> {
     };
     if prefix.addr() != prefix.network() {
         return Err(format!(
-            "the address has bits set behind the prefix length; the network is `{}`, the address alone `{}`",
+            "the address has bits set beyond the prefix length; the network is `{}`, the address alone `{}`",
             prefix.trunc(),
             prefix.addr()
         ));

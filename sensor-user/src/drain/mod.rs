@@ -298,7 +298,7 @@ impl Drain {
             warn!(
                 since = %since,
                 day = %at.date(),
-                "what was counted since then cannot be told apart by day: all of it counts on this one"
+                "packets counted since then span several days and cannot be split; counting all of them on this day"
             );
         }
     }

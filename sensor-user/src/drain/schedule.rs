@@ -28,7 +28,7 @@ pub(super) fn hour_end(now: Timestamp, zone: &TimeZone) -> Timestamp {
 pub(super) fn wait(now: Timestamp, end: Timestamp, since: Duration, interval: Duration) -> Duration {
     let rest = SignedDuration::try_from(interval.saturating_sub(since)).unwrap_or(SignedDuration::MAX);
     let boundary = end.duration_since(now);
-    // A boundary that lies behind is drained at once.
+    // A boundary that has passed is drained at once.
     let wait = if boundary - rest < GUARD { boundary } else { rest };
     Duration::try_from(wait).unwrap_or_default()
 }

@@ -88,7 +88,7 @@ fn a_series_shows_0_until_that_was_scraped_and_the_hold_has_passed_and_the_ledge
 }
 
 #[test]
-fn a_render_that_nobody_got_does_not_count_as_a_scrape() {
+fn a_render_that_was_not_delivered_does_not_count_as_a_scrape() {
     let exposition = Exposition::new(HOLD, BTreeSet::new()).unwrap();
     let now = Instant::now();
     exposition.update(one_access());
@@ -137,7 +137,7 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
 }
 
 #[test]
-fn a_held_series_that_goes_away_starts_anew_and_a_released_one_does_not() {
+fn a_held_series_that_goes_away_starts_again_and_a_released_one_does_not() {
     let exposition = Exposition::new(HOLD, BTreeSet::new()).unwrap();
     let now = Instant::now();
     exposition.update(one_access());

@@ -110,7 +110,7 @@ impl<A: Number> RangesBuilder<A> {
     pub(super) fn build(mut self, private: impl Iterator<Item = (A, u8)>) -> Ranges<A> {
         self.networks.sort_unstable_by_key(|&(first, ..)| first);
         let mut ranges = Ranges { starts: Vec::new(), countries: Vec::new(), buckets: Vec::new() };
-        // The first address that no network covers yet; none behind the last of all.
+        // The first address that no network covers yet; none after the last of all.
         let mut uncovered = Some(A::default());
         for (first, last, country) in self.networks {
             let Some(begin) = uncovered.filter(|&begin| begin <= first) else { continue };

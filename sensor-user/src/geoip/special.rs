@@ -53,7 +53,7 @@ pub(super) fn v6() -> [Ipv6Net; V6.len()] {
 
 /// The IPv4 address that tells where an IPv6 address is: 6to4 (RFC 3056, the bytes after 2002),
 /// Teredo (RFC 4380, the client's, inverted, in the last bytes), NAT64 (RFC 6052, the last bytes
-/// behind the well-known prefix).
+/// after the well-known prefix).
 #[inline]
 pub(super) fn embedded_v4(address: u128) -> Option<u32> {
     if address >> 112 == 0x2002 {

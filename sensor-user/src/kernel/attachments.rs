@@ -208,7 +208,7 @@ impl Attachments {
             warn!(
                 interface = interface.name,
                 method = tracking.name(),
-                "somebody had detached the program that learns what this host sends"
+                "egress program was detached by another process; attaching it again"
             );
             if let Some(attachment) = self.by_name.get_mut(&interface.name) {
                 (attachment.tracking, attachment.egress) = (tracking, egress);

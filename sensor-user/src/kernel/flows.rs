@@ -60,7 +60,7 @@ pub(super) struct FlowTable {
     troubles: Troubles,
 }
 
-/// What goes wrong again and again once it does.
+/// Failures that may last, each with the condition by which it is logged.
 #[derive(Default)]
 struct Troubles {
     /// The socket tables cannot be read.
@@ -132,34 +132,34 @@ impl FlowTable {
     }
 
     /// What the programs know of a TCP or UDP port, bits.
-    fn told(&self, port: Slot) -> &AtomicU8 {
+    fn known(&self, port: Slot) -> &AtomicU8 {
         // SAFETY: as above; programs only read.
         unsafe {
-            AtomicU8::from_ptr((&raw mut (*self.shared()).told).cast::<u8>().add(port.index() as usize))
+            AtomicU8::from_ptr((&raw mut (*self.shared()).known).cast::<u8>().add(port.index() as usize))
         }
     }
 
-    /// Tells the programs what is declared as a service. Connections of a port that no longer is one are
+    /// Passes the declared services to the programs. Connections of a port that no longer is a service are
     /// learned with the next look.
     pub(super) fn serve(&mut self, services: &BTreeSet<Slot>) {
         let has_port = |slot: &&Slot| (slot.index() as usize) < ASKED_PORTS;
         for slot in self.services.difference(services).filter(has_port) {
-            self.told(*slot).fetch_and(!SERVICE, Ordering::Relaxed);
+            self.known(*slot).fetch_and(!SERVICE, Ordering::Relaxed);
             self.learned = None;
         }
         // The bits may be those that another daemon has left.
         if self.services.is_empty() {
             for index in 0..ASKED_PORTS {
                 // SAFETY: `index` is below the array's length, as above.
-                let told =
-                    unsafe { AtomicU8::from_ptr((&raw mut (*self.shared()).told).cast::<u8>().add(index)) };
-                if told.load(Ordering::Relaxed) & SERVICE != 0 {
-                    told.fetch_and(!SERVICE, Ordering::Relaxed);
+                let known =
+                    unsafe { AtomicU8::from_ptr((&raw mut (*self.shared()).known).cast::<u8>().add(index)) };
+                if known.load(Ordering::Relaxed) & SERVICE != 0 {
+                    known.fetch_and(!SERVICE, Ordering::Relaxed);
                 }
             }
         }
         for slot in services.iter().filter(has_port) {
-            self.told(*slot).fetch_or(SERVICE, Ordering::Relaxed);
+            self.known(*slot).fetch_or(SERVICE, Ordering::Relaxed);
         }
         self.services.clone_from(services);
     }
@@ -175,7 +175,7 @@ impl FlowTable {
         match sockets::served() {
             Ok(ports) => {
                 for port in &ports {
-                    self.told(Slot::new(Transport::Udp, *port)).fetch_or(SERVED, Ordering::Relaxed);
+                    self.known(Slot::new(Transport::Udp, *port)).fetch_or(SERVED, Ordering::Relaxed);
                 }
                 debug!(?ports, "servers that were there before");
                 self.served = Some((clock::now() + Duration::from_nanos(REPLY_TIMEOUT), ports));
@@ -186,11 +186,11 @@ impl FlowTable {
         }
     }
 
-    /// Takes no port for a server's any more.
+    /// Clears [`SERVED`] of all ports.
     pub(super) fn forget_servers(&mut self) {
         if let Some((_, ports)) = self.served.take() {
             for port in ports {
-                self.told(Slot::new(Transport::Udp, port)).fetch_and(!SERVED, Ordering::Relaxed);
+                self.known(Slot::new(Transport::Udp, port)).fetch_and(!SERVED, Ordering::Relaxed);
             }
         }
     }
@@ -218,7 +218,7 @@ impl FlowTable {
         self.tell_full(now);
     }
 
-    /// Tells of conversations that could not be kept since the last look.
+    /// Logs conversations that could not be stored since the last look.
     fn tell_full(&mut self, now: Instant) {
         let failed = self.status().failed;
         let count = failed.saturating_sub(std::mem::replace(&mut self.troubles.failed, failed));
@@ -415,7 +415,7 @@ fn over(map: BorrowedFd<'_>, now: u64) -> io::Result<(u64, Vec<(FlowKey, FlowSta
     failed.map_or(Ok((left, over)), Err)
 }
 
-/// Tells of something that fails, as often as it is to be told.
+/// Logs a failure, at most as often as its condition allows.
 fn tell_failed(tell: Option<Notice>, what: &str, error: Option<&io::Error>) {
     let error = error.map(tracing::field::display);
     match tell {

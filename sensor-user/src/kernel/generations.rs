@@ -178,7 +178,7 @@ impl Generations {
             .map_err(KernelError::map("put the first generation in place"))
     }
 
-    /// What the generation is that is not current. To be asked once: tokens are not to be had twice.
+    /// The state of the generation that is not current. Called once, because it makes the token.
     pub(super) fn spare(&self) -> Spare {
         if self.is_left_over() { Spare::Full(Full(())) } else { Spare::Empty(Empty(())) }
     }

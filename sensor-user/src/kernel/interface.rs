@@ -47,7 +47,7 @@ pub enum InterfaceError {
         /// The interfaces that there are.
         present: Vec<String>,
     },
-    /// It cannot be observed, by what netlink told of it.
+    /// It cannot be observed; the text says why.
     #[error("{0}")]
     Unusable(String),
     /// Its packets begin with something else.
@@ -77,7 +77,7 @@ pub struct Interfaces {
 
 impl Interfaces {
     /// Connects; the stream yields whenever an address, a link or a default route has changed. It must be
-    /// polled, or what it would have told is dropped by the kernel.
+    /// polled, or the kernel drops its messages.
     ///
     /// # Errors
     ///

@@ -23,8 +23,8 @@ pub enum Keeper {
         /// Its command.
         name: String,
     },
-    /// No one: the bpffs ends with this process.
-    Nobody,
+    /// Only this process: the bpffs ends with it.
+    ThisProcess,
     /// It cannot be seen.
     Unseen {
         /// Why not.
@@ -53,7 +53,9 @@ impl Keeper {
     pub fn warning(&self) -> Option<String> {
         match self {
             Self::Machine => None,
-            Self::Process { .. } | Self::Nobody | Self::Unseen { .. } => Some(format!("{self}; {WAY_OUT}")),
+            Self::Process { .. } | Self::ThisProcess | Self::Unseen { .. } => {
+                Some(format!("{self}; {WAY_OUT}"))
+            }
         }
     }
 }
@@ -72,7 +74,7 @@ impl fmt::Display for Keeper {
                 "the bpffs of the pins is mounted in a private mount namespace, which process {pid} ({name}) keeps: \
                  after the daemon ends packets are counted only as long as that process lives"
             ),
-            Self::Nobody => f.write_str(
+            Self::ThisProcess => f.write_str(
                 "the bpffs of the pins is mounted in a mount namespace that no other process is in: after the daemon \
                  ends (stop, crash or kill) packets are not counted until the next start",
             ),
@@ -138,7 +140,7 @@ fn find(path: &Path) -> io::Result<Keeper> {
             Keeper::Process { pid, name: name.trim_end().to_owned() }
         }
         None if unreadable => Keeper::Unseen { reason: "not allowed to look at other processes".to_owned() },
-        None => Keeper::Nobody,
+        None => Keeper::ThisProcess,
     })
 }
 
@@ -170,7 +172,7 @@ fn find_for_new(path: &Path) -> io::Result<Keeper> {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             Keeper::Process { pid, name: name.trim_end().to_owned() }
         }
-        None => Keeper::Nobody,
+        None => Keeper::ThisProcess,
     })
 }
 
@@ -280,7 +282,7 @@ mod tests {
     fn only_what_stays_for_sure_gives_no_warning() {
         assert_eq!(Keeper::Machine.warning(), None);
         let process = Keeper::Process { pid: 7, name: "bash".to_owned() };
-        for keeper in [process, Keeper::Nobody, Keeper::Unseen { reason: "no /proc".to_owned() }] {
+        for keeper in [process, Keeper::ThisProcess, Keeper::Unseen { reason: "no /proc".to_owned() }] {
             assert!(keeper.warning().unwrap().contains("nsenter --net="), "{keeper}");
         }
     }

@@ -55,12 +55,12 @@ where
     header.flags = flags;
     let mut message = NetlinkMessage::new(header, request.into());
     message.finalize();
-    let mut octets = vec![0; message.buffer_len()];
-    message.serialize(&mut octets);
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
 
     let socket = Socket::new(protocol)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&octets, 0)?;
+    socket.send(&bytes, 0)?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let size = socket.recv(&mut &mut buffer[..], 0)?;

@@ -1,4 +1,4 @@
-//! The network of this namespace as netlink tells it: links and what they are stacked on, their
+//! The network of this namespace as netlink reports it: links and what they are stacked on, their
 //! addresses, and where the default routes lead. Decoded once, so that what is decided from it does
 //! no input or output.
 
@@ -119,14 +119,15 @@ pub struct DefaultRoute {
     pub link: u32,
 }
 
-/// What netlink tells.
+/// Links and default routes.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// All links.
     pub links: Vec<Link>,
     /// All default routes, each way of a multipath route by itself.
     pub routes: Vec<DefaultRoute>,
-    /// The links that carry the kernel's `PPPoE` sessions, by name. Which session is whose is not told.
+    /// The links that carry the kernel's `PPPoE` sessions, by name. The kernel does not say which session
+    /// belongs to which link.
     pub pppoe: Vec<String>,
 }
 

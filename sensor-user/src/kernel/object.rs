@@ -27,7 +27,7 @@ const DRIVER_MODE: u32 = 1 << 2;
 /// The loaded object.
 pub(super) struct Object {
     ebpf: Ebpf,
-    /// Interfaces of which it was told that they are observed in generic mode.
+    /// Interfaces whose fallback to generic mode has been logged.
     told_generic: BTreeSet<String>,
 }
 
@@ -72,7 +72,7 @@ impl Object {
             program.try_into().map_err(|error: ProgramError| KernelError::Load(error.into()))?;
         if program.fd().is_err() {
             program.load().map_err(|error| match error {
-                // EACCES is the verifier speaking.
+                // EACCES comes from the verifier.
                 ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
                     KernelError::NotPermitted { doing: format!("load program {name}"), source: io_error }
                 }
@@ -104,7 +104,7 @@ impl Object {
             .map_err(KernelError::map(format!("attach to what {} sends by TCX", interface.name)))
     }
 
-    /// Puts this object's program behind an existing TCX link.
+    /// Replaces the program of an existing TCX link by this object's.
     pub(super) fn replace_egress(
         &mut self,
         interface: &Interface,
@@ -112,7 +112,7 @@ impl Object {
     ) -> Result<(), KernelError> {
         let program = self.egress(interface.link)?.fd().map_err(|error| KernelError::Load(error.into()))?;
         sys::update_link(link, program.as_fd())
-            .map_err(KernelError::map(format!("renew the program for what {} sends", interface.name)))
+            .map_err(KernelError::map(format!("replace the program for what {} sends", interface.name)))
     }
 
     /// Attaches to what `interface` sends by a filter of its clsact; returns whether it had none before.
@@ -196,7 +196,7 @@ impl Object {
         Err(refused.unwrap_or_else(|| KernelError::Load("no program was accepted".into())))
     }
 
-    /// Puts this object's program behind an existing link; `false` when the link does not take it.
+    /// Replaces the program of an existing link by this object's; `false` when the link does not take it.
     pub(super) fn replace(
         &mut self,
         interface: &Interface,

@@ -11,7 +11,7 @@ pub struct Occupant {
     pub interface: String,
     /// Id of the program, when the kernel tells it.
     pub program: Option<u32>,
-    /// Its name, when that may be asked.
+    /// Its name, when this process may read it.
     pub name: Option<String>,
     /// How it is attached.
     pub kind: Kind,
@@ -24,7 +24,7 @@ pub enum Kind {
     Link(u32),
     /// By netlink, in this mode.
     Netlink(Mode),
-    /// That may not be asked, or changed meanwhile.
+    /// This process may not read it, or it has changed meanwhile.
     Unknown,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Occupant {
                  `teiten detach --pin-dir DIR`, which saves its counts; without them ",
             )?;
         } else {
-            f.write_str("whoever attached it can detach it; ")?;
+            f.write_str("it belongs to another program; ")?;
         }
         let by_netlink = |mode| match mode {
             Mode::Native => "xdpdrv",
@@ -94,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_attachment_is_told_what_detaches_it() {
+    fn each_kind_of_attachment_names_what_detaches_it() {
         let text = occupant(Some("xdp_pass"), Kind::Link(3));
         assert_eq!(
             text,
-            "interface eth0 already has an XDP program (id 7, xdp_pass); whoever attached it can detach it; \
+            "interface eth0 already has an XDP program (id 7, xdp_pass); it belongs to another program; \
              `bpftool link detach id 3` detaches it; or observe another interface"
         );
         let text = occupant(None, Kind::Netlink(Mode::Generic));

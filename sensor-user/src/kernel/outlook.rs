@@ -13,7 +13,7 @@ use tracing::{info, warn};
 /// What becomes of the counting when this process ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outlook {
-    /// Interfaces whose attachment stands and is pinned.
+    /// Interfaces that are attached, with a pinned attachment.
     pub counting: Vec<String>,
     /// Interfaces that are not attached, or whose attachment is not pinned.
     pub lost: Vec<String>,
@@ -34,12 +34,12 @@ impl Outlook {
         self.keeper == Keeper::Machine && self.unpinned.is_empty()
     }
 
-    /// Says it in the log.
+    /// Logs it.
     pub fn tell(&self) {
         if self.is_good() {
             info!(
                 interfaces = self.counting.join(", "),
-                "the pinned program goes on counting; `teiten detach` ends it"
+                "pinned program keeps counting; `teiten detach` ends it"
             );
         } else {
             warn!("{self}");
@@ -98,11 +98,11 @@ impl Kernel {
         &self.keeper
     }
 
-    /// As [`Kernel::keeper`], looked at again; with fewer privileges less is seen than at the start.
+    /// As [`Kernel::keeper`], checked again; fewer privileges than at the start may hide a process.
     fn keeper_now(&self) -> Keeper {
         let now = self.pins.keeper();
         match (&now, &self.keeper) {
-            (Keeper::Nobody | Keeper::Unseen { .. }, Keeper::Process { pid, .. })
+            (Keeper::ThisProcess | Keeper::Unseen { .. }, Keeper::Process { pid, .. })
                 if Path::new(&format!("/proc/{pid}")).exists() =>
             {
                 self.keeper.clone()

@@ -53,7 +53,7 @@ const MADE: &str = "made";
 /// Name of a source table that is set aside.
 const OLD_TABLE: &str = "SOURCES_old";
 
-/// A pin directory that is this process's alone.
+/// A pin directory that this process has locked.
 #[derive(Debug)]
 pub(super) struct Pins {
     root: PathBuf,
@@ -107,8 +107,8 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Takes the attachments that are pinned for earlier layouts: they stand as they did, and the
-    /// program behind them can be replaced as if it were one of this layout.
+    /// Takes the attachments that are pinned for earlier layouts: they stay attached, and their program can
+    /// be replaced like one of this layout.
     pub(super) fn take_links(&self) -> Result<(), KernelError> {
         self.earlier.iter().try_for_each(|earlier| self.take_links_of(earlier.root()))
     }
@@ -376,7 +376,7 @@ fn is_empty_bpffs(mount: &Path) -> bool {
     })
 }
 
-/// What can be said of something that may be there.
+/// Whether something exists, as far as this user may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// It is there.

@@ -1,5 +1,5 @@
-//! From prefixes and ports to what the program reads: the rules of a generation, and the tries
-//! behind them.
+//! Compiles prefixes and ports into what the program reads: the rules of a generation, and the contents
+//! of the tries.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sensor_common::layout::{
@@ -9,7 +9,7 @@ use sensor_common::layout::{
 use sensor_common::{Slot, Transport};
 use std::collections::BTreeSet;
 
-/// Which packets count, as a person would say it.
+/// Which packets count, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Destinations that count as the sensor.
@@ -114,9 +114,9 @@ fn split(nets: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
 
 /// An address as two words, as the program reads them from a packet.
 fn words(address: std::net::Ipv6Addr) -> [u64; 2] {
-    let octets = address.octets();
-    let (first, rest) = octets.split_first_chunk().expect("16 octets");
-    let second = rest.first_chunk().expect("8 octets are left");
+    let bytes = address.octets();
+    let (first, rest) = bytes.split_first_chunk().expect("16 bytes");
+    let second = rest.first_chunk().expect("8 bytes are left");
     [u64::from_ne_bytes(*first), u64::from_ne_bytes(*second)]
 }
 

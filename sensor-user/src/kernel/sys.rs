@@ -112,11 +112,11 @@ pub(super) fn create_array_of_maps(name: &str, template: BorrowedFd<'_>) -> io::
 
 /// A name as the kernel takes it: at most 15 bytes and a zero.
 fn map_name(name: &str) -> [u8; 16] {
-    let mut octets = [0; 16];
-    for (to, from) in octets.iter_mut().take(15).zip(name.bytes()) {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
     }
-    octets
+    bytes
 }
 
 #[repr(C)]
@@ -321,7 +321,7 @@ pub(super) struct LinkInfo {
     pub id: u32,
     /// `BPF_LINK_TYPE_…`.
     pub link_type: u32,
-    /// Id of the program behind it.
+    /// Id of its program.
     pub program: u32,
     /// Index of the interface it is attached to; 0 when that interface is gone. XDP and TCX links
     /// have it at the same place.
@@ -403,7 +403,7 @@ pub(super) fn attach_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) ->
     create_link(program, interface, BPF_XDP, flags)
 }
 
-/// Attaches a classifier to what an interface sends, behind those that are attached already, by a TCX
+/// Attaches a classifier to what an interface sends, after those that are attached already, by a TCX
 /// link (Linux 6.6), which ends with its last descriptor and pin.
 ///
 /// # Errors
@@ -424,7 +424,7 @@ fn create_link(program: BorrowedFd<'_>, interface: u32, attach_type: u32, flags:
     unsafe { bpf(BPF_LINK_CREATE, &mut attributes) }.map(owned)
 }
 
-/// Replaces the program behind a link, atomically.
+/// Replaces the program of a link, atomically.
 ///
 /// # Errors
 ///

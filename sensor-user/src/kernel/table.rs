@@ -46,8 +46,8 @@ impl Table {
         sys::for_each_entry(self.map.as_fd(), |key: &RawKey, packets: &u64| {
             if generation_of(key) == generation as u32 {
                 let mut src = [0; 16];
-                for (octets, word) in src.chunks_exact_mut(4).zip(key) {
-                    octets.copy_from_slice(&word.to_ne_bytes());
+                for (bytes, word) in src.chunks_exact_mut(4).zip(key) {
+                    bytes.copy_from_slice(&word.to_ne_bytes());
                 }
                 entries.push(Entry { src, target: key[4], packets: *packets });
             }

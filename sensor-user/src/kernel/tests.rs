@@ -17,7 +17,7 @@ use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
 use sensor_common::classify::{Conversation, Intent};
 use sensor_common::layout::{Block, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, UNREAD_KINDS};
 use sensor_common::{
-    Address, Class, Flaw, Link, LinkProtocol, Octets, Packet, Slot, Tool, Transport, Unparsed, Verdict,
+    Address, AddressBytes, Class, Flaw, Link, LinkProtocol, Packet, Slot, Tool, Transport, Unparsed, Verdict,
     World, judge, parse,
 };
 use sensor_counters::{Series, Unread};
@@ -58,9 +58,9 @@ struct HostWorld<'a>(&'a Policy);
 const NUMBERING: Numbering = Numbering { ledger: 1, last: 0 };
 
 fn ip(address: &Address) -> IpAddr {
-    match address.octets() {
-        Octets::V4(octets) => Ipv4Addr::from(octets).into(),
-        Octets::V6(octets) => Ipv6Addr::from(octets).into(),
+    match address.bytes() {
+        AddressBytes::V4(bytes) => Ipv4Addr::from(bytes).into(),
+        AddressBytes::V6(bytes) => Ipv6Addr::from(bytes).into(),
     }
 }
 
@@ -215,9 +215,9 @@ fn expected(before: Snapshot, (verdict, unparsed): &(Verdict, Option<Unparsed>),
     after.packets[verdict.class as usize] += 1;
     after.bytes[verdict.class as usize] += length as u64;
     if let Some(access) = verdict.access() {
-        match access.src.octets() {
-            Octets::V4(_) => after.log_v4 += 1,
-            Octets::V6(_) => after.log_v6 += 1,
+        match access.src.bytes() {
+            AddressBytes::V4(_) => after.log_v4 += 1,
+            AddressBytes::V6(_) => after.log_v6 += 1,
         }
         if let Some(tool) = access.tool {
             after.tools[tool as usize] += 1;
@@ -346,7 +346,7 @@ fn compare_over_corpus(policy: Policy, mutations: usize) {
             harness.run(programs[round % 2], &frame, 1);
             let after = harness.snapshot();
             let wanted = expected(before, &verdict, frame.len());
-            assert_eq!(after, wanted, "{file}, {} octets: {verdict:?}\n{frame:02x?}", frame.len());
+            assert_eq!(after, wanted, "{file}, {} bytes: {verdict:?}\n{frame:02x?}", frame.len());
             total = after;
             compared += 1;
         }

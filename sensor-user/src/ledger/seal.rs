@@ -94,8 +94,8 @@ impl AddAssign for Seal {
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a, whose results do not change with a release of a library.
-fn hash(begin: u64, octets: &[u8]) -> u64 {
-    octets.iter().fold(begin, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
+fn hash(begin: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(begin, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The weight of a column in a row: every bit of `row` decides over every bit of it (`MurmurHash3`'s
@@ -131,8 +131,8 @@ pub(super) fn of_day(connection: &Connection, day: i64) -> rusqlite::Result<Seal
 }
 
 /// Adds a delta of a day's source sets.
-pub(super) fn add_delta(seal: &mut Seal, id: i64, octets: &[u8]) {
-    seal.add("set_delta", &[id.into()], &[i64::from(crc32fast::hash(octets)), 1]);
+pub(super) fn add_delta(seal: &mut Seal, id: i64, bytes: &[u8]) {
+    seal.add("set_delta", &[id.into()], &[i64::from(crc32fast::hash(bytes)), 1]);
 }
 
 /// The seal over all deltas of a day's source sets, from its rows.

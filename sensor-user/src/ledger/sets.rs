@@ -201,10 +201,10 @@ impl Allowance {
         Self { left: budget.saturating_sub(sets.cost), last: None }
     }
 
-    fn take(&mut self, octets: u64) -> bool {
-        let enough = self.left >= octets;
+    fn take(&mut self, bytes: u64) -> bool {
+        let enough = self.left >= bytes;
         if enough {
-            self.left -= octets;
+            self.left -= bytes;
         }
         enough
     }
@@ -297,9 +297,9 @@ fn put_runs(parts: &mut Parts, fresh: &Fresh, behind: &[u8], before: &[u8]) -> i
 /// # Errors
 ///
 /// The bytes are not what [`encode`] writes; the message says what was found.
-pub(super) fn decode(octets: &[u8]) -> Result<Delta, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Delta, String> {
     let mut plain = Vec::new();
-    zstd::Decoder::new(octets)
+    zstd::Decoder::new(bytes)
         .and_then(|mut decoder| decoder.read_to_end(&mut plain))
         .map_err(|error| format!("source sets: {error}"))?;
     let mut at = plain.as_slice();
@@ -345,10 +345,10 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
 fn get(at: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let (octet, rest) = at.split_first()?;
+        let (byte, rest) = at.split_first()?;
         *at = rest;
-        value |= u64::from(octet & 0x7f) << shift;
-        if octet & 0x80 == 0 {
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
             return Some(value);
         }
     }
@@ -385,8 +385,8 @@ mod tests {
         ) {
             let delta = Delta { addresses: addresses.clone(), v4: fresh(&v4), v6: fresh(&v6) };
             let (mut seen, mut seen_v4, mut seen_v6) = (Vec::new(), Model::new(), Model::new());
-            for octets in encode(&delta, part).unwrap() {
-                let read = decode(&octets).unwrap();
+            for bytes in encode(&delta, part).unwrap() {
+                let read = decode(&bytes).unwrap();
                 seen.extend(&read.addresses);
                 for (key, members) in read.v4.runs() {
                     seen_v4.entry(key).or_default().extend(members);
@@ -399,15 +399,15 @@ mod tests {
         }
 
         #[test]
-        fn damaged_octets_are_refused_and_never_panic(
+        fn damaged_bytes_are_refused_and_never_panic(
             v4 in model(), at in any::<prop::sample::Index>(), flip in 1..=255_u8,
         ) {
             let delta = Delta { v4: fresh(&v4), ..Delta::default() };
-            let mut octets = encode(&delta, 1 << 20).unwrap().remove(0);
-            let at = at.index(octets.len());
-            octets[at] ^= flip;
+            let mut bytes = encode(&delta, 1 << 20).unwrap().remove(0);
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
             // The frame header has bits without meaning, so an undamaged result is fine too.
-            if let Ok(read) = decode(&octets) {
+            if let Ok(read) = decode(&bytes) {
                 prop_assert_eq!(read, delta);
             }
         }

@@ -73,7 +73,7 @@ impl Others {
         };
         for part in sets::encode(&sets.snapshot(), PART)? {
             connection
-                .execute("INSERT INTO part (day, octets) VALUES (?1, ?2)", params![day_number(date), part])
+                .execute("INSERT INTO part (day, bytes) VALUES (?1, ?2)", params![day_number(date), part])
                 .map_err(io::Error::other)?;
         }
         Ok(())
@@ -84,7 +84,7 @@ impl Others {
         let Some(connection) = &self.0 else { return Ok(sets) };
         let parts = || -> rusqlite::Result<Vec<Vec<u8>>> {
             let parts = connection
-                .prepare("SELECT octets FROM part WHERE day = ?1 ORDER BY rowid")?
+                .prepare("SELECT bytes FROM part WHERE day = ?1 ORDER BY rowid")?
                 .query_map([day_number(date)], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             connection.execute("DELETE FROM part WHERE day = ?1", [day_number(date)])?;
@@ -100,7 +100,7 @@ impl Others {
         let connection = Connection::open("")?;
         connection.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE part (day INTEGER NOT NULL, octets BLOB NOT NULL) STRICT;
+             CREATE TABLE part (day INTEGER NOT NULL, bytes BLOB NOT NULL) STRICT;
              CREATE INDEX part_by_day ON part (day);",
         )?;
         Ok(connection)

@@ -21,7 +21,7 @@ const SMB: Slot = Slot::new(Transport::Tcp, 445);
 const SIP: Slot = Slot::new(Transport::Udp, 5060);
 
 /// Five regions by the last byte of the address.
-struct ByLastOctet;
+struct ByLastByte;
 
 fn region(last: u8) -> Country {
     match last % 5 {
@@ -33,7 +33,7 @@ fn region(last: u8) -> Country {
     }
 }
 
-impl Locate for ByLastOctet {
+impl Locate for ByLastByte {
     fn v4(&self, address: u32) -> Country {
         region(address as u8)
     }
@@ -125,7 +125,7 @@ fn today_has_its_hours_its_classes_and_when_counting_began() {
     let mut ledger = Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap();
     assert_eq!((ledger.since(), ledger.today()), (None, None));
     let fold = |ledger: &mut Ledger, generation, instant, bursts: &[Burst]| {
-        ledger.fold(&observe(generation, at(instant), bursts), &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observe(generation, at(instant), bursts), &ByLastByte, &[]).unwrap();
     };
     // 23 h of the 8th, 0 h and 10 h of the 9th; one of the accesses is to a service.
     fold(&mut ledger, 1, "2010-07-08T14:59:59Z", &[burst("192.0.2.5", SIP, 7)]);
@@ -162,7 +162,7 @@ fn an_hour_in_which_the_zone_is_changed_has_a_part_on_each_day() {
     for (generation, (zone, instant, packets)) in (1..).zip(counts) {
         ledger.reconfigure(settings(zone));
         let observation = observe(generation, at(instant), &[burst("192.0.2.5", SMB, packets)]);
-        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observation, &ByLastByte, &[]).unwrap();
         assert_verified(&ledger);
     }
     let days: Vec<_> =
@@ -189,7 +189,7 @@ fn an_hour_in_which_the_zone_is_changed_has_a_part_on_each_day() {
 fn a_source_counts_once_for_each_local_day_and_port() {
     let mut ledger = Ledger::in_memory(settings("Asia/Tokyo")).unwrap();
     let mut fold = |generation, instant, bursts: &[Burst]| {
-        ledger.fold(&observe(generation, at(instant), bursts), &ByLastOctet, &[]).unwrap()
+        ledger.fold(&observe(generation, at(instant), bursts), &ByLastByte, &[]).unwrap()
     };
     // 8 July, 23:59:59 in Tokyo.
     let taken = fold(1, "2010-07-08T14:59:59Z", &[burst("192.0.2.5", SIP, 3), burst("192.0.2.5", SMB, 1)]);
@@ -220,8 +220,8 @@ fn a_service_is_counted_apart_and_its_sources_are_no_hosts() {
     let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
     let sourceless = Burst { src: None, slot: SSH, packets: 7 };
     let bursts = [burst("192.0.2.5", SSH, 40), burst("2001:db8::5", SSH, 2), sourceless];
-    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
-    ledger.fold(&observe(2, at("2026-01-01T01:00:00Z"), &bursts[..1]), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
+    ledger.fold(&observe(2, at("2026-01-01T01:00:00Z"), &bursts[..1]), &ByLastByte, &[]).unwrap();
     let totals = ledger.totals();
     let jp = Country::from_code("JP").unwrap();
     assert_eq!(
@@ -239,7 +239,7 @@ fn a_service_is_counted_apart_and_its_sources_are_no_hosts() {
 fn overflow_has_port_and_hour_but_no_country_and_no_source() {
     let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
     let bursts = [burst("192.0.2.5", SMB, 2), Burst { src: None, slot: SMB, packets: 5 }];
-    ledger.fold(&observe(1, at("2026-01-01T07:30:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(1, at("2026-01-01T07:30:00Z"), &bursts), &ByLastByte, &[]).unwrap();
     let totals = ledger.totals();
     assert_eq!(own(&ledger, SMB), tally(7, 1));
     assert_eq!(totals.port_hours, BTreeMap::from([((PortLabel::Own(SMB), 7), 7)]));
@@ -260,7 +260,7 @@ fn a_group_adds_the_sources_of_each_of_its_ports() {
         burst("192.0.2.5", udp(1027), 1),
         burst("192.0.2.5", udp(1040), 9),
     ];
-    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
     let jp = Country::from_code("JP").unwrap();
     assert_eq!(ledger.totals().groups, BTreeMap::from([(("messenger".to_owned(), jp), tally(4, 2))]));
     // A small group's ports have their series from the start.
@@ -274,14 +274,14 @@ fn a_generation_counts_once_also_when_it_comes_late() {
     for (generation, taken) in
         [(5, true), (5, false), (7, true), (6, true), (6, false), (7, false), (5, false)]
     {
-        let folded = ledger.fold(&one(generation), &ByLastOctet, &[]).unwrap();
+        let folded = ledger.fold(&one(generation), &ByLastByte, &[]).unwrap();
         assert_eq!(folded != Folded::AlreadyTaken, taken, "generation {generation}");
     }
     assert_eq!(own(&ledger, SMB), tally(3, 1));
     assert_eq!(ledger.last_generation(), 7);
     // Of no kernel: always taken.
-    ledger.fold(&one(0), &ByLastOctet, &[]).unwrap();
-    ledger.fold(&one(0), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&one(0), &ByLastByte, &[]).unwrap();
+    ledger.fold(&one(0), &ByLastByte, &[]).unwrap();
     assert_eq!(own(&ledger, SMB), tally(5, 1));
 }
 
@@ -292,7 +292,7 @@ fn a_clock_that_steps_back_neither_loses_nor_counts_twice() {
     let days = ["2026-01-02", "2026-01-03", "2026-01-02", "2031-01-03", "2026-01-03", "2026-01-02"];
     for (generation, day) in (1..).zip(days) {
         let instant = at(&format!("{day}T12:00:00Z"));
-        ledger.fold(&observe(generation, instant, &bursts), &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observe(generation, instant, &bursts), &ByLastByte, &[]).unwrap();
     }
     // Two sources on each of three days, whatever the order.
     assert_eq!(own(&ledger, SMB), tally(12, 6));
@@ -312,7 +312,7 @@ fn local_time_that_goes_back_over_midnight_returns_to_its_day() {
         ("2010-11-07T03:45:00Z", date(2010, 11, 7), 0),
     ];
     for (generation, (instant, day, hour)) in (1..).zip(steps) {
-        let folded = ledger.fold(&observe(generation, at(instant), &bursts), &ByLastOctet, &[]).unwrap();
+        let folded = ledger.fold(&observe(generation, at(instant), &bursts), &ByLastByte, &[]).unwrap();
         assert_eq!(folded, Folded::Taken { day, hour });
     }
     assert_eq!(own(&ledger, SMB), tally(4, 2));
@@ -329,7 +329,7 @@ fn sources_beyond_the_memory_of_the_day_are_counted_as_such() {
     let bursts = [burst("192.0.2.5", SMB, 1), burst("192.0.2.5", SIP, 1), burst("198.51.100.1", SMB, 1)];
     for generation in 1..=2 {
         let observation = observe(generation, at("2026-01-01T00:00:00Z"), &bursts);
-        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observation, &ByLastByte, &[]).unwrap();
     }
     let sum: u64 = ledger.totals().ports.values().map(|tally| tally.sources).sum();
     let by_country: u64 = ledger.totals().countries.values().map(|tally| tally.sources).sum();
@@ -353,7 +353,7 @@ fn a_scan_of_all_ports_keeps_the_bounds_and_the_sums() {
         let mut observation = observe(generation, at("2026-01-01T00:00:00Z"), &scan);
         observation.backscatter = observation.accesses.clone();
         observation.packets[Class::Backscatter as usize] = observation.packets[Class::Access as usize];
-        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observation, &ByLastByte, &[]).unwrap();
     }
     let totals = ledger.totals();
     let is_own = |label: &PortLabel| matches!(label, PortLabel::Own(_));
@@ -370,7 +370,7 @@ fn a_scan_of_all_ports_keeps_the_bounds_and_the_sums() {
     let newcomer = Slot::new(Transport::Tcp, 9415);
     assert!(!totals.ports.contains_key(&PortLabel::Own(newcomer)));
     let bursts: Vec<Burst> = (0..200).map(|n| burst(&format!("198.51.100.{n}"), newcomer, 2)).collect();
-    ledger.fold(&observe(4, at("2026-01-01T01:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(4, at("2026-01-01T01:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
     assert_eq!(own(&ledger, newcomer), tally(400, 200));
     assert!(ledger.totals().port_hours.contains_key(&(PortLabel::Own(newcomer), 1)));
     assert_verified(&ledger);
@@ -381,10 +381,10 @@ fn a_lowered_bound_keeps_the_series_there_are() {
     let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
     let slots: Vec<Slot> = (1..=10).map(|port| Slot::new(Transport::Tcp, port)).collect();
     let bursts: Vec<Burst> = slots.iter().map(|slot| burst("192.0.2.5", *slot, 1)).collect();
-    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
     ledger.reconfigure(Settings { max_ports: 2, features: vec![SIP], ..settings("UTC") });
     let more = [bursts.as_slice(), &[burst("192.0.2.5", SMB, 4)]].concat();
-    ledger.fold(&observe(2, at("2026-01-01T00:00:00Z"), &more), &ByLastOctet, &[]).unwrap();
+    ledger.fold(&observe(2, at("2026-01-01T00:00:00Z"), &more), &ByLastByte, &[]).unwrap();
     assert!(slots.iter().all(|slot| own(&ledger, *slot) == tally(2, 1)));
     assert_eq!(ledger.totals().ports[&PortLabel::Rest(Transport::Tcp)], tally(4, 1));
     assert_eq!(ledger.totals().ports[&PortLabel::Own(SIP)], tally(0, 0));
@@ -533,7 +533,7 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
                 generation += 1;
                 let observation = observe(generation, instant, &bursts);
                 let before = open.totals().clone();
-                open.fold(&observation, &ByLastOctet, &[]).unwrap();
+                open.fold(&observation, &ByLastByte, &[]).unwrap();
                 model.fold(instant, &bursts, settings);
                 check_own_series(&before, open.totals(), &observation, settings);
                 last = Some(observation);
@@ -541,7 +541,7 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
             Step::Repeat => {
                 if let Some(last) = &last {
                     let before = open.totals().clone();
-                    assert_eq!(open.fold(last, &ByLastOctet, &[]).unwrap(), Folded::AlreadyTaken);
+                    assert_eq!(open.fold(last, &ByLastByte, &[]).unwrap(), Folded::AlreadyTaken);
                     assert_eq!(*open.totals(), before);
                 }
             }
@@ -570,7 +570,7 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
                     .map(|port| burst("203.0.113.9", Slot::new(Transport::Sctp, port), 1))
                     .collect();
                 let observation = observe(generation, at(begin), &bursts);
-                let error = open.fold(&observation, &ByLastOctet, &[]).unwrap_err();
+                let error = open.fold(&observation, &ByLastByte, &[]).unwrap_err();
                 assert_eq!(matches!(error, LedgerError::Full { .. }), full, "{error}");
                 assert_eq!(matches!(error, LedgerError::ReadOnly { .. }), !full, "{error}");
                 assert_eq!(*open.totals(), before);
@@ -578,7 +578,7 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
                     open.store.connection_mut().pragma_update(None, "max_page_count", 1 << 30).unwrap();
                 }
                 // The same observation, once more.
-                open.fold(&observation, &ByLastOctet, &[]).unwrap();
+                open.fold(&observation, &ByLastByte, &[]).unwrap();
                 model.fold(at(begin), &bursts, settings);
             }
         }
@@ -664,8 +664,8 @@ fn a_summary_agrees_with_a_ledger_over_days_in_any_order() {
     let bursts = [burst("198.51.100.7", SMB, 3), burst("2001:db8::8", SIP, 2), burst("198.51.100.9", SSH, 1)];
     for day in [1, 2, 1, 3, 4, 2, 4, 1] {
         let observation = observe(0, at(&format!("2010-07-0{day}T03:00:00Z")), &bursts);
-        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
-        summary.fold(&observation, &ByLastOctet).unwrap();
+        ledger.fold(&observation, &ByLastByte, &[]).unwrap();
+        summary.fold(&observation, &ByLastByte).unwrap();
     }
     assert_eq!(summary.totals(), ledger.totals());
     assert_eq!(own(&ledger, SMB), tally(8 * 3, 4));
@@ -681,7 +681,7 @@ fn a_summary_bounds_no_series() {
         .filter(|slot| *slot != SSH)
         .map(|slot| burst("198.51.100.7", slot, 1))
         .collect();
-    summary.fold(&observe(0, at("2010-07-09T03:00:00Z"), &bursts), &ByLastOctet).unwrap();
+    summary.fold(&observe(0, at("2010-07-09T03:00:00Z"), &bursts), &ByLastByte).unwrap();
     let ports = &summary.totals().ports;
     assert_eq!(ports.len(), Slot::COUNT - 1);
     assert!(ports.keys().all(|label| matches!(label, PortLabel::Own(_))));

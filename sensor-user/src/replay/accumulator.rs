@@ -4,7 +4,7 @@ use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, Target};
 use jiff::Timestamp;
-use sensor_common::{Class, Octets, Slot, Tool, Verdict};
+use sensor_common::{AddressBytes, Class, Slot, Tool, Verdict};
 use sensor_counters::Series;
 use std::time::Duration;
 
@@ -99,9 +99,9 @@ impl Accumulator {
                 self.details.add(Series::Assumed, 1);
             }
             let target = Target::new(access.slot, service);
-            match access.src.octets() {
-                Octets::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
-                Octets::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),
+            match access.src.bytes() {
+                AddressBytes::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
+                AddressBytes::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),
             }
         }
         if let Some(slot) = verdict.backscatter() {

@@ -7,7 +7,7 @@ use super::rules::{Moment, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
 use sensor_common::parse::MAX_OFFSET;
-use sensor_common::{Address, Class, Frame, Octets, Packet, Transport, Unparsed, Verdict, judge};
+use sensor_common::{Address, AddressBytes, Class, Frame, Packet, Transport, Unparsed, Verdict, judge};
 use sensor_counters::Series;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Of an ICMP error: its header, and what it quotes with all the headers that may be looked behind.
+/// Of an ICMP error: its header, and what it quotes with all the headers that may be skipped.
 const MESSAGE: usize = 8 + MAX_OFFSET;
 
 /// What is kept of an ICMP message, for what it quotes.
@@ -85,7 +85,7 @@ impl Seen {
         match (&self.parsed, self.src) {
             (Ok(packet), _) => flows.arrived(packet, verdict.class),
             (Err(_), Some(src))
-                if verdict.class == Class::Malformed && matches!(src.octets(), Octets::V6(_)) =>
+                if verdict.class == Class::Malformed && matches!(src.bytes(), AddressBytes::V6(_)) =>
             {
                 flows.arrived_unread(&src);
             }
@@ -202,7 +202,7 @@ impl<'a> Captures<'a> {
 
     /// The next packet, and whether the captures pause before it.
     fn next(&mut self, rules: &Rules) -> Option<(Seen, bool)> {
-        let is_anew = !self.waiting.is_empty() && self.open_due(rules);
+        let is_next_capture = !self.waiting.is_empty() && self.open_due(rules);
         let mut source = self.open.peek_mut()?;
         let seen = if let Some(next) = next(&mut source.packets, rules) {
             std::mem::replace(&mut source.next, next)
@@ -211,7 +211,7 @@ impl<'a> Captures<'a> {
             self.findings.insert(index, packets.finish());
             next
         };
-        Some((seen, is_anew))
+        Some((seen, is_next_capture))
     }
 }
 
@@ -223,8 +223,8 @@ pub(super) fn captures<E>(
     sink: &mut Sink<'_, E>,
 ) -> Result<BTreeMap<usize, Vec<Fault>>, E> {
     let mut captures = Captures::new(files, progress);
-    while let Some((seen, is_anew)) = captures.next(&replay.rules) {
-        if is_anew {
+    while let Some((seen, is_next_capture)) = captures.next(&replay.rules) {
+        if is_next_capture {
             replay.hours.begin_capture();
         }
         replay.take(&seen, sink)?;

@@ -135,8 +135,8 @@ pub struct Conversations {
     any: Cell<u64>,
     /// As in [`flow::Asked::ports`].
     ports: Box<[Cell<u8>]>,
-    /// As in [`flow::Asked::told`]. A capture does not tell which sockets there were when it began.
-    told: Box<[Cell<u8>]>,
+    /// As in [`flow::Asked::known`]. A capture does not tell which sockets there were when it began.
+    known: Box<[Cell<u8>]>,
     notes: Box<[Cell<u64>]>,
     counts: Cell<FlowCounts>,
 }
@@ -155,8 +155,8 @@ impl Conversations {
     /// Of a host at which these services are declared.
     pub fn of_services(services: &[Slot]) -> Self {
         let conversations = Self::default();
-        for told in services.iter().filter_map(|slot| conversations.told.get(slot.index() as usize)) {
-            told.set(SERVICE);
+        for known in services.iter().filter_map(|slot| conversations.known.get(slot.index() as usize)) {
+            known.set(SERVICE);
         }
         conversations
     }
@@ -174,7 +174,7 @@ impl Conversations {
             offers: RefCell::default(),
             any: Cell::new(0),
             ports: cells(ASKED_PORTS),
-            told: cells(ASKED_PORTS),
+            known: cells(ASKED_PORTS),
             notes: cells(HEARD_ENTRIES),
             counts: Cell::default(),
         }
@@ -306,8 +306,8 @@ impl Flows for Conversations {
         }
     }
 
-    fn told(&self, port: Slot) -> u8 {
-        self.told.get(port.index() as usize).map_or(0, Cell::get)
+    fn known(&self, port: Slot) -> u8 {
+        self.known.get(port.index() as usize).map_or(0, Cell::get)
     }
 
     fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState> {
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_is_over_begins_anew_also_in_a_full_table() {
+    fn a_flow_that_is_over_begins_again_also_in_a_full_table() {
         let conversations = Conversations::with_bounds(1, 0);
         conversations.set_time(0);
         conversations.depart(&question(1), false);

@@ -41,7 +41,7 @@ struct Observed {
 }
 
 struct Hour {
-    /// First second of the local hour, and the first behind it, since the epoch.
+    /// First second of the local hour, and the first after it, since the epoch.
     begin: i64,
     end: i64,
     /// Latest packet, nanoseconds since the epoch.
@@ -203,7 +203,7 @@ pub(super) fn timestamp(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).expect("within jiff's years")
 }
 
-/// The local hour around `second`: its first second, and the first behind it. Where the zone's
+/// The local hour around `second`: its first second, and the first after it. Where the zone's
 /// offset changes within an hour of the clock, each side is an hour of its own.
 fn local_hour(second: i64, timezone: &TimeZone) -> (i64, i64) {
     let at = Timestamp::from_second(second).expect("within jiff's years");

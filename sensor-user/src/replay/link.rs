@@ -22,7 +22,7 @@ pub(super) enum LinkType {
     Cooked2,
     /// A PPP frame, with or without HDLC's address and control; or Cisco's HDLC, which looks different.
     Ppp,
-    /// A PPP frame behind a byte that tells the direction.
+    /// A PPP frame after a byte that tells the direction.
     PppWithDirection,
     /// A PPP frame in a `PPPoE` session.
     Pppoe,

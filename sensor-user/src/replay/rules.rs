@@ -4,7 +4,7 @@ use super::flows::Conversations;
 use ipnet::IpNet;
 use sensor_common::classify::Intent;
 use sensor_common::flow::{self, FlowKey};
-use sensor_common::{Address, Conversation, Frame, Octets, Packet, Slot, World};
+use sensor_common::{Address, AddressBytes, Conversation, Frame, Packet, Slot, World};
 
 /// A set of addresses given as prefixes.
 #[derive(Clone, Debug, Default)]
@@ -52,9 +52,9 @@ impl PrefixSet {
     /// Whether `address` is in it.
     #[inline]
     pub fn contains(&self, address: &Address) -> bool {
-        match address.octets() {
-            Octets::V4(address) => within(&self.v4, u32::from_be_bytes(address)),
-            Octets::V6(address) => within(&self.v6, u128::from_be_bytes(address)),
+        match address.bytes() {
+            AddressBytes::V4(address) => within(&self.v4, u32::from_be_bytes(address)),
+            AddressBytes::V6(address) => within(&self.v6, u128::from_be_bytes(address)),
         }
     }
 }

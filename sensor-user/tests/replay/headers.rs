@@ -45,7 +45,7 @@ fn frames_that_are_not_of_ip_are_counted_by_what_they_hold() {
         ethernet(38, &[0x42; 38]),
         // LCP's echo request in a PPPoE session.
         ethernet(0x8864, &[0x11, 0, 0, 7, 0, 10, 0xc0, 0x21, 9, 1, 0, 8, 1, 2, 3, 4]),
-        // Nine tags are one more than is looked behind.
+        // Nine tags are one more than are skipped.
         ethernet(
             0x8100,
             &[&[0, 1, 0x81, 0].repeat(8)[..], &[0, 1, 8, 0], &tcp(REMOTE, SENSOR, (1, 2), SYN)].concat(),

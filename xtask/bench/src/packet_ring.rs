@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use lab::netns::Netns;
-use sensor_common::parse::Octets;
+use sensor_common::parse::AddressBytes;
 use sensor_common::{Link, Slot};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -213,7 +213,7 @@ fn count(block: &[u8], first: usize, packets: u32, counts: &mut Counts) -> u64 {
         let frame = at + usize::from(u16::from_ne_bytes([header[24], header[25]]));
         if let Some(frame) = block.get(frame..frame + captured)
             && let Ok(packet) = sensor_common::parse(frame, Link::Ethernet)
-            && let Octets::V4(src) = packet.src.octets()
+            && let AddressBytes::V4(src) = packet.src.bytes()
         {
             let slot = Slot::new(packet.transport, packet.port).index();
             *counts.entry(u64::from(u32::from_be_bytes(src)) << 32 | u64::from(slot)).or_default() += 1;

@@ -45,7 +45,7 @@ const PINNED: [&str; 14] = [
     "HEARD",
     "FLOW_COUNTERS",
 ];
-/// Counts at the first hook behind the driver, and ends the packet there.
+/// Counts at the first hook after the driver, and ends the packet there.
 const NFT_COUNTER: &str = "table netdev bench {
     chain ingress { type filter hook ingress device eth0 priority 0; policy drop; counter drop; }
 }";
@@ -79,7 +79,7 @@ struct Round {
 /// Who receives.
 enum Kind {
     /// Only the program or the classifier that is attached.
-    Nobody,
+    NoProgram,
     /// The daemon, and how many packets it had counted before.
     Teiten { daemon: Daemon, before: u64 },
     /// nftables, and whether its set begins each round empty, as a generation does.
@@ -137,7 +137,7 @@ impl Contender {
     /// CPU time of who counts in userspace, so far.
     fn user(&self) -> Result<Duration> {
         match &self.kind {
-            Kind::Nobody | Kind::Nft { .. } => Ok(Duration::ZERO),
+            Kind::NoProgram | Kind::Nft { .. } => Ok(Duration::ZERO),
             Kind::Teiten { daemon, .. } => process::cpu(daemon.id()),
             Kind::Ring { ring } => process::thread_cpu(std::process::id(), ring.thread),
         }
@@ -146,7 +146,7 @@ impl Contender {
     /// Waits until all of `received` are counted, and tells how many were, in this round.
     fn counted(&mut self, received: u64) -> Result<Option<u64>> {
         match &mut self.kind {
-            Kind::Nobody => Ok(None),
+            Kind::NoProgram => Ok(None),
             Kind::Teiten { daemon, before } => {
                 let samples = daemon.wait_counted(*before + received, PATIENCE)?;
                 let broken = samples.broken_identities();
@@ -228,7 +228,7 @@ fn attach_xdp(lab: &Lab, context: &Context, name: &str) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Ends every packet at the first hook behind `AF_PACKET`, so that the network stack's part is the same
+/// Ends every packet at the first hook after `AF_PACKET`, so that the network stack's part is the same
 /// for all, and small.
 fn attach_shut(lab: &Lab, context: &Context) -> Result<Ebpf> {
     let mut ebpf = EbpfLoader::new().load_file(&context.bench_object)?;
@@ -261,7 +261,7 @@ fn teiten(lab: &Lab, context: &Context) -> Result<Daemon> {
     Ok(lab.start(&context.teiten, &[&arguments[..], &[&timezone]].concat())?)
 }
 
-/// Puts a program that differs in its verdict alone behind the daemon's attachment; it counts into the
+/// Puts a program that differs in its verdict alone after the daemon's attachment; it counts into the
 /// daemon's maps, and the daemon drains them.
 fn drop_verdict(lab: &Lab, context: &Context) -> Result<Ebpf> {
     const PROGRAM: &str = "teiten_eth_frags";
@@ -309,7 +309,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         ..Feed::default()
     };
     let user_cpu = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) - 1;
-    let alone = |lab: &Lab, name: &str| Ok((Kind::Nobody, vec![attach_xdp(lab, context, name)?]));
+    let alone = |lab: &Lab, name: &str| Ok((Kind::NoProgram, vec![attach_xdp(lab, context, name)?]));
     let mut contenders = [
         Contender::new("empty XDP program, drop (floor)", |lab| alone(lab, "empty_drop"), frames)?,
         Contender::new(
@@ -336,7 +336,10 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         Contender::new(
             "empty XDP program, pass",
             |lab| {
-                Ok((Kind::Nobody, vec![attach_xdp(lab, context, "empty_pass")?, attach_shut(lab, context)?]))
+                Ok((
+                    Kind::NoProgram,
+                    vec![attach_xdp(lab, context, "empty_pass")?, attach_shut(lab, context)?],
+                ))
             },
             frames,
         )?,
@@ -417,7 +420,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
             rounds[0].clone().into(),
             rounds[0].per(&measured[floor].0[0]).into(),
             rounds[1].clone().into(),
-            if matches!(contender.kind, Kind::Nobody | Kind::Nft { .. }) {
+            if matches!(contender.kind, Kind::NoProgram | Kind::Nft { .. }) {
                 "—".into()
             } else {
                 rounds[2].clone().into()

@@ -15,7 +15,7 @@ const PACKAGES: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("busybox", "busybox")];
 /// What a test in the machine drives.
 const PROGRAMS: [&str; 4] = ["busybox", "ip", "tc", "ping"];
-/// What cloud kernels have as modules; a module stands behind those it needs.
+/// What cloud kernels have as modules; a module follows those it needs.
 const MODULES: [&str; 13] = [
     "inet_diag",
     "tcp_diag",

@@ -47,7 +47,7 @@ pub enum Error {
 pub struct Answer {
     /// `200` and the like.
     pub status: u16,
-    /// What came behind the header.
+    /// What came after the header.
     pub body: String,
 }
 

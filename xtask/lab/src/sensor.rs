@@ -201,7 +201,7 @@ impl Lab {
         self.sensor.command_with(&self.mounts, program)
     }
 
-    /// `teiten run` with `arguments` behind those that keep it in the lab, ready to start.
+    /// `teiten run` with `arguments` after those that keep it in the lab, ready to start.
     pub fn teiten_run(&self, teiten: &Path, arguments: &[&str]) -> Command {
         let mut command = self.command(teiten);
         command.arg("run");

@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use lab::traffic::{Class, Kind, Link, Meaning, Mix, Port, Site, Tagging, Tool, Transport};
 use sensor_common::classify::{Conversation, Intent, World, judge};
-use sensor_common::parse::{Address, Link as ParseLink, Octets, Packet, parse};
+use sensor_common::parse::{Address, AddressBytes, Link as ParseLink, Packet, parse};
 use sensor_common::{Slot, Tool as CommonTool, Transport as CommonTransport};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use std::net::IpAddr;
 struct Sensor<'a>(&'a Site);
 
 fn ip(address: &Address) -> IpAddr {
-    match address.octets() {
-        Octets::V4(bytes) => bytes.into(),
-        Octets::V6(bytes) => bytes.into(),
+    match address.bytes() {
+        AddressBytes::V4(bytes) => bytes.into(),
+        AddressBytes::V6(bytes) => bytes.into(),
     }
 }
 

@@ -59,7 +59,7 @@ fn records(pcap: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Linux drops tagged frames without two bytes behind the outer tag before anything but XDP can see
+/// Linux drops tagged frames without two bytes after the outer tag before anything but XDP can see
 /// them.
 fn too_short_for_a_tag(frame: &[u8]) -> bool {
     matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) && frame.len() < 20

@@ -237,7 +237,7 @@ fn days(mode: Mode) -> anyhow::Result<String> {
         } else {
             String::new()
         };
-        // What a sensor counted that began behind midnight belongs to the new day.
+        // What a sensor counted that began after midnight belongs to the new day.
         write!(
             out,
             "      - record: {midnight}

@@ -109,7 +109,7 @@ pub fn record(url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Resu
     Ok(samples)
 }
 
-/// The rule where nothing is recorded by it within the half hour before and behind.
+/// The rule where nothing is recorded by it within the half hour before and after.
 fn unrecorded(rule: &Rule) -> Rule {
     Rule {
         record: rule.record.clone(),

@@ -4,7 +4,7 @@ use crate::report::Counts;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// What a test prints, with the reason behind it, when it could not do its work here.
+/// What a test prints, with the reason after it, when it could not do its work here.
 const SKIPPED: &str = "skipped: ";
 /// What libtest prints before the counts of a test binary.
 const RESULT: &str = "test result: ";

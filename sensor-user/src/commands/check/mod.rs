@@ -399,7 +399,7 @@ mod tests {
                     // Pins beside a foreign program change nothing.
                     facts.pin_dir.pinned = Found::Yes;
                 }),
-                "PROBLEM  eth0: interface eth0 already has an XDP program (id 7); whoever attached it can detach it; \
+                "PROBLEM  eth0: interface eth0 already has an XDP program (id 7); it belongs to another program; \
                  `bpftool link detach id 3` detaches it; or observe another interface",
             ),
             (
@@ -455,7 +455,7 @@ mod tests {
     fn pins_that_would_end_with_the_daemon_are_foreseen() {
         let mut facts = good();
         facts.pin_dir.on_bpffs = Some(false);
-        facts.pin_dir.keeper = Keeper::Nobody;
+        facts.pin_dir.keeper = Keeper::ThisProcess;
         let said = complaints(&facts);
         let start = "warning  pins /sys/fs/bpf/teiten: not on a bpffs; one would be mounted there; the bpffs of the pins";
         assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");

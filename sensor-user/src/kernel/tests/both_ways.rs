@@ -107,7 +107,7 @@ impl Packets {
 
     fn behind_ip(&mut self, family: usize, protocol: u8, src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
         let (src, dst): (IpAddr, IpAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         if family == 0 {
             let options: &[u8] = if self.one_in(10) { &[1, 1, 1, 1] } else { &[] };
             // First and later fragments, now and then; first ones that end before the header does.
@@ -115,14 +115,14 @@ impl Packets {
             let kept = if fragment == 0x2000 { self.pick(&[8, 16, 1_000]) } else { payload.len() };
             let payload = &payload[..kept.min(payload.len())];
             let length = (20 + options.len() + payload.len()) as u16;
-            octets.extend([0x45 + options.len() as u8 / 4, 0]);
-            octets.extend(length.to_be_bytes());
-            octets.extend([0, 7]);
-            octets.extend(fragment.to_be_bytes());
-            octets.extend([64, protocol, 0, 0]);
-            octets.extend(ip_octets(src));
-            octets.extend(ip_octets(dst));
-            octets.extend(options);
+            bytes.extend([0x45 + options.len() as u8 / 4, 0]);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend([0, 7]);
+            bytes.extend(fragment.to_be_bytes());
+            bytes.extend([64, protocol, 0, 0]);
+            bytes.extend(ip_bytes(src));
+            bytes.extend(ip_bytes(dst));
+            bytes.extend(options);
         } else {
             let extension: &[u8] = match self.random.below(20) {
                 0 => &[0, 0, 1, 4, 0, 0, 0, 0],
@@ -134,18 +134,18 @@ impl Packets {
                 [_, _, 1, ..] => 60,
                 _ => 44,
             };
-            octets.extend([0x60, 0, 0, 0]);
-            octets.extend(((extension.len() + payload.len()) as u16).to_be_bytes());
-            octets.extend([next, 64]);
-            octets.extend(ip_octets(src));
-            octets.extend(ip_octets(dst));
-            octets.extend(extension);
+            bytes.extend([0x60, 0, 0, 0]);
+            bytes.extend(((extension.len() + payload.len()) as u16).to_be_bytes());
+            bytes.extend([next, 64]);
+            bytes.extend(ip_bytes(src));
+            bytes.extend(ip_bytes(dst));
+            bytes.extend(extension);
             if next != protocol {
-                octets[40] = protocol;
+                bytes[40] = protocol;
             }
         }
-        octets.extend(payload);
-        octets
+        bytes.extend(payload);
+        bytes
     }
 
     /// A frame, and what its link is.
@@ -167,7 +167,7 @@ impl Packets {
     }
 }
 
-fn ip_octets(address: IpAddr) -> Vec<u8> {
+fn ip_bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -175,9 +175,9 @@ fn ip_octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// Ends of a flow, protocol, and how far it is.
-type Told = ([u8; 16], [u8; 16], u16, u16, u8, u32);
+type Alive = ([u8; 16], [u8; 16], u16, u16, u8, u32);
 
-/// Both sides, told the same.
+/// Both sides, given the same packets.
 struct Both {
     kernel: Harness,
     host: Conversations,
@@ -271,8 +271,8 @@ impl Both {
     }
 
     /// The flows of both sides that are not over, with how far they are.
-    fn alive(&self) -> [BTreeSet<Told>; 2] {
-        let told = |key: &FlowKey, state: &FlowState| {
+    fn alive(&self) -> [BTreeSet<Alive>; 2] {
+        let alive = |key: &FlowKey, state: &FlowState| {
             (key.local, key.remote, key.local_port, key.remote_port, key.protocol, state.phase)
         };
         let now = monotonic_nanos();
@@ -281,10 +281,10 @@ impl Both {
             .flows()
             .iter()
             .filter(|(_, state)| state.is_alive(now))
-            .map(|(k, s)| told(k, s))
+            .map(|(k, s)| alive(k, s))
             .collect();
         self.set_time();
-        [kernel, self.host.alive().map(|(key, state)| told(&key, &state)).collect()]
+        [kernel, self.host.alive().map(|(key, state)| alive(&key, &state)).collect()]
     }
 }
 

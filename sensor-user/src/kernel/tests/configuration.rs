@@ -97,7 +97,7 @@ fn tries_hold_no_prefixes_but_those_of_the_current_generation() {
             keys.expect("read").iter().map(|key| key.data()[1]).collect::<Vec<u32>>()
         })
     };
-    let address = |octets| u32::from_ne_bytes(octets);
+    let address = |bytes| u32::from_ne_bytes(bytes);
     for (policy, observed, excluded) in [
         (before(), ADDRESSES[0], [203, 0, 113, 0]),
         (after(), ADDRESSES[1], [192, 0, 2, 0]),

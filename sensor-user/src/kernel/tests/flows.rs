@@ -17,19 +17,19 @@ const SECOND: u64 = 1_000_000_000;
 struct Ends {
     local: IpAddr,
     remote: IpAddr,
-    stranger: IpAddr,
+    scanner: IpAddr,
 }
 
 const FAMILIES: [Ends; 2] = [
     Ends {
         local: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
         remote: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)),
-        stranger: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)),
+        scanner: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)),
     },
     Ends {
         local: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
         remote: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x53)),
-        stranger: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x66)),
+        scanner: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x66)),
     },
 ];
 
@@ -41,7 +41,7 @@ impl Ends {
         (self.remote, port).into()
     }
     fn elsewhere(&self, port: u16) -> SocketAddr {
-        (self.stranger, port).into()
+        (self.scanner, port).into()
     }
     fn is_v6(&self) -> bool {
         self.local.is_ipv6()
@@ -177,7 +177,7 @@ fn a_udp_answer_is_solicited_from_the_asked_address_and_port_only() {
         assert_eq!(
             host.receives(&udp(ends.there(123), ends.here(40_000))),
             Class::Access,
-            "nobody asked yet"
+            "no one has asked yet"
         );
         host.sends(&udp(ends.here(40_001), ends.there(123)));
         assert_eq!(host.receives(&udp(ends.there(123), ends.here(40_001))), Class::Solicited);
@@ -217,7 +217,7 @@ fn a_question_prolongs_its_flow() {
 }
 
 #[test]
-fn the_reply_to_a_stranger_starts_nothing() {
+fn the_reply_to_a_remote_host_starts_nothing() {
     for ends in FAMILIES {
         let Some(mut host) = Harness::with_flows(&[Slot::new(Transport::Udp, 123)]) else { return };
         let (request, reply) =
@@ -243,7 +243,7 @@ fn the_reply_to_a_stranger_starts_nothing() {
 }
 
 #[test]
-fn the_reply_to_a_stranger_who_asked_a_group_starts_nothing() {
+fn the_reply_to_a_remote_host_that_asked_a_group_starts_nothing() {
     let ends = FAMILIES[0];
     let Some(mut host) = Harness::with_flows(&[]) else { return };
     let group = SocketAddr::from(([224, 0, 0, 251], 5353));
@@ -514,12 +514,12 @@ fn what_the_kernel_sends_back_to_a_scanner_starts_nothing() {
         host.sends(&tcp(ends.here(23), ends.elsewhere(5000), SYN_ACK, 1));
         // The test run's socket has no connection, as the kernel's own have not.
         host.sends(&tcp(ends.here(23), ends.elsewhere(5000), TCP_ACK, 1));
-        host.sends(&icmp(ends.local, ends.stranger, reply, 7, &[]));
+        host.sends(&icmp(ends.local, ends.scanner, reply, 7, &[]));
         for error in errors(ends.is_v6()) {
-            host.sends(&icmp(ends.local, ends.stranger, error, 0, &probe[14..]));
+            host.sends(&icmp(ends.local, ends.scanner, error, 0, &probe[14..]));
         }
         assert_eq!(host.flows(), []);
-        assert_eq!(host.receives(&icmp(ends.stranger, ends.local, request, 7, &[])), Class::Access);
+        assert_eq!(host.receives(&icmp(ends.scanner, ends.local, request, 7, &[])), Class::Access);
         assert_eq!(host.receives(&probe), Class::Access);
         assert_eq!(host.receives(&tcp(ends.elsewhere(5000), ends.here(23), TCP_ACK, 1)), Class::Other);
     }
@@ -569,7 +569,7 @@ fn an_echo_reply_is_solicited_by_identifier_and_kind() {
         host.sends(&icmp(ends.local, ends.remote, request, 77, b"ping"));
         assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 77, b"ping")), Class::Solicited);
         assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 78, &[])), Class::Backscatter);
-        assert_eq!(host.receives(&icmp(ends.stranger, ends.local, reply, 77, &[])), Class::Backscatter);
+        assert_eq!(host.receives(&icmp(ends.scanner, ends.local, reply, 77, &[])), Class::Backscatter);
         assert_eq!(host.receives(&icmp(ends.remote, ends.local, request, 77, &[])), Class::Access);
         host.age_flows(61 * SECOND);
         assert_eq!(host.receives(&icmp(ends.remote, ends.local, reply, 77, &[])), Class::Backscatter);
@@ -609,7 +609,7 @@ fn an_icmp_error_is_solicited_by_the_packet_it_quotes() {
         }
         for kind in errors(ends.is_v6()) {
             // A router on the way, not who was asked, reports it.
-            let mut error = |quoted: &[u8]| host.receives(&icmp(ends.stranger, ends.local, kind, 0, quoted));
+            let mut error = |quoted: &[u8]| host.receives(&icmp(ends.scanner, ends.local, kind, 0, quoted));
             for frame in &asked {
                 assert_eq!(error(&frame[14..]), Class::Solicited, "type {kind}: {frame:02x?}");
                 // RFC 792: the header and 64 bits.
@@ -623,7 +623,7 @@ fn an_icmp_error_is_solicited_by_the_packet_it_quotes() {
             assert_eq!(error(&[]), Class::Backscatter);
         }
         host.age_flows(121 * SECOND);
-        let late = icmp(ends.stranger, ends.local, errors(ends.is_v6())[0], 0, &asked[0][14..]);
+        let late = icmp(ends.scanner, ends.local, errors(ends.is_v6())[0], 0, &asked[0][14..]);
         assert_eq!(host.receives(&late), Class::Backscatter);
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn export(
     tables(&[(connection, path)], format, &extent.days, out)
 }
 
-/// Writes the tables of several ledgers, one behind the other, as one. `OpenMetrics` is no such form:
+/// Writes the tables of several ledgers, one after the other, as one. `OpenMetrics` is no such form:
 /// nothing is written then.
 pub(super) fn tables(
     ledgers: &[(&Connection, &Path)],

@@ -25,7 +25,7 @@ fn two_days() -> Ledger {
         observation.packets[Class::Malformed as usize] = 1;
         observation.details.add(Series::Malformed(Flaw::Extensions), 1);
         observation.details.add(Series::Assumed, 3);
-        ledger.fold(&observation, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observation, &ByLastByte, &[]).unwrap();
     }
     ledger
 }
@@ -121,7 +121,7 @@ fn openmetrics_ends_with_the_last_whole_hour_before_the_end_and_carries_labels()
     for hour in 0..5 {
         let instant = at("2010-07-08T20:10:00Z") + jiff::SignedDuration::from_hours(hour);
         let seen = observe(hour.unsigned_abs() + 1, instant, &[burst("192.0.2.5", SMB, 1)]);
-        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&seen, &ByLastByte, &[]).unwrap();
     }
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let extent = Extent {
@@ -150,7 +150,7 @@ fn every_series_has_its_samples_at_the_same_instants() {
             bursts.push(burst("2001:db8::6", SIP, 1));
         }
         let seen = observe(hour + 1, begin + jiff::SignedDuration::from_hours(hour as i64), &bursts);
-        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&seen, &ByLastByte, &[]).unwrap();
     }
     let text = String::from_utf8(exported(&ledger, Format::OpenMetrics, &ALL)).unwrap();
     let mut by_series: BTreeMap<&str, Vec<(i64, &str)>> = BTreeMap::new();
@@ -178,7 +178,7 @@ fn several_ledgers_make_one_table_with_their_sensors() {
         let mut ledger =
             Ledger::open(directory.path(), Settings { sensor_name: name, ..settings("UTC") }).unwrap();
         let seen = observe(1, self::at("2010-07-08T14:10:00Z"), &[burst("192.0.2.5", SIP, at as u64 + 3)]);
-        ledger.fold(&seen, &ByLastOctet, &[]).unwrap();
+        ledger.fold(&seen, &ByLastByte, &[]).unwrap();
     }
     let readers = directories.each_ref().map(|directory| Ledger::open_read_only(directory.path()).unwrap());
     let mut csv = Vec::new();
@@ -246,7 +246,7 @@ fn a_ranking_is_the_sum_of_its_days_most_accesses_first() {
         ("2010-07-09T03:00:00Z", vec![burst("192.0.2.5", SIP, 2), burst("192.0.2.7", SMB, 40)]),
     ];
     for (generation, (instant, bursts)) in (1..).zip(days) {
-        ledger.fold(&observe(generation, at(instant), &bursts), &ByLastOctet, &[]).unwrap();
+        ledger.fold(&observe(generation, at(instant), &bursts), &ByLastByte, &[]).unwrap();
     }
     let reader = Ledger::open_read_only(directory.path()).unwrap();
     let ranking = reader.ranking(&(date(2010, 7, 8)..=date(2010, 7, 31))).unwrap();

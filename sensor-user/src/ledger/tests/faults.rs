@@ -13,7 +13,7 @@ fn noon(generation: u64, day: u32, bursts: &[Burst]) -> Observation {
 }
 
 fn fold(ledger: &mut Ledger, observation: &Observation) -> Result<Folded, LedgerError> {
-    ledger.fold(observation, &ByLastOctet, &[])
+    ledger.fold(observation, &ByLastByte, &[])
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn ledger_with_everything(directory: &Path) {
     }
     let foreign = Observation { ledger: 6, ..noon(9, 2, &[burst("2001:db8::7", SMB, 1)]) };
     let shown = Series::Port(PortLabel::Own(SMB));
-    ledger.fold(&foreign, &ByLastOctet, &[shown]).unwrap();
+    ledger.fold(&foreign, &ByLastByte, &[shown]).unwrap();
     assert_verified(&ledger);
 }
 
@@ -356,7 +356,7 @@ fn a_state_directory_that_vanishes_and_returns_is_taken_up_again() {
     let released = [Series::Hosts];
     let mut ledger = Ledger::open(&directory, settings("UTC")).unwrap();
     let bursts = [burst("192.0.2.5", SMB, 1), burst("2001:db8::5", SMB, 1)];
-    ledger.fold(&noon(1, 0, &bursts), &ByLastOctet, &released).unwrap();
+    ledger.fold(&noon(1, 0, &bursts), &ByLastByte, &released).unwrap();
 
     fs::remove_dir_all(&directory).unwrap();
     let before = ledger.totals().clone();
@@ -382,7 +382,7 @@ fn a_state_directory_that_vanishes_and_returns_is_taken_up_again() {
 }
 
 #[test]
-fn a_ledger_that_is_damaged_while_running_goes_on_in_a_new_file() {
+fn a_ledger_that_is_damaged_while_running_continues_in_a_new_file() {
     let directory = tempfile::tempdir().unwrap();
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
     let bursts = [burst("192.0.2.5", SMB, 1)];
@@ -487,7 +487,7 @@ fn five_hundred_days_take_no_more_room_than_four_hundred() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_counting_goes_on_when_there_is_space_again() {
+fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     // Mounts of this thread alone.

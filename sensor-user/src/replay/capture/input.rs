@@ -61,14 +61,14 @@ pub(super) fn decompressed<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn R
     }
 }
 
-/// The bytes of a skippable frame behind these, its header.
+/// The bytes of a skippable frame after these, its header.
 fn skippable(header: &[u8]) -> Option<u64> {
     let (magic, bytes) = header.split_first_chunk::<4>()?;
     let bytes = u32::from_le_bytes(bytes.try_into().ok()?);
     (u32::from_le_bytes(*magic) & 0xffff_fff0 == 0x184d_2a50).then_some(bytes.into())
 }
 
-/// Members of gzip, one after another, and zeros behind them, to which some media are filled up.
+/// Members of gzip, one after another, and zeros after them, to which some media are filled up.
 enum Gzip<R> {
     Member(GzDecoder<R>),
     Ended,

@@ -2,7 +2,7 @@
 //! stream.
 //!
 //! What is wrong with one record concerns that record alone: it is left out, named and counted, and
-//! reading continues behind it. Where the length of a record makes no sense, the next one is looked for.
+//! reading continues after it. Where the length of a record makes no sense, the next one is looked for.
 //! Readers of well-known libraries end there, so the framing is done here.
 
 mod fault;

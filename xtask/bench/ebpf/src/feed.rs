@@ -12,11 +12,11 @@ pub struct Feed {
     pub count: u32,
     /// How many different sources.
     pub pool: u32,
-    /// Where four bytes of the source address stand, bytes from the frame's start; 0: they stay.
+    /// Offset of four bytes of the source address from the frame's start; 0: not changed.
     pub source_at: u32,
-    /// Where the checksum of the IPv4 header stands, which is kept right; 0: it is not.
+    /// Offset of the IPv4 header's checksum, which is updated; 0: not updated.
     pub checksum_at: u32,
-    /// Where the destination port stands; 0: it stays.
+    /// Offset of the destination port; 0: not changed.
     pub port_at: u32,
     /// Ports, a power of two.
     pub ports: u32,

@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` loads into the kernel besides Teiten's own object: what makes packets, and
-//! the programs that Teiten's is measured beside. Nothing of it is part of the product.
+//! What `cargo xtask bench` loads into the kernel in addition to Teiten's own object: programs that make
+//! packets, and programs that Teiten's is compared with. Nothing of it is part of the product.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -29,7 +29,7 @@ use aya_ebpf::programs::XdpContext;
 use feed::{FIRST_PORT, Feed, SCATTER, address};
 use frame::XdpFrame;
 use sensor_common::layout::RecordV6;
-use sensor_common::parse::Octets;
+use sensor_common::parse::AddressBytes;
 use sensor_common::{Address, Link, Packet, Slot, Unparsed};
 
 /// No header of these packets begins later.
@@ -51,7 +51,7 @@ static HASH_V4: HashMap<[u32; 2], u64, 1> = HashMap::new();
 #[btf_map]
 static HASH_V6: HashMap<RecordV6, u64, 1> = HashMap::new();
 
-/// Gives the packet its source and port; tells how the feed stands.
+/// Gives the packet its source and port; returns the state of the feed.
 #[inline(always)]
 fn vary(ctx: &XdpContext) -> Option<Feed> {
     let feed = FEED.get_ptr_mut(0)?;
@@ -113,8 +113,7 @@ fn write<const N: usize>(ctx: &XdpContext, at: u32, bytes: [u8; N]) -> Option<()
     Some(())
 }
 
-/// Hands a packet of the feed to one of the programs, all of which so get the same packets at the same
-/// price.
+/// Passes a packet of the feed to one of the programs, so that all get the same packets at the same cost.
 #[xdp]
 pub fn feed(ctx: XdpContext) -> u32 {
     if let Some(feed) = vary(&ctx) {
@@ -151,13 +150,13 @@ fn parsed(ctx: &XdpContext) -> Result<Packet, Unparsed> {
 #[xdp]
 pub fn parse(ctx: XdpContext) -> u32 {
     let Ok(packet) = parsed(&ctx) else { return xdp_action::XDP_ABORTED };
-    let address = |address: Address| match address.octets() {
-        Octets::V4(bytes) => u32::from_ne_bytes(bytes),
-        Octets::V6([a, b, c, d, .., e, f, g, h]) => {
+    let address = |address: Address| match address.bytes() {
+        AddressBytes::V4(bytes) => u32::from_ne_bytes(bytes),
+        AddressBytes::V6([a, b, c, d, .., e, f, g, h]) => {
             u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([e, f, g, h])
         }
     };
-    // All of it is looked at, so that the compiler leaves all of it in.
+    // All fields are used, so that the compiler removes none.
     let mixed = address(packet.src)
         ^ address(packet.dst)
         ^ packet.sequence
@@ -175,9 +174,9 @@ pub fn parse(ctx: XdpContext) -> u32 {
 pub fn hash(ctx: XdpContext) -> u32 {
     let Ok(packet) = parsed(&ctx) else { return xdp_action::XDP_ABORTED };
     let target = Slot::new(packet.transport, packet.port).index();
-    let kept = match packet.src.octets() {
-        Octets::V4(src) => count(&HASH_V4, &[u32::from_ne_bytes(src), target]),
-        Octets::V6(src) => count(&HASH_V6, &RecordV6 { src, target }),
+    let kept = match packet.src.bytes() {
+        AddressBytes::V4(src) => count(&HASH_V4, &[u32::from_ne_bytes(src), target]),
+        AddressBytes::V6(src) => count(&HASH_V6, &RecordV6 { src, target }),
     };
     if kept { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
 }

@@ -301,7 +301,7 @@ fn observed(lab: &Lab) -> f64 {
 }
 
 #[test]
-fn observation_goes_on_while_the_program_counts_and_only_then() {
+fn observation_continues_while_the_program_counts_and_only_then() {
     needs_root!();
     let lab = Lab::new(1500).unwrap();
     let teiten = teiten();

@@ -60,7 +60,7 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     // Someone removes it: it comes back.
     tc(&lab, "qdisc del dev eth0 clsact");
     wait_until("the filter", || filters(&lab) == 1);
-    assert!(daemon.log().contains("somebody had detached"), "{}", daemon.log());
+    assert!(daemon.log().contains("egress program was detached"), "{}", daemon.log());
     let third = socket(&lab.internet, &format!("{PEER}:125"));
     ask(&sensor, &third);
     wait_class(&daemon, "solicited", 4);
@@ -186,7 +186,7 @@ fn ask_once(lab: &Lab, port: u16) {
 }
 
 #[test]
-fn a_tcx_link_that_somebody_detaches_comes_back() {
+fn a_detached_tcx_link_comes_back() {
     needs_root!();
     needs_program!("bpftool");
     let lab = joined();
@@ -195,7 +195,7 @@ fn a_tcx_link_that_somebody_detaches_comes_back() {
     assert_eq!(tracking(&daemon), "tcx");
     let pin = lab.layout_dir().join("links/eth0%egress");
     output(lab.command("bpftool").args(["link", "detach", "pinned"]).arg(&pin));
-    wait_until("the word about it", || daemon.log().contains("somebody had detached"));
+    wait_until("the word about it", || daemon.log().contains("egress program was detached"));
     ask(&sensor, &peer);
     wait_class(&daemon, "solicited", 1);
 }

@@ -249,15 +249,15 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     // Someone fixes it and puts it back: whatever was numbered meanwhile is taken in all the same.
     end(daemon, Signal::SIGKILL);
     watched.send(1_000);
-    let mended = aside.clone();
+    let fixed = aside.clone();
     for tail in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{tail}", watched.file().display()));
     }
-    flip_labels(&mended);
+    flip_labels(&fixed);
     for tail in ["-wal", "-shm", ""] {
         // What belongs to it, where it is there, and then itself.
         let with = |path: &Path| PathBuf::from(format!("{}{tail}", path.display()));
-        let moved = fs::rename(with(&mended), with(&watched.file()));
+        let moved = fs::rename(with(&fixed), with(&watched.file()));
         assert!(moved.is_ok() || !tail.is_empty(), "{moved:?}");
     }
     let (_, more) = make(&mut Mix::new(watched.lab.site(), 53), 3_000);

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 /// The sensor's own addresses, the link-local one made of its Ethernet address (RFC 4291, appendix A).
 const SENSOR: [&str; 3] = ["198.18.0.1", "3fff::1", "fe80::ff:fe00:1"];
 /// The remote hosts' networks; everybody else is someone that the sensor talks to.
-const STRANGERS: [&str; 2] = ["203.0.113.0/24", "3fff:3::/64"];
+const REMOTES: [&str; 2] = ["203.0.113.0/24", "3fff:3::/64"];
 /// Where the sensor accepts connections that are no configured service.
 const OPEN: u16 = 2222;
 
-fn is_stranger(address: IpAddr) -> bool {
-    STRANGERS.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&address))
+fn is_remote(address: IpAddr) -> bool {
+    REMOTES.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&address))
 }
 
 /// What a frame that the router sent to the sensor must count as, by who sent it: the sensor's partners
@@ -38,18 +38,18 @@ fn meaning(frame: &[u8]) -> Meaning {
     if !SENSOR.iter().any(|address| address.parse() == Ok(header.dst)) {
         return Meaning::Plain(Class::OtherDestination);
     }
-    let (class, is_stranger) = match &packet.transport {
-        Some(transport) => (alone(&header, transport), is_stranger(header.src) || quotes_stranger(transport)),
+    let (class, is_remote) = match &packet.transport {
+        Some(transport) => (alone(&header, transport), is_remote(header.src) || quotes_remote(transport)),
         // etherparse leaves the first fragment alone: only answers to pings are so long here.
         None => (Meaning::Plain(Class::Solicited), false),
     };
     match class {
-        Meaning::Backscatter(_) if !is_stranger => Meaning::Plain(Class::Solicited),
+        Meaning::Backscatter(_) if !is_remote => Meaning::Plain(Class::Solicited),
         // Only datagrams start nothing when they come from a partner.
-        Meaning::Access { port: Port(Transport::Udp, _), .. } if !is_stranger => {
+        Meaning::Access { port: Port(Transport::Udp, _), .. } if !is_remote => {
             Meaning::Plain(Class::Solicited)
         }
-        Meaning::Plain(Class::Other) if !is_stranger && is_tcp(&packet) => Meaning::Plain(Class::Solicited),
+        Meaning::Plain(Class::Other) if !is_remote && is_tcp(&packet) => Meaning::Plain(Class::Solicited),
         other => other,
     }
 }
@@ -79,7 +79,7 @@ impl Header {
                 src: ip.header().source_addr().into(),
                 dst: ip.header().destination_addr().into(),
                 id: 0,
-                // A fragment header directly behind the IPv6 header, offset not 0.
+                // A fragment header directly after the IPv6 header, offset not 0.
                 is_later_fragment: frame[20] == 44 && u16::from_be_bytes([frame[56], frame[57]]) >> 3 != 0,
             }),
             LaxNetSlice::Arp(_) => None,
@@ -89,10 +89,10 @@ impl Header {
 
 /// Whether an IPv4 error quotes a packet to a remote host: the router cannot deliver what the sensor's
 /// kernel sent back to a scanner.
-fn quotes_stranger(transport: &TransportSlice<'_>) -> bool {
+fn quotes_remote(transport: &TransportSlice<'_>) -> bool {
     let TransportSlice::Icmpv4(icmp) = transport else { return false };
     let quoted = icmp.payload().get(16..20).and_then(|dst| <[u8; 4]>::try_from(dst).ok());
-    icmp.type_u8() == 3 && quoted.is_some_and(|dst| is_stranger(dst.into()))
+    icmp.type_u8() == 3 && quoted.is_some_and(|dst| is_remote(dst.into()))
 }
 
 /// What a packet would be if the sensor had never sent anything but its answers to scanners.
@@ -320,7 +320,7 @@ fn lease(line: &Line) {
 fn scan(line: &Line) {
     let command = |words: &str| {
         let mut words = words.split(' ');
-        let mut command = line.strangers.command(words.next().unwrap());
+        let mut command = line.remotes.command(words.next().unwrap());
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };

@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 
 #[test]
-fn answers_to_groups_and_from_other_ports_are_solicited_and_strangers_there_are_not() {
+fn answers_to_groups_and_from_other_ports_are_solicited_and_remote_hosts_there_are_not() {
     needs_root!();
     let lab = joined();
     for (netns, interface) in [(&lab.sensor, INTERFACE), (&lab.internet, WIRE)] {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const BUSY: &str = "100ms";
 /// Kills at random moments. Ledger and kernel are the same at every size of this number.
 const KILLS: usize = 20;
-/// Stops behind a switch at which to kill: begins and ends of system calls, those apart that write
+/// Stops after a switch at which to kill: begins and ends of system calls, those apart that write
 /// into the write-ahead log, up to where the drained generation has been emptied.
 const STOPS: std::ops::Range<usize> = 0..34;
 /// Of these stops, every how manieth is tried.

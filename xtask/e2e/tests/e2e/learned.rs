@@ -127,11 +127,11 @@ fn who_asked_a_server_before_the_start_does_not_hide_behind_its_answers() {
         [("198.18.0.1:7", format!("{PEER}:5000")), ("[3fff::1]:7", format!("[{PEER_V6}]:5000"))]
     {
         let lab = joined();
-        let (server, stranger) = (socket(&lab.sensor, here), socket(&lab.internet, &there));
+        let (server, remote) = (socket(&lab.sensor, here), socket(&lab.internet, &there));
         // A link that was just joined may lose the first.
         server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let from = std::iter::repeat_with(|| {
-            stranger.send_to(b"request", server.local_addr().unwrap()).unwrap();
+            remote.send_to(b"request", server.local_addr().unwrap()).unwrap();
             server.recv_from(&mut word)
         })
         .take(100)
@@ -142,7 +142,7 @@ fn who_asked_a_server_before_the_start_does_not_hide_behind_its_answers() {
         let daemon = start(&lab, &["--interface", INTERFACE]);
         server.send_to(b"reply", from).unwrap();
         for round in 1..=3 {
-            stranger.send_to(b"request", server.local_addr().unwrap()).unwrap();
+            remote.send_to(b"request", server.local_addr().unwrap()).unwrap();
             wait_class(&daemon, "access", round);
             server.send_to(b"reply", from).unwrap();
         }
@@ -258,7 +258,7 @@ fn connections_that_are_forwarded_are_learned_from_the_inner_host() {
         speak([inner, peer]);
     }
     // What a remote host asks of a datagram server there is not made its own by the reply.
-    let (server, stranger) =
+    let (server, remote) =
         (socket(&inner, &format!("{INNER}:4900")), socket(&lab.internet, &format!("{PEER}:4900")));
 
     let daemon = start(&lab, &["--interface", INTERFACE, "--observe", "198.18.7.0/24"]);
@@ -268,8 +268,8 @@ fn connections_that_are_forwarded_are_learned_from_the_inner_host() {
         speak([inner, peer]);
     }
     assert_all_solicited(&daemon, 4);
-    ask(&stranger, &server);
-    ask(&stranger, &server);
+    ask(&remote, &server);
+    ask(&remote, &server);
     wait_class(&daemon, "access", 2);
 }
 
@@ -308,7 +308,7 @@ fn conversations_from_an_address_that_comes_while_it_runs() {
 
 /// The sensor's real sockets ask; a third host answers in the place of the one that was asked.
 #[test]
-fn imitated_answers_count_as_if_nobody_had_asked() {
+fn imitated_answers_count_as_unasked() {
     needs_root!();
     let lab = joined();
     let daemon = start(&lab, &["--interface", INTERFACE]);

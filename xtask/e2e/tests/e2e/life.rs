@@ -35,7 +35,7 @@ fn has_xdp(lab: &Lab) -> bool {
 }
 
 #[test]
-fn sigterm_keeps_counting_and_the_restart_goes_on_without_loss() {
+fn sigterm_keeps_counting_and_the_restart_continues_without_loss() {
     needs_root!();
     let lab = Lab::new(1500).unwrap();
     let mut sender = lab.sender().unwrap();
@@ -48,7 +48,7 @@ fn sigterm_keeps_counting_and_the_restart_goes_on_without_loss() {
         sender.send(&frames).unwrap();
         sender.settle().unwrap();
         assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
-        assert!(has_xdp(&lab), "the program goes on after round {round}");
+        assert!(has_xdp(&lab), "the program still counts after round {round}");
         // No one is there to drain these.
         let (frames, more) = make(&mut mix, 20_000);
         expected.merge(more);

@@ -59,7 +59,7 @@ fn pins_that_end_with_the_daemon_are_told_at_start_in_the_status_and_at_the_end(
     let log = std::fs::read_to_string(log).unwrap();
     let last = log.lines().last().unwrap();
     assert!(last.contains("packets are not counted until the next start"), "{log}");
-    assert!(!log.contains("goes on counting"), "{log}");
+    assert!(!log.contains("keeps counting"), "{log}");
     // It was the truth.
     assert!(!has_xdp(&lab, INTERFACE));
 }
@@ -91,7 +91,7 @@ fn pins_that_the_first_process_keeps_give_no_warning_and_count_on() {
     let mut steps = container.stdin.take().unwrap();
     steps.write_all(b"\n").unwrap();
     wait_until("its end", || log().contains("ended\n"));
-    assert!(log().contains("the pinned program goes on counting"), "{}", log());
+    assert!(log().contains("pinned program keeps counting"), "{}", log());
     assert!(!log().contains("WARN"), "{}", log());
     assert!(has_xdp(&lab, INTERFACE));
     drop(steps);
@@ -201,13 +201,13 @@ fn a_renamed_interface_is_taken_over_by_its_new_name() {
         Err(Error::Ended { log, .. }) => panic!("{log}"),
         Err(error) => panic!("{error}"),
     };
-    assert!(!daemon.log().contains("observation begins anew"), "{}", daemon.log());
+    assert!(!daemon.log().contains("observation begins now"), "{}", daemon.log());
     assert!(daemon.stop(Signal::SIGINT).unwrap().success());
     assert!(!has_xdp(&lab, "lan0"));
 }
 
 /// Runs `teiten` as a user without rights, in the lab.
-fn as_nobody(lab: &Lab, arguments: &[&str]) -> Command {
+fn as_unprivileged(lab: &Lab, arguments: &[&str]) -> Command {
     // The built program may lie where no one may look.
     let program = lab.directory().join("teiten");
     if !program.exists() {
@@ -236,11 +236,11 @@ fn what_may_not_be_looked_at_is_not_said_to_be_absent() {
     let (pins, state) = (pins.to_str().unwrap(), lab.state_dir());
     let state = state.to_str().unwrap();
     let places = ["--pin-dir", pins, "--state-dir", state];
-    let (text, done) = said(as_nobody(&lab, &["detach"]).args(places));
+    let (text, done) = said(as_unprivileged(&lab, &["detach"]).args(places));
     assert!(!done && text.contains("not allowed to see") && text.contains("sudo teiten detach"), "{text}");
-    let (text, done) = said(as_nobody(&lab, &["ledger", "--state-dir", state]).arg("days"));
+    let (text, done) = said(as_unprivileged(&lab, &["ledger", "--state-dir", state]).arg("days"));
     assert!(!done && text.contains("not allowed to look") && text.contains("sudo teiten ledger"), "{text}");
-    let (text, done) = said(as_nobody(&lab, &["check", "--interface", INTERFACE]).args(places));
+    let (text, done) = said(as_unprivileged(&lab, &["check", "--interface", INTERFACE]).args(places));
     assert!(!done && !text.contains("another XDP program") && !text.contains("would be created"), "{text}");
     assert!(text.contains(&format!("pins {pins}: not allowed to look; `sudo teiten check`")), "{text}");
     assert!(text.contains("cannot be written by this user"), "{text}");
@@ -494,12 +494,12 @@ fn every_command_reads_the_installed_sensors_configuration() {
     // One that this user may not read: `ledger` must not guess, `status` needs only an address.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     lab.mounts.run(|| std::fs::set_permissions("/etc/teiten/teiten.toml", mode).unwrap()).unwrap();
-    let (text, done) = said(&mut as_nobody(&lab, &["ledger", "days"]));
+    let (text, done) = said(&mut as_unprivileged(&lab, &["ledger", "days"]));
     assert!(
         !done && text.contains("/etc/teiten/teiten.toml") && text.contains("run teiten as root"),
         "{text}"
     );
-    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    let (text, done) = said(&mut as_unprivileged(&lab, &["status"]));
     assert!(
         !done && text.contains("asking with defaults and flags") && text.contains("no sensor answers"),
         "{text}"
@@ -508,8 +508,8 @@ fn every_command_reads_the_installed_sensors_configuration() {
     command.arg("run");
     let mut daemon = lab.spawn_command(command).unwrap();
     daemon.wait_ready(PATIENCE).unwrap();
-    let (text, done) = said(&mut as_nobody(&lab, &["status"]));
+    let (text, done) = said(&mut as_unprivileged(&lab, &["status"]));
     assert!(done && text.contains("/etc/teiten/teiten.toml") && text.contains("at from-etc"), "{text}");
-    let (text, done) = said(&mut as_nobody(&lab, &["status", "--config", "/etc/teiten/teiten.toml"]));
+    let (text, done) = said(&mut as_unprivileged(&lab, &["status", "--config", "/etc/teiten/teiten.toml"]));
     assert!(!done && text.contains("cannot read the configuration file"), "{text}");
 }

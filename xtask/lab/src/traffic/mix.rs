@@ -99,7 +99,7 @@ pub enum Flaw {
     Version,
     /// IPv4 total length below the header's.
     TotalLength,
-    /// IPv4 options that end behind the frame.
+    /// IPv4 options that end beyond the frame.
     OptionsCut,
     /// The frame ends within the transport header.
     TransportCut,
@@ -107,7 +107,7 @@ pub enum Flaw {
     TransportCutByLength,
     /// TCP data offset below five words.
     TcpOffset,
-    /// TCP options that end behind the IP packet.
+    /// TCP options that end beyond the IP packet.
     TcpOptionsCut,
     /// UDP length below eight bytes.
     UdpLengthShort,
@@ -117,7 +117,7 @@ pub enum Flaw {
     ExtensionCut,
     /// More IPv6 extension headers than the parser follows (64).
     TooManyExtensions,
-    /// An IPv6 extension header that ends behind the IP packet.
+    /// An IPv6 extension header that ends beyond the IP packet.
     ExtensionTooLong,
     /// The frame ends within a VLAN tag.
     VlanCut,
@@ -241,7 +241,7 @@ impl Mix {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let mut mix = Self { rng, kinds, weights, site, hosts: Vec::new() };
         mix.hosts = (0..4096)
-            .map(|index| if index % 4 == 3 { mix.stranger_v6().into() } else { mix.stranger_v4().into() })
+            .map(|index| if index % 4 == 3 { mix.remote_v6().into() } else { mix.remote_v4().into() })
             .collect();
         mix
     }
@@ -277,7 +277,7 @@ impl Mix {
                 self.anything(&ip, Meaning::Plain(Class::OtherDestination))
             }
             Kind::Broadcast => {
-                let src = self.stranger_v4();
+                let src = self.remote_v4();
                 let ip = self.dress(Ip::new(src.into(), Ipv4Addr::BROADCAST.into()));
                 self.anything(&ip, Meaning::Plain(Class::OtherDestination))
             }
@@ -332,7 +332,7 @@ impl Mix {
         }
     }
 
-    fn stranger_v4(&mut self) -> Ipv4Addr {
+    fn remote_v4(&mut self) -> Ipv4Addr {
         loop {
             let address = Ipv4Addr::from(self.rng.random_range(0x0100_0000..0xe000_0000_u32));
             if !self.is_known(address.into()) && !address.is_loopback() {
@@ -342,7 +342,7 @@ impl Mix {
     }
 
     /// Of the part of the address space that is given out, `2000::/3`.
-    fn stranger_v6(&mut self) -> Ipv6Addr {
+    fn remote_v6(&mut self) -> Ipv6Addr {
         loop {
             let address = Ipv6Addr::from((self.rng.random::<u128>() >> 3) | (1 << 125));
             if !self.is_known(address.into()) {
@@ -356,7 +356,7 @@ impl Mix {
     }
 
     /// One of a few thousand hosts, or one never seen before.
-    fn stranger(&mut self, v6: bool) -> IpAddr {
+    fn remote(&mut self, v6: bool) -> IpAddr {
         if self.rng.random_bool(0.7) {
             for _ in 0..64 {
                 let host = *self.hosts.choose(&mut self.rng).expect("thousands");
@@ -365,7 +365,7 @@ impl Mix {
                 }
             }
         }
-        if v6 { self.stranger_v6().into() } else { self.stranger_v4().into() }
+        if v6 { self.remote_v6().into() } else { self.remote_v4().into() }
     }
 
     fn sensor(&mut self, v6: bool) -> IpAddr {
@@ -379,7 +379,7 @@ impl Mix {
     }
 
     fn elsewhere(&mut self, v4: bool) -> IpAddr {
-        if v4 { self.stranger_v4().into() } else { self.stranger_v6().into() }
+        if v4 { self.remote_v4().into() } else { self.remote_v6().into() }
     }
 
     /// A header from a remote host to the sensor.
@@ -389,19 +389,19 @@ impl Mix {
     }
 
     fn ip_of(&mut self, v6: bool) -> Ip {
-        let (src, dst) = (self.stranger(v6), self.sensor(v6));
+        let (src, dst) = (self.remote(v6), self.sensor(v6));
         self.dress(Ip::new(src, dst))
     }
 
     fn ip_elsewhere(&mut self) -> Ip {
         let v6 = self.v6();
-        let (src, dst) = (self.stranger(v6), self.elsewhere(!v6));
+        let (src, dst) = (self.remote(v6), self.elsewhere(!v6));
         self.dress(Ip::new(src, dst))
     }
 
     fn ip_multicast(&mut self) -> Ip {
         let v6 = self.v6();
-        let src = self.stranger(v6);
+        let src = self.remote(v6);
         let dst: IpAddr = if v6 {
             let low = self.rng.random::<u128>() >> 16;
             let scope = *[0xff02_u128, 0xff05, 0xff0e, 0xff15].choose(&mut self.rng).expect("four");
@@ -862,7 +862,7 @@ impl Mix {
         };
         let observed = !if v6 { self.site.v6.is_empty() } else { self.site.v4.is_empty() };
         let dst = if observed && self.rng.random_bool(0.7) { self.sensor(v6) } else { self.elsewhere(!v6) };
-        let mut ip = Ip::new(self.stranger(v6), dst);
+        let mut ip = Ip::new(self.remote(v6), dst);
         let header = if v6 { 40 } else { 20 };
         let tcp = |ip: &Ip| Tcp { src: 40_000, dst: 23, flags: flag::SYN, ..Tcp::default() }.segment(ip, &[]);
         let packet = match flaw {

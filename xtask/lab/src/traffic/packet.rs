@@ -129,7 +129,7 @@ pub struct Ip {
     pub options: Vec<u8>,
     /// IPv6: extension headers in order.
     pub extensions: Vec<Extension>,
-    /// Fragmentation; on IPv6 `Some` makes a fragment header, behind the other extension headers.
+    /// Fragmentation; on IPv6 `Some` makes a fragment header, after the other extension headers.
     pub fragment: Option<Fragment>,
 }
 
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]).to_le_bytes(), [0xaa, 0x36, 0x91, 0x8a]);
     }
 
-    /// `IP 192.0.2.1.40000 > 198.51.100.1.23: Flags [S], seq 1, win 64240, length 0` behind VLAN 5.
+    /// `IP 192.0.2.1.40000 > 198.51.100.1.23: Flags [S], seq 1, win 64240, length 0` after VLAN 5.
     #[test]
     fn a_tagged_syn_is_laid_out_as_the_rfcs_draw_it() {
         let ip = Ip { id: 54_321, ..Ip::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into()) };

@@ -25,7 +25,7 @@ pub(crate) struct Line {
     /// Where the servers are.
     pub(crate) servers: Netns,
     /// Where scanners are.
-    pub(crate) strangers: Netns,
+    pub(crate) remotes: Netns,
 }
 
 fn ip(netns: &Netns, words: &str) {
@@ -48,7 +48,7 @@ impl Line {
     /// who captures can begin together.
     pub(crate) fn new() -> Self {
         let lab = Lab::without_link(1500).unwrap();
-        let (servers, strangers) = (Netns::new().unwrap(), Netns::new().unwrap());
+        let (servers, remotes) = (Netns::new().unwrap(), Netns::new().unwrap());
         let router = &lab.internet;
         let eth0 = ADDRESSES.iter().fold(Interface::new(INTERFACE).mac(SENSOR_MAC), |interface, net| {
             interface.address(net.parse().unwrap())
@@ -56,7 +56,7 @@ impl Line {
         router.join(&Interface::new(WIRE).mac(INTERNET_MAC).silent(), &lab.sensor, &eth0).unwrap();
         join_leg(router, &servers, ("up0", "eth0"), "198.19.0", "3fff:1", 1500);
         join_leg(router, &servers, ("far0", "eth1"), "198.19.1", "3fff:2", 1280);
-        join_leg(router, &strangers, ("out0", "eth0"), "203.0.113", "3fff:3", 1500);
+        join_leg(router, &remotes, ("out0", "eth0"), "203.0.113", "3fff:3", 1500);
         ip(router, &format!("link set out0 address {ROUTER_MAC}"));
         for (parameter, value) in [
             ("ipv4/ip_forward", "1"),
@@ -70,14 +70,14 @@ impl Line {
         for (netns, v4, v6) in [
             (&lab.sensor, "198.18.0.254", "3fff::fe"),
             (&servers, "198.19.0.254", "3fff:1::fe"),
-            (&strangers, "203.0.113.254", "3fff:3::fe"),
+            (&remotes, "203.0.113.254", "3fff:3::fe"),
         ] {
             ip(netns, &format!("route add default via {v4}"));
             ip(netns, &format!("-6 route add default via {v6}"));
         }
         // Packets are counted one by one at both ends.
         output(lab.internet.command("ethtool").args(["-K", WIRE, "tso", "off", "gso", "off", "gro", "off"]));
-        Self { lab, servers, strangers }
+        Self { lab, servers, remotes }
     }
 
     /// Lets the router speak on the wire.

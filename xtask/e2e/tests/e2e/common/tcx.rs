@@ -26,7 +26,7 @@ struct Load {
 }
 
 fn bpf<T>(command: c_long, attributes: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: both callers' attributes begin like the kernel's union for the command, are zero behind
+    // SAFETY: both callers' attributes begin like the kernel's union for the command, are zero after
     // what they set, and point to statics only; the size passed is theirs.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if fd < 0 {

@@ -80,7 +80,7 @@ fn a_gap_is_filled_in_the_same_series_and_no_job_loses_its_newest_samples() {
         std::fs::rename(block.path(), server.data.join(block.file_name())).unwrap();
     }
 
-    // Yesterday's midnight at the sensor lies behind any end that is safe, and within the gap.
+    // Yesterday's midnight at the sensor lies after any end that is safe, and within the gap.
     let zone = settings().timezone;
     let midnight = Timestamp::now().to_zoned(zone).start_of_day().unwrap().checked_sub(1.day()).unwrap();
     let midnight = midnight.timestamp().as_second();

@@ -276,7 +276,7 @@ fn assert_days(server: &Server) {
     for scraper in &SCRAPERS {
         for day in scraper.days.clone() {
             // Half a minute after midnight, where the daily rules look too: the last samples before it
-            // are those behind the drain at midnight.
+            // are those after the drain at midnight.
             let (from, to) = (midnight(day) + 30, midnight(day + 1) + 30);
             for (metric, of) in [("teiten_accesses_total", 0), ("teiten_sources_total", 1)] {
                 let selector = format!("{metric}{{instance=\"{}\"}}", scraper.name);

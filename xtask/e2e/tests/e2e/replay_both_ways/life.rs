@@ -17,7 +17,7 @@ const INTERNET: [&str; 2] = ["198.18.0.2", "3fff::2"];
 const UNROUTED: &str = "192.0.2.99";
 const DROPPED: &str = "198.51.100.66";
 /// Who sends what no one asked for.
-const STRANGERS: [&str; 2] = ["203.0.113.99", "2001:db8::99"];
+const REMOTES: [&str; 2] = ["203.0.113.99", "2001:db8::99"];
 
 const SENSOR_MAC: Mac = [2, 0, 0, 0, 0, 1];
 const INTERNET_MAC: Mac = [2, 0, 0, 0, 0, 2];
@@ -97,7 +97,7 @@ impl Line {
 
     /// Everything, one after the other.
     pub(crate) fn live(&self) {
-        let strangers = Strangers::new(self);
+        let remotes = Remotes::new(self);
         self.serve();
         for at in 0..2 {
             self.browse(INTERNET[at]);
@@ -111,7 +111,7 @@ impl Line {
         }
         self.unreachable();
         self.scanned();
-        strangers.send();
+        remotes.send();
         self.browse(INTERNET[0]);
         let last = self.internet.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
         last.send_to(LAST, (SENSOR[0], 65_535)).unwrap();
@@ -255,16 +255,16 @@ impl Line {
 }
 
 /// Spoofed frames to the sensor.
-struct Strangers {
+struct Remotes {
     sender: Sender,
     frames: Frames,
 }
 
-impl Strangers {
+impl Remotes {
     fn new(line: &Line) -> Self {
         let sender = Sender::new(&line.internet, "wire", &line.sensor, "eth0").unwrap();
         let mut frames = Frames::default();
-        for (family, source) in STRANGERS.iter().enumerate() {
+        for (family, source) in REMOTES.iter().enumerate() {
             let ip = Ip::new(source.parse().unwrap(), SENSOR[family].parse().unwrap());
             let server = Ip::new(INTERNET[family].parse().unwrap(), ip.dst);
             for (number, transport) in unasked(&ip, &server) {
@@ -273,7 +273,7 @@ impl Strangers {
             }
         }
         // A SYN with a VLAN tag, a question to a group, a DHCP offer.
-        let v4: IpAddr = STRANGERS[0].parse().unwrap();
+        let v4: IpAddr = REMOTES[0].parse().unwrap();
         let ip = Ip::new(v4, SENSOR[0].parse().unwrap());
         let tag = Tag { kind: ethertype::VLAN, id: 5 };
         let syn = Tcp { src: 40_000, dst: 23, flags: flag::SYN, ..Tcp::default() }.segment(&ip, &[]);

@@ -104,7 +104,7 @@ impl Duplex {
         }
         let mut mix = Mix::new(site, seed);
         let partners = (0..2000)
-            .map(|_| if mix.v6() { mix.stranger_v6().into() } else { mix.stranger_v4().into() })
+            .map(|_| if mix.v6() { mix.remote_v6().into() } else { mix.remote_v4().into() })
             .collect();
         Self {
             mix,
@@ -333,14 +333,14 @@ impl Duplex {
         // Unreachable, quench, redirect, time exceeded, parameter problem; unreachable, too big, time
         // exceeded, parameter problem.
         let kind = if v6 { self.pick(&[1, 2, 3, 4]) } else { self.pick(&[3, 4, 5, 11, 12]) };
-        let router = self.mix.stranger(v6);
+        let router = self.mix.remote(v6);
         let ip = self.mix.dress(Ip::new(router, to));
         let header = match (v6, quoted[6]) {
             (true, protocol::FRAGMENT) => 48,
             (true, _) => 40,
             (false, _) => usize::from(quoted[0] & 15) * 4,
         };
-        // RFC 792 asks for 64 bits behind the header; RFC 1812 and RFC 4443 for as much as fits.
+        // RFC 792 asks for 64 bits after the header; RFC 1812 and RFC 4443 for as much as fits.
         let kept = if self.chance(0.5) { header + 8 } else { quoted.len().min(500) };
         let message = icmp(&ip, kind, 0, [0; 4], &quoted[..kept]);
         let packet = ip.packet(icmp_number(&ip), &message);
@@ -380,7 +380,7 @@ impl Duplex {
         let v6 = ends.local.is_ipv6();
         let is_icmp = matches!(ends.kind, Kind::Icmp(_));
         match self.mix.rng.random_range(0..5) {
-            0 => ends.remote = self.mix.stranger(v6),
+            0 => ends.remote = self.mix.remote(v6),
             1 if !is_icmp => ends.remote_port = self.mix.client_port(),
             2 => {
                 ends.local_port = match ends.kind {
@@ -416,9 +416,9 @@ impl Duplex {
         let (mut src, mut dst) = (ends.local, ends.remote);
         match self.mix.rng.random_range(0..3) {
             // From someone else, or the other way round.
-            0 => src = self.mix.stranger(v6),
+            0 => src = self.mix.remote(v6),
             1 => std::mem::swap(&mut src, &mut dst),
-            _ => dst = self.mix.stranger(v6),
+            _ => dst = self.mix.remote(v6),
         }
         let ip = self.plain(src, dst);
         let quoted = match ends.kind {
@@ -437,7 +437,7 @@ impl Duplex {
     /// A remote host's SYN that the sensor may answer in the next round.
     fn knock(&mut self) -> Sample {
         let v6 = self.mix.v6();
-        let (remote, local) = (self.mix.stranger(v6), self.mix.sensor(v6));
+        let (remote, local) = (self.mix.remote(v6), self.mix.sensor(v6));
         let (remote_port, local_port) = (self.mix.client_port(), self.mix.port(Transport::Tcp));
         if self.knocking.len() < 4 && self.offered < MAX_OFFERED {
             self.knocking.push(Waiting { local, local_port, remote, remote_port });
@@ -494,7 +494,7 @@ impl Duplex {
     /// A datagram that the sensor will reply to.
     fn unasked(&mut self) -> Sample {
         let v6 = self.mix.v6();
-        let (remote, local) = (self.mix.stranger(v6), self.mix.sensor(v6));
+        let (remote, local) = (self.mix.remote(v6), self.mix.sensor(v6));
         let (remote_port, local_port) = (self.mix.client_port(), self.mix.client_port_for_udp());
         self.replied = Some(Waiting { local, local_port, remote, remote_port });
         self.datagram(remote, remote_port, local, local_port)
@@ -519,7 +519,7 @@ impl Duplex {
     /// reply. That starts nothing either.
     fn stray(&mut self, round: &mut Round, samples: &mut Vec<Sample>) {
         let v6 = self.mix.v6();
-        let (remote, local) = (self.mix.stranger(v6), self.mix.sensor(v6));
+        let (remote, local) = (self.mix.remote(v6), self.mix.sensor(v6));
         let (remote_port, local_port) = (self.mix.client_port(), self.mix.port(Transport::Tcp));
         let ip = self.plain(local, remote);
         let flags = self.pick(&[flag::RST, flag::RST | flag::ACK, flag::ACK]);

@@ -11,7 +11,7 @@ use sensor_common::Link;
 /// header ignores the number).
 type Extension = (u8, u8);
 
-/// What stands between tags and IP.
+/// What follows the tags, before IP.
 #[derive(Clone, Copy, Debug)]
 enum Tunnel {
     Nothing,
@@ -84,17 +84,17 @@ fn recipe() -> impl Strategy<Value = Recipe> {
 /// of UDP's and an offset of TCP's data that are off by a little otherwise.
 fn transport() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![4 => Just(None), 1 => (0..80_u16).prop_map(Some)];
-    let octets = prop::collection::vec(any::<u8>(), 0..64);
-    (octets, any::<bool>(), length, 4..=7_u8).prop_map(|(mut octets, dns, length, offset)| {
-        let length = length.unwrap_or(octets.len() as u16);
-        if octets.len() >= 20 {
-            octets[4..6].copy_from_slice(&length.to_be_bytes());
-            octets[12] = offset << 4;
+    let bytes = prop::collection::vec(any::<u8>(), 0..64);
+    (bytes, any::<bool>(), length, 4..=7_u8).prop_map(|(mut bytes, dns, length, offset)| {
+        let length = length.unwrap_or(bytes.len() as u16);
+        if bytes.len() >= 20 {
+            bytes[4..6].copy_from_slice(&length.to_be_bytes());
+            bytes[12] = offset << 4;
         }
-        if dns && octets.len() >= 2 {
-            octets[..2].copy_from_slice(&53_u16.to_be_bytes());
+        if dns && bytes.len() >= 2 {
+            bytes[..2].copy_from_slice(&53_u16.to_be_bytes());
         }
-        octets
+        bytes
     })
 }
 
@@ -150,7 +150,7 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
         frame.extend([0x60, 0, 0, 0]);
         frame.extend(length.to_be_bytes());
         frame.extend([recipe.extensions.first().map_or(recipe.protocol, |(kind, _)| *kind), 64]);
-        frame.extend((0..32).map(|octet| 0x20 + octet));
+        frame.extend((0..32).map(|byte| 0x20 + byte));
         frame.extend(extensions);
     } else {
         let header = 20 + 4 * usize::from(recipe.options);
@@ -170,10 +170,10 @@ fn frame(recipe: &Recipe) -> Vec<u8> {
         let length = (frame.len() - ppp) as u16;
         frame[ppp - 2..ppp].copy_from_slice(&length.wrapping_add_signed(off.into()).to_be_bytes());
     }
-    if let Some((at, octet)) = recipe.lie
+    if let Some((at, byte)) = recipe.lie
         && let Some(place) = frame.get_mut(ip + usize::from(at))
     {
-        *place = octet;
+        *place = byte;
     }
     frame.truncate(frame.len().saturating_sub(usize::from(recipe.cut)));
     frame
@@ -183,9 +183,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_octets_keep_every_property(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-        check(&octets, Link::Ethernet);
-        check(&octets, Link::Ip);
+    fn any_bytes_keep_every_property(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check(&bytes, Link::Ethernet);
+        check(&bytes, Link::Ip);
     }
 
     #[test]
