@@ -60,28 +60,41 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[tokio::test]
     async fn one_value_is_made_for_all_who_ask_even_when_they_hang_up() {
-        let cache = Arc::new(Cache::<u32, u32>::new());
+        let cache = Cache::<u32, u32>::new();
         let count = Arc::new(AtomicU32::new(0));
-        let ask = |key: u32| {
-            let (cache, counter) = (Arc::clone(&cache), Arc::clone(&count));
-            async move {
-                let make = move || {
-                    std::thread::sleep(Duration::from_millis(20));
-                    counter.fetch_add(1, Ordering::SeqCst);
-                    Ok::<_, Infallible>(key)
-                };
-                cache.get(move || key, make).await.unwrap().unwrap()
+        let count_and = |wait: Option<mpsc::Receiver<()>>, value| {
+            let count = Arc::clone(&count);
+            move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                if let Some(wait) = wait {
+                    wait.recv().unwrap();
+                }
+                Ok::<_, Infallible>(value)
             }
         };
-        let gone = tokio::time::timeout(Duration::from_millis(1), ask(7)).await;
-        assert!(gone.is_err());
-        let (a, b) = tokio::join!(ask(7), ask(7));
+        // Making it has begun and does not end before `finish`.
+        let (finish, wait) = mpsc::channel();
+        let mut first = Box::pin(cache.get(|| 7, count_and(Some(wait), 7)));
+        while count.load(Ordering::SeqCst) == 0 {
+            assert!(futures_util::future::poll_immediate(&mut first).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        // Its client hangs up, and two others ask.
+        drop(first);
+        let (mut a, mut b) =
+            (Box::pin(cache.get(|| 7, count_and(None, 70))), Box::pin(cache.get(|| 7, count_and(None, 71))));
+        assert!(futures_util::future::poll_immediate(&mut a).await.is_none());
+        assert!(futures_util::future::poll_immediate(&mut b).await.is_none());
+        finish.send(()).unwrap();
+        let (a, b) = tokio::join!(a, b);
+        let (a, b) = (a.unwrap().unwrap(), b.unwrap().unwrap());
         assert!(Arc::ptr_eq(&a, &b));
-        assert_eq!(count.load(Ordering::SeqCst), 1);
-        assert_eq!(*ask(8).await, 8);
+        assert_eq!((*a, count.load(Ordering::SeqCst)), (7, 1));
+        assert_eq!(*cache.get(|| 8, count_and(None, 8)).await.unwrap().unwrap(), 8);
         assert_eq!(count.load(Ordering::SeqCst), 2, "something changed");
     }
 }
