@@ -3,6 +3,7 @@
 use super::{Error, Netns, Result};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder, new_connection};
@@ -129,7 +130,12 @@ impl Netns {
             }
             handle.link().set(wanted.build()).execute().await?;
             for address in &interface.addresses {
-                handle.address().add(index, address.addr(), address.prefix_len()).execute().await?;
+                let mut add = handle.address().add(index, address.addr(), address.prefix_len());
+                if address.addr().is_ipv6() {
+                    // Without detection too, an address is tentative until a worker of the kernel has run.
+                    add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+                }
+                add.execute().await?;
             }
             handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
         })
