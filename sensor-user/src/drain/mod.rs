@@ -117,6 +117,9 @@ pub struct Scene {
     /// The interfaces of these names that are there; the attachment to one may have ended with an
     /// earlier one of its name.
     pub interfaces: Vec<Interface>,
+    /// The links whose attachments end before others are made: they would keep the kernel from attaching,
+    /// or count the same packets.
+    pub released_first: Vec<String>,
     /// What keeps the sensor from seeing.
     pub blind: Vec<Blind>,
 }
@@ -372,7 +375,7 @@ impl Drain {
 
     /// Observes what is to be observed now.
     fn observe(&mut self, scene: Scene, state: &mut State) {
-        let Scene { names, policy, interfaces, blind } = scene;
+        let Scene { names, policy, interfaces, released_first, blind } = scene;
         let (has_moved, is_changed) = (names != self.interfaces, policy != self.policy);
         if is_changed {
             self.policy = policy;
@@ -385,10 +388,16 @@ impl Drain {
             self.tell_policy(state);
         }
         if has_moved {
-            self.release_others(&names);
+            // An unwanted one that is gone is no gap.
+            self.interfaces.retain(|name| names.contains(name));
+            self.release_where(|name| released_first.contains(name) && !names.contains(name));
         }
         for interface in &interfaces {
             self.attach(interface, state);
+        }
+        if has_moved {
+            // Only now: until the new interfaces are attached, the ones of before count.
+            self.release_where(|name| !names.contains(name));
         }
         // With those that are not there.
         self.interfaces = names;
@@ -399,8 +408,9 @@ impl Drain {
         }
     }
 
-    fn release_others(&mut self, names: &[String]) {
-        match self.kernel.release_others(names) {
+    /// Ends the attachments to the interfaces that are not wanted.
+    fn release_where(&mut self, is_unwanted: impl Fn(&String) -> bool) {
+        match self.kernel.release_where(is_unwanted) {
             Ok(released) => {
                 for name in released {
                     info!(interface = name, "no longer observed; its attachment has ended");
@@ -411,7 +421,6 @@ impl Drain {
                 "an attachment could not be ended; what arrives there is still counted"
             ),
         }
-        self.interfaces.retain(|name| names.contains(name));
     }
 
     fn attach(&mut self, interface: &Interface, state: &mut State) {

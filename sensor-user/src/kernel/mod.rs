@@ -287,13 +287,16 @@ impl Kernel {
         self.attachments.release(&self.pins, name)
     }
 
-    /// Ends pinned attachments to interfaces other than `wanted`; returns their names.
+    /// Ends the pinned attachments to interfaces that are not wanted; returns their names.
     ///
     /// # Errors
     ///
     /// See [`KernelError`].
-    pub fn release_others(&mut self, wanted: &[String]) -> Result<Vec<String>, KernelError> {
-        self.attachments.release_where(&self.pins, |name| !wanted.contains(name))
+    pub fn release_where(
+        &mut self,
+        is_unwanted: impl Fn(&String) -> bool,
+    ) -> Result<Vec<String>, KernelError> {
+        self.attachments.release_where(&self.pins, is_unwanted)
     }
 
     /// Ends all attachments and removes all pins.
@@ -302,7 +305,7 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn detach(mut self) -> Result<(), KernelError> {
-        self.release_others(&[])?;
+        self.release_where(|_| true)?;
         self.pins.remove_all()
     }
 

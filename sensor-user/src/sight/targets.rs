@@ -209,6 +209,31 @@ impl Targets {
         links().flat_map(|link| network.above(link)).chain(ports).map(|link| link.name.clone()).collect()
     }
 
+    /// The names of the links to release before these are attached to: those that are
+    /// [in the way](Self::in_the_way), and those that see the same packets, which would be counted twice
+    /// while both are attached.
+    pub fn released_first(&self, network: &Network) -> Vec<String> {
+        let mut names = self.in_the_way(network);
+        let observed = || self.attached().filter_map(|target| network.with_index(target.index));
+        for other in &network.links {
+            // What carries a tunnel is not always told; what carries PPPoE is.
+            let is_inner = |link: &Link| {
+                (link.is_tunnel() || link.is_tun()) && !(link.is_ppp() && !network.pppoe.is_empty())
+            };
+            let carries = |one: &Link, session: &Link| session.is_ppp() && network.pppoe.contains(&one.name);
+            let is_double = |link: &Link| {
+                is_inner(link) != is_inner(other)
+                    || network.above(other).iter().any(|above| above.index == link.index)
+                    || carries(other, link)
+                    || carries(link, other)
+            };
+            if observed().any(is_double) && !names.contains(&other.name) {
+                names.push(other.name.clone());
+            }
+        }
+        names
+    }
+
     /// Which of them see the same packets.
     pub fn doubles(&self, network: &Network) -> Vec<String> {
         let indexes: Vec<u32> = self.attached().map(|target| target.index).collect();

@@ -401,6 +401,27 @@ mod following {
     }
 
     #[test]
+    fn what_sees_the_same_packets_is_released_first() {
+        let links = [
+            link(2, "eth0", [master(3)]),
+            link(3, "br0", [kind(InfoKind::Bridge)]),
+            link(4, "br0.7", [kind(InfoKind::Vlan), lower(3)]),
+            link(5, "eth1", []),
+            link(6, "tun0", [kind(InfoKind::Tun)]),
+            link(7, "ppp0", [kind(InfoKind::Other("ppp".to_owned()))]),
+        ];
+        let mut network = Network::new(&links, &[], &[]);
+        network.pppoe = vec!["eth1".to_owned()];
+        let released_first =
+            |name| Targets::new(&network, &config(&["--interface", name])).unwrap().released_first(&network);
+        assert_eq!(released_first("eth0"), ["br0", "br0.7", "tun0"]);
+        assert_eq!(released_first("br0"), ["br0.7", "eth0", "tun0"]);
+        assert_eq!(released_first("eth1"), ["tun0", "ppp0"]);
+        assert_eq!(released_first("ppp0"), ["eth1", "tun0"]);
+        assert_eq!(released_first("tun0"), ["eth0", "br0", "br0.7", "eth1", "ppp0"]);
+    }
+
+    #[test]
     fn without_any_default_route_it_waits_for_one() {
         let none = network(&[], &[2]);
         let mut targets = Targets::new(&none, &config(&[])).unwrap();

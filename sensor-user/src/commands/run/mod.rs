@@ -466,6 +466,7 @@ impl Follower {
             names: self.targets.names(),
             policy: policy(&network, config, &self.targets.indexes()),
             interfaces,
+            released_first: self.targets.released_first(&network),
             blind: self.targets.blind(&network, config),
         };
         self.commands.send(Command::Network(Box::new(scene))).ok()

@@ -266,7 +266,7 @@ fn the_default_routes_of_both_families_are_followed() {
     let (lab, [mut first, mut second], [v6, v4]) = with_second();
     let (said, would_start) = check(&lab, &[]);
     assert!(would_start && said.contains("would be blind (wrong_interface)"), "{said}");
-    assert!(said.contains("teiten run would start, and not see its line"), "{said}");
+    assert!(said.contains("teiten run would start, but would not see its line"), "{said}");
     // Nothing leads anywhere yet, as on a machine that has just booted.
     let daemon = spawn(&lab, &[]);
     wait_blind(&daemon, "wrong_interface", "no default route tells which interface to observe");
@@ -321,6 +321,27 @@ fn the_default_routes_of_both_families_are_followed() {
     wait_blind(&daemon, "wrong_interface", "no IPv6 default route any more; it led over eth0");
     ip(&lab.sensor, &["-6 route add default via 3fff::fe dev eth0"]);
     wait_sees(&daemon);
+}
+
+#[test]
+fn the_interface_of_before_is_released_when_the_new_one_is_attached() {
+    needs_root!();
+    let (lab, _, _) = with_second();
+    ip(
+        &lab.sensor,
+        &["address add 198.19.0.1/24 dev eth0", "route add default via 198.18.0.254 dev eth1 metric 100"],
+    );
+    let daemon = spawn(&lab, &[]);
+    wait_samples(&daemon, "eth1", |samples| interfaces(samples) == ["eth1"]);
+    ip(&lab.sensor, &["route add default via 198.19.0.254 dev eth0 metric 50"]);
+    wait_samples(&daemon, "eth0", |samples| interfaces(samples) == ["eth0"]);
+    let log = daemon.log();
+    let line = |message: &str, interface: &str| {
+        log.lines().position(|line| line.contains(message) && line.contains(interface))
+    };
+    let (attached, released) = (line(" observing ", "eth0"), line(" no longer observed", "eth1"));
+    assert!(attached.is_some() && attached < released, "{attached:?}, {released:?} of {log}");
+    assert_observed(&daemon);
 }
 
 #[test]
