@@ -12,7 +12,8 @@ mod lanes;
 mod results;
 
 /// Programs that tests drive or ask as judges, and the Debian package of each.
-const TOOLS: [(&str, &str); 29] = [
+const TOOLS: [(&str, &str); 31] = [
+    ("amtool", "prometheus-alertmanager"),
     ("bpftool", "bpftool"),
     ("busybox", "busybox"),
     ("c++", "g++"),
@@ -31,6 +32,7 @@ const TOOLS: [(&str, &str); 29] = [
     ("ntpdig", "ntpsec-ntpdig"),
     ("ping", "iputils-ping"),
     ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("promtool", "prometheus"),
     ("scapy", "python3-scapy"),
     ("ssh", "openssh-client"),

@@ -1,6 +1,7 @@
 //! Rules and dashboards in a real Prometheus, without a sensor and without root. One module:
 //! `cargo test --workspace --test grafana noise::`.
 
+mod alertmanager;
 mod files;
 mod history;
 mod noise;
