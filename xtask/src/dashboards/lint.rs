@@ -309,8 +309,8 @@ fn metrics(expr: &str) -> Vec<&str> {
     expr.match_indices(['{', '['])
         .filter_map(|(at, _)| {
             let head = &expr[..at];
-            let start = head.rfind(|c| !name(c)).map_or(0, |i| i + 1);
-            Some(&head[start..]).filter(|n| n.starts_with(|c: char| c.is_ascii_lowercase()))
+            Some(&head[head.trim_end_matches(name).len()..])
+                .filter(|n| n.starts_with(|c: char| c.is_ascii_lowercase()))
         })
         .collect()
 }
