@@ -103,7 +103,7 @@ fn amtool_accepts_the_configuration() {
 
 #[test]
 fn one_event_is_one_message_in_both_languages() {
-    let (pager, pages) = listen(http);
+    let (webhook, pages) = listen(http);
     let (mail, mails) = listen(smtp);
     let port = free_port().expect("a port");
     let committed = dashboards::directory().join("prometheus");
@@ -111,7 +111,7 @@ fn one_event_is_one_message_in_both_languages() {
     let config = std::fs::read_to_string(committed.join("alertmanager.yml")).expect("the configuration");
     let config = config
         .replace("127.0.0.1:25\n", &format!("127.0.0.1:{mail}\n"))
-        .replace("127.0.0.1:9095", &format!("127.0.0.1:{pager}"))
+        .replace("127.0.0.1:9095", &format!("127.0.0.1:{webhook}"))
         .replace("group_wait: 1m\n", "group_wait: 4s\n")
         .replace("group_wait: 30s\n", "group_wait: 4s\n")
         .replace("group_interval: 10m\n", "group_interval: 2s\n");
