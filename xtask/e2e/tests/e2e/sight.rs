@@ -339,7 +339,7 @@ fn the_interface_of_before_is_released_when_the_new_one_is_attached() {
     let line = |message: &str, interface: &str| {
         log.lines().position(|line| line.contains(message) && line.contains(interface))
     };
-    let (attached, released) = (line(" observing ", "eth0"), line(" no longer observed", "eth1"));
+    let (attached, released) = (line(" observing interface=", "eth0"), line(" no longer observed", "eth1"));
     assert!(attached.is_some() && attached < released, "{attached:?}, {released:?} of {log}");
     assert_observed(&daemon);
 }
