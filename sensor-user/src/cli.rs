@@ -118,7 +118,7 @@ pub enum Command {
     /// Counting ends. What was counted since the last drain of a stopped daemon is taken into its
     /// ledger first.
     Detach(DetachArgs),
-    /// Look into the ledger: days, export, verification
+    /// Inspect, export or verify the ledger
     Ledger(LedgerArgs),
 }
 

@@ -216,9 +216,9 @@ impl Targets {
         let mut names = self.in_the_way(network);
         let observed = || self.attached().filter_map(|target| network.with_index(target.index));
         for other in &network.links {
-            // What carries a tunnel is not always told; what carries PPPoE is.
+            // The kernel does not always say what carries a tunnel; it does of PPPoE.
             let is_inner = |link: &Link| {
-                (link.is_tunnel() || link.is_tun()) && !(link.is_ppp() && !network.pppoe.is_empty())
+                (link.is_tunnel() || link.is_tun()) && (network.pppoe.is_empty() || !link.is_ppp())
             };
             let carries = |one: &Link, session: &Link| session.is_ppp() && network.pppoe.contains(&one.name);
             let is_double = |link: &Link| {
