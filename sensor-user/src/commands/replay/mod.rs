@@ -63,7 +63,7 @@ pub fn command(
     if let Some(ledger) = kept {
         anyhow::ensure!(
             outcome.untimed == 0,
-            "{} packets have no time, so they have no day in a ledger; nothing was written. Leave --state-dir out, or give \
+            "{} packets have no time, so they have no day in a ledger; none was added to it. Leave --state-dir out, or give \
              them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
             outcome.untimed
         );

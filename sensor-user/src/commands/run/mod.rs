@@ -141,7 +141,7 @@ async fn daemon(
     // start.
     let signals = Signals::listen().context("listen to signals")?;
     let mut opened = Kernel::open(&config.pin_dir, source_table(&config), ledger.numbering(), &policy)?;
-    if let Err(error) = attach(&mut opened, &observed, &targets.in_the_way(&network), config.xdp_mode) {
+    if let Err(error) = attach(&mut opened, &observed, &targets.released_first(&network), config.xdp_mode) {
         give_up(opened.undo());
         return Err(error.into());
     }
@@ -250,16 +250,16 @@ async fn daemon(
 }
 
 /// Attaches to the interfaces, and only then ends what is attached to others, but for those that are
-/// `in_the_way` of it.
+/// to be `released_first`.
 fn attach(
     opened: &mut Opened,
     observed: &[Interface],
-    in_the_way: &[String],
+    released_first: &[String],
     wanted: XdpMode,
 ) -> Result<(), KernelError> {
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
     opened.adopt(observed)?;
-    for name in opened.release_where(|name| in_the_way.contains(name) && !names.contains(name))? {
+    for name in opened.release_where(|name| released_first.contains(name) && !names.contains(name))? {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
     for interface in observed {
