@@ -40,32 +40,30 @@ fn decode(mut bytes: &[u8]) -> Option<Embedded> {
     let bytes = &mut bytes;
     let built = Timestamp::from_second(i64::from_le_bytes(*take(bytes)?)).ok()?;
     let [v4_ranges, v6_ranges] = [u32::from_le_bytes(*take(bytes)?), u32::from_le_bytes(*take(bytes)?)];
-    let v4 = ranges(bytes, v4_ranges)?;
-    let v6 = ranges(bytes, v6_ranges)?;
+    let countries = (v4_ranges as usize).checked_add(v6_ranges as usize)?.checked_mul(2)?;
+    let (mut numbers, mut countries) = bytes.split_at_checked(bytes.len().checked_sub(countries)?)?;
     let mut embedded = Embedded { v4: RangesBuilder::default(), v6: RangesBuilder::default(), built };
-    for (first, last) in v4 {
+    // The first address after the range before. After the last address of all there is no other range.
+    let mut next = 0;
+    for _ in 0..v4_ranges {
+        let (first, last) = range(&mut numbers, &mut next)?;
         let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
-        embedded.v4.push_range(first, last, country(bytes)?);
+        embedded.v4.push_range(first, last, country(&mut countries)?);
     }
-    for (first, last) in v6 {
-        embedded.v6.push_range(first, last, country(bytes)?);
+    next = 0;
+    for _ in 0..v6_ranges {
+        let (first, last) = range(&mut numbers, &mut next)?;
+        embedded.v6.push_range(first, last, country(&mut countries)?);
     }
-    bytes.is_empty().then_some(embedded)
+    numbers.is_empty().then_some(embedded)
 }
 
-/// First and last address of `count` ranges.
-fn ranges(bytes: &mut &[u8], count: u32) -> Option<Vec<(u128, u128)>> {
-    let mut ranges = Vec::with_capacity(count.min(1 << 20) as usize);
-    // The first address after the range before.
-    let mut next = 0_u128;
-    for _ in 0..count {
-        let first = next.checked_add(number(bytes)?)?;
-        let last = first.checked_add(number(bytes)?)?;
-        ranges.push((first, last));
-        // After the last address of all there is no other range.
-        next = last.wrapping_add(1);
-    }
-    Some(ranges)
+/// First and last address of the range that begins after `next`.
+fn range(numbers: &mut &[u8], next: &mut u128) -> Option<(u128, u128)> {
+    let first = next.checked_add(number(numbers)?)?;
+    let last = first.checked_add(number(numbers)?)?;
+    *next = last.wrapping_add(1);
+    Some((first, last))
 }
 
 fn country(bytes: &mut &[u8]) -> Option<Country> {

@@ -14,7 +14,7 @@ pub struct Drained {
     pub number: u64,
     /// Identity of the ledger that numbered it.
     pub ledger: u64,
-    /// When its time began, nanoseconds of [`monotonic_nanos`].
+    /// When its time began, nanoseconds of [`monotonic_nanos`](crate::system::clock::monotonic_nanos).
     pub began: u64,
     /// Time for which it was current, nanoseconds without suspend.
     pub nanos: u64,

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn retired_words_are_found_whatever_their_case() {
-        assert_eq!(found("/// AddressBytes of a frame, mended."), ["octets", "mended"]);
+        assert_eq!(found("/// Octets of a frame, mended."), ["octets", "mended"]);
         assert_eq!(found("the sensor is told of it, and goes on"), ["is told", "goes on"]);
     }
 
