@@ -14,6 +14,7 @@
 mod catalogue;
 mod country;
 mod label;
+mod names;
 mod others;
 mod page;
 mod value;
@@ -21,6 +22,7 @@ mod value;
 pub use catalogue::{COUNTERS, Counter, Number, Series, Totals, Unit, counter};
 pub use country::Country;
 pub use label::{Label, PortLabel, Unread, Values};
+pub use names::NAMES;
 pub use others::{Kind, OTHERS, Other};
 pub use page::page;
 pub use value::{Counts, Pair, Tally, Value, Volume, with_fixed};

@@ -4,7 +4,6 @@ use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::Tally;
 use crate::country::Country;
-use crate::country::names;
 use crate::ledger::{DaySummary, Extent, Format, Ledger, Ranking, Reader};
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
@@ -341,7 +340,7 @@ impl Ranked {
         let country = |(at, (country, tally)): (usize, &(Country, Tally))| CountryRow {
             rank: at + 1,
             country: country.label().to_owned(),
-            name: names::names(*country).map_or("", |(en, _)| en),
+            name: country.names().map_or("", |(en, _)| en),
             accesses: tally.accesses,
             sources: tally.sources,
             percent: percent(tally.accesses, total.accesses),

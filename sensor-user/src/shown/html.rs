@@ -4,7 +4,6 @@
 use super::rows::{CountryRow, Ranked, top};
 use super::{DayStatus, Status};
 use crate::country::Country;
-use crate::country::names;
 use crate::format::{percent, spoken, thousands};
 use crate::sight::Reason;
 use http::header::{ACCEPT_LANGUAGE, HeaderMap};
@@ -301,7 +300,7 @@ impl Page<'_> {
         let language = self.language;
         let region = |row: &CountryRow| {
             let mut ranked = Ranked::from(row);
-            let names = Country::from_label(&row.country).and_then(names::names);
+            let names = Country::from_label(&row.country).and_then(Country::names);
             if let Some((english, japanese)) = names {
                 language.pick(english, japanese).clone_into(&mut ranked.label);
                 // Codes of two letters; the others are words themselves.

@@ -250,8 +250,7 @@ pub(super) fn bars_and_line(bars: &str, line: &str, alignment: i8) -> [Value; 2]
 
 /// Names of regions instead of their codes, each in its colour.
 pub(super) fn regions(l: Language) -> Vec<Value> {
-    super::regions::NAMES
-        .iter()
+    super::regions::names()
         .map(|(code, en, ja)| {
             let mut properties = vec![("displayName", json!(l.t(en, ja)))];
             properties.extend(colors::region(code).map(|color| ("color", color)));

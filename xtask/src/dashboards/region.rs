@@ -13,7 +13,7 @@ const ONE: &str = r#"country="$country""#;
 pub(super) fn variables(l: Language) -> Vec<Value> {
     // The viewer chooses a name; queries and links have the code.
     let mut names: Vec<(&str, &str)> =
-        super::regions::NAMES.iter().map(|(code, en, ja)| (l.t(en, ja), *code)).collect();
+        super::regions::names().map(|(code, en, ja)| (l.t(en, ja), code)).collect();
     names.sort_unstable();
     let query: Vec<String> =
         names.iter().map(|(name, code)| format!("{} : {code}", name.replace(',', "\\,"))).collect();
@@ -169,10 +169,9 @@ pub(super) fn ranking(l: Language) -> String {
 
 /// Names of regions as a value mapping of their codes.
 pub(super) fn mapping(l: Language) -> Value {
-    super::regions::NAMES
-        .iter()
+    super::regions::names()
         .enumerate()
-        .map(|(index, (code, en, ja))| ((*code).to_owned(), json!({ "text": l.t(en, ja), "index": index })))
+        .map(|(index, (code, en, ja))| (code.to_owned(), json!({ "text": l.t(en, ja), "index": index })))
         .collect::<serde_json::Map<_, _>>()
         .into()
 }

@@ -7,7 +7,6 @@ use super::Source;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::PortLabel;
 use crate::country::Country;
-use crate::country::names;
 use jiff::civil::Date;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -65,7 +64,7 @@ impl Names {
     pub(super) fn of(&self, row: &Row) -> [Option<&str>; 5] {
         let slot = row.transport.and_then(Transport::from_name).zip(row.port);
         let port = slot.and_then(|(transport, port)| self.0.get(Slot::new(transport, port)));
-        let country = row.country.and_then(names::names);
+        let country = row.country.and_then(Country::names);
         [
             port.map(|port| port.name.as_str()),
             port.map(|port| port.en.as_str()),
