@@ -118,7 +118,8 @@ struct Counts {
     sources: Vec<Vec<Vec<u64>>>,
 }
 
-fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> u64 {
+/// A number of events that are independent and `mean` on average.
+pub fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> u64 {
     if mean <= 0.0 { 0 } else { Poisson::new(mean).map_or(0, |law| law.sample(rng) as u64) }
 }
 
@@ -211,8 +212,13 @@ fn series(out: &mut String, name: &str, values: impl Iterator<Item = Option<u64>
     out.push_str("'\n");
 }
 
-/// Those rules of a file whose `record` is one of `names`, under the file's head.
-fn only(text: &str, names: &[&str]) -> Result<String> {
+/// Those rules of a file whose `record` is one of `names`, under the file's head. A model leaves out the rules
+/// that it has no input for: they would cost most of the time.
+///
+/// # Errors
+///
+/// A name has no rule.
+pub fn only(text: &str, names: &[&str]) -> Result<String> {
     let (head, rules) = text.split_once("      - record: ").context("a file without rules")?;
     let kept: Vec<&str> = rules
         .split("      - record: ")

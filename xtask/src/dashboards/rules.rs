@@ -12,6 +12,7 @@
 //! | `:normal` | the median `:full` of the last 28 days | every five minutes |
 //! | `:excess` | the logarithm of the last 24 hours over normal, of all sensors | every five minutes |
 //! | `:rise` | the same, less what is usual at this time of the week | every five minutes |
+//! | `:rise2d`, `:rise3d` | its mean at this time of the last two and three days | every five minutes |
 //! | `:spread` | the standard deviation of `:rise` over the last 28 days | every five minutes |
 //!
 //! All of them are differences of samples that exist. `increase()` would extrapolate to the
@@ -490,28 +491,42 @@ fn unusual() -> anyhow::Result<String> {
         // The weekday counts where it explains the past: where the days then differ less.
         write!(
             out,
-            "      - record: {port}:spread_weekday
+            "      - record: {port}:deviation
+        expr: {}
+      - record: {port}:spread_weekday
         expr: >-
           (stddev_over_time({port}:excess_weekday1d[28d]) and count_over_time({port}:excess_weekday1d[28d]) >= 14)
-          < 0.8 * stddev_over_time({port}:excess1d[28d])
+          < 0.8 * {port}:deviation
       - record: {port}:rise
         expr: ({port}:excess_weekday and {port}:spread_weekday) or {port}:excess
-"
+",
+            deviation(&format!("{port}:excess1d"))
         )?;
         // 28 days may look calm by chance, so a port has at least the spread of the median port.
-        let spread = deviation(&format!("{port}:excess1d"));
         write!(
             out,
             "      - record: {port}:spread
         expr: >-
           clamp_min(
             {port}:spread_weekday
-            or {spread}
+            or {port}:deviation
             or {port}:excess * 0 + {SPREAD_OF_THE_UNKNOWN},
-            scalar(quantile(0.5, {spread}) > 0.15 or vector(0.15))
+            scalar(quantile(0.5, {port}:deviation) > 0.15 or vector(0.15))
           )
 "
         )?;
+        // The mean of n days deviates by 1 / sqrt(n) of what one does.
+        for days in 2..=3 {
+            let rises: Vec<String> =
+                (1..days).map(|ago| format!("last_over_time({port}:rise[15m] offset {ago}d)")).collect();
+            write!(
+                out,
+                "      - record: {port}:rise{days}d
+        expr: ({port}:rise + {}) / {days}
+",
+                rises.join(" + ")
+            )?;
+        }
     }
     // Of one sensor against the others: what the lower quarter of them sees too is no rise of its own.
     let sensor = "sensor_transport_port:teiten_sources";
