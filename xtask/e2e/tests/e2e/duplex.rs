@@ -2,8 +2,9 @@
 //! root.
 
 use crate::common::{assert_every_port, calm_timezone, teiten};
+use crate::exact::{ALL_PORTS, CONFIGURED, configured};
 use lab::sensor::{INTERFACE, Lab, WIRE};
-use lab::traffic::{Carry as _, Class, Duplex, Expectation, Port, Sender, Site, Tagging, Transport};
+use lab::traffic::{Carry as _, Class, Duplex, Expectation, Sender, Site, Tagging};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -13,35 +14,11 @@ const ROUND: usize = 1000;
 /// Compares everything after `packets` packets.
 fn compare(seed: u64, packets: usize, mode: &str, tagging: Tagging) {
     let lab = Lab::new(1500).unwrap();
-    let site = Site {
-        services: vec![Port(Transport::Tcp, 22), Port(Transport::Udp, 5060)],
-        excluded: vec!["203.0.113.0/25".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()],
-        tagging,
-        ..lab.site()
-    };
+    let site = Site { tagging, ..configured(lab.site()) };
     let timezone = calm_timezone();
-    let flags = [
-        "--interface",
-        INTERFACE,
-        "--xdp-mode",
-        mode,
-        "--timezone",
-        &timezone,
-        "--drain-interval",
-        "500ms",
-        "--series-hold",
-        "0s",
-        "--max-ports",
-        "197376",
-        "--service",
-        "22/tcp",
-        "--service",
-        "5060/udp",
-        "--exclude-source",
-        "203.0.113.0/25",
-        "--exclude-source",
-        "2001:db8:ffff::/48",
-    ];
+    let flags =
+        ["--interface", INTERFACE, "--xdp-mode", mode, "--timezone", &timezone, "--drain-interval", "500ms"];
+    let flags = [&flags[..], &ALL_PORTS, &CONFIGURED].concat();
     let daemon = lab.start(teiten(), &flags).unwrap();
     let mut inward = lab.sender().unwrap();
     let mut outward = Sender::as_host(&lab.sensor, INTERFACE, &lab.internet, WIRE).unwrap();

@@ -10,9 +10,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Enough series for every port there is.
-const ALL_PORTS: [&str; 4] = ["--max-ports", "197376", "--series-hold", "0s"];
+pub(crate) const ALL_PORTS: [&str; 4] = ["--max-ports", "197376", "--series-hold", "0s"];
 
-fn configured(site: Site) -> Site {
+/// What [`CONFIGURED`] says.
+pub(crate) fn configured(site: Site) -> Site {
     Site {
         services: vec![Port(Transport::Tcp, 22), Port(Transport::Udp, 5060)],
         excluded: vec!["203.0.113.0/25".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()],
@@ -20,7 +21,7 @@ fn configured(site: Site) -> Site {
     }
 }
 
-const CONFIGURED: [&str; 8] = [
+pub(crate) const CONFIGURED: [&str; 8] = [
     "--service",
     "22/tcp",
     "--service",

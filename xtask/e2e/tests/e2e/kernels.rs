@@ -110,9 +110,37 @@ end
 
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// What a machine printed, and the metrics in it.
+struct Console {
+    lines: Vec<String>,
+    metrics: BTreeMap<String, String>,
+}
+
+impl Console {
+    fn new(text: &str) -> Self {
+        let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let metrics = lines.iter().filter_map(|line| line.strip_prefix("metric ")?.rsplit_once(' '));
+        let metrics = metrics.map(|(metric, value)| (metric.to_owned(), value.to_owned())).collect();
+        Self { lines, metrics }
+    }
+
+    fn text(&self) -> String {
+        self.lines.join("\n")
+    }
+
+    fn has_line(&self, line: &str) {
+        assert!(self.lines.iter().any(|printed| printed == line), "{line}\n{}", self.text());
+    }
+
+    fn shows(&self, metric: &str, value: &str) {
+        let shown = self.metrics.get(metric).map(String::as_str);
+        assert_eq!(shown, Some(value), "{metric}\n{}", self.text());
+    }
+}
+
 /// What a machine with the kernel of `series` printed when it had run `script`, or nothing where there is
-/// none; and the metrics in it.
-fn run(series: &str, script: &str) -> Option<(Vec<String>, BTreeMap<String, String>)> {
+/// none.
+fn run(series: &str, script: &str) -> Option<Console> {
     let cache = target_directory().unwrap().join("kernels");
     std::fs::create_dir_all(&cache).unwrap();
     let kernel = match Kernel::of_series(series, &cache) {
@@ -122,20 +150,14 @@ fn run(series: &str, script: &str) -> Option<(Vec<String>, BTreeMap<String, Stri
             return None;
         }
     };
-    let console = kernel.run(teiten(), &[COMMON, script].concat(), PATIENCE).unwrap();
-    let console: Vec<String> = console.lines().map(|line| line.trim_end().to_owned()).collect();
-    assert!(console.iter().any(|line| line == "exit status 0"), "{}", console.join("\n"));
-    let metrics = console.iter().filter_map(|line| line.strip_prefix("metric ")?.rsplit_once(' '));
-    let metrics = metrics.map(|(metric, value)| (metric.to_owned(), value.to_owned())).collect();
-    Some((console, metrics))
+    let console = Console::new(&kernel.run(teiten(), &[COMMON, script].concat(), PATIENCE).unwrap());
+    console.has_line("exit status 0");
+    Some(console)
 }
 
 fn counts_on(series: &str, tracking: &str) {
-    let Some((console, metrics)) = run(series, CONVERSE) else { return };
-    let all = console.join("\n");
-    let is = |metric: &str, value: &str| {
-        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
-    };
+    let Some(console) = run(series, CONVERSE) else { return };
+    let is = |metric: &str, value: &str| console.shows(metric, value);
     // Five connections, two more while no daemon ran, three and two echo requests.
     is(r#"teiten_packets_total{class="access"}"#, "12");
     // Ten echo replies, and three connections refused.
@@ -146,7 +168,7 @@ fn counts_on(series: &str, tracking: &str) {
     is(&format!(r#"teiten_flow_tracking{{interface="eth0",method="{tracking}"}}"#), "1");
     is("teiten_up", "1");
     for left in ["pins: 0", "filters: 0", "programs: 0"] {
-        assert!(console.iter().any(|line| line == left), "{left}\n{all}");
+        console.has_line(left);
     }
 }
 
@@ -165,11 +187,8 @@ fn linux_6_12_counts_and_follows_flows_by_tcx() {
 /// On both interfaces each packet is one: two connections twice; four echo replies and a refusal twice.
 #[test]
 fn a_vlan_is_counted_by_its_interface_and_by_the_one_below() {
-    let Some((console, metrics)) = run("6.12", TAGGED) else { return };
-    let all = console.join("\n");
-    let is = |metric: &str, value: &str| {
-        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
-    };
+    let Some(console) = run("6.12", TAGGED) else { return };
+    let is = |metric: &str, value: &str| console.shows(metric, value);
     is(r#"teiten_packets_total{class="access"}"#, "4");
     is(r#"teiten_packets_total{class="solicited"}"#, "10");
     is(r#"teiten_packets_total{class="backscatter"}"#, "0");
@@ -178,11 +197,8 @@ fn a_vlan_is_counted_by_its_interface_and_by_the_one_below() {
 
 #[test]
 fn a_bond_and_a_vlan_are_observed_where_the_addresses_are() {
-    let Some((console, metrics)) = run("6.12", BONDED) else { return };
-    let all = console.join("\n");
-    let is = |metric: &str, value: &str| {
-        assert_eq!(metrics.get(metric).map(String::as_str), Some(value), "{metric}\n{all}");
-    };
+    let Some(console) = run("6.12", BONDED) else { return };
+    let is = |metric: &str, value: &str| console.shows(metric, value);
     is(r#"teiten_packets_total{class="access"}"#, "5");
     for port in [2001, 2002, 2003, 4001, 4002] {
         is(&format!(r#"teiten_accesses_total{{transport="tcp",port="{port}"}}"#), "1");
@@ -193,10 +209,10 @@ fn a_bond_and_a_vlan_are_observed_where_the_addresses_are() {
         "observe bond0, which has the addresses: `--interface bond0`",
         "observe bond0.42, which has the addresses: `--interface bond0.42`",
     ] {
-        assert!(all.contains(advice), "{advice}\n{all}");
+        assert!(console.text().contains(advice), "{advice}\n{}", console.text());
     }
     // The bond is attached to natively although its port was observed before.
     let native =
         |line: &&String| line.contains("observing") && line.contains("bond0\"") && line.contains("native");
-    assert!(console.iter().any(|line| native(&line)), "{all}");
+    assert!(console.lines.iter().any(|line| native(&line)), "{}", console.text());
 }
