@@ -138,7 +138,7 @@ pub(super) fn add_delta(seal: &mut Seal, id: i64, bytes: &[u8]) {
 /// The seal over all deltas of a day's source sets, from its rows.
 pub(super) fn of_sets(connection: &Connection, day: i64) -> rusqlite::Result<Seal> {
     let mut seal = Seal::default();
-    let mut statement = connection.prepare_cached("SELECT id, octets FROM set_delta WHERE day = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT id, bytes FROM set_delta WHERE day = ?1")?;
     let mut rows = statement.query([day])?;
     while let Some(row) = rows.next()? {
         add_delta(&mut seal, row.get(0)?, row.get_ref(1)?.as_blob()?);

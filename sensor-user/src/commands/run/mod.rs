@@ -18,7 +18,7 @@ use crate::sight::targets::Targets;
 use crate::system::clock;
 use crate::system::condition::{Fault, Notice};
 use crate::system::logging::LogHandle;
-use crate::system::{memory, rights, trusted};
+use crate::system::{rights, trusted};
 use crate::web::{Server, State, WebConfig};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
@@ -85,8 +85,6 @@ async fn daemon(
         age_days = Timestamp::now().duration_since(database.built()).as_hours() / 24,
         "country database loaded"
     );
-    // Under a limit the maps and the verifier need what the database took for a moment.
-    memory::give_back();
     let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
     let network = interfaces.survey().await?;
     let mut targets = Targets::new(&network, &config)?;

@@ -147,7 +147,7 @@ fn load_sets(connection: &Connection, path: &Path, day: i64) -> Result<(DaySets,
     let mut sets = DaySets::default();
     let mut deltas = 0;
     let mut statement =
-        connection.prepare_cached("SELECT octets FROM set_delta WHERE day = ?1 ORDER BY id").map_err(fail)?;
+        connection.prepare_cached("SELECT bytes FROM set_delta WHERE day = ?1 ORDER BY id").map_err(fail)?;
     let mut rows = statement.query([day]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {
         let bytes = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)).map_err(fail)?;

@@ -15,7 +15,7 @@ CREATE TABLE state (
     commits INTEGER NOT NULL,
     -- Instant of the last observation.
     heartbeat_ns INTEGER,
-    -- Day whose detail began anew because the file was lost while the daemon ran.
+    -- Day whose detail began again because the file was lost while the daemon ran.
     rebuilt_day INTEGER,
     -- Sum of CRC-32 over the series.
     checksum INTEGER NOT NULL,
@@ -114,7 +114,7 @@ CREATE TABLE set_day (
 CREATE TABLE set_delta (
     id INTEGER PRIMARY KEY,
     day INTEGER NOT NULL,
-    octets BLOB NOT NULL
+    bytes BLOB NOT NULL
 ) STRICT;
 CREATE INDEX set_delta_by_day ON set_delta (day);
 

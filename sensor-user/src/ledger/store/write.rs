@@ -378,7 +378,7 @@ impl Writer<'_> {
         }
         for bytes in sets::encode(delta, PART).map_err(WriteError::Encode)? {
             self.tx
-                .prepare_cached("INSERT INTO set_delta (day, octets) VALUES (?1, ?2)")?
+                .prepare_cached("INSERT INTO set_delta (day, bytes) VALUES (?1, ?2)")?
                 .execute(params![day, bytes])?;
             seal::add_delta(seal, self.tx.last_insert_rowid(), &bytes);
             self.deltas += 1;
