@@ -56,7 +56,7 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
     if !decide::<FRAGS>(ctx, link) {
-        slow_path::decide(ctx);
+        slow_path::teiten_decide_by_flows(ctx.ctx);
     }
     xdp_action::XDP_PASS
 }
@@ -80,9 +80,7 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
             }
             // Headers may extend beyond the first piece.
             Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {
-                if pieces::parse_again(ctx, link) != 0 {
-                    pieces::decide_again();
-                }
+                pieces::observe(ctx, link);
             }
             Err(why) => {
                 generation.count_class(Class::from(why), frame.length());

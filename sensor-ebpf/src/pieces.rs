@@ -2,7 +2,8 @@
 //!
 //! Drivers put at least 256 bytes into the first piece, or the whole frame, so only frames with long
 //! extension headers come here. The beginning of such a frame is copied and parsed again, in functions of
-//! their own, so that other packets cost nothing more.
+//! their own, so that other packets cost nothing more. The large ones are global: the verifier checks each
+//! of those once, apart from its callers, which halves the memory that it needs.
 
 use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
@@ -107,13 +108,41 @@ pub fn are_several(ctx: &XdpContext, length: u64) -> bool {
     length > (ctx.data_end() - ctx.data()) as u64
 }
 
-/// Parses a frame in several pieces, and puts the packet aside; 0 when it cannot be parsed, which is
-/// counted.
+/// Parses a frame in several pieces, judges the packet, and counts it.
+#[inline(always)]
+pub fn observe(ctx: &XdpContext, link: Link) {
+    if Copied::of(ctx).is_some() {
+        // SAFETY: the context is the one this program was called with.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+        let is_parsed = match link {
+            Link::Ethernet => teiten_parse_eth(length),
+            Link::Ip => teiten_parse_ip(length),
+        };
+        if is_parsed != 0 {
+            teiten_decide();
+        }
+    }
+}
+
+/// [`parse_again`] for links with an Ethernet header.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn parse_again(ctx: &XdpContext, link: Link) -> u32 {
-    let Some(frame) = Copied::of(ctx) else { return 0 };
-    // SAFETY: the context is the one this program was called with.
-    let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+pub extern "C" fn teiten_parse_eth(length: u64) -> u32 {
+    parse_again(Link::Ethernet, length)
+}
+
+/// [`parse_again`] for links whose packets begin with the IP header.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn teiten_parse_ip(length: u64) -> u32 {
+    parse_again(Link::Ip, length)
+}
+
+/// Parses the copied frame of `length` bytes, and puts the packet aside; 0 when it cannot be parsed, which
+/// is counted.
+#[inline(always)]
+fn parse_again(link: Link, length: u64) -> u32 {
+    let Some(frame) = Copied::last() else { return 0 };
     match parse(&frame, link) {
         Ok(packet) => {
             put_aside(&packet, length);
@@ -129,8 +158,9 @@ pub fn parse_again(ctx: &XdpContext, link: Link) -> u32 {
 }
 
 /// Judges and counts the packet that [`parse_again`] has stored. The return value has no meaning.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn decide_again() -> u32 {
+pub extern "C" fn teiten_decide() -> u32 {
     if let Some(scratch) = scratch()
         && let Some(mut generation) = generation::current()
         && let Some(frame) = Copied::last()

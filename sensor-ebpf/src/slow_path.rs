@@ -3,6 +3,7 @@
 //! The lookups and the parser together do not fit on the stack. So these are separate functions, and the
 //! packet is passed to them in scratch memory.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
@@ -46,9 +47,11 @@ pub fn put_aside(packet: &Packet, length: u64) {
 }
 
 /// Looks the stored packet up among the flows, and counts it. The return value has no meaning; BPF
-/// functions must return one.
+/// functions must return one. Global, so that the verifier checks it once, apart from its callers.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn decide(ctx: &XdpContext) -> u32 {
+pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
+    let ctx = &XdpContext::new(ctx);
     if let Some(scratch) = scratch()
         && let Some(mut generation) = generation::current()
     {
