@@ -3,8 +3,9 @@
 mod links;
 mod words;
 
+use crate::dashboards::{self, DashboardsArgs};
+use crate::licenses;
 use crate::report::{Outcome, Report};
-use crate::{dashboards, licenses};
 use anyhow::{Result, bail};
 use lab::command;
 use std::process::Command;
@@ -35,7 +36,7 @@ pub fn steps(report: &mut Report) {
     report.step("format", || format(true).into());
     report.step("lints", || clippy(&EVERYTHING, &[]).into());
     report.step("lints without features", || clippy(&DEFAULT_BUILD, &[]).into());
-    report.step("dashboards", || dashboards::generate(true).into());
+    report.step("dashboards", || dashboards(true).into());
     report.step("links", || links::check().into());
     report.step("words", || words::check().into());
     report.step("licences", || licenses::generate(true).into());
@@ -48,7 +49,11 @@ pub fn steps(report: &mut Report) {
 fn apply_fixes() -> Result<()> {
     clippy(&EVERYTHING, &["--fix", "--allow-dirty", "--allow-staged"])?;
     format(false)?;
-    dashboards::generate(false)
+    dashboards(false)
+}
+
+fn dashboards(check: bool) -> Result<()> {
+    dashboards::generate(&DashboardsArgs { check, ..DashboardsArgs::default() })
 }
 
 /// The files of the repository that match any of these patterns.

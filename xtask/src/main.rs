@@ -78,12 +78,12 @@ enum Task {
         #[arg(long)]
         fix: bool,
     },
-    /// Generate the dashboards below grafana/ from their one source
-    Dashboards {
-        /// Change nothing; fail unless the committed files are what their source gives
-        #[arg(long)]
-        check: bool,
-    },
+    /// Generate the dashboards and rules from their one source
+    ///
+    /// Writes the committed files below grafana/; with `--out` everything that an installation needs, for its own
+    /// zone, job and addresses. Example: `cargo xtask dashboards --zone Europe/Berlin --job honeypots
+    /// --grafana-url https://grafana.example.net --out /tmp/teiten`
+    Dashboards(xtask::dashboards::DashboardsArgs),
     /// Generate the reference pages in docs/ from the command line and the metrics
     Docs {
         /// Change nothing; fail unless the committed pages are what their source gives
@@ -146,7 +146,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { check: true, no_install } => xtask::ebpf::check(!no_install),
         Task::Ebpf { check: false, no_install } => xtask::ebpf::update(!no_install),
         Task::Lint { fix } => xtask::lint::run(fix),
-        Task::Dashboards { check } => xtask::dashboards::generate(check),
+        Task::Dashboards(arguments) => xtask::dashboards::generate(&arguments),
         Task::Docs { check } => xtask::docs::generate(check),
         Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Record(arguments) => xtask::history::record::run(&arguments),

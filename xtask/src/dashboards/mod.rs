@@ -11,6 +11,7 @@ mod region;
 mod regions;
 mod rules;
 mod sensors;
+pub mod site;
 mod zones;
 
 use std::path::{Path, PathBuf};
@@ -18,53 +19,93 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use panels::{Language, label_variable};
 use serde_json::{Value, json};
-
-/// The observation day of the dashboards; rules follow each sensor's own zone.
-pub(crate) const TIMEZONE: &str = "Asia/Tokyo";
+pub use site::Site;
 
 /// The repository's `grafana/` directory.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana")
 }
 
-/// Writes every generated file below `grafana/`, or with `check` says which of them differ.
+/// What to generate, and where.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DashboardsArgs {
+    /// Change nothing; fail unless the files are what their source gives
+    #[arg(long)]
+    pub check: bool,
+    /// Write everything that an installation needs into this directory, which may be new, instead of
+    /// the committed files below grafana/
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+    /// Whose files they are.
+    #[command(flatten)]
+    pub site: Site,
+}
+
+/// Writes every generated file, or with `check` says which of them differ.
 ///
 /// # Errors
-/// When a file cannot be read or written, and with `check` when one is not current.
-pub fn generate(check: bool) -> anyhow::Result<()> {
+/// When a file cannot be read or written, with `check` when one is not current, and when another site than
+/// the committed one is to replace it.
+pub fn generate(args: &DashboardsArgs) -> anyhow::Result<()> {
+    let mut files = files(&args.site)?;
+    let into = if let Some(out) = &args.out {
+        files.extend(args.site.by_hand(&directory())?);
+        out.clone()
+    } else {
+        anyhow::ensure!(
+            args.site == Site::default(),
+            "the files below grafana/ are those of {} and job {}; name a directory with --out for others",
+            Site::default().zone,
+            Site::default().job
+        );
+        directory()
+    };
     let mut stale = Vec::new();
-    for (name, text) in files()? {
-        let path = directory().join(&name);
+    for (name, text) in files {
+        let path = into.join(&name);
         let current = std::fs::read_to_string(&path).ok();
         if current.as_deref() == Some(text.as_str()) {
             continue;
         }
-        if check {
+        if args.check {
             stale.push(name);
             continue;
         }
-        std::fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+        std::fs::create_dir_all(path.parent().context("a file has a directory")?)
+            .with_context(|| format!("make a directory for {}", path.display()))?;
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
     anyhow::ensure!(
         stale.is_empty(),
-        "not current: {}; run `cargo xtask dashboards` and commit the result",
-        stale.join(", ")
+        "not current in {}: {}; run `cargo xtask dashboards` with the same options{}",
+        into.display(),
+        stale.join(", "),
+        if args.out.is_none() { " and commit the result" } else { "" }
     );
     Ok(())
 }
 
-fn files() -> anyhow::Result<Vec<(String, String)>> {
+/// Every generated file by its path below `grafana/`.
+fn files(site: &Site) -> anyhow::Result<Vec<(String, String)>> {
     let mut files: Vec<(String, String)> =
-        rules::files()?.into_iter().map(|(name, text)| (format!("prometheus/{name}"), text)).collect();
+        rules::files(site)?.into_iter().map(|(name, text)| (format!("prometheus/{name}"), text)).collect();
     for l in Language::ALL {
-        for (name, dashboard) in dashboards(l) {
+        for (name, dashboard) in dashboards(l, site) {
             let mut text = String::new();
             write_json(&dashboard, 0, &mut text);
             files.push((format!("dashboards/teiten-{name}.{}.json", l.code()), text + "\n"));
         }
     }
     Ok(files)
+}
+
+/// The text of a generated file, by its path below `grafana/`.
+///
+/// # Errors
+/// When there is no such file, or the bundled time zone database cannot be read.
+pub fn generated(site: &Site, name: &str) -> anyhow::Result<String> {
+    let found = files(site)?.into_iter().find(|(path, _)| path == name);
+    Ok(found.with_context(|| format!("no file {name} is generated"))?.1)
 }
 
 /// JSON with a line for whatever fits on one.
@@ -92,13 +133,13 @@ fn write_json(value: &Value, indent: usize, out: &mut String) {
     out.push(close);
 }
 
-fn dashboards(l: Language) -> [(&'static str, Value); 4] {
+fn dashboards(l: Language, site: &Site) -> [(&'static str, Value); 4] {
     let month = ("now-1M/M", "now-1M/M");
     [
         (
             "monthly",
             dashboard(
-                l,
+                (l, site),
                 "monthly",
                 l.t("Teiten: monthly report", "Teiten：月次報告"),
                 l.t(
@@ -113,7 +154,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
         (
             "port",
             dashboard(
-                l,
+                (l, site),
                 "port",
                 l.t("Teiten: port", "Teiten：ポート"),
                 l.t(
@@ -128,7 +169,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
         (
             "region",
             dashboard(
-                l,
+                (l, site),
                 "region",
                 l.t("Teiten: region", "Teiten：地域"),
                 l.t("One region of sources: its ports and its days.", "1つの発信元地域の宛先と推移。"),
@@ -140,7 +181,7 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
         (
             "sensors",
             dashboard(
-                l,
+                (l, site),
                 "sensors",
                 l.t("Teiten: sensors", "Teiten：観測点"),
                 l.t(
@@ -149,14 +190,14 @@ fn dashboards(l: Language) -> [(&'static str, Value); 4] {
                 ),
                 ("now-7d/d", "now"),
                 Vec::new(),
-                &sensors::panels(l),
+                &sensors::panels(l, site),
             ),
         ),
     ]
 }
 
 fn dashboard(
-    l: Language,
+    (l, site): (Language, &Site),
     name: &str,
     title: &str,
     description: &str,
@@ -187,7 +228,7 @@ fn dashboard(
         "title": title,
         "description": description,
         "tags": ["teiten", l.code()],
-        "timezone": TIMEZONE,
+        "timezone": site.zone,
         "schemaVersion": 39,
         "version": 1,
         "editable": true,

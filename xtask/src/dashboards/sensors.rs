@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::panels::{Language, Layout, Panel, Run, by_name};
 use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES, all_sized};
+use super::site::Site;
 
 /// Why a sensor is blind, in the order in which one hides another; the colour says how it differs from
 /// what was configured (orange) or from what the line gives (red).
@@ -55,9 +56,9 @@ fn states(l: Language) -> Value {
     json!([{ "type": "value", "options": options }])
 }
 
-pub(super) fn panels(l: Language) -> Vec<Value> {
+pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
     let mut layout = Layout::new();
-    let raw = |metric: &str| format!(r#"{metric}{{job="teiten",{SENSOR}}}"#);
+    let raw = |metric: &str| format!("{metric}{{{},{SENSOR}}}", site.matcher());
     layout.row(l.t("Now", "現在の状態"));
     layout.add(
         6,

@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZoneDatabase;
 
+use super::site::Site;
+
 /// First and last year whose daylight saving is spelled out; outside of it the nearest known
 /// offset holds. Zones without daylight saving are right at any time.
 const YEARS: (i16, i16) = (2024, 2040);
@@ -22,7 +24,7 @@ type Behaviour = (i32, Vec<(i64, i32)>);
 ///
 /// # Errors
 /// When the bundled time zone database cannot be read.
-pub(super) fn rules() -> anyhow::Result<String> {
+pub(super) fn rules(site: &Site) -> anyhow::Result<String> {
     let start: Timestamp = format!("{}-01-01T00:00:00Z", YEARS.0).parse()?;
     let end: Timestamp = format!("{}-01-01T00:00:00Z", YEARS.1 + 1).parse()?;
     let db = TimeZoneDatabase::bundled();
@@ -41,6 +43,7 @@ pub(super) fn rules() -> anyhow::Result<String> {
         }
         groups.entry((first, changes)).or_default().push(name.to_string());
     }
+    let job = site.matcher();
     let mut out = String::new();
     for ((first, changes), mut names) in groups {
         names.sort();
@@ -57,7 +60,7 @@ pub(super) fn rules() -> anyhow::Result<String> {
             out,
             r#"      - record: sensor_zone:teiten_utc_offset:seconds
         expr: >-
-          max by (sensor) (last_over_time(teiten_sensor_info{{job="teiten",timezone=~"{names}"}}[1d]))
+          max by (sensor) (last_over_time(teiten_sensor_info{{{job},timezone=~"{names}"}}[1d]))
           * ({offset})
         labels:
           zone: {zone}
@@ -65,13 +68,13 @@ pub(super) fn rules() -> anyhow::Result<String> {
         )?;
     }
     // A sensor that does not say its zone has the dashboards'.
-    let own = db.get(super::TIMEZONE).context("the dashboards' time zone")?.to_offset(start).seconds();
+    let own = db.get(&site.zone).context("the dashboards' time zone")?.to_offset(start).seconds();
     writeln!(
         out,
         "      - record: sensor:teiten_utc_offset:seconds
         expr: >-
           max by (sensor) (sensor_zone:teiten_utc_offset:seconds)
-          or max by (sensor) (teiten_accesses_total{{job=\"teiten\"}}) * 0 + {own}"
+          or max by (sensor) (teiten_accesses_total{{{job}}}) * 0 + {own}"
     )?;
     Ok(out)
 }

@@ -194,7 +194,12 @@ pub struct Rule {
 /// # Errors
 /// When the file cannot be read.
 pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(parse_rules(&std::fs::read_to_string(path).with_context(|| path.display().to_string())?))
+}
+
+/// The recording rules of a text that the dashboards' generator wrote.
+#[must_use]
+pub fn parse_rules(text: &str) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for line in text.lines() {
         if let Some(record) = line.strip_prefix("      - record: ") {
@@ -208,7 +213,7 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
             }
         }
     }
-    Ok(rules)
+    rules
 }
 
 /// The rules of a day in the order in which they read each other: `:midnight`, `:day` and `:full`.

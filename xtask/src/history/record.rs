@@ -13,7 +13,12 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::prometheus::{Rule, Server, by_day, create_blocks, evaluate, rules};
+use crate::dashboards::{
+    generated,
+    site::{self, Site},
+};
+
+use super::prometheus::{Rule, Server, by_day, create_blocks, evaluate, parse_rules};
 
 /// Options of the task.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +35,12 @@ pub struct RecordArgs {
     /// Data directory of that Prometheus, which may be running
     #[arg(long, value_name = "DIRECTORY")]
     pub into: PathBuf,
+    /// Zone of sensors that do not say theirs, as `cargo xtask dashboards` was given it
+    #[arg(long, value_name = "ZONE", default_value = site::ZONE, value_parser = site::zone)]
+    pub zone: String,
+    /// Name of the sensors' job in that Prometheus
+    #[arg(long, value_name = "NAME", default_value = site::JOB, value_parser = site::job)]
+    pub job: String,
 }
 
 /// Records, and puts the blocks where Prometheus finds them.
@@ -43,7 +54,8 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
         .prefix("record-")
         .tempdir_in(args.into.parent().context("the data directory has a parent")?)
         .context("make a directory")?;
-    let samples = record(&args.prometheus, args.from, args.to, directory.path())?;
+    let site = Site { zone: args.zone.clone(), job: args.job.clone(), ..Site::default() };
+    let samples = record(&site, &args.prometheus, args.from, args.to, directory.path())?;
     super::serve::move_blocks(&directory.path().join("data"), &args.into)?;
     println!(
         "{samples} samples recorded of {} to {}; Prometheus loads them within a minute",
@@ -58,20 +70,19 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When Prometheus or promtool are not installed, or refuse what they are given.
-pub fn record(url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Result<usize> {
+pub fn record(site: &Site, url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Result<usize> {
     std::fs::create_dir_all(directory.join("data"))?;
     // Each pass reads the counters from there, and from its own blocks what the passes before recorded.
     let config =
         format!("remote_read: [{{ url: '{}/api/v1/read', read_recent: true }}]\n", url.trim_end_matches('/'));
     let start = || Server::start(directory, &config);
-    let rule_files = crate::dashboards::directory().join("prometheus");
-    let day = rules(&rule_files.join("backfill/teiten-day.yml"))?;
-    let month = rules(&rule_files.join("backfill/teiten-month.yml"))?;
-    let hour = rules(&rule_files.join("backfill/teiten-hour.yml"))?;
+    let rules = |part: &str| generated(site, &format!("prometheus/backfill/teiten-{part}.yml"));
+    let [day, month, hour] = ["day", "month", "hour"].map(|part| rules(part).map(|text| parse_rules(&text)));
+    let (day, month, hour) = (day?, month?, hour?);
     let [midnights, days, full] = by_day(&day);
 
     let server = start()?;
-    let times = Times::new(&server, from, to)?;
+    let times = Times::new(site, &server, from, to)?;
     let mut out = File::create(directory, "offset")?;
     for (sensor, samples) in times.offsets()? {
         for (at, offset) in samples {
@@ -79,7 +90,11 @@ pub fn record(url: &str, from: Date, to: Date, directory: &Path) -> anyhow::Resu
             out.samples += 1;
         }
     }
-    ensure!(out.samples > 0, "{url} has no counters of the job teiten from {from} to {to}");
+    ensure!(
+        out.samples > 0,
+        "{url} has no counters of the job {} from {from} to {to}; name another one with --job",
+        site.job
+    );
     drop(server);
     out.blocks()?;
     let mut samples = 0;
@@ -161,23 +176,26 @@ fn runs(times: &BTreeSet<i64>, step: i64, longest: i64) -> Vec<Steps> {
 type Said = Vec<(String, String)>;
 
 /// What the sensors that were known in the day before `at` said of their zones.
-fn said(server: &Server, at: i64) -> anyhow::Result<Said> {
-    let query = r#"max by (sensor, timezone) (last_over_time(teiten_sensor_info{job="teiten"}[1d]))
-        or on (sensor) max by (sensor) (last_over_time(teiten_accesses_total{job="teiten"}[1d]))"#;
-    let answer = server.instant(query, at as f64)?;
+fn said(site: &Site, server: &Server, at: i64) -> anyhow::Result<Said> {
+    let job = site.matcher();
+    let query = format!(
+        "max by (sensor, timezone) (last_over_time(teiten_sensor_info{{{job}}}[1d]))
+        or on (sensor) max by (sensor) (last_over_time(teiten_accesses_total{{{job}}}[1d]))"
+    );
+    let answer = server.instant(&query, at as f64)?;
     Ok(answer
         .iter()
         .map(|series| {
-            let zone = series["metric"]["timezone"].as_str().unwrap_or(crate::dashboards::TIMEZONE);
+            let zone = series["metric"]["timezone"].as_str().unwrap_or(&site.zone);
             (series["metric"]["sensor"].to_string(), zone.to_owned())
         })
         .collect())
 }
 
 /// The most samples that a counter got in the hour before `at`.
-fn hourly_samples(server: &Server, at: i64) -> anyhow::Result<i64> {
-    let query = r#"max(count_over_time(teiten_accesses_total{job="teiten"}[1h]))"#;
-    let answer = server.instant(query, at as f64)?;
+fn hourly_samples(site: &Site, server: &Server, at: i64) -> anyhow::Result<i64> {
+    let query = format!("max(count_over_time(teiten_accesses_total{{{}}}[1h]))", site.matcher());
+    let answer = server.instant(&query, at as f64)?;
     let samples = answer.first().and_then(|series| series["value"][1].as_str());
     samples.map_or(Ok(0), |samples| samples.parse().context("a number of samples"))
 }
@@ -197,7 +215,7 @@ struct Times {
 }
 
 impl Times {
-    fn new(server: &Server, from: Date, to: Date) -> anyhow::Result<Self> {
+    fn new(site: &Site, server: &Server, from: Date, to: Date) -> anyhow::Result<Self> {
         let mut times = Self {
             zones: BTreeMap::new(),
             said: BTreeMap::new(),
@@ -212,8 +230,8 @@ impl Times {
         let (first, last) = (from.yesterday()?, to.tomorrow()?.tomorrow()?);
         for day in first.series(1.day()).take_while(|day| *day <= last) {
             let at = day.to_zoned(TimeZone::UTC)?.timestamp().as_second();
-            times.said.insert(at, said(server, at)?);
-            samples = samples.max(hourly_samples(server, at)?);
+            times.said.insert(at, said(site, server, at)?);
+            samples = samples.max(hourly_samples(site, server, at)?);
         }
         // As many samples as one an hour gives in a month, of each series.
         times.days_at_once = (31 / samples).max(1);

@@ -1,9 +1,9 @@
 //! The committed files of `grafana/`: current, well-formed, and accepted by promtool.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use xtask::dashboards;
+use xtask::dashboards::{self, DashboardsArgs, Site};
 
 fn promtool(arguments: &[&str], files: &[PathBuf]) {
     let output = match Command::new("promtool").args(arguments).args(files).output() {
@@ -32,7 +32,74 @@ fn yaml(directory: &str) -> Vec<PathBuf> {
 
 #[test]
 fn generated_files_are_current() {
-    dashboards::generate(true).expect("current files");
+    dashboards::generate(&DashboardsArgs { check: true, ..DashboardsArgs::default() })
+        .expect("current files");
+}
+
+/// A site that has nothing in common with the committed one.
+fn other_site() -> Site {
+    Site {
+        zone: "America/Sao_Paulo".to_owned(),
+        job: "honeypots".to_owned(),
+        grafana_url: "https://charts.example.org".to_owned(),
+        runbook_url: "https://wiki.example.org/runbooks".to_owned(),
+        retention: "2y".to_owned(),
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn another_site_has_its_own_files_and_nothing_of_the_committed_one() {
+    let out = tempfile::tempdir().expect("a directory");
+    let args = |check| DashboardsArgs { check, out: Some(out.path().to_owned()), site: other_site() };
+    dashboards::generate(&args(false)).expect("files");
+    dashboards::generate(&args(true)).expect("current files");
+    let files = files_below(out.path());
+    let committed = files_below(&dashboards::directory().join("prometheus/rules")).len();
+    assert_eq!(files_below(&out.path().join("prometheus/rules")).len(), committed);
+    let mut all = String::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("a text");
+        let own = Site::default();
+        let matcher = format!("job=\\\"{}\\\"", own.job);
+        let traces = [
+            format!("job=\"{}\"", own.job),
+            matcher,
+            format!("job_name: {}", own.job),
+            format!("\"timezone\": \"{}\"", own.zone),
+            own.grafana_url,
+            own.runbook_url,
+            own.retention,
+        ];
+        for trace in traces {
+            assert!(!text.contains(&trace), "{} has {trace}", file.display());
+        }
+        // The table of zones names every zone; what a sensor without one gets is the site's.
+        if !file.ends_with("teiten-zone.yml") {
+            assert!(!text.contains("Asia/Tokyo"), "{}", file.display());
+        }
+        all += &text;
+    }
+    for own in
+        ["job=\"honeypots\"", "job_name: honeypots", "https://charts.example.org", "* 0 + -10800", "time=2y"]
+    {
+        assert!(all.contains(own), "nowhere {own}");
+    }
+    let below = |directory: &str| files_below(&out.path().join("prometheus").join(directory));
+    promtool(&["check", "rules"], &below("rules"));
+    promtool(&["check", "rules"], &below("backfill"));
+    promtool(&["check", "config"], &[out.path().join("prometheus/prometheus.yml")]);
+}
+
+#[test]
+fn the_committed_files_are_not_replaced_by_another_sites() {
+    let error = dashboards::generate(&DashboardsArgs { site: other_site(), ..DashboardsArgs::default() });
+    assert!(error.expect_err("no directory was named").to_string().contains("--out"));
 }
 
 #[test]

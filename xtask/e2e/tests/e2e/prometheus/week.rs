@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use xtask::dashboards::site::{self, Site};
 use xtask::history::prometheus::{Server, create_blocks};
 use xtask::history::record::{self, RecordArgs};
 
@@ -413,6 +414,8 @@ fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scra
             from: FIRST,
             to: FIRST.saturating_add(jiff::Span::new().days(DAYS as i64 - 1)),
             into: directory.join("data"),
+            zone: site::ZONE.to_owned(),
+            job: site::JOB.to_owned(),
         };
         record::run(&days).unwrap();
         drop(server);
@@ -420,7 +423,7 @@ fn every_day_of_a_week_is_exact_and_the_export_cannot_be_told_from_what_was_scra
         // What is recorded already is not recorded again.
         let again = directory.join("again");
         let url = format!("http://127.0.0.1:{}", server.port);
-        assert_eq!(record::record(&url, days.from, days.to, &again).unwrap(), 0);
+        assert_eq!(record::record(&Site::default(), &url, days.from, days.to, &again).unwrap(), 0);
         recorded(&server, ".+:day|.+:midnight|.+:hour")
     });
     println!("rules: {:?}", begun.elapsed());
