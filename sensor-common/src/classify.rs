@@ -1,6 +1,7 @@
 //! The rules of observation: one class for each packet.
 
-use crate::parse::{Address, AddressBytes, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN, Unparsed};
+use crate::frame::Unparsed;
+use crate::parse::{Address, AddressBytes, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 use crate::tool::Tool;
 

@@ -1,6 +1,6 @@
 //! IPv6 extension headers (RFC 8200, section 4).
 
-use crate::parse::{Frame, MAX_OFFSET, Unparsed};
+use crate::frame::{Frame, MAX_OFFSET, Unparsed};
 
 /// Extension headers that are skipped at most. Linux has no such limit.
 const MAX_EXTENSION_HEADERS: usize = 64;

@@ -47,7 +47,8 @@
 //! The rules are the same for the program in the kernel and on the host; [`Flows`] says where flows are kept.
 
 use crate::classify::{Class, Conversation, Intent, is_group};
-use crate::parse::{Address, AddressBytes, Frame, MAX_OFFSET, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::frame::{Frame, MAX_OFFSET};
+use crate::parse::{Address, AddressBytes, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
 
 /// One second, nanoseconds.

@@ -14,6 +14,7 @@
 pub mod classify;
 pub mod extensions;
 pub mod flow;
+pub mod frame;
 pub mod layout;
 pub mod link;
 pub mod parse;
@@ -21,7 +22,8 @@ pub mod port;
 pub mod tool;
 
 pub use classify::{Class, Conversation, Flaw, Verdict, World, judge};
+pub use frame::{Frame, Unparsed};
 pub use link::LinkProtocol;
-pub use parse::{Address, AddressBytes, Frame, Link, Packet, Unparsed, parse};
+pub use parse::{Address, AddressBytes, Headers, Link, Packet, parse};
 pub use port::{Slot, Transport};
 pub use tool::Tool;

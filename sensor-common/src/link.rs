@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::parse::Frame;
+use crate::frame::Frame;
 
 /// VLAN tags, MPLS labels and `PPPoE` headers that are skipped at most, together.
 const MAX_LINK_HEADERS: usize = 8;

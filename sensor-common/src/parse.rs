@@ -7,6 +7,7 @@
 //! capture's snap length does not.
 
 use crate::extensions::{self, Extensions, is_extension};
+use crate::frame::{Frame, Unparsed};
 use crate::link::{self, LinkProtocol, Payload};
 use crate::port::Transport;
 
@@ -22,16 +23,8 @@ pub const TCP_ACK: u8 = 0x10;
 /// [`Packet::control`] of an SCTP packet that has no chunk.
 pub const SCTP_NO_CHUNK: u8 = 0xff;
 
-/// No header begins further into the frame than this, bytes: more than a whole Ethernet frame, and than
-/// the longest extension header (RFC 8200: 2,048). The verifier needs a bound.
-pub const MAX_OFFSET: usize = 4096;
-
-/// Where packets are read from.
-pub trait Frame {
-    /// The `N` bytes at `offset` (bytes from the start of the frame), or `None` when the frame
-    /// ends before their end.
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
-
+/// A frame whose few long runs of headers are skipped by functions that may be its own.
+pub trait Headers: Frame {
     /// [`link::unwrap`], which the program in the kernel overrides with a separate function.
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
@@ -49,11 +42,7 @@ pub trait Frame {
     }
 }
 
-impl Frame for [u8] {
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.get(offset..)?.first_chunk::<N>().copied()
-    }
-}
+impl Headers for [u8] {}
 
 /// What a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,22 +117,6 @@ impl core::fmt::Debug for Address {
     }
 }
 
-/// Why a frame has no transport and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unparsed {
-    /// Neither IPv4 nor IPv6: ARP, LLDP, a PPP control protocol, an IEEE 802.3 length. [`link_protocol`]
-    /// says what it is instead.
-    NotIp,
-    /// A header ends after the frame, or after what the headers before it say that they hold.
-    Truncated,
-    /// The version does not match the `EtherType`, or a header's length field is below its minimum.
-    BadHeader,
-    /// More extension headers, or longer ones, than are skipped.
-    TooManyExtensions,
-    /// A fragment that does not begin with the transport header.
-    Fragment,
-}
-
 /// One parsed packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -193,7 +166,7 @@ fn bytes_at<const N: usize>(bytes: &[u8; N], at: usize) -> [u8; 16] {
 ///
 /// [`Unparsed`] says why there is no transport and port; see its variants.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparsed> {
+pub fn parse<F: Headers + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparsed> {
     let payload = network(frame, link)?;
     match payload.protocol {
         LinkProtocol::IPV4 => ipv4(frame, payload.offset),
@@ -204,14 +177,14 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Packet, Unparse
 
 /// The sender of an IPv6 packet, as far as its IP header can be read; of other frames `None`.
 #[inline(always)]
-pub fn source_v6<F: Frame + ?Sized>(frame: &F, link: Link) -> Option<Address> {
+pub fn source_v6<F: Headers + ?Sized>(frame: &F, link: Link) -> Option<Address> {
     let Payload { protocol: LinkProtocol::IPV6, offset } = network(frame, link).ok()? else { return None };
     frame.load(offset + 8).map(Address::v6)
 }
 
 /// What a frame holds that is [`Unparsed::NotIp`].
 #[inline(always)]
-pub fn link_protocol<F: Frame + ?Sized>(frame: &F, link: Link) -> LinkProtocol {
+pub fn link_protocol<F: Headers + ?Sized>(frame: &F, link: Link) -> LinkProtocol {
     match network(frame, link) {
         Ok(payload) => payload.protocol,
         Err(_) => LinkProtocol::NONE,
@@ -220,7 +193,7 @@ pub fn link_protocol<F: Frame + ?Sized>(frame: &F, link: Link) -> LinkProtocol {
 
 /// The network header.
 #[inline(always)]
-fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Payload, Unparsed> {
+fn network<F: Headers + ?Sized>(frame: &F, link: Link) -> Result<Payload, Unparsed> {
     let here = |protocol, offset| Ok(Payload { protocol, offset });
     match link {
         // Two bytes, because the verifier cannot follow a bound of one at the very start.
@@ -275,7 +248,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
 
 /// RFC 8200.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed> {
+fn ipv6<F: Headers + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed> {
     let header: [u8; 40] = frame.load(offset).ok_or(Unparsed::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Unparsed::BadHeader);

@@ -6,12 +6,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use sensor_common::extensions::{self, Extensions};
-use sensor_common::link::Payload;
-use sensor_common::parse::MAX_OFFSET;
-use sensor_common::{Frame, Unparsed};
-
-use crate::headers;
+use sensor_common::frame::{Frame, MAX_OFFSET};
 
 /// No read begins further into a frame, bytes: [`MAX_OFFSET`], and what follows it of the header that
 /// begins there.
@@ -20,7 +15,7 @@ pub const READABLE: usize = MAX_OFFSET + 64;
 /// A frame in one piece, or (`FRAGS`) in a first piece and more. It is read from the first piece alone;
 /// [`pieces`](crate::pieces) reads headers that extend beyond it.
 pub struct XdpFrame<'a, const FRAGS: bool> {
-    ctx: &'a XdpContext,
+    pub(crate) ctx: &'a XdpContext,
 }
 
 impl<'a, const FRAGS: bool> XdpFrame<'a, FRAGS> {
@@ -53,16 +48,6 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
             return Some(unsafe { read(start) });
         }
         None
-    }
-
-    #[inline(always)]
-    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        Payload::from_bits(headers::unwrap_xdp(self.ctx, ethertype))
-    }
-
-    #[inline(always)]
-    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        extensions::from_bits(headers::skip_xdp(self.ctx, next, at))
     }
 }
 
@@ -111,7 +96,7 @@ pub unsafe fn read<const N: usize>(start: usize) -> [u8; N] {
 
 /// A packet buffer that is sent; it does not contain VLAN tags that the driver will insert.
 pub struct SkbFrame<'a> {
-    ctx: &'a TcContext,
+    pub(crate) ctx: &'a TcContext,
 }
 
 impl<'a> SkbFrame<'a> {
@@ -141,15 +126,6 @@ impl Frame for SkbFrame<'_> {
         };
         // SAFETY: all bytes are written when the helper returns 0.
         if result == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
-    }
-    #[inline(always)]
-    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        Payload::from_bits(headers::unwrap_skb(self.ctx, ethertype))
-    }
-
-    #[inline(always)]
-    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        extensions::from_bits(headers::skip_skb(self.ctx, next, at))
     }
 }
 

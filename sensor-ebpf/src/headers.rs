@@ -5,10 +5,11 @@
 //! follow the rest of the program once for each known constant, so for each number of tags.
 
 use aya_ebpf::programs::{TcContext, XdpContext};
+use sensor_common::extensions::Extensions;
 use sensor_common::link::{self, Payload};
-use sensor_common::{Unparsed, extensions};
+use sensor_common::{Headers, Unparsed, extensions};
 
-use crate::frame::{SkbBytes, XdpFrame};
+use crate::frame::{SkbBytes, SkbFrame, XdpFrame};
 use crate::maps::HEADERS;
 
 /// Returns `bits` as a value that is unknown to the verifier.
@@ -25,19 +26,19 @@ pub fn forgotten(bits: u64) -> u64 {
 
 /// [`link::unwrap`] of a frame that arrives.
 #[inline(never)]
-pub fn unwrap_xdp(ctx: &XdpContext, ethertype: u16) -> u64 {
+fn unwrap_xdp(ctx: &XdpContext, ethertype: u16) -> u64 {
     forgotten(Payload::to_bits(link::unwrap(&XdpFrame::<false>::new(ctx), ethertype)))
 }
 
 /// [`extensions::skip`] of a frame that arrives.
 #[inline(never)]
-pub fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
+fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
     forgotten(extensions::to_bits(extensions::skip(&XdpFrame::<false>::new(ctx), next, at)))
 }
 
 /// [`link::unwrap`] of a frame that departs.
 #[inline(never)]
-pub fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
+fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
     let bytes = SkbBytes::new(ctx);
     let bits = Payload::to_bits(link::unwrap(&bytes, ethertype));
     forgotten(if bytes.are_whole() { bits } else { Payload::to_bits(None) })
@@ -45,8 +46,32 @@ pub fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
 
 /// [`extensions::skip`] of a frame that departs.
 #[inline(never)]
-pub fn skip_skb(ctx: &TcContext, next: u8, at: usize) -> u64 {
+fn skip_skb(ctx: &TcContext, next: u8, at: usize) -> u64 {
     let bytes = SkbBytes::new(ctx);
     let bits = extensions::to_bits(extensions::skip(&bytes, next, at));
     forgotten(if bytes.are_whole() { bits } else { extensions::to_bits(Err(Unparsed::Truncated)) })
+}
+
+impl<const FRAGS: bool> Headers for XdpFrame<'_, FRAGS> {
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        Payload::from_bits(unwrap_xdp(self.ctx, ethertype))
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::from_bits(skip_xdp(self.ctx, next, at))
+    }
+}
+
+impl Headers for SkbFrame<'_> {
+    #[inline(always)]
+    fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
+        Payload::from_bits(unwrap_skb(self.ctx, ethertype))
+    }
+
+    #[inline(always)]
+    fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
+        extensions::from_bits(skip_skb(self.ctx, next, at))
+    }
 }

@@ -7,9 +7,10 @@ use sensor_common::flow::{
     Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
     MAX_REMEMBERED,
 };
+use sensor_common::frame::MAX_OFFSET;
 use sensor_common::layout::{Block, SourceKey, TrieKeyV4, TrieKeyV6};
 
-use crate::pieces::Beginning;
+use crate::frame::READABLE;
 
 /// One generation: a block for each possible CPU, mapped by the daemon. `BPF_F_INNER_MAP` (Linux
 /// 5.10) lets it have as many blocks as the machine has CPUs.
@@ -83,6 +84,18 @@ pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();
 /// This CPU's word; no other program interrupts between the write and the read.
 #[btf_map]
 pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Bytes of a frame that are copied: all that is ever read.
+pub const ROOM: usize = READABLE + 64;
+const _: () = assert!(ROOM > MAX_OFFSET + 64);
+
+/// The beginning of a frame in one piece.
+#[repr(C)]
+pub struct Beginning {
+    /// Bytes that are valid.
+    pub length: u64,
+    pub bytes: [u8; ROOM],
+}
 
 /// This CPU's copy of the beginning of a frame in several pieces.
 #[btf_map]

@@ -10,29 +10,16 @@ use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent, judge_packet};
 use sensor_common::extensions::{self, Extensions};
 use sensor_common::link::{self, Payload};
-use sensor_common::parse::MAX_OFFSET;
-use sensor_common::{Frame, Link, Unparsed, flow, parse};
+use sensor_common::{Frame, Headers, Link, Unparsed, flow, parse};
 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
 use crate::headers::forgotten;
-use crate::maps::BEGINNING;
+use crate::maps::{BEGINNING, Beginning, ROOM};
 use crate::sensor::{self, Sensor};
 use crate::slow_path::{put_aside, scratch};
 use crate::{generation, slow_path};
-
-/// Bytes of a frame that are copied: all that is ever read.
-const ROOM: usize = READABLE + 64;
-const _: () = assert!(ROOM > MAX_OFFSET + 64);
-
-/// The beginning of a frame in one piece.
-#[repr(C)]
-pub struct Beginning {
-    /// Bytes that are valid.
-    length: u64,
-    bytes: [u8; ROOM],
-}
 
 /// The copy of this CPU.
 struct Copied {
@@ -78,7 +65,9 @@ impl Frame for Copied {
         // SAFETY: the bytes lie in the map value, which has room for `N` more than `READABLE`.
         Some(unsafe { read((&raw const (*self.beginning).bytes) as usize + offset) })
     }
+}
 
+impl Headers for Copied {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
         Payload::from_bits(unwrap(ethertype))

@@ -9,7 +9,7 @@ use sensor_common::classify::{conclude, intent};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::layout::{Rules, TRACK_FLOWS};
 use sensor_common::parse::{link_protocol, source_v6};
-use sensor_common::{Class, Frame, Link, Packet, Unparsed};
+use sensor_common::{Class, Headers, Link, Packet, Unparsed};
 
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
@@ -68,7 +68,7 @@ pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
 
 /// Counts a frame of `length` bytes that could not be parsed.
 #[inline(always)]
-pub fn count_unparsed<F: Frame>(generation: &mut Current, frame: &F, link: Link, why: Unparsed, length: u64) {
+pub fn count_unparsed<F: Headers>(generation: &mut Current, frame: &F, link: Link, why: Unparsed, length: u64) {
     generation.count_class(Class::from(why), length);
     if let Some(flaw) = why.flaw() {
         generation.count_flaw(flaw);

@@ -1,7 +1,8 @@
 //! What holds of the parser for any bytes: the body of the fuzz target and of `any_bytes`.
 
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
-use sensor_common::parse::{MAX_OFFSET, SCTP_NO_CHUNK};
+use sensor_common::frame::MAX_OFFSET;
+use sensor_common::parse::SCTP_NO_CHUNK;
 use sensor_common::{Address, Link, Packet, Transport, Unparsed, parse};
 
 /// How much an input let be checked.

@@ -6,7 +6,7 @@ use super::flows::Conversations;
 use super::rules::{Moment, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
-use sensor_common::parse::MAX_OFFSET;
+use sensor_common::frame::MAX_OFFSET;
 use sensor_common::{Address, AddressBytes, Class, Frame, Packet, Transport, Unparsed, Verdict, judge};
 use sensor_counters::Series;
 use std::cmp::{Ordering, Reverse};

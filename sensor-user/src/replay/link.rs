@@ -2,7 +2,7 @@
 
 use sensor_common::link::{self, Payload};
 use sensor_common::parse::link_protocol;
-use sensor_common::{Address, Frame, Link, LinkProtocol, Packet, Unparsed, parse};
+use sensor_common::{Address, Frame, Headers, Link, LinkProtocol, Packet, Unparsed, parse};
 use sensor_counters::{Series, Unread};
 use std::fmt;
 
@@ -331,6 +331,8 @@ impl Frame for Offloaded<'_> {
         Some(bytes)
     }
 }
+
+impl Headers for Offloaded<'_> {}
 
 /// `ARPHRD_NETLINK`: the protocol is then a netlink family, not an `EtherType`.
 const NETLINK: u16 = 824;
