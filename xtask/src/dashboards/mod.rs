@@ -1,6 +1,7 @@
 //! Generates what `grafana/` holds: the dashboards in two languages and the recording rules.
 
 mod colors;
+mod common;
 pub mod lint;
 mod monthly;
 mod panels;

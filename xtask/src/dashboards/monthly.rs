@@ -3,16 +3,15 @@
 use serde_json::{Value, json};
 
 use super::colors;
+use super::common::{
+    COUNTRIES, PORTS, bars_and_line, by_country_daily, by_port_daily, explanation_table, regions,
+};
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
-    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
-    PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named, top,
+    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, GROUP_ACCESSES, PORT, PORT_ACCESSES,
+    PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named,
     top_countries, top_ports, top_sorted,
 };
-
-/// Ports and regions that are drawn by name; the others are one series.
-pub(super) const PORTS: usize = 10;
-const COUNTRIES: usize = 8;
 
 pub(super) fn variables(l: Language) -> Vec<Value> {
     vec![
@@ -227,52 +226,6 @@ fn accesses_and_sources_by_month(l: Language) -> Panel {
 
 /// Years whose months the axis can name.
 const MONTHS: (i32, i32) = (2005, 2040);
-
-/// The field `bars` as bars, the field `line` as a line over them.
-pub(super) fn bars_and_line(bars: &str, line: &str, alignment: i8) -> [Value; 2] {
-    let color = |hex: &str| ("color", json!({ "mode": "fixed", "fixedColor": hex }));
-    [
-        by_name(
-            bars,
-            &[
-                color("#1f77b4"),
-                ("custom.drawStyle", json!("bars")),
-                ("custom.barAlignment", json!(alignment)),
-                ("custom.barWidthFactor", json!(0.8)),
-                ("custom.fillOpacity", json!(80)),
-                ("custom.lineWidth", json!(0)),
-                ("custom.showPoints", json!("never")),
-            ],
-        ),
-        by_name(line, &[color("#d62728")]),
-    ]
-}
-
-/// Names of regions instead of their codes, each in its colour.
-pub(super) fn regions(l: Language) -> Vec<Value> {
-    super::regions::names()
-        .map(|(code, en, ja)| {
-            let mut properties = vec![("displayName", json!(l.t(en, ja)))];
-            properties.extend(colors::region(code).map(|color| ("color", color)));
-            by_name(code, &properties)
-        })
-        .chain([colors::other(l.t("other", "その他"))])
-        .collect()
-}
-
-/// The busiest regions of a counter, day by day, the others as one.
-pub(super) fn by_country_daily(counter: Counter, matchers: &str, other: &str) -> String {
-    let rank = format!("topk({COUNTRIES}, {})", counter.total("country", matchers));
-    top(&counter.daily("country", matchers), &rank, "country", "", &country, other)
-}
-
-/// The busiest ports of a counter, day by day, the others as one.
-pub(super) fn by_port_daily(counter: Counter, matchers: &str, other: &str) -> String {
-    let comma = if matchers.is_empty() { "" } else { "," };
-    let rank =
-        format!("topk({PORTS}, {})", counter.total(PORT, &format!(r#"port!="other"{comma}{matchers}"#)));
-    top(&counter.daily(PORT, matchers), &rank, PORT, "", &|e| named(e), other)
-}
 
 fn this_month(l: Language, other: &str, layout: &mut Layout) {
     layout.row(l.t("2. The month", "2. 一方的なアクセス状況"));
@@ -551,60 +504,4 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
 fn explanations(l: Language, layout: &mut Layout) {
     layout.row(l.t("5. What the busy ports are known for", "5. 補足説明"));
     layout.add(24, 17, explanation_table(l, &top_ports(PORT_ACCESSES, 15)));
-}
-
-/// The ports of `rank` with their amounts and what they are known for.
-pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
-    let amount = format!("({} and on ({PORT}) {rank})", PORT_ACCESSES.total(PORT, ""));
-    // The newest text of each port. A range that ends in the future has none near its end, and one that begins with
-    // an installation none at the times of the subquery.
-    let port_info = "teiten_port_info";
-    let info = format!(
-        r#"(topk by ({PORT}) (1, max by ({PORT}, service, description) (label_replace(max_over_time(timestamp({port_info})[${{__range_s}}s:6h] @ ${{__to:date:seconds}} offset -2h) or last_over_time({port_info}[3h] @ ${{__to:date:seconds}} offset -2h), "service", "$1", "name", "(.*)"))) > bool 0)"#
-    );
-    let accesses = named(&format!(
-        "({amount} * on ({PORT}) group_left (service, description) {info} or ({amount} unless on ({PORT}) {info}))"
-    ));
-    let sources = named(&format!("({} and on ({PORT}) {rank})", PORT_SOURCES.total(PORT, "")));
-    // Sensors explain in English.
-    let translations: serde_json::Map<_, _> = super::ports::table()
-        .iter()
-        .enumerate()
-        .map(|(index, port)| (port.en.clone(), json!({ "text": port.ja, "index": index })))
-        .collect();
-    let description = [
-        ("custom.width", json!(900)),
-        ("custom.cellOptions", json!({ "type": "auto", "wrapText": true })),
-        (
-            "mappings",
-            match l {
-                Language::English => json!([]),
-                Language::Japanese => json!([{ "type": "value", "options": translations }]),
-            },
-        ),
-    ];
-    Panel::table(
-        l.t("Explanation of ports", "宛先（ポート種類）の解説"),
-        l.t(
-            "The busiest ports and what is known of them; sections 5 of 2005-11 and 4 of 2010-07.",
-            "アクセスの多いポートとその解説。2005年11月の5章、2010年7月の4章に相当する。",
-        ),
-    )
-    .query(Run::Table, &accesses, "")
-    .query(Run::Table, &sources, "")
-    .transform("merge", json!({}))
-    .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": true }] }))
-    .transform(
-        "organize",
-        json!({
-            "excludeByName": { "Time": true, "transport": true, "port": true },
-            "indexByName": { "name": 0, "service": 1, "Value #A": 2, "Value #B": 3, "description": 4 },
-            "renameByName": {
-                "name": l.t("Port", "ポート種類"), "service": l.t("Service", "サービス"),
-                "Value #A": l.t("Accesses", "アクセス数"), "Value #B": l.t("Sources", "発信元数"),
-                "description": l.t("Explanation", "解説"),
-            },
-        }),
-    )
-    .overrides([by_name(l.t("Explanation", "解説"), &description)])
 }

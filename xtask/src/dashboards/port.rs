@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::monthly::{bars_and_line, by_country_daily, explanation_table, regions};
+use super::common::{accesses_and_sources, by_country_daily, by_port_daily, explanation_table, regions};
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
@@ -37,22 +37,6 @@ pub(super) fn variables(l: Language) -> Vec<Value> {
             "messenger",
         ),
     ]
-}
-
-/// Accesses as bars, sources as a line over them; the line keeps to the bar of its day.
-pub(super) fn accesses_and_sources(
-    l: Language,
-    title: &str,
-    description: &str,
-    accesses: &str,
-    sources: &str,
-) -> Panel {
-    let (a, s) = (l.t("Accesses", "アクセス数"), l.t("Sources", "発信元数"));
-    Panel::lines(title, description)
-        .query(Run::Daily, accesses, a)
-        .query(Run::Daily, sources, s)
-        .defaults(json!({ "custom": { "lineInterpolation": "stepAfter" } }))
-        .overrides(bars_and_line(a, s, 1))
 }
 
 pub(super) fn panels(l: Language) -> Vec<Value> {
@@ -242,7 +226,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Answers to packets with forged source addresses, by the port that answered.",
                 "発信元を詐称されたパケットへの応答。応答したポート別。",
             ),
-            &super::monthly::by_port_daily(BACKSCATTER, "", other),
+            &by_port_daily(BACKSCATTER, "", other),
             "{{name}}",
         )
         .colored(colors::ports(other)),

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::monthly::PORTS;
+use super::common::{PORTS, accesses_and_sources};
 use super::panels::{Language, Layout, Panel, Run};
-use super::port::accesses_and_sources;
 use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, all_sized, top_of};
 
 const ONE: &str = r#"country="$country""#;
