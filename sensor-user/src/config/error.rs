@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration.
 
-use super::settings::{DEFAULT_CONFIG, Origin};
+use super::origin::{DEFAULT_CONFIG, Origin};
 use std::path::{Path, PathBuf};
 
 /// Why a configuration was refused. Nothing was touched before.
@@ -86,6 +86,13 @@ impl ConfigError {
             Self::Several(errors) => errors,
             error => vec![error],
         }
+    }
+}
+
+impl Origin {
+    /// An error about this value.
+    pub(crate) fn error(&self, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Value { origin: self.clone(), reason: reason.into() }
     }
 }
 

@@ -5,13 +5,15 @@
 //! is opened or attached, so a `Config` that exists makes sense.
 
 mod error;
+mod origin;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use settings::{DEFAULT_CONFIG, Environment, KEYS, Key, Origin, PASSWORD_VARIABLE, Settings};
+pub use origin::{DEFAULT_CONFIG, Origin};
+pub use settings::{Environment, KEYS, Key, PASSWORD_VARIABLE, Settings};
 
 use crate::cli::{ReplayArgs, RunArgs, StatusArgs};
 use ipnet::IpNet;

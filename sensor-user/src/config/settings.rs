@@ -2,8 +2,8 @@
 //! each stood.
 
 use super::error::{ConfigError, nearest};
+use super::origin::{DEFAULT_CONFIG, Origin};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// One setting: the name of its flag and of its key in the file.
@@ -71,8 +71,6 @@ const SYSTEMD_SOCKET: &str = "web.systemd-socket";
 /// processes can read flags.
 pub const PASSWORD_VARIABLE: &str = "TEITEN_WEB_PASSWORD";
 
-/// Read by every command when it exists and no other file is named.
-pub const DEFAULT_CONFIG: &str = "/etc/teiten/teiten.toml";
 const CONFIG_VARIABLE: &str = "TEITEN_CONFIG";
 
 /// Whether a file is there, or may be there for all that this user may see: then reading it tells.
@@ -148,52 +146,6 @@ impl Environment {
     }
 }
 
-/// Where a value stands, for messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// On the command line.
-    Flag {
-        /// The key's name.
-        key: &'static str,
-        /// As given.
-        value: String,
-    },
-    /// In the environment.
-    Variable {
-        /// The variable.
-        name: String,
-        /// As given, of a list the item.
-        value: String,
-    },
-    /// In the configuration file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The key's name.
-        key: &'static str,
-        /// As given.
-        value: String,
-    },
-    /// Nowhere: it is the default.
-    Default {
-        /// The key's name.
-        key: &'static str,
-        /// The default.
-        value: String,
-    },
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag { key, value } => write!(f, "`--{key} {value}`"),
-            Self::Variable { name, value } => write!(f, "`{name}={value}` in the environment"),
-            Self::File { path, key, value } => write!(f, "`{key} = {value}` in `{}`", path.display()),
-            Self::Default { key, value } => write!(f, "the default `--{key} {value}`"),
-        }
-    }
-}
-
 /// The values of one key in the layer that decides, each with its origin.
 type Values = Vec<Origin>;
 
@@ -266,23 +218,6 @@ impl Settings {
         if !matches!(self.one(key), Some(Origin::Flag { .. })) {
             self.values.remove(key);
         }
-    }
-}
-
-impl Origin {
-    /// The value as given, without space around it.
-    pub(crate) fn value(&self) -> &str {
-        match self {
-            Self::Flag { value, .. }
-            | Self::Variable { value, .. }
-            | Self::File { value, .. }
-            | Self::Default { value, .. } => value.trim(),
-        }
-    }
-
-    /// An error about this value.
-    pub(crate) fn error(&self, reason: impl Into<String>) -> ConfigError {
-        ConfigError::Value { origin: self.clone(), reason: reason.into() }
     }
 }
 

@@ -6,13 +6,6 @@ use prometheus::proto::{Counter as CounterValue, LabelPair, Metric, MetricFamily
 use sensor_counters::{COUNTERS, Counter, Number, Pair, Series, Totals, Unit};
 use std::collections::HashMap;
 
-/// Calls `visit` with every series of the totals to which the hold applies.
-pub(super) fn for_each_held(totals: &Totals, mut visit: impl FnMut(Series)) {
-    for counter in COUNTERS.iter().filter(|counter| counter.held) {
-        totals.each(counter, &mut |series, _| visit(series));
-    }
-}
-
 /// What Prometheus must know of all the families in advance.
 pub(super) fn descriptions() -> prometheus::Result<Vec<Desc>> {
     let metrics = COUNTERS.iter().flat_map(|counter| counter.metrics().map(move |it| (counter, it)));

@@ -5,8 +5,7 @@
 //! and the hold has passed since, and shows its value once *released*. Between due and released
 //! lies a commit of the ledger: a value that was ever shown is a value that a restart shows again.
 
-use super::families;
-use sensor_counters::{Series, Totals};
+use sensor_counters::{COUNTERS, Series, Totals};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +57,7 @@ impl Holds {
         self.updates += 1;
         let born = self.updates;
         let mut still_held = 0;
-        families::for_each_held(totals, |key| {
+        for_each_held(totals, |key| {
             if self.released.contains(&key) {
                 return;
             }
@@ -74,7 +73,7 @@ impl Holds {
         // A series that went away before it was released starts at 0 again if it returns.
         if still_held != self.held.len() {
             let mut present = HashSet::new();
-            families::for_each_held(totals, |key| {
+            for_each_held(totals, |key| {
                 present.insert(key);
             });
             Arc::make_mut(&mut self.held).retain(|key, _| present.contains(key));
@@ -137,5 +136,12 @@ impl Holds {
         });
         // Gone from the totals in the meantime, but never to start at 0 again.
         self.earlier.append(&mut keys);
+    }
+}
+
+/// Calls `visit` with every series of the totals to which the hold applies.
+fn for_each_held(totals: &Totals, mut visit: impl FnMut(Series)) {
+    for counter in COUNTERS.iter().filter(|counter| counter.held) {
+        totals.each(counter, &mut |series, _| visit(series));
     }
 }

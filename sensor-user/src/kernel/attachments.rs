@@ -2,7 +2,8 @@
 
 use super::interface::{self, Interface};
 use super::object::Object;
-use super::pins::{self, Found, Pins};
+use super::pin_files::{Found, remove};
+use super::pins::Pins;
 use super::{KernelError, Mode, Occupant, Tracking, clsact, sys};
 use crate::config::XdpMode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +159,7 @@ impl Attachments {
             if is_there && self.object.replace_egress(interface, link.as_fd()).is_ok() {
                 return Ok((Tracking::Tcx, Some(link)));
             }
-            pins::remove(&path)?;
+            remove(&path)?;
         }
         let no_tcx = match self.object.attach_egress(interface) {
             Ok(link) => {
@@ -259,7 +260,7 @@ impl Attachments {
                     interface = interface.name,
                     "pinned attachment belongs to an interface that is gone; observation begins now"
                 );
-                pins::remove(path)?;
+                remove(path)?;
                 return Ok((None, Before::Ended));
             }
         };
@@ -275,7 +276,7 @@ impl Attachments {
             interface = interface.name,
             "XDP mode has changed; attaching again, packets until then are not seen"
         );
-        pins::remove(path)?;
+        remove(path)?;
         drop(link);
         Ok((None, Before::Unbroken))
     }
@@ -287,8 +288,8 @@ impl Attachments {
     /// See [`KernelError`].
     pub(super) fn release(&mut self, pins: &Pins, name: &str) -> Result<(), KernelError> {
         self.by_name.remove(name);
-        pins::remove(&pins.link(name))?;
-        pins::remove(&pins.egress(name))?;
+        remove(&pins.link(name))?;
+        remove(&pins.egress(name))?;
         release_clsact(pins, name)
     }
 

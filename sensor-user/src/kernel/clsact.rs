@@ -36,7 +36,7 @@ struct Filter {
 
 impl Filter {
     fn is_ours(&self) -> bool {
-        self.name.as_deref().is_some_and(|name| super::object::EGRESS_PROGRAMS.contains(&name))
+        self.name.as_deref().is_some_and(|name| super::program_names::EGRESS.contains(&name))
     }
 }
 

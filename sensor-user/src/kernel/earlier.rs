@@ -5,9 +5,10 @@
 //! `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
 
 use super::generation::Counted;
+use super::pin_files::remove_tree;
 use super::sys::{self, Mapping};
 use super::table::Table;
-use super::{Drained, KernelError, pins};
+use super::{Drained, KernelError};
 use crate::counters::detail::Details;
 use crate::observation::Target;
 use crate::observation::aggregate::AccessV4;
@@ -219,7 +220,7 @@ impl Earlier {
 
     /// Removes its pins.
     pub(super) fn remove(self) -> Result<(), KernelError> {
-        pins::remove_tree(&self.root)
+        remove_tree(&self.root)
     }
 }
 

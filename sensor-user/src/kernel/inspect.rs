@@ -3,7 +3,8 @@
 use super::interface::Interface;
 use super::keeper::Keeper;
 use super::occupant::Occupant;
-use super::pins::{self, Found};
+use super::pin_files::Found;
+use super::pins;
 use super::{earlier, interface, sys};
 use crate::system::trusted::{self, Untrusted};
 use sensor_common::layout::LAYOUT_VERSION;

@@ -2,7 +2,7 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, size, sys};
+use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, program_names, size, sys};
 use crate::config::XdpMode;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
@@ -85,7 +85,7 @@ impl Object {
 
     /// The program for what links of this kind send, loaded once.
     fn egress(&mut self, link: LinkLayer) -> Result<&mut SchedClassifier, KernelError> {
-        let name = egress_of(link);
+        let name = program_names::egress(link);
         let program = self.ebpf.program_mut(name);
         let program =
             program.ok_or_else(|| KernelError::Load(format!("the object has no program {name}").into()))?;
@@ -139,7 +139,7 @@ impl Object {
         };
         let mut refused = None;
         for (frags, mode) in attempts {
-            let name = name_of(interface.link, frags);
+            let name = program_names::ingress(interface.link, frags);
             let program = match self.program(name) {
                 Ok(program) => program,
                 // Kernels before 5.18 refuse the flag for buffers in fragments.
@@ -208,7 +208,7 @@ impl Object {
             Mode::Generic => [false, true],
         };
         for frags in order {
-            let program = match self.program(name_of(interface.link, frags)) {
+            let program = match self.program(program_names::ingress(interface.link, frags)) {
                 Ok(program) => program,
                 // Kernels before 5.18 refuse the flag for buffers in fragments.
                 Err(KernelError::Load(_)) if frags => continue,
@@ -245,27 +245,6 @@ impl Object {
 
     pub(super) fn egress_for_test(&mut self, link: LinkLayer) -> &SchedClassifier {
         self.egress(link).expect("the verifier accepts the program")
-    }
-}
-
-/// Names of the programs that learn what is sent.
-pub(super) const EGRESS_PROGRAMS: [&str; 2] = [egress_of(LinkLayer::Ethernet), egress_of(LinkLayer::Ip)];
-
-/// The egress program for a link layer.
-const fn egress_of(link: LinkLayer) -> &'static str {
-    match link {
-        LinkLayer::Ethernet => "teiten_egress_eth",
-        LinkLayer::Ip => "teiten_egress_ip",
-    }
-}
-
-/// The program for a link layer.
-const fn name_of(link: LinkLayer, frags: bool) -> &'static str {
-    match (link, frags) {
-        (LinkLayer::Ethernet, false) => "teiten_eth",
-        (LinkLayer::Ethernet, true) => "teiten_eth_frags",
-        (LinkLayer::Ip, false) => "teiten_ip",
-        (LinkLayer::Ip, true) => "teiten_ip_frags",
     }
 }
 

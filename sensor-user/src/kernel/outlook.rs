@@ -2,7 +2,8 @@
 
 use super::attachments::Attachment;
 use super::generations::Generations;
-use super::pins::{self, Pins};
+use super::pin_files;
+use super::pins::Pins;
 use super::{Keeper, Kernel, KernelError, sys};
 use std::fmt;
 use std::io;
@@ -193,7 +194,7 @@ impl Pin {
             Self::Missing => Ok(Some((path, object))),
             // Whatever it is, the pin has to be ours.
             Self::Other => {
-                pins::remove(&path)?;
+                pin_files::remove(&path)?;
                 Ok(Some((path, object)))
             }
         }

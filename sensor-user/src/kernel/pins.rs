@@ -2,6 +2,7 @@
 
 use super::earlier::{Earlier, Shape};
 use super::keeper::{self, Keeper};
+use super::pin_files::{Found, remove, remove_tree};
 use super::{KernelError, sys};
 use crate::system::trusted;
 use sensor_common::layout::LAYOUT_VERSION;
@@ -374,54 +375,6 @@ fn is_empty_bpffs(mount: &Path) -> bool {
                 .is_ok_and(|entry| ["progs.debug", "maps.debug"].map(Into::into).contains(&entry.file_name()))
         })
     })
-}
-
-/// Whether something exists, as far as this user may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is there.
-    Yes,
-    /// It is not there.
-    No,
-    /// This user may not look.
-    NotAllowed,
-}
-
-impl Found {
-    /// Of what looking for it returned.
-    ///
-    /// # Errors
-    ///
-    /// Everything else that may have happened.
-    pub fn of<T>(result: io::Result<T>) -> io::Result<Self> {
-        match result {
-            Ok(_) => Ok(Self::Yes),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Self::No),
-                io::ErrorKind::PermissionDenied => Ok(Self::NotAllowed),
-                _ => Err(error),
-            },
-        }
-    }
-}
-
-/// Removes one pin, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::map(format!("remove {}", path.display()))(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn remove_tree(path: &Path) -> Result<(), KernelError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::map(format!("remove {}", path.display()))(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether anything of this layout or another is pinned under `pin_dir`.

@@ -8,7 +8,7 @@
 //! | `ledger.commits.lost-STAMP` | record of more commits than the ledger had when it was opened |
 
 use super::commits::COMMITS_FILE;
-use super::store::{LEDGER_FILE, suffixed};
+use super::files::LEDGER_FILE;
 use jiff::Timestamp;
 use std::fmt;
 use std::io;
@@ -134,13 +134,9 @@ pub fn aside(state_dir: &Path) -> io::Result<Vec<Aside>> {
     Ok(found)
 }
 
-/// The write-ahead log of a ledger.
-pub(super) fn log_of(ledger: &Path) -> PathBuf {
-    suffixed(ledger, "-wal")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::files::suffixed;
     use super::*;
 
     #[test]

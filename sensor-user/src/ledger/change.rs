@@ -3,7 +3,7 @@
 use super::members::Members;
 use super::moment::Moment;
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
-use super::state::{Day, Promoted, Settings, State, rest};
+use super::state::{Day, GENERATIONS, Generation, Promoted, Settings, State, rest};
 use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::{Country, Locate};
@@ -29,6 +29,51 @@ pub(super) struct Change {
     pub(super) backscatter: Vec<(Slot, u64)>,
     /// New members of the day's sets.
     pub(super) delta: Delta,
+}
+
+impl State {
+    /// Takes in a change that is committed. `loaded` is the day it belongs to, when that is not the
+    /// current one.
+    pub(super) fn apply(
+        &mut self,
+        loaded: Option<Day>,
+        change: &Change,
+        generation: Generation,
+        at: Timestamp,
+        released: &[Series],
+    ) {
+        if let Some(day) = loaded {
+            self.day = day;
+        }
+        for (series, value) in &change.increments {
+            self.totals.add(series, *value);
+            self.day.totals.add(series, *value);
+        }
+        for (slot, tally) in &change.ports {
+            *self.day.ports.entry(*slot).or_default() += *tally;
+        }
+        for (slot, packets) in &change.backscatter {
+            *self.day.backscatter.entry(*slot).or_default() += packets;
+        }
+        self.day.sets.apply(&change.delta);
+        match generation {
+            Generation::Own(0) => {}
+            Generation::Own(number) => {
+                self.generations.insert(number);
+                while self.generations.len() > GENERATIONS {
+                    self.generations.pop_first();
+                }
+                self.totals.generation = self.totals.generation.max(number);
+            }
+            Generation::Foreign { ledger, number } => {
+                self.foreign.insert((ledger, number));
+            }
+        }
+        self.released.extend(released.iter().cloned());
+        self.since = self.since.or(Some(change.began));
+        self.heartbeat = Some(at);
+        self.commits += 1;
+    }
 }
 
 /// Computes what `observation` changes. `day` is the ledger's view of the local day of `moment`.

@@ -1,13 +1,14 @@
 //! Reading the ledger, also while a daemon writes it.
 
-use super::aside::{Aside, aside, log_of};
+use super::aside::{Aside, aside};
 use super::commits::{LostCommits, Record};
 use super::error::LedgerError;
 use super::export::{self, Extent, Format};
+use super::files::{LEDGER_FILE, log_of};
 use super::growth;
 use super::moment::day_of_number;
 use super::ranking::{self, Ranking};
-use super::store::{LEDGER_FILE, VERSION, migrate, version};
+use super::store::{VERSION, migrate, version};
 use super::verify::{self, Verification};
 use super::wal::{self, LogDamage};
 use crate::sight::traffic::PastDay;

@@ -1,6 +1,5 @@
 //! What the ledger knows in memory: the counters, the day, and the plan that the settings make.
 
-use super::change::Change;
 use super::selection::{Candidate, Reserve, choose};
 use super::sets::DaySets;
 use crate::counters::totals::{PortLabel, Tally, Totals};
@@ -197,49 +196,6 @@ impl State {
         for slot in settings.configured_ports() {
             self.totals.ports.entry(PortLabel::Own(slot)).or_default();
         }
-    }
-
-    /// Takes in a change that is committed. `loaded` is the day it belongs to, when that is not the
-    /// current one.
-    pub(super) fn apply(
-        &mut self,
-        loaded: Option<Day>,
-        change: &Change,
-        generation: Generation,
-        at: Timestamp,
-        released: &[Series],
-    ) {
-        if let Some(day) = loaded {
-            self.day = day;
-        }
-        for (series, value) in &change.increments {
-            self.totals.add(series, *value);
-            self.day.totals.add(series, *value);
-        }
-        for (slot, tally) in &change.ports {
-            *self.day.ports.entry(*slot).or_default() += *tally;
-        }
-        for (slot, packets) in &change.backscatter {
-            *self.day.backscatter.entry(*slot).or_default() += packets;
-        }
-        self.day.sets.apply(&change.delta);
-        match generation {
-            Generation::Own(0) => {}
-            Generation::Own(number) => {
-                self.generations.insert(number);
-                while self.generations.len() > GENERATIONS {
-                    self.generations.pop_first();
-                }
-                self.totals.generation = self.totals.generation.max(number);
-            }
-            Generation::Foreign { ledger, number } => {
-                self.foreign.insert((ledger, number));
-            }
-        }
-        self.released.extend(released.iter().cloned());
-        self.since = self.since.or(Some(change.began));
-        self.heartbeat = Some(at);
-        self.commits += 1;
     }
 }
 

@@ -204,7 +204,7 @@ impl<C: Fn(bool)> Watcher<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::LEDGER_FILE;
+    use super::super::files::LEDGER_FILE;
     use super::super::tests::small_ledger;
     use super::*;
     use std::sync::atomic::{AtomicU8, Ordering};

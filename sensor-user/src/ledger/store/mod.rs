@@ -1,10 +1,12 @@
 //! The ledger's file: who may write it, and one transaction for each fold.
 //!
-//! [`open`] opens or creates the file, [`recover`] handles one that is damaged, replaced or gone,
+//! [`open`] opens or creates the file, [`recover`] handles one that is damaged, replaced or gone, [`losses`]
+//! keeps what proves a loss,
 //! [`schema`] knows its versions, [`load`] reads what a daemon continues from, and [`write`] writes one
 //! fold. The store here holds the connection and knows in which state it is.
 
 mod load;
+mod losses;
 mod open;
 mod place;
 mod recover;
@@ -12,12 +14,12 @@ mod schema;
 mod write;
 
 pub(super) use load::{load, load_day};
-pub(super) use open::suffixed;
 pub(super) use schema::{VERSION, migrate, version};
 pub(super) use write::{Entry, OfDay};
 
 use super::commits::Record;
 use super::error::LedgerError;
+use super::files::LEDGER_FILE;
 use super::growth::Ids;
 use super::lock::{StateLock, identity};
 use super::prune;
@@ -32,9 +34,6 @@ use sensor_counters::{Pair, Series};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use write::{Plan, Step, WriteError};
-
-/// Name of the ledger in the state directory.
-pub const LEDGER_FILE: &str = "ledger.sqlite";
 
 /// Deltas of a day that are merged into one.
 const COMPACT_AFTER: u64 = 4096;
@@ -194,7 +193,7 @@ impl Store {
     pub(super) fn log_damage(&self) -> Result<Option<LogDamage>, LedgerError> {
         match &self.place {
             Place::Memory => Ok(None),
-            Place::Directory(directory) => recover::log_damage(&directory.ledger()),
+            Place::Directory(directory) => losses::log_damage(&directory.ledger()),
         }
     }
 

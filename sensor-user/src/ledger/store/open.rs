@@ -2,15 +2,16 @@
 
 use super::Scrutiny;
 use super::load::{Loaded, load, since};
-use super::recover::{keep_damaged_log, keep_lost_commits, log_damage};
+use super::losses::{keep_damaged_log, keep_lost_commits, log_damage};
 use super::schema::{migrate, version};
-use crate::ledger::aside::{AsideKind, log_of};
+use crate::ledger::aside::AsideKind;
 use crate::ledger::commits::Record;
 use crate::ledger::error::LedgerError;
+use crate::ledger::files::{log_of, suffixed};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The write-ahead log is cut back to this many bytes after a checkpoint.
@@ -107,10 +108,4 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), LedgerError> 
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| LedgerError::sqlite(path, "checking", error))?;
     if found == "ok" { Ok(()) } else { Err(LedgerError::Corrupt { path: path.to_owned(), reason: found }) }
-}
-
-pub(in crate::ledger) fn suffixed(path: &Path, tail: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(tail);
-    PathBuf::from(name)
 }

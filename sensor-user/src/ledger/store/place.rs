@@ -1,7 +1,7 @@
 //! Where the database is.
 
-use super::LEDGER_FILE;
 use crate::ledger::error::LedgerError;
+use crate::ledger::files::LEDGER_FILE;
 use crate::ledger::lock::{StateLock, identity};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

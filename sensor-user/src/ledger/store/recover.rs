@@ -4,14 +4,13 @@
 //! is deleted, and whatever is missing is logged and reported.
 
 use super::load::Loaded;
-use super::open::{open_file, suffixed};
+use super::open::open_file;
 use super::place::Place;
 use super::{Commits, Link, Scope, Scrutiny, Store};
-use crate::ledger::aside::{AsideKind, log_of};
-use crate::ledger::commits::{self, Record};
+use crate::ledger::aside::AsideKind;
 use crate::ledger::error::LedgerError;
+use crate::ledger::files::suffixed;
 use crate::ledger::state::{Day, State};
-use crate::ledger::wal::{self, LogDamage};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::path::{Path, PathBuf};
@@ -114,41 +113,6 @@ pub(super) fn open_or_replace(
         }
         other => other,
     }
-}
-
-/// Damage of the write-ahead log of a ledger.
-pub(super) fn log_damage(ledger: &Path) -> Result<Option<LogDamage>, LedgerError> {
-    let log = log_of(ledger);
-    wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })
-}
-
-/// Logs damage of the write-ahead log and keeps a copy, since `SQLite` will overwrite it. Returns the loss
-/// when there is no copy that reports it.
-pub(super) fn keep_damaged_log(path: &Path, damage: &LogDamage) -> Option<String> {
-    let LogDamage { log, byte, commits, .. } = damage;
-    let aside = AsideKind::DamagedLog.free_name(path);
-    let copied = std::fs::copy(log, &aside);
-    let to =
-        copied.as_ref().map_or_else(|error| format!("nowhere: {error}"), |_| aside.display().to_string());
-    tracing::error!(
-        log = %log.display(), byte, commits, copied_to = to,
-        "write-ahead log is damaged: the commits from the damage on are lost, days and counters continue without them; \
-         check the disk"
-    );
-    copied.err().map(|error| format!("{damage}; it could not be copied ({error})"))
-}
-
-/// Logs commits that are missing at the end of the ledger and keeps the record that proves it. Returns
-/// the loss when the record could not be kept.
-pub(super) fn keep_lost_commits(path: &Path, state: &State) -> Option<String> {
-    let lost = Record::read(path)?.lost(state.identity, state.commits)?;
-    let aside = AsideKind::LostCommits.free_name(path);
-    let moved = std::fs::rename(commits::path_of(path), &aside);
-    tracing::error!(
-        ledger = %path.display(), record = %aside.display(),
-        "commits lost: {lost}; days and counters continue without them; check the disk"
-    );
-    moved.err().map(|error| format!("{lost}; the record of commits could not be renamed ({error})"))
 }
 
 /// Renames the file with its write-ahead log; returns the new name.

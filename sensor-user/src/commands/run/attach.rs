@@ -1,0 +1,83 @@
+//! Attaches the program: either all of it, or nothing is changed.
+
+use crate::config::{Config, XdpMode};
+use crate::kernel::interface::Interface;
+use crate::kernel::{self, Kernel, KernelError, Opened, Policy, Ready};
+use crate::observation::Numbering;
+use tracing::{error, info, warn};
+
+/// Opens the kernel side and attaches to the `observed` interfaces. A failure takes back what it did.
+pub(super) fn observe(
+    config: &Config,
+    numbering: Numbering,
+    policy: &Policy,
+    observed: &[Interface],
+    released_first: &[String],
+) -> Result<Ready, KernelError> {
+    let mut opened = Kernel::open(&config.pin_dir, source_table(config), numbering, policy)?;
+    if let Err(error) = attach(&mut opened, observed, released_first, config.xdp_mode) {
+        give_up(opened.undo());
+        return Err(error);
+    }
+    let ready = opened.observe();
+    if let Some(warning) = ready.kernel.keeper().warning() {
+        warn!("{warning}");
+    }
+    Ok(ready)
+}
+
+/// Attaches to the interfaces, and only then ends what is attached to others, but for those that are
+/// to be `released_first`.
+fn attach(
+    opened: &mut Opened,
+    observed: &[Interface],
+    released_first: &[String],
+    wanted: XdpMode,
+) -> Result<(), KernelError> {
+    let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
+    opened.adopt(observed)?;
+    for name in opened.release_where(|name| released_first.contains(name) && !names.contains(name))? {
+        warn!(interface = name, "no longer observed; its attachment has ended");
+    }
+    for interface in observed {
+        let mode = opened.attach(interface, wanted)?;
+        info!(interface = interface.name, mode = mode.name(), "observing");
+    }
+    // Until a default route tells what to observe, what an earlier daemon attached continues to count.
+    let released =
+        if names.is_empty() { Vec::new() } else { opened.release_where(|name| !names.contains(name))? };
+    for name in released {
+        warn!(interface = name, "no longer observed; its attachment has ended");
+    }
+    Ok(())
+}
+
+/// After a start that failed.
+pub(super) fn give_up(undone: Result<Vec<String>, KernelError>) {
+    match undone {
+        Ok(left) if left.is_empty() => {}
+        Ok(left) => warn!(
+            interfaces = left.join(", "),
+            "the program of an earlier start stays attached there and counts; `teiten detach` ends it"
+        ),
+        Err(error) => error!(
+            error = &error as &dyn std::error::Error,
+            "cannot undo what this start attached; `teiten detach` ends it"
+        ),
+    }
+}
+
+/// Entries of the source table: as many as were asked for, else as the memory allows.
+fn source_table(config: &Config) -> u32 {
+    config.source_table.unwrap_or_else(|| {
+        let (memory, entries) = (kernel::memory(), kernel::default_source_table(kernel::memory()));
+        if entries < kernel::default_source_table(None) {
+            info!(
+                entries,
+                memory_mb = memory.map(|bytes| bytes / 1_000_000),
+                "source table is smaller than usual because of the memory limit; --source-table sets another size"
+            );
+        }
+        entries
+    })
+}

@@ -1,0 +1,83 @@
+//! Opens everything that can fail before anything is attached.
+
+use crate::commands::ledger_settings;
+use crate::config::Config;
+use crate::geoip;
+use crate::kernel::interface::Interface;
+use crate::kernel::interfaces::Interfaces;
+use crate::kernel::network::Network;
+use crate::ledger::{self, Ledger};
+use crate::sight::targets::Targets;
+use crate::system::trusted;
+use crate::web::{Bound, Server, WebConfig};
+use anyhow::{Context, Result};
+use futures_util::Stream;
+use jiff::Timestamp;
+use tracing::info;
+
+/// The network as it is at the start, and the socket that tells of its changes.
+pub(super) struct Line<C> {
+    pub(super) interfaces: Interfaces,
+    /// Yields at each change.
+    pub(super) changes: C,
+    pub(super) network: Network,
+    pub(super) targets: Targets,
+    /// The interfaces to attach to.
+    pub(super) observed: Vec<Interface>,
+}
+
+/// Opens the country database.
+pub(super) fn geoip(config: &Config) -> Result<geoip::Watcher> {
+    let geoip = geoip::Watcher::open(config.geoip.clone())?;
+    let database = geoip.current();
+    info!(
+        database = %database.origin(),
+        built = %database.built().strftime("%Y-%m-%d"),
+        age_days = Timestamp::now().duration_since(database.built()).as_hours() / 24,
+        "country database loaded"
+    );
+    Ok(geoip)
+}
+
+/// Finds the interfaces to observe.
+pub(super) async fn line(config: &Config) -> Result<Line<impl Stream<Item = ()> + Unpin + Send + use<>>> {
+    let (interfaces, changes) = Interfaces::connect().context("open a netlink socket")?;
+    let network = interfaces.survey().await?;
+    let mut targets = Targets::new(&network, config)?;
+    let observed = targets.present(&network)?;
+    Ok(Line { interfaces, changes, network, targets, observed })
+}
+
+/// Opens the ledger, whose lock keeps a second daemon from the same state directory.
+pub(super) fn ledger(config: &Config) -> Result<Ledger> {
+    ledger::make_state_dir(&config.state_dir).map_err(|error| {
+        let root = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "run as root, or ",
+            _ => "",
+        };
+        let path = config.state_dir.display();
+        anyhow::anyhow!("cannot create state directory {path}: {error}; {root}give another with --state-dir")
+    })?;
+    trusted::check(&config.state_dir)
+        .and_then(|()| trusted::check_files(&config.state_dir, &ledger::FILES))
+        .context("state directory refused")?;
+    let ledger = Ledger::open(&config.state_dir, ledger_settings(config))?;
+    info!(
+        state_dir = %config.state_dir.display(),
+        counting_since = ledger.since().map(tracing::field::display),
+        last_generation = ledger.last_generation(),
+        "ledger opened"
+    );
+    Ok(ledger)
+}
+
+/// Binds the HTTP server, which serves nothing yet.
+pub(super) fn server(config: &Config) -> Result<Bound> {
+    Ok(Server::bind(&WebConfig {
+        listen: config.listen.iter().map(ToString::to_string).collect(),
+        config_file: config.web_config.clone(),
+        systemd_socket: config.systemd_socket,
+        telemetry_path: config.telemetry_path.clone(),
+        ..WebConfig::default()
+    })?)
+}

@@ -1,0 +1,103 @@
+//! Answers signals until the drain has ended: SIGTERM and SIGINT end it, SIGHUP reloads.
+
+use crate::commands::ledger_settings;
+use crate::config::{Config, ConfigError, Reload};
+use crate::drain::{Command, DrainError, Outbox};
+use crate::system::logging::LogHandle;
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+/// The signals that the daemon answers.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for signals and does what they ask for, until the drain has ended.
+    pub(super) async fn answer(
+        mut self,
+        mut config: Config,
+        reload: impl Fn(&Config) -> Result<Reload, ConfigError> + Send + Sync + 'static,
+        log: LogHandle,
+        commands: Outbox,
+        reconfigured: watch::Sender<Config>,
+        mut drain_ended: oneshot::Receiver<Result<(), DrainError>>,
+    ) -> Result<()> {
+        let reload = Arc::new(reload);
+        // Reads files, and a file system may not answer: nothing else waits for it.
+        let mut reloading: Option<JoinHandle<Result<Reload, ConfigError>>> = None;
+        loop {
+            let detach = tokio::select! {
+                ended = &mut drain_ended => return ended.context("the drain thread has died")?.map_err(Into::into),
+                _ = self.terminate.recv() => false,
+                _ = self.interrupt.recv() => true,
+                _ = self.hang_up.recv() => {
+                    if reloading.is_some() {
+                        warn!("reload is still waiting for its files; this SIGHUP changes nothing");
+                    } else {
+                        let (reload, config) = (Arc::clone(&reload), config.clone());
+                        reloading = Some(tokio::task::spawn_blocking(move || reload(&config)));
+                    }
+                    continue;
+                }
+                reloaded = async { reloading.as_mut().expect("asked for only when it is there").await },
+                    if reloading.is_some() =>
+                {
+                    reloading = None;
+                    match reloaded.context("reload the configuration")? {
+                        Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
+                        Err(error) => error!(error = &error as &dyn std::error::Error, "keeping the configuration"),
+                    }
+                    continue;
+                }
+            };
+            info!(signal = if detach { "SIGINT" } else { "SIGTERM" }, "final drain before exit");
+            // When the drain has ended already, its result is on its way.
+            let _ = commands.send(Command::Stop { detach });
+            return drain_ended.await.context("the drain thread has died")?.map_err(Into::into);
+        }
+    }
+}
+
+/// Takes over a configuration that was loaded again.
+fn apply(
+    reloaded: Reload,
+    config: &mut Config,
+    log: &LogHandle,
+    commands: &Outbox,
+    reconfigured: &watch::Sender<Config>,
+) {
+    if !reloaded.needs_restart.is_empty() {
+        warn!(keys = reloaded.needs_restart.join(", "), "these need a restart; keeping their old values");
+    }
+    if reloaded.changed.is_empty() {
+        info!("reloaded; nothing that can change while running has changed");
+        return;
+    }
+    info!(keys = reloaded.changed.join(", "), "reloaded");
+    let old = std::mem::replace(config, reloaded.config);
+    if old.log_level != config.log_level
+        && let Err(error) = log.set_level(&config.log_level)
+    {
+        error!(error = &error as &dyn std::error::Error, "keeping the log level");
+    }
+    // The drain tells when it ends; it takes what comes before.
+    let _ = commands.send(Command::Interval(config.drain_interval));
+    let _ = commands.send(Command::Settings(Box::new(ledger_settings(config))));
+    // The task that follows the addresses makes the new policy.
+    reconfigured.send_replace(config.clone());
+}
