@@ -15,8 +15,10 @@ const PACKAGES: [(&str, &str); 3] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("busybox", "busybox")];
 /// What a test in the machine drives.
 const PROGRAMS: [&str; 4] = ["busybox", "ip", "tc", "ping"];
-/// What cloud kernels have as modules; a module follows those it needs.
-const MODULES: [&str; 13] = [
+/// Both ends of a `PPPoE` session, with their Debian packages.
+const PPPOE: [(&str, &str); 3] = [("pppd", "ppp"), ("pppoe-server", "pppoe"), ("pppoe", "pppoe")];
+/// The modules that the tests need; a module follows those it needs.
+const MODULES: [&str; 19] = [
     "inet_diag",
     "tcp_diag",
     "udp_diag",
@@ -30,49 +32,78 @@ const MODULES: [&str; 13] = [
     "8021q",
     "tls",
     "bonding",
+    "crc-ccitt",
+    "slhc",
+    "ppp_generic",
+    "ppp_async",
+    "pppox",
+    "pppoe",
 ];
 
 /// Runs before a test's own script.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /busybox
-export PATH=/bin:/busybox
+export PATH=/bin:/usr/sbin:/busybox
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /run/netns /tmp
+mkdir -p /run/netns /run/lock /tmp /dev/pts /etc/ppp
+mount -t devpts devpts /dev/pts
 for module in /modules/*.ko; do insmod "$module"; done
 ip link set lo up
 sh -eu /script; echo "exit status $?"
 poweroff -f
 "#;
 
+/// Which of Debian's kernels of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// The small one for virtual machines.
+    Cloud,
+    /// The one for all machines, with `pppd` and `pppoe-server`: the cloud kernel has no PPP.
+    Pppoe,
+}
+
+impl Flavour {
+    /// Ends the names of its packages.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "-cloud-amd64",
+            Self::Pppoe => "-amd64",
+        }
+    }
+}
+
 /// A kernel that was unpacked.
 #[derive(Debug)]
 pub struct Kernel {
+    flavour: Flavour,
     /// `vmlinuz`.
     image: PathBuf,
     modules: PathBuf,
 }
 
 impl Kernel {
-    /// Debian's newest cloud kernel of `series` (`6.1`), downloaded and unpacked below `cache` unless it
+    /// Debian's newest kernel of `series` (`6.1`) and `flavour`, downloaded and unpacked below `cache` unless it
     /// is there already.
     ///
     /// # Errors
     ///
     /// No Debian for this processor here, or none of its kernels is of that series; the error says which.
-    pub fn of_series(series: &str, cache: &Path) -> Result<Self> {
+    pub fn of_series(series: &str, flavour: Flavour, cache: &Path) -> Result<Self> {
         if !cfg!(target_arch = "x86_64") || !apt::is_here() {
             bail!("other kernels come as Debian's packages, for x86-64");
         }
-        let missing = PACKAGES.iter().filter(|(program, _)| command::find(program).is_none());
+        let programs: &[_] = if flavour == Flavour::Pppoe { &PPPOE } else { &[] };
+        let wanted = PACKAGES.iter().chain(programs);
+        let missing = wanted.filter(|(program, _)| command::find(program).is_none());
         let missing: Vec<&str> = missing.map(|&(_, package)| package).collect();
         apt::install(&missing, "booting other kernels")?;
 
-        let directory = cache.join(series);
+        let directory = cache.join(format!("{series}{}", flavour.suffix()));
         if !directory.join("boot").is_dir() {
-            let package = newest(series)?;
+            let package = newest(series, flavour)?;
             let fresh = tempfile::tempdir_in(cache).context("make a directory for the kernel")?;
             command::run(Command::new("apt-get").args(["download", &package]).current_dir(fresh.path()))?;
             let archive = only_entry(fresh.path(), |name| name.starts_with("linux-image"))?;
@@ -84,6 +115,7 @@ impl Kernel {
             }
         }
         Ok(Self {
+            flavour,
             image: only_entry(&directory.join("boot"), |name| name.starts_with("vmlinuz"))?,
             modules: only_entry(&directory.join("lib/modules"), |_| true)?,
         })
@@ -141,6 +173,15 @@ impl Kernel {
             fs::copy(&path, root.join("bin").join(program)).with_context(|| format!("copy {program}"))?;
             libraries(&path, &root)?;
         }
+        if self.flavour == Flavour::Pppoe {
+            for (program, _) in PPPOE {
+                let path = command::find(program).with_context(|| format!("find {program}"))?;
+                in_its_place(&path, &root)?;
+            }
+            // The directory has the version of pppd for a name.
+            let plugins = only_entry(Path::new("/usr/lib/pppd"), |_| true)?;
+            in_its_place(&plugins.join("pppoe.so"), &root)?;
+        }
         symlink("/bin/busybox", root.join("bin/sh"))?;
         for (number, module) in MODULES.iter().enumerate() {
             self.unpack_module(module, &root.join(format!("modules/{number:02}.ko")))?;
@@ -172,16 +213,17 @@ impl Kernel {
     }
 }
 
-/// The package of Debian's newest cloud kernel of `series`.
-fn newest(series: &str) -> Result<String> {
-    let pattern = format!(r"^linux-image-{}\.[0-9].*-cloud-amd64$", series.replace('.', r"\."));
+/// The package of Debian's newest kernel of `series` and `flavour`.
+fn newest(series: &str, flavour: Flavour) -> Result<String> {
+    let suffix = flavour.suffix();
+    // Between version and suffix, no further flavour (`-rt`).
+    let pattern =
+        format!(r"^linux-image-{}\.[0-9.]+(-[0-9]+|[+]deb[0-9]+)?{suffix}$", series.replace('.', r"\."));
     let found = command::output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
     let names = found.lines().filter_map(|line| line.split_whitespace().next());
     // Numbers of equal length in practice; any of the series will do.
     let newest = names.filter(|name| !name.contains("unsigned")).max_by_key(|name| (name.len(), *name));
-    Ok(newest
-        .with_context(|| format!("find a cloud kernel of series {series} among Debian's packages"))?
-        .into())
+    Ok(newest.with_context(|| format!("find linux-image-{series}.*{suffix} among Debian's packages"))?.into())
 }
 
 /// Copies the libraries that `program` is linked with to the same places below `root`.
@@ -195,6 +237,14 @@ fn libraries(program: &Path, root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Copies a program or library, with what it is linked with, to the same place below `root`.
+fn in_its_place(path: &Path, root: &Path) -> Result<()> {
+    let to = root.join(path.strip_prefix("/").context("a program has an absolute path")?);
+    fs::create_dir_all(to.parent().context("a program lies in a directory")?)?;
+    fs::copy(path, &to).with_context(|| format!("copy {}", path.display()))?;
+    libraries(path, root)
 }
 
 fn only_entry(directory: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {

@@ -3,7 +3,7 @@
 
 use crate::common::teiten;
 use lab::build::target_directory;
-use lab::machine::Kernel;
+use lab::machine::{Flavour, Kernel};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -108,6 +108,41 @@ wait_counted access 5
 end
 ";
 
+/// A line by PPPoE, whose session ends and is dialled again with another address; then the Ethernet
+/// interface below it.
+const DIALLED: &str = r#"
+touch /etc/ppp/options
+echo noauth >/etc/ppp/server
+peer pppoe-server -I eth0 -L 192.0.2.1 -R 192.0.2.101 -N 4 -O /etc/ppp/server
+here() { ip -4 -o addr show dev ppp0 2>/dev/null | sed -n 's/.*inet \([0-9.]*\) .*/\1/p'; }
+dial() {
+    pppd plugin pppoe.so eth0 noauth defaultroute nodetach &
+    pppd=$!
+    until [ -n "$(here)" ]; do kill -0 $pppd; sleep 1; done
+}
+dial
+begin
+knock $(here) 1001 1002 1003
+ping -q -c 4 -i 0.2 192.0.2.1
+wait_counted access 3
+first=$(here)
+kill $pppd
+wait $pppd || true
+wait_blind detached
+dial
+echo "another address: $([ $(here) != $first ] && echo yes)"
+wait_ready
+knock $(here) 2001 2002
+wait_counted access 5
+stop
+echo "below the session"
+teiten check --state-dir /state --interface eth0
+begin --interface eth0 --observe $(here)
+knock $(here) 3001 3002 3003 3004
+wait_counted access 9
+end
+"#;
+
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What a machine printed, and the metrics in it.
@@ -141,9 +176,13 @@ impl Console {
 /// What a machine with the kernel of `series` printed when it had run `script`, or nothing where there is
 /// none.
 fn run(series: &str, script: &str) -> Option<Console> {
+    run_on(series, Flavour::Cloud, script)
+}
+
+fn run_on(series: &str, flavour: Flavour, script: &str) -> Option<Console> {
     let cache = target_directory().unwrap().join("kernels");
     std::fs::create_dir_all(&cache).unwrap();
-    let kernel = match Kernel::of_series(series, &cache) {
+    let kernel = match Kernel::of_series(series, flavour, &cache) {
         Ok(kernel) => kernel,
         Err(error) => {
             println!("skipped: {error:#}");
@@ -215,4 +254,30 @@ fn a_bond_and_a_vlan_are_observed_where_the_addresses_are() {
     let native =
         |line: &&String| line.contains("observing") && line.contains("bond0\"") && line.contains("native");
     assert!(console.lines.iter().any(|line| native(&line)), "{}", console.text());
+}
+
+/// Without `--interface` the session is followed through its end; each SYN is one access, on the session
+/// and on the Ethernet interface below it.
+#[test]
+fn a_pppoe_session_is_followed_and_counted_there_and_below() {
+    let Some(console) = run_on("6.12", Flavour::Pppoe, DIALLED) else { return };
+    console.has_line("another address: yes");
+    let is = |metric: &str, value: &str| console.shows(metric, value);
+    is(r#"teiten_packets_total{class="access"}"#, "9");
+    for port in [1001, 1002, 1003, 2001, 2002, 3001, 3002, 3003, 3004] {
+        is(&format!(r#"teiten_accesses_total{{transport="tcp",port="{port}"}}"#), "1");
+    }
+    // The echo replies.
+    is(r#"teiten_packets_total{class="solicited"}"#, "4");
+    is(r#"teiten_packets_total{class="backscatter"}"#, "0");
+    is("teiten_up", "1");
+    let text = console.text();
+    for told in [
+        // While the session is away, and of what would be observed without addresses.
+        "not attached to interface ppp0",
+        "the default route leads over ppp0, observe that: `--interface ppp0`",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    assert!(!text.contains("ERROR"), "{text}");
 }
