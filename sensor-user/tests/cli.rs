@@ -225,6 +225,57 @@ fn a_closed_pipe_ends_a_command_silently() {
     }
 }
 
+/// `/dev/full` is a file on a full disk.
+#[test]
+fn a_full_disk_under_the_output_is_named_and_one_under_the_log_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state_dir = small_ledger(directory.path(), 1);
+    let capture = directory.path().join("small.pcap");
+    let nowhere = directory.path().join("nowhere");
+    let (capture, nowhere) = (capture.to_str().unwrap(), nowhere.to_str().unwrap());
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = |args: &[&str], is_output: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_teiten"));
+        command.args(args).stdin(std::process::Stdio::null());
+        if is_output {
+            command.stdout(full()).output().unwrap()
+        } else {
+            command.stderr(full()).output().unwrap()
+        }
+    };
+    for args in [
+        &["check", "--interface", "lo"][..],
+        &["replay", capture],
+        &["replay", "--json", capture],
+        &["ledger", "days", "--state-dir", &state_dir],
+        &["ledger", "days", "--json", "--state-dir", &state_dir],
+        &["ledger", "days", "--countries", "3", "--state-dir", &state_dir],
+        &["ledger", "verify", "--state-dir", &state_dir],
+        &["ledger", "export", "--format", "csv", "--state-dir", &state_dir],
+        &["ledger", "export", "--format", "openmetrics", "--state-dir", &state_dir],
+    ] {
+        let output = run(args, true);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("standard output cannot be written: No space left on device"),
+            "{args:?}: {said}"
+        );
+    }
+    for (args, status) in [
+        (&["run", "--interface", "no-such0", "--state-dir", nowhere][..], 1),
+        (&["run", "--config", nowhere], 2),
+        (&["status", "--web.listen-address", "127.0.0.1:1"], 1),
+        (&["replay", nowhere], 1),
+        (&["ledger", "days", "--state-dir", nowhere], 1),
+        (&["ledger", "export", "--format", "openmetrics", "--state-dir", &state_dir], 0),
+        (&["detach", "--pin-dir", &format!("{nowhere}-pins"), "--state-dir", nowhere], 0),
+    ] {
+        assert_eq!(run(args, false).status.code(), Some(status), "{args:?}");
+    }
+    assert!(!Path::new(nowhere).exists());
+}
+
 /// A size limit stands for a full disk: a write fails in the midst of the export.
 #[test]
 fn an_export_that_cannot_be_written_leaves_what_was_there() {

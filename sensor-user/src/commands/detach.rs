@@ -7,7 +7,7 @@ use crate::geoip::GeoIp;
 use crate::kernel::{
     Found, Kernel, Policy, Ready, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
 };
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, NotThere};
 use crate::system::{rights, trusted};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
@@ -75,6 +75,7 @@ pub fn detach(config: &Config) -> Result<()> {
 fn finish(config: &Config) -> Result<u64> {
     trusted::check(&config.state_dir)?;
     trusted::check_files(&config.state_dir, &ledger::FILES)?;
+    let not_there = NotThere::before(&config.state_dir);
     let mut ledger = Ledger::open(&config.state_dir, ledger_settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
     let geoip = GeoIp::open(config.geoip.as_deref())?;
@@ -87,6 +88,7 @@ fn finish(config: &Config) -> Result<u64> {
     let Ready { mut kernel, spare, .. } = opened.end()?;
     let packets = drain::finish(&mut kernel, spare, &mut ledger, &config.timezone, &geoip)
         .map_err(|error| error.with_fate(&kernel.outlook()))?;
+    not_there.keep();
     kernel.detach()?;
     Ok(packets)
 }

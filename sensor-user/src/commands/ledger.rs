@@ -5,6 +5,7 @@ use crate::counters::port_names::PortTable;
 use crate::counters::totals::Tally;
 use crate::country::Country;
 use crate::ledger::{DaySummary, Extent, Format, Ledger, Ranking, Reader};
+use crate::system::output::{Output, say};
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
@@ -97,21 +98,21 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
         let ledger = Ledger::open_read_only(directory)?;
         let aside = ledger.aside()?;
         for loss in &aside {
-            eprintln!("warning: {loss}");
+            say(format_args!("warning: {loss}"));
         }
         lies_aside.extend(aside);
         if let Some(damage) = ledger.log_damage() {
-            eprintln!("error: {damage}; what follows lacks what is lost");
+            say(format_args!("error: {damage}; what follows lacks what is lost"));
             is_whole = false;
         }
         if let Some(lost) = ledger.lost_commits() {
-            eprintln!("error: {lost}; what follows lacks what is lost");
+            say(format_args!("error: {lost}; what follows lacks what is lost"));
             is_whole = false;
         }
         ledgers.push(ledger);
     }
     let ledger = &ledgers[0];
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(Output::lock());
     match &args.command {
         LedgerCommand::Days { from, to, ports, countries, json } => {
             let range = range(*from, *to)?;
@@ -259,21 +260,21 @@ fn finished(ledger: &Reader, extent: &Extent) -> anyhow::Result<Timestamp> {
     let last = ledger.days()?.iter().filter(|day| extent.days.contains(&day.day)).map(|day| day.last).max();
     let reaches = last.is_some_and(|last| last > safe);
     if reaches && extent.end.is_none() {
-        eprintln!(
+        say(format_args!(
             "note: the export ends at {safe}, although the ledger has later hours: Prometheus still holds its newest \
              hours in memory, and would drop them, of every job, for blocks of the same time"
-        );
+        ));
     }
     if reaches && extent.end.is_some_and(|end| end > safe) {
-        eprintln!(
+        say(format_args!(
             "warning: the export reaches beyond {safe}: a Prometheus that runs drops samples of every job when it \
              gets blocks of its newest three hours; leave --end out, or wait before these blocks are handed over"
-        );
+        ));
     }
     if !extent.labels.iter().any(|(name, _)| name == "instance") {
-        eprintln!(
+        say(
             "note: the counters have no label instance: where Prometheus has scraped the same sensor at the same \
-             time, a plain sum() counts both; give --label instance=HOST:PORT as its targets have it"
+             time, a plain sum() counts both; give --label instance=HOST:PORT as its targets have it",
         );
     }
     Ok(extent.end.unwrap_or(safe))

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// folded again.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The state directory is not there, or may not be read.
+    /// The state directory that is to be written is not there, or is no directory.
     #[error("state directory {}: not accessible; create it, or give another --state-dir", path.display())]
     StateDir {
         /// The directory.
@@ -26,6 +26,15 @@ pub enum LedgerError {
     NotAllowed {
         /// What may not be looked at.
         path: PathBuf,
+    },
+    /// What is to be read cannot be looked at, for another reason than rights.
+    #[error("ledger {}: cannot be looked at; check --state-dir", path.display())]
+    Unseen {
+        /// What cannot be looked at.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
     },
     /// The file system of the state directory is no longer mounted.
     #[error(
@@ -86,13 +95,13 @@ pub enum LedgerError {
         known: i64,
     },
     /// Another program's `SQLite` database.
-    #[error("ledger {}: a database of another program; move it away, or give another --state-dir", path.display())]
+    #[error("ledger {}: a database of another program; check --state-dir, or move it away", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// A directory, or something else that is no file, has the ledger's name.
-    #[error("ledger {}: not a file; move it away, or give another --state-dir", path.display())]
+    #[error("ledger {}: not a file; check --state-dir, or move it away", path.display())]
     NotAFile {
         /// What has the name.
         path: PathBuf,
@@ -103,6 +112,14 @@ pub enum LedgerError {
         path.display()
     )]
     Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A file that was named in place of a state directory does not hold a ledger that can be read.
+    #[error("ledger {}: cannot be read ({reason}); check --state-dir", path.display())]
+    NoLedger {
         /// The file.
         path: PathBuf,
         /// What was found.

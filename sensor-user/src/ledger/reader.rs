@@ -74,9 +74,6 @@ impl Reader {
         let is_file = given.is_file();
         let path = if is_file { state_dir.to_owned() } else { state_dir.join(LEDGER_FILE) };
         match std::fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(LedgerError::Missing { path });
-            }
             Err(source) => return Err(unseen(&path, source)),
             Ok(metadata) if !metadata.is_file() => return Err(LedgerError::NotAFile { path }),
             // SQLite does not tell why it cannot open a file. Opened here, it would be closed again, and
@@ -89,7 +86,12 @@ impl Reader {
         // Read before the ledger, which may have more by then, but never less.
         let record = if is_file { None } else { Record::read(&path) };
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
-        let connection = match version(&connection, &path)? {
+        let found = version(&connection, &path).map_err(|error| match error {
+            // No daemon will ever replace it.
+            LedgerError::Corrupt { path, reason } if is_file => LedgerError::NoLedger { path, reason },
+            error => error,
+        })?;
+        let connection = match found {
             0 => return Err(LedgerError::Missing { path }),
             version if version < VERSION => migrated(&connection, &path)?,
             _ => connection,
@@ -119,9 +121,9 @@ impl Reader {
     ///
     /// The directory cannot be read.
     pub fn aside(&self) -> Result<Vec<Aside>, LedgerError> {
-        self.state_dir.as_ref().map_or(Ok(Vec::new()), |path| {
-            aside(path).map_err(|source| LedgerError::StateDir { path: path.clone(), source })
-        })
+        self.state_dir
+            .as_ref()
+            .map_or(Ok(Vec::new()), |path| aside(path).map_err(|source| unseen(path, source)))
     }
 
     /// Every day that is kept, ascending.
@@ -195,7 +197,8 @@ fn unseen(path: &Path, source: io::Error) -> LedgerError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::PermissionDenied => LedgerError::NotAllowed { path },
-        _ => LedgerError::StateDir { path, source },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LedgerError::Missing { path },
+        _ => LedgerError::Unseen { path, source },
     }
 }
 

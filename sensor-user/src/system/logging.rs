@@ -1,6 +1,7 @@
 //! The log: to standard error, as lines for people or as JSON.
 
 use crate::config::LogFormat;
+use crate::system::output;
 use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use std::ffi::OsString;
@@ -87,9 +88,9 @@ pub fn tell(error: &str) {
         let line = serde_json::json!({
             "timestamp": Timestamp::now(), "level": "ERROR", "message": error, "target": "teiten",
         });
-        eprintln!("{line}");
+        output::say(line);
     } else {
-        eprintln!("teiten: {error}");
+        output::say(format_args!("teiten: {error}"));
     }
 }
 

@@ -5,6 +5,7 @@ pub mod condition;
 mod error;
 pub mod logging;
 pub mod memory;
+pub mod output;
 pub(crate) mod regular_file;
 pub mod rights;
 pub mod terminal;

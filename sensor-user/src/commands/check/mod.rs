@@ -11,6 +11,7 @@ use crate::error_chain;
 use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
+use crate::system::output::Output;
 use facts::{Facts, StateDir, gather};
 use std::fmt;
 use std::io::{self, Write};
@@ -83,7 +84,7 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
 /// Standard output cannot be written.
 pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
     let findings = run(args, environment);
-    let mut out = io::stdout().lock();
+    let mut out = Output::lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
@@ -100,8 +101,11 @@ pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
     Ok(problems == 0)
 }
 
-/// The oldest long-term kernel that has all the program needs; XDP links came with 5.9.
-const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// The first kernel with `bpf_xdp_get_buff_len` and `bpf_xdp_load_bytes`, commits 0165cc817075 and
+/// 3f364222d032.
+const OLDEST_KERNEL: (u32, u32) = (5, 18);
+/// The oldest kernel that the tests run on; which programs the verifier takes differs between kernels.
+const OLDEST_TESTED_KERNEL: (u32, u32) = (6, 1);
 /// The kernel that has TCX: 6.6, commit e420bed02507.
 const TCX_KERNEL: (u32, u32) = (6, 6);
 
@@ -173,11 +177,22 @@ fn configuration(config: &Config) -> Finding {
 
 fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
     let (major, minor) = facts.kernel;
+    let (tested_major, tested_minor) = OLDEST_TESTED_KERNEL;
     findings.push(if facts.kernel < OLDEST_KERNEL {
         let (oldest, minor) = OLDEST_KERNEL;
-        let text =
-            format!("{} is older than {oldest}.{minor}, the first that can run the program", facts.release);
+        let text = format!(
+            "{} is older than {oldest}.{minor} and lacks functions that the program calls; Linux \
+             {tested_major}.{tested_minor} or later is needed",
+            facts.release
+        );
         Finding::new(Level::Problem, "kernel", text)
+    } else if facts.kernel < OLDEST_TESTED_KERNEL {
+        let text = format!(
+            "{} is older than {tested_major}.{tested_minor}, the oldest that teiten is tested on; its verifier may refuse the \
+             program",
+            facts.release
+        );
+        Finding::new(Level::Warning, "kernel", text)
     } else {
         let egress = if facts.kernel < TCX_KERNEL { "clsact (TCX needs Linux 6.6)" } else { "TCX" };
         let text = format!("{} ({major}.{minor}); outbound flows through {egress}", facts.release);
@@ -371,8 +386,14 @@ mod tests {
         };
         for (complaints, expected) in [
             (
-                lacking(|facts| facts.kernel = (5, 4)),
-                "PROBLEM  kernel: 6.18.1 is older than 5.10, the first that can run the program",
+                lacking(|facts| (facts.kernel, facts.release) = ((5, 15), "5.15.0-1".to_owned())),
+                "PROBLEM  kernel: 5.15.0-1 is older than 5.18 and lacks functions that the program calls; Linux 6.1 or \
+                 later is needed",
+            ),
+            (
+                lacking(|facts| (facts.kernel, facts.release) = ((6, 0), "6.0.1".to_owned())),
+                "warning  kernel: 6.0.1 is older than 6.1, the oldest that teiten is tested on; its verifier may refuse \
+                 the program",
             ),
             (
                 lacking(|facts| {

@@ -5,13 +5,14 @@ mod fold_thread;
 use super::ledger_settings;
 use crate::config::Config;
 use crate::geoip::GeoIp;
-use crate::ledger::{self, Ledger, Summary};
+use crate::ledger::{self, Ledger, NotThere, Summary};
 use crate::observation::Observation;
 use crate::replay::run;
 use crate::shown::{Report, render_report};
 use crate::system::logging;
+use crate::system::output::Output;
 use anyhow::Context;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The ledger that captures are counted into.
@@ -40,10 +41,13 @@ pub fn command(
     let settings = ledger_settings(config);
     // What is printed is of these files alone.
     let mut printed = Summary::new(settings.clone());
+    let mut not_there = None;
     let mut kept = match ledger {
         Some(Target { state_dir, any_sensor }) => {
-            ledger::make_state_dir(state_dir)
-                .with_context(|| format!("cannot make the state directory `{}`", state_dir.display()))?;
+            not_there = Some(NotThere::before(state_dir));
+            ledger::make_state_dir(state_dir).with_context(|| {
+                format!("cannot make the state directory {}; give another --state-dir", state_dir.display())
+            })?;
             Some(Ledger::open_for_captures(state_dir, settings, *any_sensor)?)
         }
         None => None,
@@ -68,9 +72,14 @@ pub fn command(
             outcome.untimed
         );
         ledger.finish_captures(&outcome.observed)?;
+        // Of captures that could not be read nothing is in it.
+        let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.outbound > 0;
+        if let Some(made) = not_there.filter(|_| has_counts) {
+            made.keep();
+        }
     }
     let report = Report::new(files, config, &outcome, printed.totals());
-    let mut out = io::stdout().lock();
+    let mut out = Output::lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

@@ -16,7 +16,7 @@ use crate::counters::port_names::PortTable;
 use crate::drain::{self, Drain};
 use crate::exposition::Exposition;
 use crate::kernel::Ready;
-use crate::ledger;
+use crate::ledger::{self, NotThere};
 use crate::sight::Watch;
 use crate::system::condition::Fault;
 use crate::system::logging::LogHandle;
@@ -72,6 +72,7 @@ async fn daemon(
     let Line { interfaces, changes, network, targets, observed } = open::line(&config).await?;
     let policy = follow::policy(&network, &config, &targets.indexes());
     let blind = targets.blind(&network, &config);
+    let not_there = NotThere::before(&config.state_dir);
     let ledger = open::ledger(&config)?;
     // After the ledger, whose lock tells which process is there already.
     let server = open::server(&config)?;
@@ -144,6 +145,7 @@ async fn daemon(
         return Err(error.into());
     }
     let drain_ended = drain_thread::spawn(drain, spare, inbox)?;
+    not_there.keep();
 
     let (shutdown, mut stopped) = watch::channel(());
     let state = State {

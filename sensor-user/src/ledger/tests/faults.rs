@@ -50,7 +50,7 @@ fn a_missing_directory_is_an_error_and_is_not_made() {
     let missing = directory.path().join("none");
     assert!(matches!(Ledger::open(&missing, settings("UTC")), Err(LedgerError::StateDir { .. })));
     assert!(!missing.exists());
-    assert!(matches!(Ledger::open_read_only(&missing), Err(LedgerError::StateDir { .. })));
+    assert!(matches!(Ledger::open_read_only(&missing), Err(LedgerError::Missing { .. })));
     assert!(matches!(Ledger::open_read_only(directory.path()), Err(LedgerError::Missing { .. })));
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -486,8 +486,8 @@ fn five_hundred_days_take_no_more_room_than_four_hundred() {
     assert!(room() <= at_first + at_first / 20, "{at_first} bytes, then {}", room());
 }
 
-#[test]
-fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
+/// Does `work` with a directory on a file system of its own, of 3 MiB.
+fn on_a_small_disk(work: impl FnOnce(&Path) + Send + 'static) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     // Mounts of this thread alone.
@@ -498,7 +498,22 @@ fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
         }
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=3m")).unwrap();
-        let mut ledger = Ledger::open(&path, settings("UTC")).unwrap();
+        work(&path);
+    })
+    .join();
+    outcome.unwrap();
+}
+
+/// Takes everything that is left.
+fn fill(ballast: &Path) {
+    let mut file = fs::File::create(ballast).unwrap();
+    while Write::write_all(&mut file, &[0; 512]).is_ok() {}
+}
+
+#[test]
+fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
+    on_a_small_disk(|path| {
+        let mut ledger = Ledger::open(path, settings("UTC")).unwrap();
         let ballast = path.join("ballast");
         let mut expected = Tally::default();
         for generation in 1..=40 {
@@ -508,9 +523,7 @@ fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
                 .collect();
             let observation = noon(generation, 0, &bursts);
             if generation % 10 == 5 {
-                // Everything that is left.
-                let mut file = fs::File::create(&ballast).unwrap();
-                while Write::write_all(&mut file, &[0; 512]).is_ok() {}
+                fill(&ballast);
                 let before = ledger.totals().clone();
                 let error = fold(&mut ledger, &observation).unwrap_err();
                 assert!(matches!(error, LedgerError::Full { .. } | LedgerError::Sqlite { .. }), "{error}");
@@ -522,7 +535,7 @@ fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
             if generation == 12 {
                 // Room for what is to come.
                 let larger = Some("size=64m");
-                mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_REMOUNT, larger).unwrap();
+                mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_REMOUNT, larger).unwrap();
             }
         }
         let mut sum = Tally::default();
@@ -531,16 +544,53 @@ fn a_full_disk_is_named_and_counting_continues_when_there_is_space_again() {
         assert_verified(&ledger);
         drop(ledger);
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(Some("tmpfs"), &path, Some("tmpfs"), read_only, None::<&str>).unwrap();
-        assert!(matches!(Ledger::open(&path, settings("UTC")), Err(LedgerError::Lock { .. })));
-        let days = Ledger::open_read_only(&path).unwrap().days().unwrap();
+        mount(Some("tmpfs"), path, Some("tmpfs"), read_only, None::<&str>).unwrap();
+        assert!(matches!(Ledger::open(path, settings("UTC")), Err(LedgerError::Lock { .. })));
+        let days = Ledger::open_read_only(path).unwrap().days().unwrap();
         assert_eq!((days[0].accesses, days[0].sources), (expected.accesses, expected.sources));
-        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_REMOUNT, None::<&str>).unwrap();
-        let ledger = Ledger::open(&path, settings("UTC")).unwrap();
+        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_REMOUNT, None::<&str>).unwrap();
+        let ledger = Ledger::open(path, settings("UTC")).unwrap();
         assert_eq!(ledger.last_generation(), 40);
-    })
-    .join();
-    outcome.unwrap();
+    });
+}
+
+/// The write-ahead log has its space already, and the record of commits has none.
+#[test]
+fn a_commit_whose_record_finds_no_space_is_in_and_no_loss_is_claimed() {
+    on_a_small_disk(|path| {
+        let mut ledger = Ledger::open(path, settings("UTC")).unwrap();
+        let record = commits::path_of(&path.join(LEDGER_FILE));
+        let small = |generation| noon(generation, 0, &[burst("192.0.2.5", SMB, 1)]);
+        for generation in 1..=30 {
+            fold(&mut ledger, &small(generation)).unwrap();
+        }
+        // The log begins again at its first page.
+        let other = rusqlite::Connection::open(path.join(LEDGER_FILE)).unwrap();
+        let checkpoint = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+        let (frames, moved): (i64, i64) =
+            other.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], checkpoint).unwrap();
+        assert!(frames > 30 && frames == moved);
+        drop(other);
+        fs::remove_file(&record).unwrap();
+        let ballast = path.join("ballast");
+        fill(&ballast);
+        fold(&mut ledger, &small(31)).unwrap();
+        assert_eq!(fs::read(&record).unwrap(), b"", "the record found no space");
+        let days = |expected: u64| {
+            let reader = Ledger::open_read_only(path).unwrap();
+            assert_eq!((reader.lost_commits(), reader.days().unwrap()[0].accesses), (None, expected));
+        };
+        days(31);
+        // It is written with the next commit that finds space, or by the next daemon.
+        fs::remove_file(&ballast).unwrap();
+        fold(&mut ledger, &small(32)).unwrap();
+        assert_eq!(commits::Record::read(&path.join(LEDGER_FILE)), Some(commits::Record::of(&ledger.state)));
+        days(32);
+        assert_verified(&ledger);
+        drop(ledger);
+        let ledger = Ledger::open(path, settings("UTC")).unwrap();
+        assert_eq!((ledger.last_generation(), ledger.losses()), (32, &[][..]));
+    });
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn a_start_that_fails_on_its_second_interface_leaves_nothing_and_says_what_helps
 }
 
 #[test]
-fn a_start_that_fails_on_a_port_or_on_its_object_leaves_no_pin_directory() {
+fn a_start_that_fails_on_a_port_or_on_its_object_leaves_no_directory() {
     needs_root!();
     let lab = Lab::new(1500).unwrap();
     let pins = bpffs(&lab);
@@ -183,6 +183,7 @@ fn a_start_that_fails_on_a_port_or_on_its_object_leaves_no_pin_directory() {
     assert_eq!(text.matches("Operation not supported").count(), 1, "told once: {text}");
     assert!(!has_xdp(&lab, INTERFACE) && !has_xdp(&lab, "lo"), "{text}");
     assert!(!exists(&lab, &pins), "{text}");
+    assert!(!lab.state_dir().exists(), "{text}");
 }
 
 #[test]
