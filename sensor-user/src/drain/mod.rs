@@ -379,12 +379,13 @@ impl Drain {
         let (has_moved, is_changed) = (names != self.interfaces, policy != self.policy);
         if is_changed {
             self.policy = policy;
-            self.show_monitored();
         }
         if has_moved || is_changed {
             self.step(state);
         }
         if is_changed {
+            // What is shown is counted by already.
+            self.show_monitored();
             self.tell_policy(state);
         }
         if has_moved {

@@ -2,13 +2,10 @@
 //! and Prometheus' text format as its documentation defines it.
 
 use crate::netns::Netns;
+use crate::wait::PATIENCE;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// A scrape takes no longer; Prometheus' own default is 10 s.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an endpoint could not be read.
 #[derive(Debug, thiserror::Error)]

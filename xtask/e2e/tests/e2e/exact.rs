@@ -7,7 +7,8 @@ use lab::sensor::{INTERFACE, Lab};
 use lab::traffic::{Carry, Link, Mix, Port, Sender, Site, Tagging, Transport, TunSender};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Each look reads a series for every port.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Enough series for every port there is.
 pub(crate) const ALL_PORTS: [&str; 4] = ["--max-ports", "197376", "--series-hold", "0s"];

@@ -12,7 +12,7 @@ const BATCH: usize = 64;
 /// Frames that may be on their way: a veth's ring holds 256, the kernel's backlog 1,000.
 const IN_FLIGHT: u64 = 64;
 /// A receiver that takes nothing for so long is broken.
-const STALLED: Duration = Duration::from_secs(10);
+const STALLED: Duration = crate::wait::PATIENCE;
 
 /// Why frames did not arrive.
 #[derive(Debug, thiserror::Error)]
