@@ -9,6 +9,7 @@ pub mod geoip;
 pub mod history;
 pub mod licenses;
 pub mod lint;
+pub mod package;
 pub mod report;
 pub mod run;
 pub mod test;

@@ -106,6 +106,12 @@ enum Task {
     /// Gives a model of noise, and with `--events` of labelled events, to the shipped rules in Prometheus' own
     /// engine, beside a z-score and `GreyNoise`'s published rule. Needs promtool. Half a minute to some minutes.
     Alerts(xtask::alerts::AlertsArgs),
+    /// Make Debian packages and archives of the programs
+    ///
+    /// Builds `teiten` for release, writes man pages, completions and the configuration file from its command
+    /// line, and makes the packages with debhelper and an archive for other systems. `--arch arm64` on amd64
+    /// needs Debian's cross compiler and a standard library for arm64: both are fetched if they are missing.
+    Package(xtask::package::PackageArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from Debian's package tor-geoipdb with `apt-get download`, checks it, and writes it with its
@@ -150,6 +156,7 @@ fn run(task: Task) -> Result<()> {
         Task::Docs { check } => xtask::docs::generate(check),
         Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Record(arguments) => xtask::history::record::run(&arguments),
+        Task::Package(arguments) => xtask::package::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }
