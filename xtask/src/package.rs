@@ -72,31 +72,36 @@ pub struct PackageArgs {
 pub fn run(arguments: &PackageArgs) -> Result<()> {
     let here = Architecture::here().context("packages are made on x86-64 and 64-bit Arm")?;
     let wanted = if arguments.arch.is_empty() { vec![here] } else { arguments.arch.clone() };
-    ensure!(arguments.teiten.is_none() || wanted.len() == 1, "--teiten is a program of one architecture: name it by --arch");
+    ensure!(
+        arguments.teiten.is_none() || wanted.len() == 1,
+        "--teiten is a program of one architecture: name it by --arch"
+    );
     let out = match &arguments.out {
         Some(out) => std::path::absolute(out).context("find the directory of --out")?,
         None => build::target_directory()?.join("package"),
     };
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
-    let commit = Commit::of_head()?;
     let generated = generated()?;
     for architecture in wanted {
         let program = match &arguments.teiten {
             Some(program) => program.clone(),
             None => program(architecture, here)?,
         };
-        // Debian's tools write what they make beside the tree.
-        let work = tempfile::tempdir().context("make a directory for the package")?;
-        let tree = work.path().join("teiten");
-        stage(&tree, &program, generated.path(), &commit)?;
-        archive(&tree, architecture, here, &commit, &out)?;
-        if apt::is_here() {
-            debian(&tree, architecture, here, &commit, &out)?;
-        } else {
-            eprintln!("no Debian packages: debhelper and dpkg are not here");
-        }
+        let made = Staged::new(&program, generated.path(), architecture)?.make(&out)?;
+        made.iter().for_each(|file| println!("{}", file.display()));
     }
     Ok(())
+}
+
+/// Makes the Debian packages of `program`, built for this machine, in `out`, and returns their paths. `generated` is
+/// what `packaging` has written.
+///
+/// # Errors
+///
+/// A tool is missing and cannot be installed, or fails.
+pub fn debian_packages(program: &Path, generated: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+    let here = Architecture::here().context("packages are made on x86-64 and 64-bit Arm")?;
+    Staged::new(program, generated, here)?.debian(out)
 }
 
 /// What is packaged.
@@ -118,6 +123,14 @@ impl Commit {
         Ok(Self { version: env!("CARGO_PKG_VERSION").to_owned(), time: git("%ct")?, date: git("%cD")? })
     }
 
+    /// Debian's, which has the version and a date.
+    fn changelog(&self) -> String {
+        format!(
+            "teiten ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- Teiten <teiten@example.org>  {}\n",
+            self.version, self.date
+        )
+    }
+
     /// A command that writes this time where it would write the current one.
     fn dated(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -130,7 +143,16 @@ impl Commit {
 fn generated() -> Result<tempfile::TempDir> {
     let root = tempfile::tempdir().context("make a directory for man pages")?;
     let mut write = command::cargo();
-    write.args(["run", "--locked", "--release", "--features", "packaging/parquet", "--package", "packaging", "--"]);
+    write.args([
+        "run",
+        "--locked",
+        "--release",
+        "--features",
+        "packaging/parquet",
+        "--package",
+        "packaging",
+        "--",
+    ]);
     write.arg(root.path());
     command::run(&mut write)?;
     Ok(root)
@@ -147,115 +169,133 @@ fn program(architecture: Architecture, here: Architecture) -> Result<PathBuf> {
     }
 }
 
-/// Lays out the sources of a Debian package in `tree`, with the finished files in `stage`.
-fn stage(tree: &Path, program: &Path, generated: &Path, commit: &Commit) -> Result<()> {
-    let root = command::root();
-    for name in ["README.md", "THIRD-PARTY.md", "LICENSE", "CHANGELOG.md", "docs", "grafana"] {
-        copy(&root.join(name), &tree.join(name))?;
-    }
-    copy(&root.join("packaging/debian"), &tree.join("debian"))?;
-    let staged = tree.join("stage");
-    copy(generated, &staged)?;
-    install(program, &staged.join("usr/bin/teiten"), 0o755)?;
-    let geoip = "usr/lib/teiten/teiten-geoip";
-    install(&root.join("packaging/teiten-geoip"), &staged.join(geoip), 0o755)?;
-    // The units name the places of a build from source.
-    for (unit, name, local, packaged) in [
-        ("teiten.service", "teiten.service", "/usr/local/bin/teiten", "/usr/bin/teiten"),
-        ("teiten-geoip.service", "teiten.teiten-geoip.service", "/usr/local/sbin", "/usr/lib/teiten"),
-        ("teiten-geoip.timer", "teiten.teiten-geoip.timer", "", ""),
-    ] {
-        let text = read(&root.join("packaging").join(unit))?;
-        ensure!(text.contains(local), "packaging/{unit} does not name {local}");
-        write(&tree.join("debian").join(name), &text.replace(local, packaged))?;
-    }
-    let licence = read(&root.join("LICENSE"))?;
-    let paragraphs =
-        licence.lines().skip(4).map(|line| if line.is_empty() { " .".into() } else { format!(" {line}") });
-    let copyright = read(&tree.join("debian/copyright"))?;
-    let text = copyright.replace("@MIT@", &paragraphs.collect::<Vec<_>>().join("\n"));
-    write(&tree.join("debian/copyright"), &text)?;
-    let changelog = format!(
-        "teiten ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- Teiten <teiten@example.org>  {}\n",
-        commit.version, commit.date
-    );
-    write(&tree.join("debian/changelog"), &changelog)
+/// All files of the packages for one architecture, laid out.
+struct Staged {
+    /// Debian's tools write what they make beside the tree.
+    work: tempfile::TempDir,
+    architecture: Architecture,
+    commit: Commit,
 }
 
-/// The archive for systems without Debian's packages.
-fn archive(
-    tree: &Path,
-    architecture: Architecture,
-    here: Architecture,
-    commit: &Commit,
-    out: &Path,
-) -> Result<()> {
-    let name = format!("teiten-{}-linux-{}", commit.version, architecture.name());
-    let directory = tree.join(&name);
-    for (from, to) in [
-        ("stage/usr/bin/teiten", "bin/teiten"),
-        ("stage/usr/lib/teiten/teiten-geoip", "sbin/teiten-geoip"),
-        ("stage/usr/share", "share"),
-        ("stage/etc/teiten/teiten.toml", "etc/teiten.toml"),
-        ("README.md", "README.md"),
-        ("CHANGELOG.md", "CHANGELOG.md"),
-        ("LICENSE", "LICENSE"),
-        ("THIRD-PARTY.md", "THIRD-PARTY.md"),
-        ("docs", "docs"),
-        ("grafana", "grafana"),
-    ] {
-        copy(&tree.join(from), &directory.join(to))?;
+impl Staged {
+    /// The sources of a Debian package, with the finished files in `stage`.
+    fn new(program: &Path, generated: &Path, architecture: Architecture) -> Result<Self> {
+        let work = tempfile::tempdir().context("make a directory for the package")?;
+        let staged = Self { work, architecture, commit: Commit::of_head()? };
+        let (root, tree) = (command::root(), staged.tree());
+        for name in ["README.md", "THIRD-PARTY.md", "LICENSE", "CHANGELOG.md", "docs", "grafana"] {
+            copy(&root.join(name), &tree.join(name))?;
+        }
+        copy(&root.join("packaging/debian"), &tree.join("debian"))?;
+        let files = tree.join("stage");
+        copy(generated, &files)?;
+        install(program, &files.join("usr/bin/teiten"))?;
+        install(&root.join("packaging/teiten-geoip"), &files.join("usr/lib/teiten/teiten-geoip"))?;
+        // The units name the places of a build from source.
+        for (unit, name, local, packaged) in [
+            ("teiten.service", "teiten.service", "/usr/local/bin/teiten", "/usr/bin/teiten"),
+            ("teiten-geoip.service", "teiten.teiten-geoip.service", "/usr/local/sbin", "/usr/lib/teiten"),
+            ("teiten-geoip.timer", "teiten.teiten-geoip.timer", "", ""),
+        ] {
+            let text = read(&root.join("packaging").join(unit))?;
+            ensure!(text.contains(local), "packaging/{unit} does not name {local}");
+            write(&tree.join("debian").join(name), &text.replace(local, packaged))?;
+        }
+        let copyright = read(&tree.join("debian/copyright"))?;
+        let text = copyright.replace("@MIT@", &paragraphs(&read(&root.join("LICENSE"))?));
+        write(&tree.join("debian/copyright"), &text)?;
+        write(&tree.join("debian/changelog"), &staged.commit.changelog())?;
+        Ok(staged)
     }
-    for unit in ["teiten.service", "teiten-geoip.service", "teiten-geoip.timer"] {
-        copy(&command::root().join("packaging").join(unit), &directory.join("systemd").join(unit))?;
-    }
-    copy(&tree.join("debian/teiten.sysusers"), &directory.join("systemd/teiten.sysusers"))?;
-    let strip = if architecture == here { "strip" } else { "aarch64-linux-gnu-strip" };
-    command::run(Command::new(strip).arg(directory.join("bin/teiten")))?;
-    let file = out.join(format!("{name}.tar.gz"));
-    let mut pack = commit.dated("tar");
-    pack.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=go-w"])
-        .arg(format!("--mtime=@{}", commit.time))
-        .args(["--use-compress-program", "gzip -9n", "-cf"])
-        .arg(&file)
-        .arg(&name)
-        .current_dir(tree);
-    command::run(&mut pack)?;
-    fs::remove_dir_all(&directory).context("remove the staged archive")?;
-    println!("{}", file.display());
-    Ok(())
-}
 
-/// The Debian packages.
-fn debian(
-    tree: &Path,
-    architecture: Architecture,
-    here: Architecture,
-    commit: &Commit,
-    out: &Path,
-) -> Result<()> {
-    let missing: &[&str] = if command::find("dh").is_none() { &["debhelper"] } else { &[] };
-    apt::install(missing, "making Debian packages")?;
-    let mut pack = commit.dated("dpkg-buildpackage");
-    // The packages of all architectures are made once, with those of this machine.
-    let what = if architecture == here { "--build=binary" } else { "--build=any" };
-    pack.args([what, "--no-sign", "--no-check-builddeps", "--unsigned-buildinfo"])
-        .arg(format!("--host-arch={}", architecture.name()))
-        .current_dir(tree);
-    command::run(command::without_cargo_environment(&mut pack))?;
-    let parent = tree.parent().context("the tree lies in a directory")?;
-    for name in ["teiten", "teiten-grafana"] {
-        for kind in [architecture.name(), "all"] {
-            let file = format!("{name}_{}_{kind}.deb", commit.version);
-            let made = parent.join(&file);
-            if made.exists() {
-                fs::copy(&made, out.join(&file)).with_context(|| format!("copy {}", made.display()))?;
-                fs::remove_file(&made).with_context(|| format!("remove {}", made.display()))?;
-                println!("{}", out.join(&file).display());
+    fn tree(&self) -> PathBuf {
+        self.work.path().join("teiten")
+    }
+
+    /// Makes all packages and archives in `out`, and returns their paths.
+    fn make(&self, out: &Path) -> Result<Vec<PathBuf>> {
+        let mut made = vec![self.archive(out)?];
+        if apt::is_here() {
+            made.extend(self.debian(out)?);
+        } else {
+            eprintln!("no Debian packages: there is no apt-get here");
+        }
+        Ok(made)
+    }
+
+    /// Whether programs of this architecture are foreign here.
+    fn is_foreign(&self) -> bool {
+        Architecture::here() != Some(self.architecture)
+    }
+
+    /// The archive for systems without Debian's packages.
+    fn archive(&self, out: &Path) -> Result<PathBuf> {
+        let tree = self.tree();
+        let name = format!("teiten-{}-linux-{}", self.commit.version, self.architecture.name());
+        let work = self.work.path().join("archive");
+        let directory = work.join(&name);
+        for (from, to) in [
+            ("stage/usr/bin/teiten", "bin/teiten"),
+            ("stage/usr/lib/teiten/teiten-geoip", "sbin/teiten-geoip"),
+            ("stage/usr/share", "share"),
+            ("stage/etc/teiten/teiten.toml", "etc/teiten.toml"),
+            ("README.md", "README.md"),
+            ("CHANGELOG.md", "CHANGELOG.md"),
+            ("LICENSE", "LICENSE"),
+            ("THIRD-PARTY.md", "THIRD-PARTY.md"),
+            ("docs", "docs"),
+            ("grafana", "grafana"),
+            ("debian/teiten.sysusers", "systemd/teiten.sysusers"),
+        ] {
+            copy(&tree.join(from), &directory.join(to))?;
+        }
+        for unit in ["teiten.service", "teiten-geoip.service", "teiten-geoip.timer"] {
+            copy(&command::root().join("packaging").join(unit), &directory.join("systemd").join(unit))?;
+        }
+        let strip = if self.is_foreign() { "aarch64-linux-gnu-strip" } else { "strip" };
+        command::run(Command::new(strip).arg(directory.join("bin/teiten")))?;
+        let file = out.join(format!("{name}.tar.gz"));
+        let mut pack = self.commit.dated("tar");
+        pack.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=go-w"])
+            .arg(format!("--mtime=@{}", self.commit.time))
+            .args(["--use-compress-program", "gzip -9n", "-cf"])
+            .arg(&file)
+            .arg(&name)
+            .current_dir(&work);
+        command::run(&mut pack)?;
+        Ok(file)
+    }
+
+    /// The Debian packages.
+    fn debian(&self, out: &Path) -> Result<Vec<PathBuf>> {
+        let missing: &[&str] = if command::find("dh").is_none() { &["debhelper"] } else { &[] };
+        apt::install(missing, "making Debian packages")?;
+        let mut pack = self.commit.dated("dpkg-buildpackage");
+        // The packages of all architectures are made once, with those of this machine.
+        let what = if self.is_foreign() { "--build=any" } else { "--build=binary" };
+        pack.args([what, "--no-sign", "--no-check-builddeps"])
+            .arg(format!("--host-arch={}", self.architecture.name()))
+            .current_dir(self.tree());
+        command::output(command::without_cargo_environment(&mut pack))?;
+        let mut packages = Vec::new();
+        for entry in fs::read_dir(self.work.path()).context("read what dpkg-buildpackage has made")? {
+            let made = entry?.path();
+            if made.extension().is_some_and(|extension| extension == "deb") {
+                let package = out.join(made.file_name().context("a package has a name")?);
+                copy(&made, &package)?;
+                packages.push(package);
             }
         }
+        packages.sort();
+        Ok(packages)
     }
-    Ok(())
+}
+
+/// A licence's text as a field of a copyright file, without its heading.
+fn paragraphs(licence: &str) -> String {
+    let lines = licence.lines().skip(4);
+    let lines = lines.map(|line| if line.is_empty() { " .".to_owned() } else { format!(" {line}") });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Copies a file or a tree.
@@ -265,9 +305,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     command::output(Command::new("cp").args(["-rT", "--"]).arg(from).arg(to)).map(drop)
 }
 
-fn install(from: &Path, to: &Path, mode: u32) -> Result<()> {
+/// Copies a program.
+fn install(from: &Path, to: &Path) -> Result<()> {
     copy(from, to)?;
-    fs::set_permissions(to, fs::Permissions::from_mode(mode))
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("set the mode of {}", to.display()))
 }
 

@@ -4,6 +4,7 @@
 pub mod apt;
 pub mod build;
 pub mod command;
+pub mod debian;
 pub mod machine;
 pub mod netns;
 pub mod scrape;
