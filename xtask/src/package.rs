@@ -1,8 +1,7 @@
 //! `cargo xtask package`: Debian packages and archives of the programs, with what belongs beside them.
 //!
 //! Cargo builds the program, `packaging` writes the files that follow from its command line, and debhelper makes
-//! the packages from `packaging/debian`. What is made from one commit on one system is the same every time:
-//! times are those of the commit.
+//! the packages from `packaging/debian`. Times in them are those of the commit.
 
 mod arm64;
 
