@@ -55,7 +55,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             logging::init(config.log_format, &config.log_level)?;
             let ledger = state_dir
                 .as_deref()
-                .map(|state_dir| replay::Target { state_dir, any_sensor: args.any_sensor });
+                .map(|state_dir| replay::ReplayLedger { state_dir, any_sensor: args.any_sensor });
             let all_read = replay::command(&args.files, &config, ledger.as_ref(), args.json)?;
             return Ok(exit_code(all_read, FAILED));
         }

@@ -5,7 +5,7 @@
 
 use sensor_common::{Class, Slot, Transport};
 use sensor_user::country::{Country, Locate};
-use sensor_user::ledger::{Folded, Ledger, Settings, aside};
+use sensor_user::ledger::{Folded, Ledger, LedgerSettings, aside};
 use sensor_user::observation::{Observation, SourceCount, Target};
 use std::collections::{BTreeSet, HashSet};
 use std::io::{BufRead as _, BufReader};
@@ -26,8 +26,8 @@ impl Locate for Nowhere {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> LedgerSettings {
+    LedgerSettings {
         timezone: jiff::tz::TimeZone::UTC,
         keep_days: 400,
         max_ports: 20,

@@ -19,7 +19,7 @@ use sensor_user::cli::RunArgs;
 use sensor_user::config::{Config, Environment};
 use sensor_user::observation::Observation;
 use sensor_user::observation::spans::Spans;
-use sensor_user::replay::{CaptureError, Fault, Outcome, Replay, run};
+use sensor_user::replay::{CaptureError, CaptureFault, Outcome, Replay, run};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write;
@@ -520,7 +520,7 @@ fn compressed_captures_are_read_and_damage_of_the_compression_is_told() {
         assert_eq!(of_class(&observe(&config(), compressed), Class::Access), 5000);
     }
     let (observations, outcome) = replay(&config(), &[&gzip[..gzip.len() / 2]]);
-    assert!(matches!(outcome.errors[0].fault, Fault::Read { .. }), "{:?}", outcome.errors);
+    assert!(matches!(outcome.errors[0].fault, CaptureFault::Read { .. }), "{:?}", outcome.errors);
     let counted: u64 = observations.iter().flat_map(|it| it.packets).sum();
     assert!((1..5000).contains(&counted), "{counted}");
 }

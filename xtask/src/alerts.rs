@@ -113,7 +113,7 @@ pub fn run(arguments: &AlertsArgs) -> Result<()> {
 }
 
 /// Accesses and sources of each port and sensor in each quarter of a day.
-struct Counts {
+struct AlertCounts {
     accesses: Vec<Vec<Vec<u64>>>,
     sources: Vec<Vec<Vec<u64>>>,
 }
@@ -123,7 +123,7 @@ pub fn poisson(rng: &mut ChaCha8Rng, mean: f64) -> u64 {
     if mean <= 0.0 { 0 } else { Poisson::new(mean).map_or(0, |law| law.sample(rng) as u64) }
 }
 
-fn model(arguments: &AlertsArgs) -> Result<(Counts, Vec<Event>)> {
+fn model(arguments: &AlertsArgs) -> Result<(AlertCounts, Vec<Event>)> {
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
     let days = KNOWN + arguments.days;
     let common = LogNormal::new(0.0, arguments.common).context("--common")?;
@@ -131,7 +131,7 @@ fn model(arguments: &AlertsArgs) -> Result<(Counts, Vec<Event>)> {
     let place = LogNormal::new(0.0, 0.3)?;
     let burst: Pareto<f64> = Pareto::new(3.0, 1.5)?;
     let harmonic: f64 = (1..=arguments.ports).map(|rank| 1.0 / rank as f64).sum();
-    let mut counts = Counts { accesses: Vec::new(), sources: Vec::new() };
+    let mut counts = AlertCounts { accesses: Vec::new(), sources: Vec::new() };
     let mut busy = Vec::new();
     for port in 0..arguments.ports {
         let mean = arguments.accesses / harmonic / (port + 1) as f64;
@@ -171,7 +171,12 @@ fn model(arguments: &AlertsArgs) -> Result<(Counts, Vec<Event>)> {
 }
 
 /// Multiplies what some sensors see of some ports; an event is 40 days from the next of its port.
-fn inject(arguments: &AlertsArgs, rng: &mut ChaCha8Rng, busy: &[usize], counts: &mut Counts) -> Vec<Event> {
+fn inject(
+    arguments: &AlertsArgs,
+    rng: &mut ChaCha8Rng,
+    busy: &[usize],
+    counts: &mut AlertCounts,
+) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let touched = ((arguments.share * arguments.sensors as f64).ceil() as usize).clamp(1, arguments.sensors);
     let touched = touched.max(2.min(arguments.sensors));
@@ -298,7 +303,7 @@ pub fn measure(arguments: &AlertsArgs) -> Result<Worth> {
     worth(&said, &events).with_context(|| said.chars().take(2000).collect::<String>())
 }
 
-fn test_file(arguments: &AlertsArgs, counts: &Counts, events: &[Event]) -> String {
+fn test_file(arguments: &AlertsArgs, counts: &AlertCounts, events: &[Event]) -> String {
     let samples = (KNOWN + arguments.days) * SAMPLES;
     let mut test = String::from(
         "rule_files: [normal.yml, unusual.yml, ports.yml, others.yml]

@@ -104,7 +104,7 @@ fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 ///
 /// A range has another code than two letters.
-fn compact(ranges: &[Range<'_>], built: Timestamp) -> Result<Vec<u8>> {
+fn compact(ranges: &[AddressRange<'_>], built: Timestamp) -> Result<Vec<u8>> {
     let number = |address: &IpAddr| match address {
         IpAddr::V4(address) => u128::from(u32::from(*address)),
         IpAddr::V6(address) => u128::from(*address),
@@ -191,7 +191,7 @@ fn examine(database: &str, known: &[(&str, &str)], nowhere: &[&str]) -> Result<C
         let found = country(&ranges, address)?;
         ensure!(found.is_none(), "{address} is in no country, the database says {found:?}");
     }
-    let is_v4 = |range: &&Range<'_>| range.0.is_ipv4();
+    let is_v4 = |range: &&AddressRange<'_>| range.0.is_ipv4();
     let (ranges_v4, all) = (ranges.iter().filter(is_v4).count() as u64, ranges.len() as u64);
     ensure!(ranges_v4 > 0 && all > ranges_v4, "{ranges_v4} IPv4 ranges of {all}");
     let addresses_v4 = ranges.iter().filter_map(|(first, last, _)| match (first, last) {
@@ -211,19 +211,19 @@ fn examine(database: &str, known: &[(&str, &str)], nowhere: &[&str]) -> Result<C
 }
 
 /// First and last address, country.
-type Range<'a> = (IpAddr, IpAddr, &'a str);
+type AddressRange<'a> = (IpAddr, IpAddr, &'a str);
 
 /// The ranges, ascending.
 ///
 /// # Errors
 ///
 /// A line is none, or lies within the one before.
-pub fn parse(database: &str) -> Result<Vec<Range<'_>>> {
+pub fn parse(database: &str) -> Result<Vec<AddressRange<'_>>> {
     let address = |text: &str| match text.parse::<u32>() {
         Ok(number) => Ok(IpAddr::from(std::net::Ipv4Addr::from(number))),
         Err(_) => text.parse(),
     };
-    let mut ranges: Vec<Range<'_>> = Vec::new();
+    let mut ranges: Vec<AddressRange<'_>> = Vec::new();
     for line in database.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split(',').collect();
         let [first, last, code] = fields[..] else { bail!("the line {line:?} is no range") };
@@ -247,13 +247,13 @@ pub fn parse(database: &str) -> Result<Vec<Range<'_>>> {
 /// # Errors
 ///
 /// The text is not an address.
-pub fn country<'a>(ranges: &[Range<'a>], address: &str) -> Result<Option<&'a str>> {
+pub fn country<'a>(ranges: &[AddressRange<'a>], address: &str) -> Result<Option<&'a str>> {
     let address: IpAddr = address.parse().with_context(|| format!("parse {address}"))?;
     Ok(country_of(ranges, address))
 }
 
 /// The country of an address.
-pub fn country_of<'a>(ranges: &[Range<'a>], address: IpAddr) -> Option<&'a str> {
+pub fn country_of<'a>(ranges: &[AddressRange<'a>], address: IpAddr) -> Option<&'a str> {
     let after = ranges.partition_point(|(first, ..)| *first <= address);
     let range = after.checked_sub(1).map(|at| ranges[at]);
     range.filter(|(_, last, _)| address <= *last).map(|(.., country)| country)

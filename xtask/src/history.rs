@@ -21,7 +21,7 @@ pub const UTC_OFFSET: i64 = 32_400;
 
 /// The report whose month ends the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum HistoryReport {
     /// November 2005: 543,415 accesses, 404 sources per sensor and day.
     November2005,
     /// July 2010: 116,141 accesses, 50,845 cumulative sources.
@@ -72,7 +72,7 @@ impl Month {
     }
 }
 
-impl Report {
+impl HistoryReport {
     /// The six months, the report's own last. The report prints 543,415 accesses, and 116,141
     /// accesses with 50,845 sources; 404 sources per sensor and day are 121,200 in a November.
     pub fn months(self) -> [Month; 6] {
@@ -259,8 +259,8 @@ impl Counters {
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn write_openmetrics(report: Report, out: &mut dyn Write) -> io::Result<()> {
-    let mut rng = ChaCha8Rng::seed_from_u64(20_051_100 + u64::from(report == Report::July2010));
+pub fn write_openmetrics(report: HistoryReport, out: &mut dyn Write) -> io::Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(20_051_100 + u64::from(report == HistoryReport::July2010));
     let mut counters = Counters::default();
     for month in report.months() {
         simulate(report, month, &mut rng, &mut counters);
@@ -282,7 +282,7 @@ struct Cell {
     sources: f64,
 }
 
-fn simulate(report: Report, month: Month, rng: &mut ChaCha8Rng, counters: &mut Counters) {
+fn simulate(report: HistoryReport, month: Month, rng: &mut ChaCha8Rng, counters: &mut Counters) {
     const SPARSE: usize = 150;
     let days: Vec<Date> =
         month.first.series(jiff::Span::new().days(1)).take(usize::from(month.days)).collect();
@@ -411,7 +411,7 @@ fn cell_counters(
 
 /// What is counted for a sensor as a whole.
 fn day_counters(
-    report: Report,
+    report: HistoryReport,
     name: &str,
     sensor: usize,
     (total, sources): (u64, u64),
@@ -453,7 +453,8 @@ fn day_counters(
     }
     // The maintenance sensor offers SSH, and someone guesses its passwords every few days.
     if sensor == 0 {
-        let guesses = if report == Report::November2005 && rng.random_range(0..4) == 0 { 12_000 } else { 60 };
+        let guesses =
+            if report == HistoryReport::November2005 && rng.random_range(0..4) == 0 { 12_000 } else { 60 };
         for (country, share) in [("KR", 6), ("CN", 3), ("US", 1)] {
             let labels = format!("{name},transport=\"tcp\",port=\"22\",country=\"{country}\"");
             counters.add("teiten_service_accesses_total", labels.clone(), guesses * share / 10, since);
@@ -472,7 +473,7 @@ fn day_counters(
 }
 
 /// The last two days as a scraper sees them: gauges, and counters that fill by the hour.
-fn tail(report: Report, counters: &mut Counters) {
+fn tail(report: HistoryReport, counters: &mut Counters) {
     let end = report.months()[5].end();
     for sensor in 1..=report.sensors() {
         let name = format!("job=\"teiten\",instance=\"192.0.2.{sensor}:9477\",sensor=\"sensor-{sensor:02}\"");
@@ -481,7 +482,7 @@ fn tail(report: Report, counters: &mut Counters) {
             let mut gauge =
                 |metric, more: &str, value| counters.gauge(metric, format!("{name}{more}"), at, value);
             // Any process that keeps scraping would miss these targets.
-            if !matches!(report, Report::Before(_)) {
+            if !matches!(report, HistoryReport::Before(_)) {
                 gauge("up", "", 1.0);
             }
             gauge("scrape_duration_seconds", "", 0.012);
@@ -566,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_history_before_a_day_ends_with_the_day_before() {
-        let months = Report::Before(date(2026, 3, 5)).months();
+        let months = HistoryReport::Before(date(2026, 3, 5)).months();
         assert_eq!(
             months.map(|m| (m.first.month(), m.days)),
             [(10, 31), (11, 30), (12, 31), (1, 31), (2, 28), (3, 4)]
@@ -576,7 +577,7 @@ mod tests {
 
     #[test]
     fn on_the_first_of_a_month_the_history_is_six_whole_months() {
-        let months = Report::Before(date(2026, 3, 1)).months();
+        let months = HistoryReport::Before(date(2026, 3, 1)).months();
         assert_eq!(
             months.map(|m| (m.first.month(), m.days)),
             [(9, 30), (10, 31), (11, 30), (12, 31), (1, 31), (2, 28)]

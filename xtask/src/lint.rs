@@ -1,6 +1,8 @@
-//! `cargo xtask lint`: formatting, lints, links and words of the pages, and dashboards that are as they are generated.
+//! `cargo xtask lint`: formatting, lints, links and words of the pages, names and arrows of the modules, and
+//! dashboards that are as they are generated.
 
 mod links;
+mod modules;
 mod words;
 
 use crate::dashboards::{self, DashboardsArgs};
@@ -39,6 +41,7 @@ pub fn steps(report: &mut Report) {
     report.step("dashboards", || dashboards(true).into());
     report.step("links", || links::check().into());
     report.step("words", || words::check().into());
+    report.step("modules", || modules::check().into());
     report.step("licences", || licenses::generate(true).into());
     // It takes minutes to install, and what it finds changes with its database: it belongs to a release.
     if command::find("cargo-deny").is_some() {

@@ -119,7 +119,7 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
             let mut days = ledger.days()?;
             days.retain(|day| range.contains(&day.day));
             if ports.is_some() || countries.is_some() {
-                let ranking = Ranked::new(&days, &ledger.ranking(&range)?, *ports, *countries)?;
+                let ranking = RankedDays::new(&days, &ledger.ranking(&range)?, *ports, *countries)?;
                 if *json {
                     serde_json::to_writer_pretty(&mut out, &ranking)?;
                     writeln!(out)?;
@@ -282,20 +282,20 @@ fn finished(ledger: &Reader, extent: &Extent) -> anyhow::Result<Timestamp> {
 
 /// Sums of days and the busiest of them, as `teiten ledger days` shows them.
 #[derive(Serialize)]
-struct Ranked {
+struct RankedDays {
     from: Option<Date>,
     to: Option<Date>,
     days: u64,
     accesses: u64,
     sources: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ports: Option<Vec<PortRow>>,
+    ports: Option<Vec<RankedPort>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    countries: Option<Vec<CountryRow>>,
+    countries: Option<Vec<RankedCountry>>,
 }
 
 #[derive(Serialize)]
-struct PortRow {
+struct RankedPort {
     rank: usize,
     transport: &'static str,
     port: u16,
@@ -306,7 +306,7 @@ struct PortRow {
 }
 
 #[derive(Serialize)]
-struct CountryRow {
+struct RankedCountry {
     rank: usize,
     country: String,
     name: &'static str,
@@ -320,7 +320,7 @@ fn percent(part: u64, whole: u64) -> u64 {
     ((u128::from(part) * 200 + u128::from(whole)) / (u128::from(whole) * 2).max(1)) as u64
 }
 
-impl Ranked {
+impl RankedDays {
     fn new(
         days: &[DaySummary],
         ranking: &Ranking,
@@ -329,7 +329,7 @@ impl Ranked {
     ) -> anyhow::Result<Self> {
         let known = PortTable::embedded()?;
         let total = ranking.total;
-        let port = |(at, (slot, tally)): (usize, &(Slot, Tally))| PortRow {
+        let port = |(at, (slot, tally)): (usize, &(Slot, Tally))| RankedPort {
             rank: at + 1,
             transport: slot.transport().name(),
             port: slot.port(),
@@ -338,7 +338,7 @@ impl Ranked {
             sources: tally.sources,
             percent: percent(tally.accesses, total.accesses),
         };
-        let country = |(at, (country, tally)): (usize, &(Country, Tally))| CountryRow {
+        let country = |(at, (country, tally)): (usize, &(Country, Tally))| RankedCountry {
             rank: at + 1,
             country: country.label().to_owned(),
             name: country.names().map_or("", |(en, _)| en),

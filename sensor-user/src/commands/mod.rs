@@ -8,15 +8,15 @@ pub mod run;
 pub mod status;
 
 use crate::config::Config;
-use crate::ledger::{PortGroup, Settings};
+use crate::ledger::{ChartedPorts, LedgerSettings};
 
 /// The part of the configuration that the ledger counts by.
-fn ledger_settings(config: &Config) -> Settings {
+fn ledger_settings(config: &Config) -> LedgerSettings {
     let groups = config
         .port_groups
         .iter()
-        .map(|group| PortGroup { name: group.name.clone(), slots: group.slots.iter().copied().collect() });
-    Settings {
+        .map(|group| ChartedPorts { name: group.name.clone(), slots: group.slots.iter().copied().collect() });
+    LedgerSettings {
         timezone: config.timezone.clone(),
         keep_days: config.keep_days,
         max_ports: config.max_ports,

@@ -54,14 +54,14 @@ pub enum PortTableError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct PortsFile {
     #[serde(default)]
-    port: Vec<Row>,
+    port: Vec<ListedPort>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct ListedPort {
     transport: String,
     port: u16,
     name: String,
@@ -91,9 +91,9 @@ impl PortTable {
     /// [`PortTableError`] for text of another form, an unknown transport, a port that the transport
     /// does not have, and a port that is there twice.
     pub fn parse(text: &str) -> Result<Self, PortTableError> {
-        let file: File = toml::from_str(text).map_err(PortTableError::Form)?;
+        let file: PortsFile = toml::from_str(text).map_err(PortTableError::Form)?;
         let mut table = BTreeMap::new();
-        for Row { transport: written, port, name, en, ja, source } in file.port {
+        for ListedPort { transport: written, port, name, en, ja, source } in file.port {
             let Some(transport) = Transport::from_name(&written) else {
                 let known = Transport::ALL.map(Transport::name).join(", ");
                 return Err(PortTableError::Transport { transport: written, port, known });

@@ -1,6 +1,6 @@
 //! What wakes the drain: a command, a time that has passed, or a wall clock that was set.
 
-use super::Command;
+use super::DrainCommand;
 use crate::system::clock::{Jump, Reading};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -21,19 +21,19 @@ const NEVER: i64 = 1 << 33;
 /// The drain has ended; the command is given back.
 #[derive(Debug, thiserror::Error)]
 #[error("the drain has ended")]
-pub struct Ended(pub Command);
+pub struct InboxClosed(pub DrainCommand);
 
 /// Where commands to the drain go in.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    commands: Sender<Command>,
+    commands: Sender<DrainCommand>,
     bell: Arc<EventFd>,
 }
 
 /// Where the drain takes them out.
 #[derive(Debug)]
 pub struct Inbox {
-    commands: Receiver<Command>,
+    commands: Receiver<DrainCommand>,
     bell: Arc<EventFd>,
     /// Never expires; readable when the system's wall clock is set or the machine wakes up.
     clock: TimerFd,
@@ -46,7 +46,7 @@ pub(super) enum Event {
     /// The time has come.
     Due,
     /// A command has arrived.
-    Command(Command),
+    Command(DrainCommand),
     /// The wall clock was set, or the machine suspended.
     Jump(Jump),
     /// All senders dropped.
@@ -79,9 +79,9 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Ended`] when there is no drain any more.
-    pub fn send(&self, command: Command) -> Result<(), Ended> {
-        self.commands.send(command).map_err(|error| Ended(error.0))?;
+    /// [`InboxClosed`] when there is no drain any more.
+    pub fn send(&self, command: DrainCommand) -> Result<(), InboxClosed> {
+        self.commands.send(command).map_err(|error| InboxClosed(error.0))?;
         // Fails only when the bell rings already 2^64 - 2 times.
         let _ = self.bell.write(1);
         Ok(())
@@ -144,11 +144,11 @@ mod tests {
         let (outbox, mut inbox) = inbox().unwrap();
         let sender = std::thread::spawn(move || {
             for _ in 0..1_000 {
-                outbox.send(Command::Wake).unwrap();
+                outbox.send(DrainCommand::Wake).unwrap();
             }
         });
         for _ in 0..1_000 {
-            assert!(matches!(inbox.wait(|_| LONG).unwrap(), Event::Command(Command::Wake)));
+            assert!(matches!(inbox.wait(|_| LONG).unwrap(), Event::Command(DrainCommand::Wake)));
         }
         sender.join().unwrap();
         assert!(matches!(inbox.wait(|_| LONG).unwrap(), Event::Closed), "everybody has gone");
@@ -180,6 +180,6 @@ mod tests {
     fn who_sends_to_a_drain_that_ended_is_told() {
         let (outbox, receiver) = inbox().unwrap();
         drop(receiver);
-        assert!(outbox.send(Command::Wake).is_err());
+        assert!(outbox.send(DrainCommand::Wake).is_err());
     }
 }

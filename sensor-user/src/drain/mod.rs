@@ -16,19 +16,19 @@ mod observe;
 mod schedule;
 mod stages;
 
-pub use inbox::{Ended, Inbox, Outbox, inbox};
+pub use inbox::{Inbox, InboxClosed, Outbox, inbox};
 
 use crate::config::XdpMode;
 use crate::counters::totals::Totals;
 use crate::country::Locate;
-use crate::exposition::{Exposition, Reload};
+use crate::exposition::{Exposition, Reloadable};
 use crate::geoip::{self, Look};
 use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Full, Kernel, KernelError, Mode, NotSwitched, Outlook, Policy, Spare};
-use crate::ledger::{Folded, Ledger, LedgerError, Settings};
+use crate::ledger::{Folded, Ledger, LedgerError, LedgerSettings};
 use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
-use crate::sight::{Blind, Change, Origin, Reason, Watch};
+use crate::sight::{Blind, Reason, ReasonOrigin, SightChange, Watch};
 use crate::system::clock::{self, Jump, Reading};
 use crate::system::condition::{Fault, Notice};
 use flood::Flood;
@@ -91,11 +91,11 @@ impl DrainError {
 
 /// A command for the drain.
 #[derive(Debug)]
-pub enum Command {
+pub enum DrainCommand {
     /// A log may be filling up.
     Wake,
     /// Other settings of the ledger.
-    Settings(Box<Settings>),
+    Settings(Box<LedgerSettings>),
     /// Another drain interval.
     Interval(Duration),
     /// What is to be observed as the network is now.
@@ -238,7 +238,7 @@ impl Drain {
     /// When the kernel side fails, or the last counts cannot be committed; nothing counted is lost
     /// then, since all of it stays pinned.
     pub fn run(mut self, spare: Spare, mut inbox: Inbox) -> Result<(), DrainError> {
-        let mut state = State::new(&self.kernel, spare);
+        let mut state = DrainState::new(&self.kernel, spare);
         self.compare_with_pins();
         self.exposition.health().set_ledger(self.ledger.numbering().ledger);
         self.take_left_over(&mut state)?;
@@ -263,23 +263,23 @@ impl Drain {
                 Event::Command(command) => command,
             };
             match command {
-                Command::Wake => {
+                DrainCommand::Wake => {
                     // What woke us may be in a generation that is drained already.
                     if self.kernel.fill() >= FULL_ENOUGH {
                         self.step(&mut state);
                     }
                 }
-                Command::Network(scene) => self.observe(*scene, &mut state),
-                Command::Settings(settings) => {
+                DrainCommand::Network(scene) => self.observe(*scene, &mut state),
+                DrainCommand::Settings(settings) => {
                     self.step(&mut state);
                     self.timezone = settings.timezone.clone();
                     self.ledger.reconfigure(*settings);
                 }
-                Command::Interval(interval) => {
+                DrainCommand::Interval(interval) => {
                     self.interval = interval;
                     self.exposition.health().set_current_for(interval * 3);
                 }
-                Command::Stop { detach } => return self.stop(state, detach),
+                DrainCommand::Stop { detach } => return self.stop(state, detach),
             }
             while !state.fault.is_failing() && self.kernel.fill() >= FULL_ENOUGH {
                 self.step(&mut state);
@@ -307,7 +307,7 @@ impl Drain {
     }
 
     /// How long it is until the next drain is due.
-    fn rest(&self, state: &State, reading: &Reading) -> Duration {
+    fn rest(&self, state: &DrainState, reading: &Reading) -> Duration {
         if state.fault.is_failing() {
             let tried = reading.steady.saturating_duration_since(state.tried);
             return self.interval.min(RETRY).saturating_sub(tried);
@@ -329,7 +329,7 @@ impl Drain {
     }
 
     /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
-    fn tell_policy(&self, state: &State) {
+    fn tell_policy(&self, state: &DrainState) {
         let Policy { observe, exclude, services } = &self.policy;
         if state.pending.is_some() || state.fault.is_failing() {
             warn!("the changed rules hold as soon as generations can be switched and committed again");
@@ -344,7 +344,7 @@ impl Drain {
     }
 
     /// Brings up to date whether the sensor can see, and tells what has changed.
-    fn look(&mut self, state: &State) {
+    fn look(&mut self, state: &DrainState) {
         let detached = self.interfaces.iter().filter(|name| !self.kernel.is_attached(name)).map(|name| {
             let advice = match state.refused.get(name) {
                 Some(error) => format!("attaching failed and is tried again with every drain: {error}"),
@@ -354,7 +354,7 @@ impl Drain {
             Blind::new(Reason::Detached, Some(name), what, advice)
         });
         let detached = detached.collect();
-        self.watch.set(Origin::Attachments, detached, clock::monotonic_nanos());
+        self.watch.set(ReasonOrigin::Attachments, detached, clock::monotonic_nanos());
         let (health, blind) = (self.exposition.health(), self.watch.blind());
         if health.blind() != blind {
             health.set_blind(blind);
@@ -374,7 +374,7 @@ impl Drain {
     }
 
     /// Observes what is to be observed now.
-    fn observe(&mut self, scene: Scene, state: &mut State) {
+    fn observe(&mut self, scene: Scene, state: &mut DrainState) {
         let Scene { names, policy, interfaces, released_first, blind } = scene;
         let (has_moved, is_changed) = (names != self.interfaces, policy != self.policy);
         if is_changed {
@@ -402,7 +402,7 @@ impl Drain {
         }
         // With those that are not there.
         self.interfaces = names;
-        self.watch.set(Origin::Network, blind, clock::monotonic_nanos());
+        self.watch.set(ReasonOrigin::Network, blind, clock::monotonic_nanos());
         self.look(state);
         if state.attached && !self.is_attached() {
             self.step(state);
@@ -424,7 +424,7 @@ impl Drain {
         }
     }
 
-    fn attach(&mut self, interface: &Interface, state: &mut State) {
+    fn attach(&mut self, interface: &Interface, state: &mut DrainState) {
         if self.kernel.is_attached(&interface.name) {
             return;
         }
@@ -489,7 +489,7 @@ impl Drain {
     }
 
     /// A generation that a daemon was killed over.
-    fn take_left_over(&mut self, state: &mut State) -> Result<(), DrainError> {
+    fn take_left_over(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         match state.spare.take() {
             Some(Spare::Full(full)) => {
                 let drained = self.kernel.read(&full)?;
@@ -514,7 +514,7 @@ impl Drain {
     }
 
     /// What a release with an earlier layout has left; its pins go once all of it is in the ledger.
-    fn take_earlier(&mut self, state: &mut State) -> Result<(), DrainError> {
+    fn take_earlier(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         if !self.kernel.has_earlier() {
             return Ok(());
         }
@@ -527,13 +527,13 @@ impl Drain {
     }
 
     /// Does what is due, and tells when it cannot be done; it is tried again then.
-    fn step(&mut self, state: &mut State) {
+    fn step(&mut self, state: &mut DrainState) {
         if let Err(error) = self.try_step(state) {
             self.report(state, &error);
         }
     }
 
-    fn report(&self, state: &mut State, error: &DrainError) {
+    fn report(&self, state: &mut DrainState, error: &DrainError) {
         self.exposition.health().drain_failed();
         let (what, error): (_, &dyn std::error::Error) = match error {
             DrainError::Uncommitted { source, .. } => ("commit failed", source.as_ref()),
@@ -554,7 +554,7 @@ impl Drain {
     }
 
     /// Says in the log what has become of the country database.
-    fn tell_geoip(&self, look: Look, state: &mut State) {
+    fn tell_geoip(&self, look: Look, state: &mut DrainState) {
         if look == Look::Reloaded {
             info!(built = %self.geoip.current().built(), "GeoIP database reloaded");
         }
@@ -579,7 +579,7 @@ impl Drain {
     }
 
     /// Commits what waits for it, switches, and commits that.
-    fn try_step(&mut self, state: &mut State) -> Result<(), DrainError> {
+    fn try_step(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         state.tried = clock::now();
         self.maintain_flows();
         tell_pinned(state, self.kernel.keep_pinned());
@@ -611,7 +611,7 @@ impl Drain {
 
     /// Switches generations, unless the last one could not be read, and reads the last one; `None` while
     /// that is pending.
-    fn switch(&mut self, state: &mut State) -> Result<Option<(Full, Drained)>, DrainError> {
+    fn switch(&mut self, state: &mut DrainState) -> Result<Option<(Full, Drained)>, DrainError> {
         let full = match state.spare.take() {
             Some(Spare::Empty(spare)) => match self.kernel.switch(spare, &self.policy) {
                 Ok(full) => full,
@@ -633,7 +633,7 @@ impl Drain {
     }
 
     /// Judges what has arrived in a generation that is in the ledger now.
-    fn judge_traffic(&mut self, state: &mut State, pending: &Pending) {
+    fn judge_traffic(&mut self, state: &mut DrainState, pending: &Pending) {
         let Pending { observation, lasted, .. } = pending;
         let packets = |class: Class| observation.packets[class as usize];
         let read = observation.packets.iter().sum::<u64>() - packets(Class::NonIp);
@@ -656,11 +656,11 @@ impl Drain {
             }
             state.learned = Some(day);
         }
-        self.watch.set(Origin::Traffic, state.traffic.blind(), clock::monotonic_nanos());
+        self.watch.set(ReasonOrigin::Traffic, state.traffic.blind(), clock::monotonic_nanos());
     }
 
     /// Folds what is pending, if anything is; on failure it stays so.
-    fn commit(&mut self, state: &mut State) -> Result<(), DrainError> {
+    fn commit(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         let Some(mut pending) = state.pending.take() else { return Ok(()) };
         let look = self.geoip.look();
         match look {
@@ -669,7 +669,7 @@ impl Drain {
                 self.exposition.health().set_geoip(database.built().as_second() as u64, database.source());
                 state.swollen = true;
             }
-            Look::Failed => self.exposition.health().reload_failed(Reload::Geoip),
+            Look::Failed => self.exposition.health().reload_failed(Reloadable::Geoip),
             Look::Unchanged => {}
         }
         self.tell_geoip(look, state);
@@ -725,7 +725,7 @@ impl Drain {
         }
     }
 
-    fn stop(mut self, mut state: State, detach: bool) -> Result<(), DrainError> {
+    fn stop(mut self, mut state: DrainState, detach: bool) -> Result<(), DrainError> {
         if detach {
             let names: Vec<_> = self.kernel.attachments().map(|(name, _, _)| name.to_owned()).collect();
             for name in names {
@@ -751,7 +751,7 @@ impl Drain {
 }
 
 /// What the drain remembers between steps.
-struct State {
+struct DrainState {
     /// A generation that is to be committed.
     pending: Option<Pending>,
     /// The generation that is not current; `None` while it is pending.
@@ -780,7 +780,7 @@ struct State {
     flood: Flood,
 }
 
-impl State {
+impl DrainState {
     fn new(kernel: &Kernel, spare: Spare) -> Self {
         let now = Reading::take();
         Self {
@@ -804,7 +804,7 @@ impl State {
 }
 
 /// Says in the log whether drained generations can be emptied.
-fn tell_recycled(state: &mut State, recycled: Result<(), KernelError>) {
+fn tell_recycled(state: &mut DrainState, recycled: Result<(), KernelError>) {
     let now = clock::now();
     let Err(error) = recycled else {
         if let Some(Notice::Ended(failures)) = state.recycle_fault.worked(now) {
@@ -823,7 +823,7 @@ fn tell_recycled(state: &mut State, recycled: Result<(), KernelError>) {
 }
 
 /// Says in the log whether everything is pinned; `Ok(true)`: again.
-fn tell_pinned(state: &mut State, pinned: Result<bool, KernelError>) {
+fn tell_pinned(state: &mut DrainState, pinned: Result<bool, KernelError>) {
     const CONSEQUENCE: &str = "packets after this daemon ends will not be counted. Restart teiten, which mounts and \
                                pins as at any start";
     let now = clock::now();
@@ -850,9 +850,9 @@ fn tell_pinned(state: &mut State, pinned: Result<bool, KernelError>) {
 }
 
 /// Says in the log what became of the sensor's sight.
-fn tell_sight(change: &Change) {
+fn tell_sight(change: &SightChange) {
     match change {
-        Change::Begun { blind, untold } => {
+        SightChange::Begun { blind, untold } => {
             let interface = blind.interface.as_deref();
             let Blind { reason, .. } = blind;
             if *untold == 0 {
@@ -861,7 +861,7 @@ fn tell_sight(change: &Change) {
                 warn!(reason = reason.name(), interface, untold, "blind, again and again: {blind}");
             }
         }
-        Change::Ended { reason, interface, lasted } => {
+        SightChange::Ended { reason, interface, lasted } => {
             let after = crate::format::spoken(lasted.as_secs_f64());
             let what = if *reason == Reason::Detached { "attached again" } else { "sees again" };
             info!(

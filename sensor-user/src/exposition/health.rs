@@ -43,7 +43,7 @@ struct HealthState {
     drain_failures: u64,
     is_attached: bool,
     blind: Vec<Blind>,
-    reload_failures: BTreeMap<Reload, u64>,
+    reload_failures: BTreeMap<Reloadable, u64>,
     sensor: Option<SensorInfo>,
     /// Size of the observed IPv4 and IPv6 space.
     monitored: Option<[f64; 2]>,
@@ -96,7 +96,7 @@ impl Closed {
 /// What of the configuration can be reloaded while running, for
 /// `teiten_reload_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reload {
+pub enum Reloadable {
     /// The country database.
     Geoip,
     /// The configuration file, flags and environment.
@@ -105,7 +105,7 @@ pub enum Reload {
     Web,
 }
 
-impl Reload {
+impl Reloadable {
     const ALL: [Self; 3] = [Self::Geoip, Self::Config, Self::Web];
 
     const fn name(self) -> &'static str {
@@ -284,7 +284,7 @@ impl Health {
             drain_failures: 0,
             is_attached: false,
             blind: Vec::new(),
-            reload_failures: Reload::ALL.map(|reload| (reload, 0)).into(),
+            reload_failures: Reloadable::ALL.map(|reload| (reload, 0)).into(),
             sensor: None,
             monitored: None,
             flow_tracking: Vec::new(),
@@ -366,7 +366,7 @@ impl Health {
     }
 
     /// A file could not be reloaded.
-    pub fn reload_failed(&self, what: Reload) {
+    pub fn reload_failed(&self, what: Reloadable) {
         self.change(|state| *state.reload_failures.entry(what).or_default() += 1);
     }
 

@@ -14,7 +14,7 @@ mod families;
 mod health;
 mod hold;
 
-pub use health::{Closed, Health, Reload};
+pub use health::{Closed, Health, Reloadable};
 
 use crate::counters::totals::Totals;
 use hold::{Holds, Veil};
@@ -96,7 +96,7 @@ impl Exposition {
     pub fn new(hold: Duration, released: BTreeSet<Series>) -> Result<Self, ExpositionError> {
         let registry = Registry::new();
         let series = TotalsCollector {
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(ShownState {
                 totals: None,
                 holds: Holds::new(hold, released),
                 version: 0,
@@ -169,7 +169,7 @@ impl Exposition {
     }
 }
 
-struct State {
+struct ShownState {
     totals: Option<Arc<Totals>>,
     holds: Holds,
     version: u64,
@@ -178,12 +178,12 @@ struct State {
 /// Collects the families of the totals.
 #[derive(Clone)]
 struct TotalsCollector {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ShownState>>,
     descriptions: Arc<[Desc]>,
 }
 
 impl TotalsCollector {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ShownState> {
         // Nothing in here panics between two steps of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@
 //!
 //! `cargo xtask geoip` writes it.
 
-use super::Reason;
+use super::DatabaseFault;
 use super::ranges::RangesBuilder;
 use crate::country::Country;
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ pub(super) struct Embedded {
     pub(super) built: Timestamp,
 }
 
-pub(super) fn read() -> Result<Embedded, Reason> {
+pub(super) fn read() -> Result<Embedded, DatabaseFault> {
     let bytes = zstd::bulk::decompress(COMPRESSED, ROOM)?;
     decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged").into())
 }

@@ -1,6 +1,6 @@
 //! Reading database files, which may be replaced or overwritten at any time.
 
-use super::{MAX_BYTES, Reason};
+use super::{DatabaseFault, MAX_BYTES};
 use crate::system::regular_file;
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -25,10 +25,10 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 /// The state of a database's file and of its IPv6 file; `None` for one that cannot be found.
-pub(super) type State = [Option<Stamp>; 2];
+pub(super) type FileStates = [Option<Stamp>; 2];
 
 /// The state of the files now.
-pub(super) fn state(path: &Path) -> State {
+pub(super) fn state(path: &Path) -> FileStates {
     [path, &of_ipv6(path)].map(|path| std::fs::metadata(path).ok().as_ref().map(stamp))
 }
 
@@ -40,24 +40,24 @@ pub(super) fn of_ipv6(path: &Path) -> PathBuf {
 }
 
 /// The whole file, which did not change during the read.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Reason> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
     let mut file = regular_file::open(path)?;
     let before = file.metadata()?;
     if before.size() > MAX_BYTES {
-        return Err(Reason::TooLarge { bytes: before.size() });
+        return Err(DatabaseFault::TooLarge { bytes: before.size() });
     }
     let mut bytes = Vec::with_capacity(before.size() as usize);
     file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes)?;
     if stamp(&file.metadata()?) != stamp(&before) || bytes.len() as u64 != before.size() {
-        return Err(Reason::Changing);
+        return Err(DatabaseFault::Changing);
     }
     Ok(bytes)
 }
 
 /// As [`read`]; `None` when there is no such file.
-pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Reason> {
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DatabaseFault> {
     match read(path) {
-        Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(DatabaseFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
 }

@@ -35,14 +35,14 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// Where a database came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum DatabaseOrigin {
     /// The binary.
     Embedded,
     /// A file.
     File(PathBuf),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for DatabaseOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded => f.write_str("the embedded country database"),
@@ -56,16 +56,16 @@ impl fmt::Display for Origin {
 #[error("cannot use {origin}")]
 pub struct GeoIpError {
     /// The database.
-    pub origin: Origin,
+    pub origin: DatabaseOrigin,
     /// What is wrong with it.
     #[source]
-    pub reason: Reason,
+    pub reason: DatabaseFault,
 }
 
 /// What is wrong with a database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum DatabaseFault {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -129,7 +129,7 @@ pub struct GeoIp {
     v6: Ranges<u128>,
     built: Timestamp,
     database_type: String,
-    origin: Origin,
+    origin: DatabaseOrigin,
 }
 
 impl fmt::Debug for GeoIp {
@@ -146,7 +146,7 @@ impl fmt::Debug for GeoIp {
 
 /// The fields of a record that name a country, in all shapes that are around.
 #[derive(Deserialize)]
-struct Record {
+struct CountryRecord {
     country: Option<CountryField>,
     country_code: Option<String>,
     registered_country: Option<CountryField>,
@@ -168,7 +168,7 @@ impl CountryField {
     }
 }
 
-impl Record {
+impl CountryRecord {
     /// `registered_country` is where the network is registered: the second best, for networks whose
     /// place `MaxMind` does not know.
     fn country(&self) -> Option<Country> {
@@ -197,7 +197,7 @@ impl GeoIp {
             let (v4, v6) = Self::ranges(v4, v6);
             (v4, v6, built, "text".to_owned())
         });
-        Self::new(flattened, Origin::Embedded)
+        Self::new(flattened, DatabaseOrigin::Embedded)
     }
 
     /// The database in a file. When it is text, the IPv6 ranges may be in `FILE6`.
@@ -207,12 +207,12 @@ impl GeoIp {
     /// A file cannot be read, changes meanwhile, is damaged, or names no countries.
     pub fn load(path: &Path) -> Result<Self, GeoIpError> {
         let on = |path: &Path| {
-            let origin = Origin::File(path.to_owned());
+            let origin = DatabaseOrigin::File(path.to_owned());
             move |reason| GeoIpError { origin, reason }
         };
         let bytes = file::read(path).map_err(on(path))?;
         if !text::is_text(&bytes) {
-            return Self::from_mmdb(bytes, Origin::File(path.to_owned()));
+            return Self::from_mmdb(bytes, DatabaseOrigin::File(path.to_owned()));
         }
         let mut text = Text::new();
         text.add(&bytes).map_err(on(path))?;
@@ -220,7 +220,7 @@ impl GeoIp {
         if let Some(bytes) = file::read_if_there(&ipv6).map_err(on(&ipv6))? {
             text.add(&bytes).map_err(on(&ipv6))?;
         }
-        Self::new(Self::flatten_text(text), Origin::File(path.to_owned()))
+        Self::new(Self::flatten_text(text), DatabaseOrigin::File(path.to_owned()))
     }
 
     /// The file's database, or the embedded one.
@@ -233,18 +233,18 @@ impl GeoIp {
     }
 
     /// A database in `MaxMind`'s format.
-    fn from_mmdb(bytes: Vec<u8>, origin: Origin) -> Result<Self, GeoIpError> {
+    fn from_mmdb(bytes: Vec<u8>, origin: DatabaseOrigin) -> Result<Self, GeoIpError> {
         Self::new(Self::flatten_mmdb(bytes), origin)
     }
 
-    fn new(flattened: Result<Flattened, Reason>, origin: Origin) -> Result<Self, GeoIpError> {
+    fn new(flattened: Result<Flattened, DatabaseFault>, origin: DatabaseOrigin) -> Result<Self, GeoIpError> {
         match flattened {
             Ok((v4, v6, built, database_type)) => Ok(Self { v4, v6, built, database_type, origin }),
             Err(reason) => Err(GeoIpError { origin, reason }),
         }
     }
 
-    fn flatten_text(text: Text) -> Result<Flattened, Reason> {
+    fn flatten_text(text: Text) -> Result<Flattened, DatabaseFault> {
         let built = text.built()?;
         let (v4, v6) = Self::ranges(text.v4, text.v6);
         Ok((v4, v6, built, "text".to_owned()))
@@ -258,13 +258,13 @@ impl GeoIp {
         (v4, v6)
     }
 
-    fn flatten_mmdb(bytes: Vec<u8>) -> Result<Flattened, Reason> {
+    fn flatten_mmdb(bytes: Vec<u8>) -> Result<Flattened, DatabaseFault> {
         let reader = Reader::from_source(bytes)?;
         let metadata = reader.metadata();
         let built = i64::try_from(metadata.build_epoch)
             .ok()
             .and_then(|epoch| Timestamp::from_second(epoch).ok())
-            .ok_or(Reason::BuildTime { epoch: metadata.build_epoch })?;
+            .ok_or(DatabaseFault::BuildTime { epoch: metadata.build_epoch })?;
         let database_type = metadata.database_type.clone();
 
         let mut v4 = RangesBuilder::default();
@@ -279,7 +279,7 @@ impl GeoIp {
         let everything = WithinOptions::default().include_networks_without_data().include_aliased_networks();
         for leaf in reader.networks(everything)? {
             let leaf = leaf?;
-            leaves = leaves.checked_sub(1).ok_or(Reason::NotATree { nodes: metadata.node_count })?;
+            leaves = leaves.checked_sub(1).ok_or(DatabaseFault::NotATree { nodes: metadata.node_count })?;
             // Where no network is, nothing is known.
             let Some(offset) = leaf.offset() else { continue };
             let country = match last {
@@ -287,7 +287,7 @@ impl GeoIp {
                 _ => match records.entry(offset) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {
-                        let country = leaf.decode::<Record>()?.and_then(|record| record.country());
+                        let country = leaf.decode::<CountryRecord>()?.and_then(|record| record.country());
                         *new.insert(country.unwrap_or(Country::UNKNOWN))
                     }
                 },
@@ -310,7 +310,7 @@ impl GeoIp {
             }
         }
         if records.values().all(|&country| country == Country::UNKNOWN) {
-            return Err(Reason::NoCountries { database_type });
+            return Err(DatabaseFault::NoCountries { database_type });
         }
         let (v4, v6) = Self::ranges(v4, v6);
         Ok((v4, v6, built, database_type))
@@ -329,13 +329,13 @@ impl GeoIp {
     /// Label `source` of `teiten_geoip_info`.
     pub fn source(&self) -> &'static str {
         match self.origin {
-            Origin::Embedded => "embedded",
-            Origin::File(_) => "file",
+            DatabaseOrigin::Embedded => "embedded",
+            DatabaseOrigin::File(_) => "file",
         }
     }
 
     /// Where the database came from.
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &DatabaseOrigin {
         &self.origin
     }
 }

@@ -156,7 +156,7 @@ fn of(code: &'static str) -> Value {
 }
 
 fn open(bytes: Vec<u8>) -> Result<GeoIp, GeoIpError> {
-    GeoIp::from_mmdb(bytes, Origin::File("test.mmdb".into()))
+    GeoIp::from_mmdb(bytes, DatabaseOrigin::File("test.mmdb".into()))
 }
 
 fn labels<const N: usize>(geoip: &GeoIp, addresses: [&str; N]) -> [String; N] {
@@ -430,7 +430,7 @@ fn the_embedded_database_knows_well_known_addresses() {
         labels(&geoip, ["8.8.8.8", "202.12.27.33", "193.0.14.129", "10.1.2.3", "2001:dc3::35", "fe80::1"]),
         ["US", "JP", "NL", "private", "JP", "private"]
     );
-    assert_eq!(geoip.origin(), &Origin::Embedded);
+    assert_eq!(geoip.origin(), &DatabaseOrigin::Embedded);
     assert!(geoip.built().as_second() > 1_700_000_000);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Tor's `geoip` and `geoip6` are of this form. Debian keeps them up to date in the package `tor-geoipdb`.
 
-use super::Reason;
+use super::DatabaseFault;
 use super::ranges::RangesBuilder;
 use crate::country::Country;
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ impl Text {
     }
 
     /// Adds the lines of a file.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), DatabaseFault> {
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if let Some(comment) = line.strip_prefix(b"#") {
@@ -41,7 +41,7 @@ impl Text {
                 }
             } else if !line.is_empty() {
                 let range = std::str::from_utf8(line).ok().and_then(range);
-                let (first, last, country) = range.ok_or(Reason::Line { number: number + 1 })?;
+                let (first, last, country) = range.ok_or(DatabaseFault::Line { number: number + 1 })?;
                 self.ranges += u64::from(country != Country::UNKNOWN);
                 match (first, last) {
                     (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -50,7 +50,7 @@ impl Text {
                     (IpAddr::V6(first), IpAddr::V6(last)) => {
                         self.v6.push_range(first.into(), last.into(), country);
                     }
-                    _ => return Err(Reason::Line { number: number + 1 }),
+                    _ => return Err(DatabaseFault::Line { number: number + 1 }),
                 }
             }
         }
@@ -58,11 +58,11 @@ impl Text {
     }
 
     /// When it was generated, if it says so and has ranges.
-    pub(super) fn built(&self) -> Result<Timestamp, Reason> {
+    pub(super) fn built(&self) -> Result<Timestamp, DatabaseFault> {
         if self.ranges == 0 {
-            return Err(Reason::NoCountries { database_type: "text".to_owned() });
+            return Err(DatabaseFault::NoCountries { database_type: "text".to_owned() });
         }
-        self.generated.ok_or(Reason::NoTime)
+        self.generated.ok_or(DatabaseFault::NoTime)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Follows database files that are replaced while the daemon runs.
 
-use super::file::{self, State};
-use super::{GeoIp, GeoIpError, Origin, Reason};
+use super::file::{self, FileStates};
+use super::{DatabaseFault, DatabaseOrigin, GeoIp, GeoIpError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,13 +12,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A database whose files are read again when one of them has changed.
 #[derive(Debug)]
-struct Source {
+struct DatabaseSource {
     path: PathBuf,
     /// The state that was read last, whether or not that failed.
-    tried: State,
+    tried: FileStates,
 }
 
-impl Source {
+impl DatabaseSource {
     /// The database of the file, and its state before it was read: a change during the read is found at
     /// the next look.
     fn open(path: PathBuf) -> Result<(GeoIp, Self), GeoIpError> {
@@ -53,7 +53,7 @@ struct Looker {
 }
 
 impl Looker {
-    fn start(mut source: Source) -> std::io::Result<Self> {
+    fn start(mut source: DatabaseSource) -> std::io::Result<Self> {
         let path = source.path.clone();
         let ((ask, questions), (tell, answers)) = (mpsc::channel(), mpsc::channel());
         crate::system::rights::spawn("geoip", move || {
@@ -93,8 +93,8 @@ impl Watcher {
         let Some(path) = path else {
             return Ok(Self { current: Arc::new(GeoIp::embedded()?), looker: None });
         };
-        let origin = Origin::File(path.clone());
-        let (current, source) = Source::open(path)?;
+        let origin = DatabaseOrigin::File(path.clone());
+        let (current, source) = DatabaseSource::open(path)?;
         let looker = Looker::start(source).map_err(|error| GeoIpError { origin, reason: error.into() })?;
         Ok(Self { current: Arc::new(current), looker: Some(looker) })
     }
@@ -120,8 +120,8 @@ impl Watcher {
         }
         match looker.asked {
             Some(since) if looker.silent.is_none() && since.elapsed() > PATIENCE => {
-                let origin = Origin::File(looker.path.clone());
-                let reason = Reason::Silent { seconds: since.elapsed().as_secs() };
+                let origin = DatabaseOrigin::File(looker.path.clone());
+                let reason = DatabaseFault::Silent { seconds: since.elapsed().as_secs() };
                 looker.silent = Some(GeoIpError { origin, reason });
                 Look::Failed
             }

@@ -1,7 +1,7 @@
 //! What a drained generation counted.
 
 use super::generation::Counted;
-use super::table::Entry;
+use super::table::TableEntry;
 use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6};
 use sensor_common::{Class, Slot, Tool};
@@ -55,7 +55,7 @@ impl Drained {
         (began, nanos): (u64, u64),
         counted: Counted,
         services: BTreeSet<Slot>,
-        table: Vec<Entry>,
+        table: Vec<TableEntry>,
     ) -> Self {
         Self {
             number,

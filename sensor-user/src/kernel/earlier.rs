@@ -7,7 +7,7 @@
 use super::generation::Counted;
 use super::pin_files::remove_tree;
 use super::sys::{self, Mapping};
-use super::table::Table;
+use super::table::SourceTable;
 use super::{Drained, KernelError};
 use crate::counters::detail::Details;
 use crate::observation::Target;
@@ -180,7 +180,7 @@ impl Earlier {
         if counted.table_packets > 0 {
             for name in ["maps/SOURCES_old", "maps/SOURCES"] {
                 if let Some(table) = self.open(name)? {
-                    let read = Table::new(table).read(number, &mut entries);
+                    let read = SourceTable::new(table).read(number, &mut entries);
                     read.map_err(KernelError::map("read the earlier source table"))?;
                 }
             }

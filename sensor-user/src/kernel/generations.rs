@@ -9,7 +9,7 @@ use super::generation::Generation;
 use super::pins::Pins;
 use super::prefixes::Prefixes;
 use super::rules::{self, Compiled};
-use super::table::Table;
+use super::table::SourceTable;
 use super::{KernelError, size, sys};
 use crate::observation::Numbering;
 use crate::system::clock::monotonic_nanos;
@@ -51,9 +51,9 @@ pub struct NotSwitched {
 
 /// The source tables: what the logs could not take.
 struct Sources {
-    table: Table,
+    table: SourceTable,
     /// A table of another size, until what it holds has been drained.
-    old: Option<Table>,
+    old: Option<SourceTable>,
     /// Whether entries of drained generations may be left.
     stale: bool,
 }
@@ -145,8 +145,8 @@ impl Generations {
             current = Some(last);
         }
         let sources = Sources {
-            table: Table::new(pins.open_map("SOURCES")?),
-            old: resized.map(Table::new),
+            table: SourceTable::new(pins.open_map("SOURCES")?),
+            old: resized.map(SourceTable::new),
             // A daemon that was killed may have left some.
             stale: true,
         };

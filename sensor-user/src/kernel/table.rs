@@ -10,7 +10,7 @@ const CHUNK: usize = 16_384;
 
 /// A source table's map.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct SourceTable {
     map: OwnedFd,
 }
 
@@ -19,7 +19,7 @@ type RawKey = [u32; size_of::<SourceKey>() / 4];
 
 /// What one source sent to one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TableEntry {
     /// Source address, IPv4 mapped into IPv6, network byte order.
     pub src: [u8; 16],
     /// As in a record.
@@ -32,7 +32,7 @@ fn generation_of(key: &RawKey) -> u32 {
     key[5]
 }
 
-impl Table {
+impl SourceTable {
     pub(super) fn new(map: OwnedFd) -> Self {
         Self { map }
     }
@@ -42,14 +42,14 @@ impl Table {
     /// # Errors
     ///
     /// What `bpf(2)` returns.
-    pub(super) fn read(&self, generation: u64, entries: &mut Vec<Entry>) -> io::Result<()> {
+    pub(super) fn read(&self, generation: u64, entries: &mut Vec<TableEntry>) -> io::Result<()> {
         sys::for_each_entry(self.map.as_fd(), |key: &RawKey, packets: &u64| {
             if generation_of(key) == generation as u32 {
                 let mut src = [0; 16];
                 for (bytes, word) in src.chunks_exact_mut(4).zip(key) {
                     bytes.copy_from_slice(&word.to_ne_bytes());
                 }
-                entries.push(Entry { src, target: key[4], packets: *packets });
+                entries.push(TableEntry { src, target: key[4], packets: *packets });
             }
         })
     }

@@ -9,7 +9,7 @@ use super::change::Change;
 use super::error::LedgerError;
 use super::moment::{Moment, day_number};
 use super::seal;
-use super::state::Settings;
+use super::state::LedgerSettings;
 use crate::observation::spans::Spans;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -26,7 +26,7 @@ impl Ledger {
     /// As for [`Ledger::open`]; or the ledger is of another sensor or zone.
     pub fn open_for_captures(
         state_dir: &Path,
-        settings: Settings,
+        settings: LedgerSettings,
         any_sensor: bool,
     ) -> Result<Self, LedgerError> {
         let mut ledger = Self::open(state_dir, settings)?;
@@ -86,7 +86,7 @@ impl Ledger {
 }
 
 /// Whether the ledger is empty or of this sensor and zone.
-fn is_of(connection: &Connection, path: &Path, settings: &Settings) -> Result<(), LedgerError> {
+fn is_of(connection: &Connection, path: &Path, settings: &LedgerSettings) -> Result<(), LedgerError> {
     let of: Option<(String, String)> = connection
         .query_row("SELECT sensor, timezone FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()

@@ -2,8 +2,8 @@
 
 use super::members::Members;
 use super::moment::Moment;
-use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Key, Sets};
-use super::state::{Day, GENERATIONS, Generation, Promoted, Settings, State, rest};
+use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, SetKey, Sets};
+use super::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState, Promoted, rest};
 use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::{Country, Locate};
@@ -31,14 +31,14 @@ pub(super) struct Change {
     pub(super) delta: Delta,
 }
 
-impl State {
+impl LedgerState {
     /// Takes in a change that is committed. `loaded` is the day it belongs to, when that is not the
     /// current one.
     pub(super) fn apply(
         &mut self,
         loaded: Option<Day>,
         change: &Change,
-        generation: Generation,
+        generation: GenerationId,
         at: Timestamp,
         released: &[Series],
     ) {
@@ -57,15 +57,15 @@ impl State {
         }
         self.day.sets.apply(&change.delta);
         match generation {
-            Generation::Own(0) => {}
-            Generation::Own(number) => {
+            GenerationId::Own(0) => {}
+            GenerationId::Own(number) => {
                 self.generations.insert(number);
                 while self.generations.len() > GENERATIONS {
                     self.generations.pop_first();
                 }
                 self.totals.generation = self.totals.generation.max(number);
             }
-            Generation::Foreign { ledger, number } => {
+            GenerationId::Foreign { ledger, number } => {
                 self.foreign.insert((ledger, number));
             }
         }
@@ -78,9 +78,9 @@ impl State {
 
 /// Computes what `observation` changes. `day` is the ledger's view of the local day of `moment`.
 pub(super) fn compute(
-    state: &State,
+    state: &LedgerState,
     day: &Day,
-    settings: &Settings,
+    settings: &LedgerSettings,
     budget: u64,
     moment: Moment,
     observation: &Observation,
@@ -134,7 +134,7 @@ pub(super) fn compute(
     let promoted = Promoted::decide(state, day, settings, &features, &ports, observation);
     features.extend(&promoted.features);
 
-    let mut sums = Sums::default();
+    let mut sums = Increments::default();
     for class in Class::ALL {
         let at = class as usize;
         sums.add(Series::Packets(class), [observation.packets[at], observation.bytes[at]]);
@@ -195,9 +195,9 @@ pub(super) fn compute(
 
 /// What is added to each series.
 #[derive(Default)]
-struct Sums(HashMap<Series, Pair>);
+struct Increments(HashMap<Series, Pair>);
 
-impl Sums {
+impl Increments {
     fn add(&mut self, series: Series, value: Pair) {
         if value != [0, 0] {
             let sum = self.0.entry(series).or_default();
@@ -238,7 +238,7 @@ impl Countries {
 /// One pair of source and target.
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    key: Key,
+    key: SetKey,
     /// What the set of `key` holds of this source.
     id: u32,
     /// Its place in the observation.
@@ -258,7 +258,7 @@ struct Gathered {
     lost: u64,
 }
 
-fn key_of(target: Target) -> Key {
+fn key_of(target: Target) -> SetKey {
     target.slot().index() | if target.is_service() { SERVICE_BIT } else { 0 }
 }
 
@@ -368,7 +368,7 @@ fn remember_hosts(hosts: &mut [u32], sets: &Sets, allowance: &mut Allowance, fre
 
 /// Counts by target and country, where that is wanted.
 struct Detail<'a> {
-    settings: &'a Settings,
+    settings: &'a LedgerSettings,
     features: &'a BTreeSet<Slot>,
     countries: &'a Countries,
 }
@@ -380,7 +380,7 @@ impl Detail<'_> {
         members: &[Member],
         sources: &[SourceCount<A>],
         services: &mut HashMap<Slot, u64>,
-        sums: &mut Sums,
+        sums: &mut Increments,
     ) {
         let mut groups_of: HashMap<Slot, Vec<&str>> = HashMap::new();
         for group in &self.settings.groups {

@@ -9,7 +9,7 @@
 //! that was on the disk before. It is not synchronized itself, and may be missing or older after a power
 //! failure, or on a full disk: then fewer losses are seen, and none is claimed that did not happen.
 
-use super::state::State;
+use super::state::LedgerState;
 use crate::system::regular_file;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -24,19 +24,19 @@ const LENGTH: usize = 16 + 1 + 20 + 1 + 8 + 1;
 
 /// How many commits a ledger has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct CommitRecord {
     /// Which ledger.
     identity: u64,
     commits: u64,
 }
 
-impl Record {
-    pub(super) fn of(state: &State) -> Self {
+impl CommitRecord {
+    pub(super) fn of(state: &LedgerState) -> Self {
         Self { identity: state.identity, commits: state.commits }
     }
 
     /// The record for the next commit of `state`.
-    pub(super) fn after(state: &State) -> Self {
+    pub(super) fn after(state: &LedgerState) -> Self {
         Self { identity: state.identity, commits: state.commits + 1 }
     }
 
@@ -116,11 +116,11 @@ mod tests {
     fn a_record_is_read_back_and_a_damaged_one_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = directory.path().join("ledger.sqlite");
-        assert_eq!(Record::read(&ledger), None);
+        assert_eq!(CommitRecord::read(&ledger), None);
         for commits in [u64::MAX, 0, 41] {
-            let record = Record { identity: 0xfedc_ba98_7654_3210, commits };
+            let record = CommitRecord { identity: 0xfedc_ba98_7654_3210, commits };
             record.write(&ledger).unwrap();
-            assert_eq!(Record::read(&ledger), Some(record));
+            assert_eq!(CommitRecord::read(&ledger), Some(record));
         }
         let sound = std::fs::read(path_of(&ledger)).unwrap();
         assert_eq!(sound.len(), LENGTH);
@@ -128,15 +128,15 @@ mod tests {
             let mut damaged = sound.clone();
             damaged[at] ^= 0x01;
             std::fs::write(path_of(&ledger), damaged).unwrap();
-            assert_eq!(Record::read(&ledger), None, "byte {at}");
+            assert_eq!(CommitRecord::read(&ledger), None, "byte {at}");
             std::fs::write(path_of(&ledger), &sound[..at]).unwrap();
-            assert_eq!(Record::read(&ledger), None, "{at} bytes");
+            assert_eq!(CommitRecord::read(&ledger), None, "{at} bytes");
         }
     }
 
     #[test]
     fn only_more_commits_of_the_same_ledger_are_a_loss() {
-        let record = Record { identity: 7, commits: 9 };
+        let record = CommitRecord { identity: 7, commits: 9 };
         assert_eq!(record.lost(7, 8), Some(LostCommits { present: 8, made: 9 }));
         // One less is what a process leaves that was killed between commit and record.
         assert_eq!([record.lost(7, 9), record.lost(7, 10), record.lost(8, 3)], [None; 3]);

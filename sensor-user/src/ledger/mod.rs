@@ -62,12 +62,12 @@ pub use files::LEDGER_FILE;
 pub use lock::{LOCK_FILE, make_state_dir};
 pub use ranking::Ranking;
 pub use reader::{DaySummary, Reader};
-pub use state::{PortGroup, Settings};
+pub use state::{ChartedPorts, LedgerSettings};
 pub use summary::Summary;
 pub use undo::NotThere;
 pub use verify::{Failure, Verification};
 pub use wal::LogDamage;
-pub use watch::{Pace, Watch};
+pub use watch::{Pace, Verifier};
 
 use crate::counters::totals::{Tally, Totals};
 use crate::country::{Country, Locate};
@@ -78,7 +78,7 @@ use jiff::civil::Date;
 use moment::Moment;
 use sensor_common::{Class, Slot};
 use sensor_counters::Series;
-use state::{Generation, State};
+use state::{GenerationId, LedgerState};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -106,9 +106,9 @@ pub enum Folded {
 /// The ledger of one sensor, open for writing.
 #[derive(Debug)]
 pub struct Ledger {
-    state: State,
+    state: LedgerState,
     store: Store,
-    settings: Settings,
+    settings: LedgerSettings,
     budget: u64,
 }
 
@@ -122,7 +122,7 @@ impl Ledger {
     ///
     /// The directory is missing, locked by another process or not writable; the ledger was written
     /// by a newer release or another program; `SQLite` fails.
-    pub fn open(state_dir: &Path, settings: Settings) -> Result<Self, LedgerError> {
+    pub fn open(state_dir: &Path, settings: LedgerSettings) -> Result<Self, LedgerError> {
         let (store, state) = Store::open(state_dir)?;
         Ok(Self::with(store, state, settings))
     }
@@ -132,12 +132,12 @@ impl Ledger {
     /// # Errors
     ///
     /// `SQLite` fails.
-    pub fn in_memory(settings: Settings) -> Result<Self, LedgerError> {
+    pub fn in_memory(settings: LedgerSettings) -> Result<Self, LedgerError> {
         let (store, state) = Store::in_memory()?;
         Ok(Self::with(store, state, settings))
     }
 
-    fn with(store: Store, mut state: State, settings: Settings) -> Self {
+    fn with(store: Store, mut state: LedgerState, settings: LedgerSettings) -> Self {
         state.seed(&settings);
         Self { state, store, settings, budget: sets::BUDGET }
     }
@@ -165,13 +165,13 @@ impl Ledger {
         locate: &dyn Locate,
         released: &[Series],
     ) -> Result<Folded, LedgerError> {
-        if self.state.has_taken(Generation::of(observation, self.state.identity)) {
+        if self.state.has_taken(GenerationId::of(observation, self.state.identity)) {
             return Ok(Folded::AlreadyTaken);
         }
         self.store.ensure(&mut self.state)?;
         self.state.seed(&self.settings);
         // It may be another ledger that is in place now.
-        let generation = Generation::of(observation, self.state.identity);
+        let generation = GenerationId::of(observation, self.state.identity);
         if self.state.has_taken(generation) {
             return Ok(Folded::AlreadyTaken);
         }
@@ -265,7 +265,7 @@ impl Ledger {
     }
 
     /// Applies changed settings from the next fold on. Series that exist stay.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, settings: LedgerSettings) {
         self.settings = settings;
         self.state.seed(&self.settings);
     }

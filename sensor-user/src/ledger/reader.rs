@@ -1,7 +1,7 @@
 //! Reading the ledger, also while a daemon writes it.
 
 use super::aside::{Aside, aside};
-use super::commits::{LostCommits, Record};
+use super::commits::{CommitRecord, LostCommits};
 use super::error::LedgerError;
 use super::export::{self, Extent, Format};
 use super::files::{LEDGER_FILE, log_of};
@@ -84,7 +84,7 @@ impl Reader {
         let log = log_of(&path);
         let damage = wal::inspect(&log).map_err(|source| LedgerError::Log { path: log, source })?;
         // Read before the ledger, which may have more by then, but never less.
-        let record = if is_file { None } else { Record::read(&path) };
+        let record = if is_file { None } else { CommitRecord::read(&path) };
         let connection = open(&path).map_err(|error| LedgerError::sqlite(&path, "opening", error))?;
         let found = version(&connection, &path).map_err(|error| match error {
             // No daemon will ever replace it.
@@ -205,7 +205,7 @@ fn unseen(path: &Path, source: io::Error) -> LedgerError {
 fn lost_commits(
     connection: &Connection,
     path: &Path,
-    record: Record,
+    record: CommitRecord,
 ) -> Result<Option<LostCommits>, LedgerError> {
     let state: Option<(i64, i64)> = connection
         .query_row("SELECT identity, commits FROM state WHERE id = 1", [], |row| {
@@ -216,7 +216,7 @@ fn lost_commits(
     let (identity, commits) = state.unwrap_or_default();
     let lost = record.lost(identity as u64, commits as u64);
     // A daemon that began another ledger meanwhile has removed this record before.
-    Ok(lost.filter(|_| Record::read(path) == Some(record)))
+    Ok(lost.filter(|_| CommitRecord::read(path) == Some(record)))
 }
 
 /// A copy in memory of an older release's ledger, with this release's schema.

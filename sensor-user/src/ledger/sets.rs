@@ -25,38 +25,38 @@ pub(super) const BUDGET: u64 = 1 << 30;
 const ADDRESS: u64 = 96;
 
 /// Key of a set: [`sensor_common::Slot::index`], with [`SERVICE_BIT`] for services, or [`HOSTS`].
-pub(super) type Key = u32;
+pub(super) type SetKey = u32;
 /// Key of the set of all hosts that sent an access.
-pub(super) const HOSTS: Key = u32::MAX;
+pub(super) const HOSTS: SetKey = u32::MAX;
 const _: () =
     assert!(HOSTS & SERVICE_BIT != 0 && (HOSTS & !SERVICE_BIT) as usize > sensor_common::Slot::COUNT);
 
 /// The sets of one address family.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
-    by_key: HashMap<Key, Members>,
+    by_key: HashMap<SetKey, Members>,
 }
 
 impl Sets {
     /// The members of one set; `None` when it is empty.
-    pub(super) fn get(&self, key: Key) -> Option<&Members> {
+    pub(super) fn get(&self, key: SetKey) -> Option<&Members> {
         self.by_key.get(&key)
     }
 
     /// How many members one set has.
-    pub(super) fn len(&self, key: Key) -> u64 {
+    pub(super) fn len(&self, key: SetKey) -> u64 {
         self.get(key).map_or(0, Members::len)
     }
 
     /// All keys, ascending.
-    pub(super) fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<Key> = self.by_key.keys().copied().collect();
+    pub(super) fn keys(&self) -> Vec<SetKey> {
+        let mut keys: Vec<SetKey> = self.by_key.keys().copied().collect();
         keys.sort_unstable();
         keys
     }
 
     /// Adds ascending members; returns by how much the estimate changed, up or down.
-    fn add(&mut self, key: Key, members: &[u32]) -> i64 {
+    fn add(&mut self, key: SetKey, members: &[u32]) -> i64 {
         let set = self.by_key.entry(key).or_default();
         let before = set.cost();
         set.add(members);
@@ -79,14 +79,14 @@ pub(super) struct DaySets {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fresh {
     /// Keys, ascending, with how many members each gets.
-    pub(super) keys: Vec<(Key, u32)>,
+    pub(super) keys: Vec<(SetKey, u32)>,
     /// The members, ascending for each key, one key after the other.
     pub(super) members: Vec<u32>,
 }
 
 impl Fresh {
     /// Appends one set's new members; keys come in ascending order.
-    pub(super) fn push(&mut self, key: Key, members: impl IntoIterator<Item = u32>) {
+    pub(super) fn push(&mut self, key: SetKey, members: impl IntoIterator<Item = u32>) {
         let before = self.members.len();
         self.members.extend(members);
         let count = self.members.len() - before;
@@ -96,7 +96,7 @@ impl Fresh {
     }
 
     /// Each key with its new members.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (Key, &[u32])> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (SetKey, &[u32])> {
         let mut rest = self.members.as_slice();
         self.keys.iter().map(move |&(key, count)| {
             let (run, behind) = rest.split_at(count as usize);
@@ -136,12 +136,12 @@ impl DaySets {
     }
 
     /// How many members the set has, over both address families.
-    pub(super) fn len(&self, key: Key) -> u64 {
+    pub(super) fn len(&self, key: SetKey) -> u64 {
         self.v4.len(key) + self.v6.len(key)
     }
 
     /// All keys, ascending.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(super) fn keys(&self) -> Vec<SetKey> {
         let mut keys = self.v4.keys();
         keys.extend(self.v6.keys());
         keys.sort_unstable();
@@ -192,7 +192,7 @@ impl DaySets {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     left: u64,
-    last: Option<(Key, u32)>,
+    last: Option<(SetKey, u32)>,
 }
 
 impl Allowance {
@@ -210,7 +210,7 @@ impl Allowance {
     }
 
     /// Reserves room for one new member of one set; members are asked for in ascending order.
-    pub(super) fn member(&mut self, key: Key, member: u32) -> bool {
+    pub(super) fn member(&mut self, key: SetKey, member: u32) -> bool {
         let container = Some((key, member >> 16));
         let fits = self.take(MEMBER + if self.last == container { 0 } else { CONTAINER });
         if fits {
@@ -361,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    type Model = BTreeMap<Key, BTreeSet<u32>>;
+    type Model = BTreeMap<SetKey, BTreeSet<u32>>;
 
     fn fresh(model: &Model) -> Fresh {
         let mut fresh = Fresh::default();

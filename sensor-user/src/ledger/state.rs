@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Ports that are charted as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortGroup {
+pub struct ChartedPorts {
     /// The `group` label's value.
     pub name: String,
     /// Its ports.
@@ -21,7 +21,7 @@ pub struct PortGroup {
 
 /// What the configuration says about counting.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct LedgerSettings {
     /// Zone of the observation day.
     pub timezone: jiff::tz::TimeZone,
     /// Days of detail to keep.
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Ports that always have region and hour detail.
     pub features: Vec<Slot>,
     /// Ports that are charted as one.
-    pub groups: Vec<PortGroup>,
+    pub groups: Vec<ChartedPorts>,
     /// Name of this sensor.
     pub sensor_name: String,
 }
@@ -41,7 +41,7 @@ pub struct Settings {
 /// Groups of up to this many ports give each of them a series of its own.
 const SMALL_GROUP: usize = 16;
 
-impl Settings {
+impl LedgerSettings {
     /// Ports that have a series of their own from the start: features, then the ports of small
     /// groups while these fit in half of the places.
     pub(super) fn configured_ports(&self) -> BTreeSet<Slot> {
@@ -92,7 +92,7 @@ impl Day {
 
 /// Everything in memory that a fold changes.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct LedgerState {
     /// Tells generations numbered for this ledger from others; never 0.
     pub(super) identity: u64,
     /// The counters.
@@ -115,7 +115,7 @@ pub(super) struct State {
 
 /// What an observation is known by, so that it counts once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Generation {
+pub(super) enum GenerationId {
     /// A number of this ledger's; 0 is of no kernel and never taken yet.
     Own(u64),
     /// A number that another ledger gave.
@@ -127,7 +127,7 @@ pub(super) enum Generation {
     },
 }
 
-impl Generation {
+impl GenerationId {
     /// The number that a ledger of this identity knows the observation by.
     pub(super) fn of(observation: &Observation, identity: u64) -> Self {
         let Observation { ledger, generation: number, .. } = *observation;
@@ -152,7 +152,7 @@ fn random_identity() -> u64 {
 /// Generation numbers that are remembered one by one; lower ones count as taken.
 pub(super) const GENERATIONS: usize = 256;
 
-impl State {
+impl LedgerState {
     /// Nothing counted yet.
     pub(super) fn empty() -> Self {
         Self {
@@ -170,10 +170,10 @@ impl State {
 
     /// Whether this generation is already in. Numbers ascend, but one that ran out of turn (left
     /// pinned by a daemon that was killed) may still come after a higher one.
-    pub(super) fn has_taken(&self, generation: Generation) -> bool {
+    pub(super) fn has_taken(&self, generation: GenerationId) -> bool {
         let generation = match generation {
-            Generation::Foreign { ledger, number } => return self.foreign.contains(&(ledger, number)),
-            Generation::Own(number) => number,
+            GenerationId::Foreign { ledger, number } => return self.foreign.contains(&(ledger, number)),
+            GenerationId::Own(number) => number,
         };
         generation != 0
             && (self.generations.contains(&generation)
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Ports that have region and hour detail: the configured ones, and those that already have it.
-    pub(super) fn features(&self, settings: &Settings) -> BTreeSet<Slot> {
+    pub(super) fn features(&self, settings: &LedgerSettings) -> BTreeSet<Slot> {
         let mut features: BTreeSet<Slot> = settings.features.iter().copied().collect();
         features.extend(self.totals.port_hours.keys().filter_map(|(label, _)| match label {
             PortLabel::Own(slot) => Some(*slot),
@@ -192,7 +192,7 @@ impl State {
     }
 
     /// Gives the configured ports their series; returns those that are new.
-    pub(super) fn seed(&mut self, settings: &Settings) {
+    pub(super) fn seed(&mut self, settings: &LedgerSettings) {
         for slot in settings.configured_ports() {
             self.totals.ports.entry(PortLabel::Own(slot)).or_default();
         }
@@ -210,9 +210,9 @@ pub(super) struct Promoted {
 impl Promoted {
     /// Decides over the ports of one fold, which are `ports` (with what is new) on `day`.
     pub(super) fn decide(
-        state: &State,
+        state: &LedgerState,
         day: &Day,
-        settings: &Settings,
+        settings: &LedgerSettings,
         features: &BTreeSet<Slot>,
         ports: &[(Slot, Tally)],
         observation: &Observation,

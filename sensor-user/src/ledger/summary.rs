@@ -3,7 +3,7 @@
 use super::change;
 use super::moment::{Moment, day_number};
 use super::sets::{self, DaySets};
-use super::state::{Day, Generation, Settings, State};
+use super::state::{Day, GenerationId, LedgerSettings, LedgerState};
 use super::store::PART;
 use crate::counters::totals::Totals;
 use crate::country::Locate;
@@ -17,18 +17,18 @@ use std::io;
 /// region and hour. Days may come in any order.
 #[derive(Debug)]
 pub struct Summary {
-    state: State,
-    settings: Settings,
+    state: LedgerState,
+    settings: LedgerSettings,
     others: Others,
 }
 
 impl Summary {
     /// Nothing counted yet.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: LedgerSettings) -> Self {
         // Some places are held back for busy ports, so that there are more places than ports.
         let settings =
-            Settings { max_ports: 2 * Slot::COUNT, feature_ports: 0, features: Vec::new(), ..settings };
-        Self { state: State::empty(), settings, others: Others::default() }
+            LedgerSettings { max_ports: 2 * Slot::COUNT, feature_ports: 0, features: Vec::new(), ..settings };
+        Self { state: LedgerState::empty(), settings, others: Others::default() }
     }
 
     /// Takes in an observation.
@@ -43,7 +43,7 @@ impl Summary {
         }
         let (state, settings) = (&self.state, &self.settings);
         let change = change::compute(state, &state.day, settings, sets::BUDGET, moment, observation, locate);
-        self.state.apply(None, &change, Generation::Own(0), observation.at, &[]);
+        self.state.apply(None, &change, GenerationId::Own(0), observation.at, &[]);
         Ok(())
     }
 

@@ -42,8 +42,8 @@ impl Locate for ByLastByte {
     }
 }
 
-pub(super) fn settings(zone: &str) -> Settings {
-    Settings {
+pub(super) fn settings(zone: &str) -> LedgerSettings {
+    LedgerSettings {
         timezone: TimeZone::get(zone).unwrap(),
         keep_days: 400,
         max_ports: 500,
@@ -252,8 +252,8 @@ fn overflow_has_port_and_hour_but_no_country_and_no_source() {
 #[test]
 fn a_group_adds_the_sources_of_each_of_its_ports() {
     let messenger = (1026..=1039).map(|port| Slot::new(Transport::Udp, port)).collect();
-    let groups = vec![PortGroup { name: "messenger".to_owned(), slots: messenger }];
-    let mut ledger = Ledger::in_memory(Settings { groups, ..settings("UTC") }).unwrap();
+    let groups = vec![ChartedPorts { name: "messenger".to_owned(), slots: messenger }];
+    let mut ledger = Ledger::in_memory(LedgerSettings { groups, ..settings("UTC") }).unwrap();
     let udp = |port| Slot::new(Transport::Udp, port);
     let bursts = [
         burst("192.0.2.5", udp(1026), 3),
@@ -344,7 +344,7 @@ fn sources_beyond_the_memory_of_the_day_are_counted_as_such() {
 
 #[test]
 fn a_scan_of_all_ports_keeps_the_bounds_and_the_sums() {
-    let mut ledger = Ledger::in_memory(Settings { features: vec![SIP], ..settings("UTC") }).unwrap();
+    let mut ledger = Ledger::in_memory(LedgerSettings { features: vec![SIP], ..settings("UTC") }).unwrap();
     for (generation, transport) in (1..).zip([Transport::Tcp, Transport::Udp, Transport::Tcp]) {
         let scan: Vec<Burst> = (0..=u16::MAX)
             .filter(|port| (transport, *port) != (Transport::Tcp, 22))
@@ -382,7 +382,7 @@ fn a_lowered_bound_keeps_the_series_there_are() {
     let slots: Vec<Slot> = (1..=10).map(|port| Slot::new(Transport::Tcp, port)).collect();
     let bursts: Vec<Burst> = slots.iter().map(|slot| burst("192.0.2.5", *slot, 1)).collect();
     ledger.fold(&observe(1, at("2026-01-01T00:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
-    ledger.reconfigure(Settings { max_ports: 2, features: vec![SIP], ..settings("UTC") });
+    ledger.reconfigure(LedgerSettings { max_ports: 2, features: vec![SIP], ..settings("UTC") });
     let more = [bursts.as_slice(), &[burst("192.0.2.5", SMB, 4)]].concat();
     ledger.fold(&observe(2, at("2026-01-01T00:00:00Z"), &more), &ByLastByte, &[]).unwrap();
     assert!(slots.iter().all(|slot| own(&ledger, *slot) == tally(2, 1)));
@@ -408,7 +408,7 @@ struct Model {
 }
 
 impl Model {
-    fn fold(&mut self, at: Timestamp, bursts: &[Burst], settings: &Settings) {
+    fn fold(&mut self, at: Timestamp, bursts: &[Burst], settings: &LedgerSettings) {
         let local = at.to_zoned(settings.timezone.clone());
         let day = local.date();
         self.observed += Duration::from_millis(10_001);
@@ -519,7 +519,7 @@ fn a_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
+fn run(steps: Vec<Step>, begin: &str, settings: &LedgerSettings) {
     let directory = tempfile::tempdir().unwrap();
     let mut ledger = Some(Ledger::open(directory.path(), settings.clone()).unwrap());
     let mut model = Model::default();
@@ -588,7 +588,7 @@ fn run(steps: Vec<Step>, begin: &str, settings: &Settings) {
 }
 
 /// Series of their own never go down or end, are bounded, and take exactly what the fold brought.
-fn check_own_series(before: &Totals, after: &Totals, observation: &Observation, settings: &Settings) {
+fn check_own_series(before: &Totals, after: &Totals, observation: &Observation, settings: &LedgerSettings) {
     let accesses: HashMap<Slot, u64> = observation.accesses.iter().copied().collect();
     let mut places = 0;
     for (label, now) in &after.ports {
@@ -614,15 +614,15 @@ fn check_own_series(before: &Totals, after: &Totals, observation: &Observation, 
     assert!(features.len() <= settings.feature_ports + settings.features.len());
 }
 
-fn small(zone: &str) -> Settings {
+fn small(zone: &str) -> LedgerSettings {
     let slots = (1026..=1028).map(|port| Slot::new(Transport::Udp, port)).collect();
-    Settings {
+    LedgerSettings {
         max_ports: 8,
         feature_ports: 3,
         features: vec![Slot::new(Transport::Icmp, 8)],
         groups: vec![
-            PortGroup { name: "messenger".to_owned(), slots },
-            PortGroup {
+            ChartedPorts { name: "messenger".to_owned(), slots },
+            ChartedPorts {
                 name: "low".to_owned(),
                 slots: (0..9).map(|p| Slot::new(Transport::Tcp, p)).collect(),
             },
@@ -652,10 +652,10 @@ proptest! {
 
 #[test]
 fn a_summary_agrees_with_a_ledger_over_days_in_any_order() {
-    let settings = Settings {
+    let settings = LedgerSettings {
         max_ports: 2 * Slot::COUNT,
         feature_ports: 0,
-        groups: vec![PortGroup { name: "windows".to_owned(), slots: vec![SMB] }],
+        groups: vec![ChartedPorts { name: "windows".to_owned(), slots: vec![SMB] }],
         ..settings("Asia/Tokyo")
     };
     let directory = tempfile::tempdir().unwrap();
@@ -675,7 +675,7 @@ fn a_summary_agrees_with_a_ledger_over_days_in_any_order() {
 
 #[test]
 fn a_summary_bounds_no_series() {
-    let mut summary = Summary::new(Settings { max_ports: 1, ..settings("UTC") });
+    let mut summary = Summary::new(LedgerSettings { max_ports: 1, ..settings("UTC") });
     let bursts: Vec<Burst> = (0..Slot::COUNT as u32)
         .filter_map(Slot::from_index)
         .filter(|slot| *slot != SSH)

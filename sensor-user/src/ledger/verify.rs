@@ -63,7 +63,7 @@ pub(super) fn verify(
         damage.map_or_else(String::new, ToString::to_string)
     });
     structure(&snapshot, &mut verification).map_err(fail)?;
-    let names = Names::read(&snapshot, &mut verification).map_err(fail)?;
+    let names = SeriesNames::read(&snapshot, &mut verification).map_err(fail)?;
     let mut kept = ByKind::new();
     let mut days = snapshot.prepare("SELECT day FROM day ORDER BY day").map_err(fail)?;
     for number in days.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
@@ -161,13 +161,13 @@ fn structure(snapshot: &Connection, verification: &mut Verification) -> rusqlite
 }
 
 /// What the series are.
-struct Names {
+struct SeriesNames {
     series: HashMap<i64, Series>,
     /// Their values.
     counters: Sums,
 }
 
-impl Names {
+impl SeriesNames {
     fn read(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Result<Self> {
         let mut names = Self { series: HashMap::new(), counters: Sums::default() };
         let mut statement = snapshot.prepare("SELECT id, kind, labels, first, second FROM series")?;
@@ -216,7 +216,7 @@ impl Sums {
         }
     }
 
-    fn of_day(snapshot: &Connection, day: i64, names: &Names) -> rusqlite::Result<Self> {
+    fn of_day(snapshot: &Connection, day: i64, names: &SeriesNames) -> rusqlite::Result<Self> {
         let mut sums = Self::default();
         let mut grown: HashMap<i64, Wide> = HashMap::new();
         let mut statement = snapshot.prepare_cached(
@@ -356,7 +356,7 @@ fn identities(day: Option<i64>, sums: &Sums, verification: &mut Verification) {
 fn whole(
     snapshot: &Connection,
     mut kept: ByKind,
-    names: &Names,
+    names: &SeriesNames,
     verification: &mut Verification,
 ) -> rusqlite::Result<()> {
     let mut statement = snapshot.prepare("SELECT kind, first, second FROM carried")?;

@@ -43,12 +43,12 @@ const SLICE: i32 = 100_000;
 
 /// The watch over one ledger; it ends with this value.
 #[derive(Debug)]
-pub struct Watch {
-    found: Arc<Mutex<Found>>,
+pub struct Verifier {
+    found: Arc<Mutex<DamageFound>>,
     stop: Arc<Stop>,
 }
 
-impl Drop for Watch {
+impl Drop for Verifier {
     fn drop(&mut self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
@@ -70,12 +70,12 @@ impl Stop {
 
 /// What is wrong, for people.
 #[derive(Debug, Default)]
-struct Found {
+struct DamageFound {
     aside: Vec<String>,
     failed: Option<String>,
 }
 
-impl Watch {
+impl Verifier {
     /// Begins to watch the ledger of a state directory. `changed` is called with whether the ledger is known to
     /// be damaged, at once and when that may have changed.
     ///
@@ -87,9 +87,9 @@ impl Watch {
         pace: Pace,
         changed: impl Fn(bool) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let found = Arc::new(Mutex::new(Found::default()));
+        let found = Arc::new(Mutex::new(DamageFound::default()));
         let stop = Arc::new(Stop::default());
-        let watcher = Watcher {
+        let watcher = VerifierLoop {
             state_dir: state_dir.to_owned(),
             pace,
             found: Arc::clone(&found),
@@ -108,15 +108,15 @@ impl Watch {
     }
 }
 
-struct Watcher<C> {
+struct VerifierLoop<C> {
     state_dir: PathBuf,
     pace: Pace,
-    found: Arc<Mutex<Found>>,
+    found: Arc<Mutex<DamageFound>>,
     changed: C,
     stop: Arc<Stop>,
 }
 
-impl<C: Fn(bool)> Watcher<C> {
+impl<C: Fn(bool)> VerifierLoop<C> {
     fn run(self) {
         // SAFETY: plain numbers; 0 is the calling thread. Where it fails, the pauses alone hold it back.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
@@ -134,7 +134,7 @@ impl<C: Fn(bool)> Watcher<C> {
         }
     }
 
-    fn set(&self, change: impl FnOnce(&mut Found)) {
+    fn set(&self, change: impl FnOnce(&mut DamageFound)) {
         let damaged = {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut found);
@@ -233,7 +233,7 @@ mod tests {
             move |damaged| told.store(if damaged { YES } else { NO }, Ordering::SeqCst)
         };
         let pace = Pace { first: step, every: step, rest: 0, look: step };
-        let watch = Watch::start(directory.path(), pace, changed).unwrap();
+        let watch = Verifier::start(directory.path(), pace, changed).unwrap();
         assert_eq!(told.load(Ordering::SeqCst), NO);
         let other = rusqlite::Connection::open(directory.path().join(LEDGER_FILE)).unwrap();
         other.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -261,7 +261,7 @@ mod tests {
             std::fs::write(name, "").unwrap();
         }
         let look = Pace { look: Duration::from_millis(10), ..Pace::default() };
-        let watch = Watch::start(directory.path(), look, |_| {}).unwrap();
+        let watch = Verifier::start(directory.path(), look, |_| {}).unwrap();
         let notes = watch.notes();
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].starts_with(&format!("commits were lost: {} is a copy", log.display())));
@@ -281,7 +281,7 @@ mod tests {
         let pace = Pace { first: Duration::ZERO, every: Duration::ZERO, rest: 0, look: Duration::ZERO };
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
-        let watch = Watch::start(directory.path(), pace, move |_| {
+        let watch = Verifier::start(directory.path(), pace, move |_| {
             let _ = &held;
         });
         drop(watch.unwrap());

@@ -1,9 +1,9 @@
 //! Captures of both directions (`--local`). What arrives is judged by what was sent before, so several
 //! captures, of rotated files or of one direction each, are taken together by packet time.
 
-use super::capture::{Captured, Fault, Findings, Packets};
+use super::capture::{CaptureFault, Captured, Findings, Packets};
 use super::flows::Conversations;
-use super::rules::{Moment, Rules};
+use super::rules::{PacketWorld, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
 use sensor_common::frame::MAX_OFFSET;
@@ -81,7 +81,8 @@ impl Seen {
             }
             return None;
         }
-        let verdict = judge(&self.parsed, &Moment { rules, conversations: Some((flows, &self.message)) });
+        let verdict =
+            judge(&self.parsed, &PacketWorld { rules, conversations: Some((flows, &self.message)) });
         match (&self.parsed, self.src) {
             (Ok(packet), _) => flows.arrived(packet, verdict.class),
             (Err(_), Some(src))
@@ -97,37 +98,37 @@ impl Seen {
 
 /// A capture that is being read, and its next packet. The greatest is the one whose packet is the
 /// earliest.
-struct Source {
+struct OpenCapture {
     index: usize,
     packets: Packets<'static>,
     next: Seen,
 }
 
-impl Source {
+impl OpenCapture {
     fn order(&self) -> Reverse<(i64, usize)> {
         Reverse((self.next.at, self.index))
     }
 }
 
-impl Ord for Source {
+impl Ord for OpenCapture {
     fn cmp(&self, other: &Self) -> Ordering {
         self.order().cmp(&other.order())
     }
 }
 
-impl PartialOrd for Source {
+impl PartialOrd for OpenCapture {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Source {
+impl PartialEq for OpenCapture {
     fn eq(&self, other: &Self) -> bool {
         self.order() == other.order()
     }
 }
 
-impl Eq for Source {}
+impl Eq for OpenCapture {}
 
 /// The next packet of a capture.
 fn next(packets: &mut Packets<'_>, rules: &Rules) -> Option<Seen> {
@@ -162,7 +163,7 @@ struct Captures<'a> {
     /// Begin and index of the files that are still to be opened, the earliest first. Those whose begin
     /// is not known come first.
     waiting: BinaryHeap<Reverse<(Option<i64>, usize)>>,
-    open: BinaryHeap<Source>,
+    open: BinaryHeap<OpenCapture>,
     findings: BTreeMap<usize, Findings>,
 }
 
@@ -187,11 +188,11 @@ impl<'a> Captures<'a> {
             self.waiting.pop();
             self.progress.set_message(self.files[index].display().to_string());
             let opened = open(&self.files[index])
-                .map_err(Fault::Open)
+                .map_err(CaptureFault::Open)
                 .and_then(|input| Packets::open(self.progress.wrap_read(input)));
             match opened {
                 Ok(mut packets) => match next(&mut packets, rules) {
-                    Some(next) => self.open.push(Source { index, packets, next }),
+                    Some(next) => self.open.push(OpenCapture { index, packets, next }),
                     None => drop(self.findings.insert(index, packets.finish())),
                 },
                 Err(fault) => drop(self.findings.insert(index, fault.into())),
@@ -207,7 +208,7 @@ impl<'a> Captures<'a> {
         let seen = if let Some(next) = next(&mut source.packets, rules) {
             std::mem::replace(&mut source.next, next)
         } else {
-            let Source { index, packets, next } = PeekMut::pop(source);
+            let OpenCapture { index, packets, next } = PeekMut::pop(source);
             self.findings.insert(index, packets.finish());
             next
         };
@@ -221,7 +222,7 @@ pub(super) fn captures<E>(
     files: &[PathBuf],
     progress: &ProgressBar,
     sink: &mut Sink<'_, E>,
-) -> Result<BTreeMap<usize, Vec<Fault>>, E> {
+) -> Result<BTreeMap<usize, Vec<CaptureFault>>, E> {
     let mut captures = Captures::new(files, progress);
     while let Some((seen, is_next_capture)) = captures.next(&replay.rules) {
         if is_next_capture {

@@ -64,14 +64,14 @@ pub struct FlowCounts {
 /// Time that only goes forwards, like the kernel's monotonic clock: where packet time steps back,
 /// because packets were written out of order or a clock was set, it stands still.
 #[derive(Clone, Copy, Debug, Default)]
-struct Clock {
+struct FlowClock {
     /// Time of the packet before, nanoseconds since the epoch.
     last: Option<i64>,
     /// Nanoseconds since the first packet.
     now: u64,
 }
 
-impl Clock {
+impl FlowClock {
     fn advance(&mut self, at: i64) -> u64 {
         let last = self.last.replace(at).unwrap_or(at);
         if at > last {
@@ -126,7 +126,7 @@ impl<V: Copy> Halves<V> {
 pub struct Conversations {
     max_flows: usize,
     max_offers: usize,
-    clock: Cell<Clock>,
+    clock: Cell<FlowClock>,
     flows: RefCell<HashMap<FlowKey, FlowState>>,
     accepted: RefCell<Halves<FlowState>>,
     peers: RefCell<HashMap<FlowKey, FlowState>>,
@@ -434,13 +434,13 @@ mod tests {
 
     #[test]
     fn time_stands_still_where_packets_step_back() {
-        let mut clock = Clock::default();
+        let mut clock = FlowClock::default();
         // Seconds: forwards 10, back 3, forwards 1 and 100.
         let now: Vec<u64> =
             [1000, 1010, 1007, 1008, 1108].map(|seconds| clock.advance(seconds * SECONDS) / SECOND).into();
         assert_eq!(now, [0, 10, 10, 11, 111]);
-        assert_eq!(Clock::default().advance(i64::MIN), 0);
-        let mut clock = Clock::default();
+        assert_eq!(FlowClock::default().advance(i64::MIN), 0);
+        let mut clock = FlowClock::default();
         clock.advance(i64::MIN);
         assert_eq!(clock.advance(i64::MAX), u64::MAX, "584 years later");
         clock.advance(0);

@@ -26,12 +26,12 @@ pub struct Hours {
     open: Vec<Hour>,
     /// The latest time in this capture.
     latest: Option<i64>,
-    observed: Observed,
+    observed: ObservedTime,
 }
 
 /// What captures have observed, each instant once.
 #[derive(Default)]
-struct Observed {
+struct ObservedTime {
     /// Before the stretch that continues.
     spans: Spans,
     /// Where the stretch of this capture that continues began.
@@ -56,7 +56,7 @@ pub type Sink<'a, E> = dyn FnMut(Observation) -> Result<(), E> + 'a;
 impl Hours {
     /// Hours of this time zone. What is in `observed` was observed before, and is not once more.
     pub fn new(timezone: TimeZone, observed: Spans) -> Self {
-        let observed = Observed { spans: observed, ..Observed::default() };
+        let observed = ObservedTime { spans: observed, ..ObservedTime::default() };
         Self { timezone, open: Vec::new(), latest: None, observed }
     }
 

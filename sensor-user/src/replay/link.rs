@@ -154,7 +154,7 @@ const NAMES: &[(i32, &str)] = &[
 ];
 
 /// What a link header holds.
-enum Opened<'a> {
+enum LinkPayload<'a> {
     /// What the parser takes, and as what.
     Packet(&'a [u8], Link),
     /// Something that is not IP.
@@ -186,16 +186,16 @@ impl LinkType {
     #[inline]
     pub(super) fn open(self, frame: &[u8]) -> Result<(&[u8], Link), Unparsed> {
         match self.opened(frame)? {
-            Opened::Packet(packet, link) => Ok((packet, link)),
-            Opened::Other(_) => Err(Unparsed::NotIp),
+            LinkPayload::Packet(packet, link) => Ok((packet, link)),
+            LinkPayload::Other(_) => Err(Unparsed::NotIp),
         }
     }
 
     #[inline]
-    fn opened(self, frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
+    fn opened(self, frame: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
         match self {
-            Self::Ethernet => Ok(Opened::Packet(frame, Link::Ethernet)),
-            Self::Ip => Ok(Opened::Packet(frame, Link::Ip)),
+            Self::Ethernet => Ok(LinkPayload::Packet(frame, Link::Ethernet)),
+            Self::Ip => Ok(LinkPayload::Packet(frame, Link::Ip)),
             Self::Null | Self::Loop => {
                 let (family, packet) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
                 let family = match u32::from_be_bytes(*family) {
@@ -220,7 +220,7 @@ impl LinkType {
                 if header[..2] == [0x11, 0] {
                     ppp(packet)
                 } else {
-                    Ok(Opened::Other(LinkProtocol::ethertype(0x8864)))
+                    Ok(LinkPayload::Other(LinkProtocol::ethertype(0x8864)))
                 }
             }
             Self::Nflog => nflog(frame),
@@ -281,8 +281,8 @@ impl LinkType {
             return why.flaw().map(Series::Malformed);
         }
         let protocol = match self.opened(frame) {
-            Ok(Opened::Other(protocol)) => protocol,
-            Ok(Opened::Packet(packet, link)) => link_protocol(packet, link),
+            Ok(LinkPayload::Other(protocol)) => protocol,
+            Ok(LinkPayload::Packet(packet, link)) => link_protocol(packet, link),
             Err(_) => LinkProtocol::NONE,
         };
         Some(Series::Unread(Unread::Kind(protocol)))
@@ -338,40 +338,40 @@ impl Headers for Offloaded<'_> {}
 const NETLINK: u16 = 824;
 
 #[inline]
-fn cooked(hardware: [u8; 2], protocol: [u8; 2], rest: &[u8]) -> Result<Opened<'_>, Unparsed> {
+fn cooked(hardware: [u8; 2], protocol: [u8; 2], rest: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
     if u16::from_be_bytes(hardware) == NETLINK {
-        return Ok(Opened::Other(LinkProtocol::NONE));
+        return Ok(LinkPayload::Other(LinkProtocol::NONE));
     }
     of_ethertype(protocol, rest)
 }
 
 /// What follows an `EtherType`.
 #[inline]
-fn of_ethertype(ethertype: [u8; 2], rest: &[u8]) -> Result<Opened<'_>, Unparsed> {
+fn of_ethertype(ethertype: [u8; 2], rest: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
     let payload = link::unwrap_at(rest, u16::from_be_bytes(ethertype), 0);
     let Payload { protocol, offset } = payload.ok_or(Unparsed::Truncated)?;
     match protocol {
         LinkProtocol::IPV4 => ip(&rest[offset..], 4),
         LinkProtocol::IPV6 => ip(&rest[offset..], 6),
-        protocol => Ok(Opened::Other(protocol)),
+        protocol => Ok(LinkPayload::Other(protocol)),
     }
 }
 
 /// An IP packet of this address family of who captured.
 #[inline]
-fn of_family(family: u32, packet: &[u8]) -> Result<Opened<'_>, Unparsed> {
+fn of_family(family: u32, packet: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
     // AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24, 28 and 30 on the BSDs.
     match family {
         2 => ip(packet, 4),
         10 | 24 | 28 | 30 => ip(packet, 6),
-        _ => Ok(Opened::Other(LinkProtocol::NONE)),
+        _ => Ok(LinkPayload::Other(LinkProtocol::NONE)),
     }
 }
 
 /// The packet in a PPP frame (RFC 1661, 1662) or one of Cisco's HDLC (RFC 1547, 4.3.1), which share link
 /// types.
 #[inline]
-fn ppp(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
+fn ppp(frame: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
     let frame = match frame {
         [0x0f | 0x8f, 0, high, low, packet @ ..] => {
             return of_ethertype([*high, *low], packet);
@@ -389,7 +389,7 @@ fn ppp(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
     match protocol {
         0x0021 => ip(packet, 4),
         0x0057 => ip(packet, 6),
-        protocol => Ok(Opened::Other(LinkProtocol::ppp(protocol))),
+        protocol => Ok(LinkPayload::Other(LinkProtocol::ppp(protocol))),
     }
 }
 
@@ -398,7 +398,7 @@ const NFULA_PAYLOAD: u16 = 9;
 
 /// The packet in a message of Linux's packet filter: family, version, resource, then attributes in the
 /// byte order of who captured.
-fn nflog(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
+fn nflog(frame: &[u8]) -> Result<LinkPayload<'_>, Unparsed> {
     let (_, mut attributes) = frame.split_first_chunk::<4>().ok_or(Unparsed::Truncated)?;
     while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
         // Types are below 256, apart from two flags in the upper bits.
@@ -413,21 +413,21 @@ fn nflog(frame: &[u8]) -> Result<Opened<'_>, Unparsed> {
             let packet = &rest[..rest.len().min(length)];
             return match packet.first() {
                 None => Err(Unparsed::Truncated),
-                Some(first) if matches!(first >> 4, 4 | 6) => Ok(Opened::Packet(packet, Link::Ip)),
-                Some(_) => Ok(Opened::Other(LinkProtocol::NONE)),
+                Some(first) if matches!(first >> 4, 4 | 6) => Ok(LinkPayload::Packet(packet, Link::Ip)),
+                Some(_) => Ok(LinkPayload::Other(LinkProtocol::NONE)),
             };
         }
         attributes = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(Opened::Other(LinkProtocol::NONE))
+    Ok(LinkPayload::Other(LinkProtocol::NONE))
 }
 
 /// An IP packet, of the version that the link header says.
 #[inline]
-fn ip(packet: &[u8], version: u8) -> Result<Opened<'_>, Unparsed> {
+fn ip(packet: &[u8], version: u8) -> Result<LinkPayload<'_>, Unparsed> {
     match packet.first() {
         None => Err(Unparsed::Truncated),
-        Some(first) if first >> 4 == version => Ok(Opened::Packet(packet, Link::Ip)),
+        Some(first) if first >> 4 == version => Ok(LinkPayload::Packet(packet, Link::Ip)),
         Some(_) => Err(Unparsed::BadHeader),
     }
 }

@@ -17,11 +17,11 @@ mod rules;
 mod tests;
 
 pub use accumulator::Accumulator;
-pub use capture::{Fault, Findings};
+pub use capture::{CaptureFault, Findings};
 pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
-pub(crate) use rules::Moment;
+pub(crate) use rules::PacketWorld;
 pub use rules::{PrefixSet, Rules};
 
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub struct CaptureError {
     pub path: PathBuf,
     /// What is wrong with it.
     #[source]
-    pub fault: Fault,
+    pub fault: CaptureFault,
 }
 
 /// The result of a replay, without its counts.
@@ -107,7 +107,11 @@ impl Replay {
     /// # Errors
     ///
     /// What the sink says, which ends the replay.
-    pub fn capture<E>(&mut self, input: impl Read + Send, sink: &mut Sink<'_, E>) -> Result<Vec<Fault>, E> {
+    pub fn capture<E>(
+        &mut self,
+        input: impl Read + Send,
+        sink: &mut Sink<'_, E>,
+    ) -> Result<Vec<CaptureFault>, E> {
         self.hours.begin_capture();
         let findings = if self.conversations.is_some() {
             capture::read(input, |packet| self.take(&Seen::new(&packet, &self.rules), sink))?
@@ -118,7 +122,7 @@ impl Replay {
     }
 
     /// Counts what was left out; returns what is wrong.
-    fn note(&mut self, findings: Findings) -> Vec<Fault> {
+    fn note(&mut self, findings: Findings) -> Vec<CaptureFault> {
         self.left_out += findings.left_out;
         self.untimed += findings.untimed;
         findings.faults
@@ -128,7 +132,7 @@ impl Replay {
     #[inline]
     fn received<E>(&mut self, packet: &Captured<'_>, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.extend_span(packet.at);
-        let moment = Moment::<[u8]> { rules: &self.rules, conversations: None };
+        let moment = PacketWorld::<[u8]> { rules: &self.rules, conversations: None };
         let parsed = packet.link.parse_captured(packet.frame, packet.bytes);
         let verdict = judge(&parsed, &moment);
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
@@ -215,13 +219,13 @@ fn one_by_one<E>(
     files: &[PathBuf],
     progress: &ProgressBar,
     sink: &mut Sink<'_, E>,
-) -> Result<BTreeMap<usize, Vec<Fault>>, E> {
+) -> Result<BTreeMap<usize, Vec<CaptureFault>>, E> {
     let mut faults = BTreeMap::new();
     for (index, path) in files.iter().enumerate() {
         progress.set_message(path.display().to_string());
         let found = match open(path) {
             Ok(input) => replay.capture(progress.wrap_read(input), sink)?,
-            Err(error) => vec![Fault::Open(error)],
+            Err(error) => vec![CaptureFault::Open(error)],
         };
         faults.insert(index, found);
     }

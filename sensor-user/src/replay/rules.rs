@@ -101,13 +101,13 @@ impl Rules {
 
 /// What the classification of one packet asks for. When a capture holds only what the sensor received, nothing is known of
 /// conversations, and each packet is judged on its own.
-pub(crate) struct Moment<'a, F: ?Sized> {
+pub(crate) struct PacketWorld<'a, F: ?Sized> {
     pub(crate) rules: &'a Rules,
     /// The conversations of the sensor's side, and the packet's frame.
     pub(crate) conversations: Option<(&'a Conversations, &'a F)>,
 }
 
-impl<F: Frame + ?Sized> World for Moment<'_, F> {
+impl<F: Frame + ?Sized> World for PacketWorld<'_, F> {
     #[inline]
     fn observes(&self, dst: &Address) -> bool {
         self.rules.observed.is_empty() || self.rules.observed.contains(dst)

@@ -143,19 +143,19 @@ impl<T: Display> Display for Escaped<T> {
 
 /// The page; `metrics` is the path of the metrics.
 pub(crate) fn render(status: &Status, metrics: &str, language: Language) -> String {
-    let mut page = Page { status, language, out: String::with_capacity(16 * 1024) };
+    let mut page = HtmlPage { status, language, out: String::with_capacity(16 * 1024) };
     // Writing to a string does not fail.
     let _ = page.write(metrics);
     page.out
 }
 
-struct Page<'a> {
+struct HtmlPage<'a> {
     status: &'a Status,
     language: Language,
     out: String,
 }
 
-impl Page<'_> {
+impl HtmlPage<'_> {
     fn pick(&self, english: &'static str, japanese: &'static str) -> &'static str {
         self.language.pick(english, japanese)
     }

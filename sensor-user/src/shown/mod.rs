@@ -18,6 +18,6 @@ pub use rows::{
     PortName, PortRow, ToolRow, UnreadRow,
 };
 pub use status::{
-    DayClassRow, DayStatus, Identity, Inputs, Loss, Monitored, ObservedInterface, Status, Today,
+    DayClassRow, DaySoFar, DayStatus, Identity, Inputs, Loss, Monitored, ObservedInterface, Status,
 };
 pub use text::render;

@@ -1,7 +1,7 @@
 //! What captures held, as a table for people and as JSON for programs.
 
 use super::rows::{BackscatterRow, Counts, Ranked, Subject, TOP};
-use super::text::{Page, number, share};
+use super::text::{TextPage, number, share};
 use crate::config::Config;
 use crate::counters::totals::Totals;
 use crate::format::thousands;
@@ -66,7 +66,7 @@ impl Report {
 }
 
 /// Captures are read in one go: no colours, no bars.
-const PAGE: Page = Page { terminal: Terminal { colours: false, blocks: false }, width: 80 };
+const PAGE: TextPage = TextPage { terminal: Terminal { colours: false, blocks: false }, width: 80 };
 
 /// A table of `rows`, unless there are none.
 fn table(header: &[(&str, bool)], rows: impl IntoIterator<Item = Vec<Cell>>, out: &mut String) {

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 /// What the ledger has of the current local day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Today {
+pub struct DaySoFar {
     /// The day, by the observation time zone.
     pub date: Date,
     /// Accesses and cumulative sources of the day.
@@ -43,7 +43,7 @@ pub struct Inputs<'a> {
     /// The counters as last committed.
     pub totals: &'a Totals,
     /// The day, when the ledger has something of it.
-    pub today: Option<&'a Today>,
+    pub today: Option<&'a DaySoFar>,
     /// Names of ports.
     pub ports: &'a PortTable,
     /// The sensor's own state.
@@ -186,7 +186,7 @@ impl Identity {
 }
 
 impl DayStatus {
-    fn new(today: &Today, names: &PortTable) -> Self {
+    fn new(today: &DaySoFar, names: &PortTable) -> Self {
         let rows = Subject::Sensor(names);
         let mut ports = today.ports.clone();
         ports.sort_unstable_by_key(|(port, _)| *port);

@@ -16,7 +16,7 @@ const BARS_FROM: u16 = 80;
 
 /// The status as text for people: `width` columns of a terminal.
 pub fn render(status: &Status, terminal: Terminal, width: u16) -> String {
-    let page = Page { terminal, width };
+    let page = TextPage { terminal, width };
     let mut out = String::new();
     page.head(status, &mut out);
     match &status.today {
@@ -30,7 +30,7 @@ pub fn render(status: &Status, terminal: Terminal, width: u16) -> String {
 }
 
 /// How tables look.
-pub(super) struct Page {
+pub(super) struct TextPage {
     pub(super) terminal: Terminal,
     pub(super) width: u16,
 }
@@ -48,7 +48,7 @@ pub(super) fn share(part: u64, whole: u64) -> Cell {
     Cell::new(format!("{} %", percent(part, whole))).set_alignment(CellAlignment::Right)
 }
 
-impl Page {
+impl TextPage {
     pub(super) fn table(&self, header: &[(&str, bool)]) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_width(self.width);

@@ -8,7 +8,7 @@ pub mod targets;
 pub mod traffic;
 mod watch;
 
-pub use watch::{Change, Origin, Watch};
+pub use watch::{ReasonOrigin, SightChange, Watch};
 
 use crate::kernel::network::{Link, LinkState, Network};
 use serde::{Deserialize, Serialize};

@@ -9,13 +9,13 @@ use tracing::{info, warn};
 /// The interfaces to observe.
 #[derive(Clone, Debug)]
 pub struct Targets {
-    targets: Vec<Target>,
+    targets: Vec<ObservedLink>,
     follows_routes: bool,
 }
 
 /// An interface that is observed.
 #[derive(Clone, Debug)]
-struct Target {
+struct ObservedLink {
     /// As it is configured, and pinned.
     name: String,
     /// As the kernel knows it, and calls it.
@@ -28,7 +28,7 @@ struct Target {
     is_carried: bool,
 }
 
-impl Target {
+impl ObservedLink {
     fn new(name: &str, index: u32) -> Self {
         Self { name: name.to_owned(), index, called: name.to_owned(), leads: [false; 2], is_carried: false }
     }
@@ -65,7 +65,7 @@ impl Targets {
             targets.follow(network);
         }
         for name in &config.interfaces {
-            targets.targets.push(Target::new(name, network.interface(name)?.index));
+            targets.targets.push(ObservedLink::new(name, network.interface(name)?.index));
         }
         Ok(targets)
     }
@@ -92,7 +92,7 @@ impl Targets {
                 if self.targets.iter().all(|target| target.index != index)
                     && let Some(link) = network.with_index(index)
                 {
-                    self.targets.push(Target::new(&link.name, index));
+                    self.targets.push(ObservedLink::new(&link.name, index));
                 }
                 self.targets
                     .iter_mut()
@@ -103,7 +103,7 @@ impl Targets {
         self.targets.retain(|target| target.leads != [false; 2]);
         self.targets.sort_by(|one, other| one.name.cmp(&other.name));
         // IP within PPPoE is read where its frames arrive.
-        let carries = |target: &Target| network.pppoe.contains(&target.called);
+        let carries = |target: &ObservedLink| network.pppoe.contains(&target.called);
         let has_carrier = self.targets.iter().any(carries);
         for target in &mut self.targets {
             if let Some(link) = network.with_index(target.index) {
@@ -145,7 +145,7 @@ impl Targets {
         lost
     }
 
-    fn attached(&self) -> impl Iterator<Item = &Target> {
+    fn attached(&self) -> impl Iterator<Item = &ObservedLink> {
         self.targets.iter().filter(|target| !target.is_carried)
     }
 
@@ -184,7 +184,7 @@ impl Targets {
 
     /// What keeps the sensor from seeing, by what the network is.
     pub fn blind(&self, network: &Network, config: &Config) -> Vec<Blind> {
-        let there = |target: &Target| network.with_index(target.index).map(|link| link.index);
+        let there = |target: &ObservedLink| network.with_index(target.index).map(|link| link.index);
         let interfaces: Vec<_> = self.targets.iter().map(|it| (it.name.clone(), there(it))).collect();
         of_network(
             network,

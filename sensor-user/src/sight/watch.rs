@@ -13,7 +13,7 @@ const FORGET: Duration = Duration::from_hours(24);
 
 /// Where reasons come from; each is judged as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ReasonOrigin {
     /// Links, addresses and routes.
     Network,
     /// The attachments.
@@ -24,7 +24,7 @@ pub enum Origin {
 
 /// Something to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum SightChange {
     /// A reason holds from now on.
     Begun {
         /// The reason.
@@ -77,7 +77,7 @@ impl Watch {
     }
 
     /// What `origin` knows now, at `nanos` of the machine's clock.
-    pub fn set(&mut self, origin: Origin, blind: Vec<Blind>, nanos: u64) {
+    pub fn set(&mut self, origin: ReasonOrigin, blind: Vec<Blind>, nanos: u64) {
         self.blind[origin as usize] = blind;
         match (self.sees_since, self.blind.iter().all(|blind| sees(blind))) {
             (Some(since), false) => {
@@ -108,7 +108,7 @@ impl Watch {
     }
 
     /// What is to be told since this was asked last.
-    pub fn changes(&mut self, now: Instant) -> Vec<Change> {
+    pub fn changes(&mut self, now: Instant) -> Vec<SightChange> {
         let blind = self.blind();
         let mut changes = Vec::new();
         for ((reason, interface), told) in &mut self.told {
@@ -118,7 +118,7 @@ impl Watch {
             let Some(since) = told.since.take() else { continue };
             if !told.is_muted {
                 let lasted = now.saturating_duration_since(since);
-                changes.push(Change::Ended { reason: *reason, interface: interface.clone(), lasted });
+                changes.push(SightChange::Ended { reason: *reason, interface: interface.clone(), lasted });
             }
         }
         for blind in blind {
@@ -141,7 +141,7 @@ impl Watch {
             if told.is_muted {
                 told.untold += 1;
             } else {
-                changes.push(Change::Begun { blind, untold: std::mem::take(&mut told.untold) });
+                changes.push(SightChange::Begun { blind, untold: std::mem::take(&mut told.untold) });
             }
         }
         // Names of interfaces come and go.
@@ -170,13 +170,17 @@ mod tests {
     #[test]
     fn only_time_in_which_it_can_see_is_seen() {
         let mut watch = Watch::new(Vec::new(), 0);
-        watch.set(Origin::Network, vec![down()], 3 * SECOND);
-        watch.set(Origin::Attachments, vec![Blind::new(Reason::Detached, Some("eth0"), "", "")], 4 * SECOND);
-        watch.set(Origin::Network, Vec::new(), 5 * SECOND);
+        watch.set(ReasonOrigin::Network, vec![down()], 3 * SECOND);
+        watch.set(
+            ReasonOrigin::Attachments,
+            vec![Blind::new(Reason::Detached, Some("eth0"), "", "")],
+            4 * SECOND,
+        );
+        watch.set(ReasonOrigin::Network, Vec::new(), 5 * SECOND);
         assert_eq!(watch.take_seen(6 * SECOND), Duration::from_secs(3), "it is still detached");
-        watch.set(Origin::Attachments, Vec::new(), 7 * SECOND);
+        watch.set(ReasonOrigin::Attachments, Vec::new(), 7 * SECOND);
         // Silence may be no blindness.
-        watch.set(Origin::Traffic, vec![silent()], 8 * SECOND);
+        watch.set(ReasonOrigin::Traffic, vec![silent()], 8 * SECOND);
         assert_eq!(watch.take_seen(10 * SECOND), Duration::from_secs(3));
         assert_eq!(watch.take_seen(11 * SECOND), Duration::from_secs(1));
     }
@@ -191,12 +195,12 @@ mod tests {
     fn each_state_is_told_once_at_its_begin_and_once_at_its_end() {
         let mut watch = Watch::new(vec![down()], 0);
         let now = Instant::now();
-        assert_eq!(watch.changes(now), [Change::Begun { blind: down(), untold: 0 }]);
+        assert_eq!(watch.changes(now), [SightChange::Begun { blind: down(), untold: 0 }]);
         let other_words = Blind { what: "still down".to_owned(), ..down() };
-        watch.set(Origin::Network, vec![other_words, silent()], SECOND);
-        assert_eq!(watch.changes(now), [Change::Begun { blind: silent(), untold: 0 }]);
-        watch.set(Origin::Network, vec![silent()], 2 * SECOND);
-        let ended = Change::Ended {
+        watch.set(ReasonOrigin::Network, vec![other_words, silent()], SECOND);
+        assert_eq!(watch.changes(now), [SightChange::Begun { blind: silent(), untold: 0 }]);
+        watch.set(ReasonOrigin::Network, vec![silent()], 2 * SECOND);
+        let ended = SightChange::Ended {
             reason: Reason::LinkDown,
             interface: Some("eth0".to_owned()),
             lasted: Duration::from_mins(1),
@@ -212,7 +216,7 @@ mod tests {
         let mut told = Vec::new();
         for second in 0..86_400 {
             let blind = if second % 2 == 0 { vec![down()] } else { Vec::new() };
-            watch.set(Origin::Network, blind, second * SECOND);
+            watch.set(ReasonOrigin::Network, blind, second * SECOND);
             told.extend(watch.changes(now + Duration::from_secs(second)));
         }
         let windows = 86_400 / WINDOW.as_secs() as usize;
@@ -220,8 +224,8 @@ mod tests {
         let untold: u32 = told
             .iter()
             .map(|change| match change {
-                Change::Begun { untold, .. } => 1 + untold,
-                Change::Ended { .. } => 0,
+                SightChange::Begun { untold, .. } => 1 + untold,
+                SightChange::Ended { .. } => 0,
             })
             .sum();
         // All but those of the last window are logged.

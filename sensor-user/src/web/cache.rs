@@ -11,9 +11,9 @@ const FRESH: Duration = Duration::from_secs(1);
 ///
 /// However many ask at once and however soon they hang up, one value is in the making at a time, and
 /// all get the same allocation.
-pub(super) struct Cache<K, T>(Arc<Mutex<Option<Entry<K, T>>>>);
+pub(super) struct Cache<K, T>(Arc<Mutex<Option<CachedValue<K, T>>>>);
 
-struct Entry<K, T> {
+struct CachedValue<K, T> {
     key: K,
     made: Instant,
     value: Arc<T>,
@@ -48,7 +48,7 @@ impl<K: PartialEq + Send + 'static, T: Send + Sync + 'static> Cache<K, T> {
                 Ok(value) => Arc::new(value),
                 Err(error) => return Some(Err(error)),
             };
-            *slot = Some(Entry { key, made: begun, value: Arc::clone(&value) });
+            *slot = Some(CachedValue { key, made: begun, value: Arc::clone(&value) });
             Some(Ok(value))
         });
         task.await.ok()?

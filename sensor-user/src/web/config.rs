@@ -7,7 +7,7 @@
 //! reading takes long, as on a network file system that hangs, requests are answered under the state before.
 
 use super::auth::Users;
-use crate::exposition::{Exposition, Health, Reload};
+use crate::exposition::{Exposition, Health, Reloadable};
 use crate::system::condition::{Fault, Notice};
 use crate::system::{clock, regular_file};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -102,7 +102,7 @@ pub enum WebConfigError {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct WebFile {
     tls_server_config: Option<TlsFile>,
     http_server_config: HttpFile,
     #[serde(deserialize_with = "each_once")]
@@ -276,7 +276,7 @@ impl Tls {
 pub(crate) fn own_certificate(path: &Path) -> Result<Option<CertificateDer<'static>>, WebConfigError> {
     let file = parse(path)?;
     let Some(tls) = file.tls_server_config else { return Ok(None) };
-    Ok(Reader { path }.chain(&tls)?.into_iter().next())
+    Ok(FileReader { path }.chain(&tls)?.into_iter().next())
 }
 
 /// What tells a file from its earlier self.
@@ -299,13 +299,13 @@ pub(super) struct Security {
     path: Option<PathBuf>,
     state: watch::Sender<Arc<Loaded>>,
     /// Held while the files are looked at.
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenFiles>,
     /// When the files are to be looked at again.
     due: Mutex<Instant>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct SeenFiles {
     files: Vec<PathBuf>,
     fingerprint: Fingerprint,
     /// What keeps the files from being loaded, and as the log has it.
@@ -323,7 +323,7 @@ impl Security {
         Ok(Self {
             path: path.map(Path::to_owned),
             state: watch::Sender::new(Arc::new(loaded)),
-            seen: Mutex::new(Seen { files, fingerprint, refused: None, fault: Fault::default() }),
+            seen: Mutex::new(SeenFiles { files, fingerprint, refused: None, fault: Fault::default() }),
             due: Mutex::new(now + LOOK_AGAIN),
         })
     }
@@ -372,11 +372,11 @@ impl Security {
         match read(path) {
             Ok((loaded, files, fingerprint)) => {
                 tracing::info!(path = %path.display(), "reloaded --web.config.file");
-                *seen = Seen { files, fingerprint, refused: None, fault: Fault::default() };
+                *seen = SeenFiles { files, fingerprint, refused: None, fault: Fault::default() };
                 self.state.send_replace(Arc::new(loaded));
             }
             Err(error) => {
-                health.reload_failed(Reload::Web);
+                health.reload_failed(Reloadable::Web);
                 // Not read again until something changes again.
                 seen.fingerprint = fresh;
                 seen.refused = Some(crate::error_chain(&error));
@@ -386,7 +386,7 @@ impl Security {
     }
 }
 
-impl Seen {
+impl SeenFiles {
     /// Says in the log that the files are refused, as often as it is to be said.
     fn tell(&mut self, path: &Path) {
         let (Some(error), path) = (&self.refused, path.display()) else { return };
@@ -404,7 +404,7 @@ impl Seen {
     }
 }
 
-fn parse(path: &Path) -> Result<File, WebConfigError> {
+fn parse(path: &Path) -> Result<WebFile, WebConfigError> {
     let text = regular_file::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
         what: "--web.config.file",
         path: path.to_owned(),
@@ -415,7 +415,7 @@ fn parse(path: &Path) -> Result<File, WebConfigError> {
     }
     let form = |source| WebConfigError::Form { path: path.to_owned(), source };
     // An empty file asks for nothing.
-    let file: Option<File> = serde_yaml_ng::from_str(&text).map_err(form)?;
+    let file: Option<WebFile> = serde_yaml_ng::from_str(&text).map_err(form)?;
     Ok(file.unwrap_or_default())
 }
 
@@ -441,7 +441,7 @@ fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigErr
     // Taken before reading: a change in between is then seen at the next look.
     let before = fingerprint(&files);
     let file = parse(path)?;
-    let reader = Reader { path };
+    let reader = FileReader { path };
 
     if let Some(tls) = &file.tls_server_config {
         let named = [&tls.cert_file, &tls.key_file, &tls.client_ca_file];
@@ -471,11 +471,11 @@ struct Pem {
     text: Vec<u8>,
 }
 
-struct Reader<'a> {
+struct FileReader<'a> {
     path: &'a Path,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn value(&self, key: &str, reason: impl Into<String>) -> WebConfigError {
         WebConfigError::Value { path: self.path.to_owned(), key: key.to_owned(), reason: reason.into() }
     }

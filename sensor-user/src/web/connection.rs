@@ -387,7 +387,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// All connections of a server.
-pub(super) struct Table {
+pub(super) struct ConnectionTable {
     max: usize,
     places: Mutex<Places>,
 }
@@ -400,13 +400,13 @@ struct Places {
 }
 
 /// A place in the table; dropping it frees it.
-pub(super) struct Place {
-    table: Arc<Table>,
+pub(super) struct ConnectionPlace {
+    table: Arc<ConnectionTable>,
     id: u64,
     pub(super) connection: Arc<Connection>,
 }
 
-impl Table {
+impl ConnectionTable {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max: max.max(1), places: Mutex::default() })
     }
@@ -419,7 +419,12 @@ impl Table {
     /// A place for a newcomer; the connection that leaves for it is notified. `None` when that one was not
     /// even looked at yet: the tasks of the connections have to run first. There is nothing to look at on
     /// one that `is_silent`.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer, is_silent: bool, now: Instant) -> Option<Place> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        peer: Peer,
+        is_silent: bool,
+        now: Instant,
+    ) -> Option<ConnectionPlace> {
         let mut places = self.places();
         // The newcomer counts, so that of two peers alike the one that asks for more gives way.
         let of_peer = 1 + places.shares.get(&peer).map_or(0, |share| share.places.load(Ordering::Relaxed));
@@ -438,7 +443,7 @@ impl Table {
         let connection = Arc::new(Connection::new(peer, share, now));
         connection.progress().met = is_silent;
         places.taken.insert(id, Arc::clone(&connection));
-        Some(Place { table: Arc::clone(self), id, connection })
+        Some(ConnectionPlace { table: Arc::clone(self), id, connection })
     }
 
     /// Frees a place, when something else that connections hold has run out.
@@ -470,7 +475,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.table.places().remove(self.id);
     }
@@ -486,13 +491,13 @@ mod tests {
     }
 
     /// A place for a connection that was looked at.
-    fn enter(table: &Arc<Table>, address: &str, now: Instant) -> Place {
+    fn enter(table: &Arc<ConnectionTable>, address: &str, now: Instant) -> ConnectionPlace {
         let place = table.enter(peer(address), false, now).expect("all others were looked at");
         place.connection.progress().met = true;
         place
     }
 
-    fn is_evicted(place: &Place) -> bool {
+    fn is_evicted(place: &ConnectionPlace) -> bool {
         !place.table.places().taken.contains_key(&place.id)
     }
 
@@ -500,7 +505,7 @@ mod tests {
 
     #[test]
     fn the_longest_without_a_request_leaves_first() {
-        let (table, now) = (Table::new(8), Instant::now());
+        let (table, now) = (ConnectionTable::new(8), Instant::now());
         let asked = enter(&table, "192.0.2.1", now);
         let _request = asked.connection.begin(now);
         let silent = enter(&table, "192.0.2.1", now + SECOND);
@@ -511,7 +516,7 @@ mod tests {
 
     #[test]
     fn among_those_with_requests_the_one_that_the_server_does_not_owe_an_answer_leaves() {
-        let (table, now) = (Table::new(8), Instant::now());
+        let (table, now) = (ConnectionTable::new(8), Instant::now());
         let [working, reading] = [now, now + SECOND].map(|now| enter(&table, "192.0.2.1", now));
         let _working = working.connection.begin(now);
         let mut answered = reading.connection.begin(now);
@@ -523,7 +528,7 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_yet_does_not_leave() {
-        let (table, now) = (Table::new(4), Instant::now());
+        let (table, now) = (ConnectionTable::new(4), Instant::now());
         let unmet = table.enter(peer("192.0.2.1"), false, now).unwrap();
         assert!(table.enter(peer("192.0.2.1"), false, now).is_none());
         assert!(!is_evicted(&unmet));
@@ -536,7 +541,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_a_quarter_of_the_places_at_most() {
-        let (table, now) = (Table::new(256), Instant::now());
+        let (table, now) = (ConnectionTable::new(256), Instant::now());
         let other = enter(&table, "198.51.100.1", now);
         // One owner's IPv6 network is one peer.
         let many: Vec<_> =
@@ -548,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_gets_in_and_stays_whatever_heavier_peers_do() {
-        let (table, now) = (Table::new(8), Instant::now());
+        let (table, now) = (ConnectionTable::new(8), Instant::now());
         let other = enter(&table, "198.51.100.1", now);
         let mut many = Vec::new();
         for index in 0..100_u32 {

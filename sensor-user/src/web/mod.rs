@@ -21,7 +21,7 @@ use crate::exposition::{Closed, Exposition};
 use crate::shown::Status;
 use crate::system::clock;
 use config::{Loaded, Security};
-use connection::{LOOK, Peer, Place, Table, Tracked, Watched};
+use connection::{ConnectionPlace, ConnectionTable, LOOK, Peer, Tracked, Watched};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -192,7 +192,7 @@ pub struct Bound {
 
 /// What is served.
 #[derive(Clone)]
-pub struct State {
+pub struct WebState {
     /// `/metrics`, readiness, and where the server's own figures go.
     pub exposition: Arc<Exposition>,
     /// `/api/v1/status` and the landing page. Called on a thread that may block, at most once for
@@ -336,8 +336,8 @@ impl Bound {
     ///
     /// # Errors
     /// When a listener cannot be handed to the runtime that this runs in.
-    pub async fn serve(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let table = Table::new(connections_within_descriptors(self.limits.connections));
+    pub async fn serve(self, state: WebState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let table = ConnectionTable::new(connections_within_descriptors(self.limits.connections));
         let service = Arc::new(Service {
             routes: Routes::new(state.clone(), self.security, &self.telemetry_path),
             exposition: state.exposition,
@@ -382,7 +382,7 @@ fn is_silent(stream: &TcpStream) -> bool {
 async fn accept(
     listener: tokio::net::TcpListener,
     service: Arc<Service>,
-    table: Arc<Table>,
+    table: Arc<ConnectionTable>,
     mut is_ending: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -427,7 +427,12 @@ async fn accept(
 }
 
 /// One connection, from accept to end.
-async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    place: ConnectionPlace,
+    service: Arc<Service>,
+    is_ending: watch::Receiver<bool>,
+) {
     let health = service.exposition.health();
     health.http_opened();
     place.connection.meet(&stream).await;
@@ -446,7 +451,7 @@ async fn serve(stream: TcpStream, place: Place, service: Arc<Service>, is_ending
 
 async fn converse(
     stream: TcpStream,
-    place: &Place,
+    place: &ConnectionPlace,
     service: &Arc<Service>,
     is_ending: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
@@ -514,7 +519,7 @@ fn is_violation(error: &(dyn std::error::Error + 'static)) -> bool {
 async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     is_http2: bool,
-    place: &Place,
+    place: &ConnectionPlace,
     service: &Arc<Service>,
     security: &Arc<Loaded>,
     mut is_ending: watch::Receiver<bool>,

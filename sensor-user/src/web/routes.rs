@@ -1,6 +1,6 @@
 //! What is answered to which request.
 
-use super::State;
+use super::WebState;
 use super::auth::Authenticator;
 use super::cache::Cache;
 use super::config::{Loaded, Security};
@@ -74,14 +74,14 @@ struct Pages {
 }
 
 /// One of the pages, and what it says of itself.
-struct Page {
+struct ServedPage {
     which: fn(&Pages) -> &Bytes,
     kind: &'static str,
     language: Option<Language>,
 }
 
 struct Shared {
-    state: State,
+    state: WebState,
     metrics: Cache<exposition::Version, Metrics>,
     /// Apart, because most scrapers take gzip and others should not pay for it.
     gzipped: Cache<exposition::Version, Metrics>,
@@ -90,7 +90,7 @@ struct Shared {
 }
 
 impl Routes {
-    pub(super) fn new(state: State, security: Security, telemetry_path: &str) -> Self {
+    pub(super) fn new(state: WebState, security: Security, telemetry_path: &str) -> Self {
         let shared = Shared {
             state,
             metrics: Cache::new(),
@@ -222,7 +222,8 @@ impl Shared {
             Handler::Healthy => text(StatusCode::OK, "teiten is healthy\n"),
             Handler::Ready => self.ready(),
             Handler::Status => {
-                let page = Page { which: |pages| &pages.json, kind: "application/json", language: None };
+                let page =
+                    ServedPage { which: |pages| &pages.json, kind: "application/json", language: None };
                 self.page(page).await
             }
             Handler::Landing => {
@@ -231,7 +232,7 @@ impl Shared {
                     Language::English => |pages| &pages.english,
                     Language::Japanese => |pages| &pages.japanese,
                 };
-                let page = Page { which, kind: "text/html; charset=utf-8", language: Some(language) };
+                let page = ServedPage { which, kind: "text/html; charset=utf-8", language: Some(language) };
                 self.page(page).await
             }
             Handler::None => {
@@ -286,7 +287,7 @@ impl Shared {
         response
     }
 
-    async fn page(&self, page: Page) -> Response<Bytes> {
+    async fn page(&self, page: ServedPage) -> Response<Bytes> {
         let exposition = Arc::clone(&self.state.exposition);
         let status = Arc::clone(&self.state.status);
         let telemetry_path = self.telemetry_path.clone();

@@ -5,8 +5,8 @@ use sensor_user::counters::port_names::PortTable;
 use sensor_user::counters::totals::{PortLabel, Tally, Totals};
 use sensor_user::country::Country;
 use sensor_user::exposition::{Exposition, SensorInfo};
-use sensor_user::shown::{Inputs, Status, Today};
-use sensor_user::web::{Limits, Server, State, WebConfig};
+use sensor_user::shown::{DaySoFar, Inputs, Status};
+use sensor_user::web::{Limits, Server, WebConfig, WebState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -72,14 +72,14 @@ impl Serving {
             Status::new(Inputs {
                 info: &info(),
                 totals: &totals,
-                today: Some(&Today {
+                today: Some(&DaySoFar {
                     total: totals.ports.values().fold(Tally::default(), |mut total, tally| {
                         total += *tally;
                         total
                     }),
                     ports: totals.ports.iter().map(|(port, tally)| (*port, *tally)).collect(),
                     countries: totals.countries.iter().map(|(country, tally)| (*country, *tally)).collect(),
-                    ..Today::default()
+                    ..DaySoFar::default()
                 }),
                 ports: &PortTable::default(),
                 health: source.health(),
@@ -89,7 +89,7 @@ impl Serving {
                 instant: Instant::now(),
             })
         };
-        let state = State { exposition: Arc::clone(&exposition), status: Arc::new(status) };
+        let state = WebState { exposition: Arc::clone(&exposition), status: Arc::new(status) };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (end, ended) = oneshot::channel::<()>();

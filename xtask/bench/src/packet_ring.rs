@@ -99,22 +99,22 @@ impl Drop for PacketRing {
 }
 
 /// A socket with its mapped ring.
-struct Ring {
+struct RingSocket {
     socket: OwnedFd,
     start: *mut u8,
 }
 
 // SAFETY: the mapping belongs to the process, and one thread uses it at a time.
-unsafe impl Send for Ring {}
+unsafe impl Send for RingSocket {}
 
-impl Drop for Ring {
+impl Drop for RingSocket {
     fn drop(&mut self) {
         // SAFETY: exactly what `socket` has mapped.
         unsafe { libc::munmap(self.start.cast(), BLOCK * BLOCKS) };
     }
 }
 
-fn socket(index: u32) -> io::Result<Ring> {
+fn socket(index: u32) -> io::Result<RingSocket> {
     let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
     // Without a protocol nothing comes before it is bound.
     // SAFETY: no pointers.
@@ -154,7 +154,7 @@ fn socket(index: u32) -> io::Result<Ring> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    let ring = Ring { socket, start: start.cast() };
+    let ring = RingSocket { socket, start: start.cast() };
     // SAFETY: all-zero bytes are a valid address structure.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -171,7 +171,7 @@ fn socket(index: u32) -> io::Result<Ring> {
     Ok(ring)
 }
 
-fn read(ring: &Ring, counted: &AtomicU64, stop: &AtomicBool) {
+fn read(ring: &RingSocket, counted: &AtomicU64, stop: &AtomicBool) {
     let mut counts = Counts::default();
     let mut at = 0;
     while !stop.load(Ordering::Acquire) {

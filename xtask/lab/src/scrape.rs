@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 
 /// Why an endpoint could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ScrapeError {
     /// No one answered, or not in time.
     #[error("get http://{address}{path}: {source}")]
     Connection {
@@ -52,8 +52,8 @@ pub struct Answer {
 ///
 /// # Errors
 ///
-/// [`Error::Connection`], [`Error::NotHttp`]; a status other than 200 is no error here.
-pub fn get(netns: &Netns, address: SocketAddr, path: &str) -> Result<Answer, Error> {
+/// [`ScrapeError::Connection`], [`ScrapeError::NotHttp`]; a status other than 200 is no error here.
+pub fn get(netns: &Netns, address: SocketAddr, path: &str) -> Result<Answer, ScrapeError> {
     ask(netns.connect(address, PATIENCE), address, path)
 }
 
@@ -62,20 +62,22 @@ pub fn get(netns: &Netns, address: SocketAddr, path: &str) -> Result<Answer, Err
 /// # Errors
 ///
 /// As [`get`].
-pub fn get_here(address: SocketAddr, path: &str) -> Result<Answer, Error> {
+pub fn get_here(address: SocketAddr, path: &str) -> Result<Answer, ScrapeError> {
     ask(TcpStream::connect_timeout(&address, PATIENCE), address, path)
 }
 
-fn ask(stream: io::Result<TcpStream>, address: SocketAddr, path: &str) -> Result<Answer, Error> {
-    let failed = |source| Error::Connection { address, path: path.to_owned(), source };
+fn ask(stream: io::Result<TcpStream>, address: SocketAddr, path: &str) -> Result<Answer, ScrapeError> {
+    let failed = |source| ScrapeError::Connection { address, path: path.to_owned(), source };
     let mut stream = stream.map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     // HTTP/1.0: the body ends with the connection, and is not sent in chunks.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\n\r\n").map_err(failed)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(failed)?;
-    parse_answer(&answer)
-        .ok_or_else(|| Error::NotHttp { path: path.to_owned(), begin: answer.chars().take(40).collect() })
+    parse_answer(&answer).ok_or_else(|| ScrapeError::NotHttp {
+        path: path.to_owned(),
+        begin: answer.chars().take(40).collect(),
+    })
 }
 
 fn parse_answer(answer: &str) -> Option<Answer> {
@@ -98,8 +100,8 @@ impl Samples {
     ///
     /// # Errors
     ///
-    /// [`Error::Line`].
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// [`ScrapeError::Line`].
+    pub fn parse(text: &str) -> Result<Self, ScrapeError> {
         let mut samples = Self::default();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -107,7 +109,7 @@ impl Samples {
                 continue;
             }
             let (name, labels, value) =
-                sample(line).ok_or_else(|| Error::Line { number: index + 1, line: line.to_owned() })?;
+                sample(line).ok_or_else(|| ScrapeError::Line { number: index + 1, line: line.to_owned() })?;
             samples.families.entry(name).or_default().push((labels, value));
         }
         Ok(samples)

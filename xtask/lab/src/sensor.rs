@@ -39,7 +39,7 @@ const STOP_PATIENCE: Duration = Duration::from_mins(1);
 pub enum Error {
     /// Its network could not be made.
     #[error(transparent)]
-    Netns(#[from] netns::Error),
+    Netns(#[from] netns::NetnsError),
     /// A temporary file or directory could not be made.
     #[error("make {path}: {source}")]
     File {
@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// An endpoint could not be read.
     #[error(transparent)]
-    Scrape(#[from] scrape::Error),
+    Scrape(#[from] scrape::ScrapeError),
     /// Nothing is left to do but say it.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -179,7 +179,7 @@ impl Lab {
     /// # Errors
     ///
     /// As [`Sender::new`].
-    pub fn sender(&self) -> Result<Sender, crate::traffic::Error> {
+    pub fn sender(&self) -> Result<Sender, crate::traffic::SendError> {
         Sender::new(&self.internet, WIRE, &self.sensor, INTERFACE)
     }
 
@@ -290,7 +290,7 @@ impl Daemon {
     /// # Errors
     ///
     /// As [`scrape::get`].
-    pub fn get(&self, path: &str) -> Result<Answer, scrape::Error> {
+    pub fn get(&self, path: &str) -> Result<Answer, scrape::ScrapeError> {
         scrape::get(&self.netns, WEB, path)
     }
 
@@ -298,8 +298,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`scrape::Error`].
-    pub fn metrics(&self) -> Result<Samples, scrape::Error> {
+    /// [`scrape::ScrapeError`].
+    pub fn metrics(&self) -> Result<Samples, scrape::ScrapeError> {
         Samples::parse(&self.get("/metrics")?.body)
     }
 
@@ -334,8 +334,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`scrape::Error`].
-    pub fn wait_counted(&self, packets: u64, patience: Duration) -> Result<Samples, scrape::Error> {
+    /// [`scrape::ScrapeError`].
+    pub fn wait_counted(&self, packets: u64, patience: Duration) -> Result<Samples, scrape::ScrapeError> {
         let mut latest = self.metrics();
         wait::poll(patience, || {
             let ends = latest.as_ref().map_or(true, |samples| samples.sum("teiten_packets_total") >= packets);

@@ -261,7 +261,7 @@ type Pass<'a> = (&'a [&'a Rule], &'a [(i64, i64, i64)]);
 ///
 /// # Errors
 /// When promtool or Prometheus are not installed, or refuse what they are given.
-pub fn backfill(report: super::Report, directory: &Path) -> anyhow::Result<()> {
+pub fn backfill(report: super::HistoryReport, directory: &Path) -> anyhow::Result<()> {
     let data = directory.join("data");
     std::fs::create_dir_all(&data)?;
     let file = directory.join("history.om");

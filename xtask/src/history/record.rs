@@ -83,7 +83,7 @@ pub fn record(site: &Site, url: &str, from: Date, to: Date, directory: &Path) ->
 
     let server = start()?;
     let times = Times::new(site, &server, from, to)?;
-    let mut out = File::create(directory, "offset")?;
+    let mut out = RecordedFile::create(directory, "offset")?;
     for (sensor, samples) in times.offsets()? {
         for (at, offset) in samples {
             writeln!(out.out, "sensor:teiten_utc_offset:seconds{{sensor={sensor}}} {offset} {at}")?;
@@ -110,7 +110,7 @@ pub fn record(site: &Site, url: &str, from: Date, to: Date, directory: &Path) ->
     ];
     for (name, rules, at) in passes {
         let server = start()?;
-        let mut out = File::create(directory, name)?;
+        let mut out = RecordedFile::create(directory, name)?;
         for rule in rules {
             let rule = unrecorded(rule);
             for at in &at {
@@ -133,14 +133,14 @@ fn unrecorded(rule: &Rule) -> Rule {
 }
 
 /// What one pass writes.
-struct File {
+struct RecordedFile {
     path: PathBuf,
     data: PathBuf,
     out: BufWriter<std::fs::File>,
     samples: usize,
 }
 
-impl File {
+impl RecordedFile {
     fn create(directory: &Path, name: &str) -> anyhow::Result<Self> {
         let path = directory.join(format!("{name}.om"));
         let out = BufWriter::new(std::fs::File::create(&path)?);

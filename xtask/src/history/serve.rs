@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{Report, prometheus};
+use super::{HistoryReport, prometheus};
 
 /// Options of the task.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,11 +41,11 @@ pub enum Which {
 }
 
 impl Which {
-    fn report(self) -> anyhow::Result<Report> {
+    fn report(self) -> anyhow::Result<HistoryReport> {
         Ok(match self {
-            Self::November2005 => Report::November2005,
-            Self::July2010 => Report::July2010,
-            Self::Recent => Report::Before(jiff::Timestamp::now().in_tz("Asia/Tokyo")?.date()),
+            Self::November2005 => HistoryReport::November2005,
+            Self::July2010 => HistoryReport::July2010,
+            Self::Recent => HistoryReport::Before(jiff::Timestamp::now().in_tz("Asia/Tokyo")?.date()),
         })
     }
 }
@@ -62,7 +62,7 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<()> {
     }
 }
 
-fn put(report: Report, data: &Path) -> anyhow::Result<()> {
+fn put(report: HistoryReport, data: &Path) -> anyhow::Result<()> {
     // On the same file system, so that each block appears whole.
     let directory = tempfile::Builder::new()
         .prefix("history-")
@@ -100,7 +100,7 @@ fn give(path: &Path, owner: &Metadata) -> std::io::Result<()> {
     chown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
-fn serve(report: Report, port: u16) -> anyhow::Result<()> {
+fn serve(report: HistoryReport, port: u16) -> anyhow::Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("listen to signals")?;

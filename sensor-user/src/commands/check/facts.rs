@@ -148,9 +148,9 @@ fn survey() -> Result<Network, String> {
 }
 
 /// Interfaces, what keeps them from seeing, and which of them see the same.
-type Observed = (Vec<Result<(Interface, Attached), String>>, Vec<Blind>, Vec<String>);
+type LineFacts = (Vec<Result<(Interface, Attached), String>>, Vec<Blind>, Vec<String>);
 
-fn observed(config: &Config, network: Result<Network, String>) -> Observed {
+fn observed(config: &Config, network: Result<Network, String>) -> LineFacts {
     let network = match network {
         Ok(network) => network,
         Err(error) => return (vec![Err(error)], Vec::new(), Vec::new()),

@@ -9,25 +9,25 @@ const AHEAD: usize = 2;
 
 /// Observations are no longer taken in, because of an error.
 #[derive(Debug)]
-pub(super) struct Ended;
+pub(super) struct FoldEnded;
 
 /// Does `work`, whose observations are taken in, in their order, by what `prepare` makes on a thread of
 /// its own; returns when all are in.
 ///
 /// # Errors
 ///
-/// Those of `prepare` and of what it makes; `work` gets [`Ended`] from its sink.
+/// Those of `prepare` and of what it makes; `work` gets [`FoldEnded`] from its sink.
 pub(super) fn take_in<T, E: Send, F: FnMut(Observation) -> Result<(), E>>(
     prepare: impl FnOnce() -> Result<F, E> + Send,
-    work: impl FnOnce(&mut Sink<'_, Ended>) -> Result<T, Ended>,
+    work: impl FnOnce(&mut Sink<'_, FoldEnded>) -> Result<T, FoldEnded>,
 ) -> Result<T, E> {
     std::thread::scope(|scope| {
         let (observations, arriving) = sync_channel::<Observation>(AHEAD);
         let taking = scope.spawn(move || take_all(prepare()?, &arriving));
-        let done = work(&mut |observation| observations.send(observation).map_err(|_| Ended));
+        let done = work(&mut |observation| observations.send(observation).map_err(|_| FoldEnded));
         drop(observations);
         taking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(done.unwrap_or_else(|Ended| unreachable!("taking in ends early with an error only")))
+        Ok(done.unwrap_or_else(|FoldEnded| unreachable!("taking in ends early with an error only")))
     })
 }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// The ledger that captures are counted into.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct ReplayLedger<'a> {
     /// Its directory.
     pub state_dir: &'a Path,
     /// Whether it may be of another sensor or time zone.
@@ -33,7 +33,7 @@ pub struct Target<'a> {
 pub fn command(
     files: &[PathBuf],
     config: &Config,
-    ledger: Option<&Target<'_>>,
+    ledger: Option<&ReplayLedger<'_>>,
     json: bool,
 ) -> anyhow::Result<bool> {
     // A faulty file fails at once; the embedded database is loaded while captures are read.
@@ -43,7 +43,7 @@ pub fn command(
     let mut printed = Summary::new(settings.clone());
     let mut not_there = None;
     let mut kept = match ledger {
-        Some(Target { state_dir, any_sensor }) => {
+        Some(ReplayLedger { state_dir, any_sensor }) => {
             not_there = Some(NotThere::before(state_dir));
             ledger::make_state_dir(state_dir).with_context(|| {
                 format!("cannot make the state directory {}; give another --state-dir", state_dir.display())

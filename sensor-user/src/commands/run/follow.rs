@@ -2,7 +2,7 @@
 //! Everything goes to the drain as a command.
 
 use crate::config::Config;
-use crate::drain::{Command, Outbox, Scene};
+use crate::drain::{DrainCommand, Outbox, Scene};
 use crate::kernel::Policy;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::network::Network;
@@ -113,7 +113,7 @@ impl Follower {
             released_first: self.targets.released_first(&network),
             blind: self.targets.blind(&network, config),
         };
-        self.commands.send(Command::Network(Box::new(scene))).ok()
+        self.commands.send(DrainCommand::Network(Box::new(scene))).ok()
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn forward_wakes(ring: RingBuf<MapData>, commands: Outbox) {
         let ring = ready.get_inner_mut();
         while ring.next().is_some() {}
         ready.clear_ready();
-        if commands.send(Command::Wake).is_err() {
+        if commands.send(DrainCommand::Wake).is_err() {
             return;
         }
     }

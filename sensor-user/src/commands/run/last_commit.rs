@@ -6,7 +6,7 @@ use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::exposition::{Exposition, SensorInfo};
 use crate::kernel::{GENERIC_MERGES, Kernel, Mode};
 use crate::ledger::{self, Ledger};
-use crate::shown::{Inputs, Note, Status, Today};
+use crate::shown::{DaySoFar, Inputs, Note, Status};
 use crate::system::clock;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,13 +42,13 @@ fn pins_note(warning: String) -> Note {
 
 /// What the status shows in addition to the exposition.
 #[derive(Default)]
-pub(super) struct LastCommit(Mutex<Committed>);
+pub(super) struct LastCommit(Mutex<CommitView>);
 
 #[derive(Default)]
-struct Committed {
+struct CommitView {
     info: SensorInfo,
     totals: Arc<Totals>,
-    today: Option<Today>,
+    today: Option<DaySoFar>,
     since: Option<Timestamp>,
     /// What holds as long as the daemon runs.
     standing: Vec<Note>,
@@ -69,7 +69,7 @@ impl LastCommit {
         set_attachments(&mut info, kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)));
         exposition.health().set_sensor(&info);
         let standing: Vec<Note> = kernel.keeper().warning().map(pins_note).into_iter().collect();
-        Self(Mutex::new(Committed { info, notes: standing.clone(), standing, ..Committed::default() }))
+        Self(Mutex::new(CommitView { info, notes: standing.clone(), standing, ..CommitView::default() }))
     }
 
     /// Shows these totals, which the ledger held at the start.
@@ -77,7 +77,7 @@ impl LastCommit {
         self.with(|shown| shown.totals = totals);
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Committed) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut CommitView) -> T) -> T {
         // Plain values, whole after every statement: a panic elsewhere does not spoil them.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -89,10 +89,10 @@ impl LastCommit {
         totals: &Arc<Totals>,
         attachments: &[(String, Mode)],
         exposition: &Exposition,
-        watch: &ledger::Watch,
+        watch: &ledger::Verifier,
     ) {
         exposition.health().set_ledger_lacking(!ledger.losses().is_empty());
-        let today = ledger.today().map(|today| Today {
+        let today = ledger.today().map(|today| DaySoFar {
             date: today.day,
             total: Tally { accesses: today.accesses, sources: today.sources },
             hosts: today.hosts,

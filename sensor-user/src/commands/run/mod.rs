@@ -21,7 +21,7 @@ use crate::sight::Watch;
 use crate::system::condition::Fault;
 use crate::system::logging::LogHandle;
 use crate::system::rights;
-use crate::web::State;
+use crate::web::WebState;
 use anyhow::{Context, Result};
 use follow::Follower;
 use last_commit::LastCommit;
@@ -90,7 +90,7 @@ async fn daemon(
     }
     let watch = {
         let exposition = Arc::clone(&exposition);
-        ledger::Watch::start(&config.state_dir, ledger::Pace::default(), move |damaged| {
+        ledger::Verifier::start(&config.state_dir, ledger::Pace::default(), move |damaged| {
             exposition.health().set_ledger_damaged(damaged);
         })
         .context("start the thread that verifies the ledger")?
@@ -148,7 +148,7 @@ async fn daemon(
     not_there.keep();
 
     let (shutdown, mut stopped) = watch::channel(());
-    let state = State {
+    let state = WebState {
         exposition: Arc::clone(&exposition),
         status: Arc::new(move || last_commit.status(&exposition, &ports)),
     };

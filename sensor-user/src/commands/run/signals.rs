@@ -2,7 +2,7 @@
 
 use crate::commands::ledger_settings;
 use crate::config::{Config, ConfigError, Reload};
-use crate::drain::{Command, DrainError, Outbox};
+use crate::drain::{DrainCommand, DrainError, Outbox};
 use crate::system::logging::LogHandle;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Signals {
             };
             info!(signal = if detach { "SIGINT" } else { "SIGTERM" }, "final drain before exit");
             // When the drain has ended already, its result is on its way.
-            let _ = commands.send(Command::Stop { detach });
+            let _ = commands.send(DrainCommand::Stop { detach });
             return drain_ended.await.context("the drain thread has died")?.map_err(Into::into);
         }
     }
@@ -96,8 +96,8 @@ fn apply(
         error!(error = &error as &dyn std::error::Error, "keeping the log level");
     }
     // The drain tells when it ends; it takes what comes before.
-    let _ = commands.send(Command::Interval(config.drain_interval));
-    let _ = commands.send(Command::Settings(Box::new(ledger_settings(config))));
+    let _ = commands.send(DrainCommand::Interval(config.drain_interval));
+    let _ = commands.send(DrainCommand::Settings(Box::new(ledger_settings(config))));
     // The task that follows the addresses makes the new policy.
     reconfigured.send_replace(config.clone());
 }

@@ -5,7 +5,7 @@
 //! connection, in the kernel by writing older times into its maps; both sides read the same clock.
 
 use super::*;
-use crate::replay::{Conversations, Moment, Rules};
+use crate::replay::{Conversations, PacketWorld, Rules};
 use sensor_common::flow::{self, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen};
 use sensor_common::parse::source_v6;
 
@@ -223,7 +223,7 @@ impl Both {
         self.set_time();
         let parsed = parse(frame, link);
         let verdict =
-            judge(&parsed, &Moment { rules: &self.rules, conversations: Some((&self.host, frame)) });
+            judge(&parsed, &PacketWorld { rules: &self.rules, conversations: Some((&self.host, frame)) });
         match &parsed {
             Ok(packet) => self.host.arrived(packet, verdict.class),
             Err(_) if verdict.class == Class::Malformed => {

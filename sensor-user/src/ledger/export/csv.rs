@@ -2,14 +2,14 @@
 
 use super::super::error::LedgerError;
 use super::Snapshot;
-use super::table::{self, COLUMNS, Names};
+use super::table::{self, COLUMNS, PortNames};
 use crate::country::Country;
 use std::borrow::Cow;
 use std::io::{BufWriter, Write};
 
 pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(), LedgerError> {
     let mut out = BufWriter::new(out);
-    let names = Names::embedded();
+    let names = PortNames::embedded();
     write!(out, "{}\r\n", COLUMNS.join(",")).map_err(LedgerError::Output)?;
     for (snapshot, source) in ledgers {
         let sensor = table::sensor(snapshot, source)?;

@@ -45,14 +45,14 @@ impl From<RangeInclusive<Date>> for Extent {
 }
 
 /// A view of one ledger that a daemon that writes does not change.
-type Snapshot<'a> = (Transaction<'a>, Source<'a>);
+type Snapshot<'a> = (Transaction<'a>, ExportSource<'a>);
 
 fn snapshot<'a>(
     connection: &'a Connection,
     path: &'a Path,
     days: &'a RangeInclusive<Date>,
 ) -> Result<Snapshot<'a>, LedgerError> {
-    let source = Source { path, range: days };
+    let source = ExportSource { path, range: days };
     let transaction = connection.unchecked_transaction().map_err(|error| source.fail(error))?;
     Ok((transaction, source))
 }
@@ -93,12 +93,12 @@ pub(super) fn tables(
 }
 
 /// What is exported.
-struct Source<'a> {
+struct ExportSource<'a> {
     path: &'a Path,
     range: &'a RangeInclusive<Date>,
 }
 
-impl Source<'_> {
+impl ExportSource<'_> {
     fn fail(&self, error: rusqlite::Error) -> LedgerError {
         LedgerError::sqlite(self.path, "exporting", error)
     }

@@ -15,7 +15,7 @@
 use super::super::error::LedgerError;
 use super::super::moment::day_number;
 use super::table;
-use super::{Extent, Source};
+use super::{ExportSource, Extent};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::PortLabel;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -32,7 +32,7 @@ const RECORDED: i64 = 30;
 
 pub(super) fn write(
     snapshot: &Connection,
-    source: &Source<'_>,
+    source: &ExportSource<'_>,
     extent: &Extent,
     out: &mut dyn Write,
 ) -> Result<(), LedgerError> {
@@ -55,7 +55,7 @@ pub(super) fn write(
     out.write_all(b"# EOF\n").and_then(|()| out.flush()).map_err(LedgerError::Output)
 }
 
-struct Hour {
+struct ExportHour {
     day: i64,
     start: i64,
     /// When it ended, or when it was last observed.
@@ -63,7 +63,11 @@ struct Hour {
 }
 
 /// The observed hours of the range that end in time, ascending and without overlap.
-fn hours(snapshot: &Connection, source: &Source<'_>, extent: &Extent) -> Result<Vec<Hour>, LedgerError> {
+fn hours(
+    snapshot: &Connection,
+    source: &ExportSource<'_>,
+    extent: &Extent,
+) -> Result<Vec<ExportHour>, LedgerError> {
     let fail = |error| source.fail(error);
     let heartbeat: Option<i64> = snapshot
         .query_row("SELECT max(last_ns) FROM day", [], |row| row.get(0))
@@ -83,17 +87,17 @@ fn hours(snapshot: &Connection, source: &Source<'_>, extent: &Extent) -> Result<
     let rows = statement
         .query_map(range, |row| {
             let (day, start, stop): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(Hour { day, start, stop: stop.min(heartbeat.max(start + 1)) })
+            Ok(ExportHour { day, start, stop: stop.min(heartbeat.max(start + 1)) })
         })
         .map_err(fail)?;
-    let mut hours: Vec<Hour> = rows.collect::<rusqlite::Result<_>>().map_err(fail)?;
+    let mut hours: Vec<ExportHour> = rows.collect::<rusqlite::Result<_>>().map_err(fail)?;
     // Within an hour no value is known.
     hours.retain(|hour| extent.end.is_none_or(|end| hour.stop <= end.as_second()));
     Ok(hours)
 }
 
 /// An instant at which every series has a sample.
-struct Look {
+struct SampleTime {
     /// Begin of the first hour that is not in the values.
     upto: i64,
     /// Begin of the hour that ends here.
@@ -106,8 +110,8 @@ struct Look {
 fn looks(
     snapshot: &Connection,
     growth: &Growth<'_>,
-    hours: &[Hour],
-) -> rusqlite::Result<BTreeMap<i64, Look>> {
+    hours: &[ExportHour],
+) -> rusqlite::Result<BTreeMap<i64, SampleTime>> {
     let mut looks = BTreeMap::new();
     let observed: Option<(i64, i64)> = snapshot
         .query_row("SELECT id, first FROM series WHERE kind = 'observed'", [], |row| {
@@ -126,13 +130,13 @@ fn looks(
         let next = hours.get(at + 1);
         let is_last = next.is_none_or(|next| next.day != hour.day);
         if is_first {
-            let look = Look { upto: hour.start, ended: None, is_young: observed < YOUNG };
+            let look = SampleTime { upto: hour.start, ended: None, is_young: observed < YOUNG };
             looks.entry(hour.start).or_insert(look);
         }
         observed += by_hour.get(&hour.start).copied().unwrap_or(0);
         if is_last {
             let upto = next.map_or(hour.start + 1, |next| next.start);
-            looks.insert(hour.stop, Look { upto, ended: Some(hour.start), is_young: observed < YOUNG });
+            looks.insert(hour.stop, SampleTime { upto, ended: Some(hour.start), is_young: observed < YOUNG });
         }
     }
     Ok(looks)
@@ -179,13 +183,13 @@ impl Drop for Growth<'_> {
 struct View<'a> {
     snapshot: &'a Connection,
     growth: &'a Growth<'a>,
-    looks: &'a BTreeMap<i64, Look>,
+    looks: &'a BTreeMap<i64, SampleTime>,
     labels: &'a Labels,
 }
 
 fn family(
     view: &View<'_>,
-    source: &Source<'_>,
+    source: &ExportSource<'_>,
     counter: &Counter,
     (place, name, number): (usize, &str, &Number),
     out: &mut impl Write,
@@ -214,8 +218,8 @@ fn family(
 /// what a young sensor has counted in all.
 fn recorded(
     growth: &Growth<'_>,
-    hours: &[Hour],
-    looks: &BTreeMap<i64, Look>,
+    hours: &[ExportHour],
+    looks: &BTreeMap<i64, SampleTime>,
     labels: &Labels,
     out: &mut impl Write,
 ) -> rusqlite::Result<io::Result<()>> {
@@ -277,7 +281,7 @@ fn write_recorded(
 }
 
 /// A series of the file.
-struct Row {
+struct MetricSeries {
     series: Series,
     /// In the file; one that was never counted is in none.
     id: i64,
@@ -288,7 +292,7 @@ struct Row {
 
 /// The series of a counter with one of their numbers, by their labels. Those with labels that are known
 /// beforehand have always been there.
-fn rows(snapshot: &Connection, counter: &Counter, place: usize) -> rusqlite::Result<Vec<Row>> {
+fn rows(snapshot: &Connection, counter: &Counter, place: usize) -> rusqlite::Result<Vec<MetricSeries>> {
     let mut never = counter.fixed();
     let is_fixed = counter.is_fixed();
     let mut all = Vec::new();
@@ -301,17 +305,17 @@ fn rows(snapshot: &Connection, counter: &Counter, place: usize) -> rusqlite::Res
         never.retain(|other| *other != series);
         let born = if is_fixed { i64::MIN } else { row.get(2)? };
         let value = row.get::<_, i64>(3 + place)? as u64;
-        all.push(Row { series, id: row.get(0)?, born, value });
+        all.push(MetricSeries { series, id: row.get(0)?, born, value });
     }
-    all.extend(never.into_iter().map(|series| Row { series, id: 0, born: i64::MIN, value: 0 }));
+    all.extend(never.into_iter().map(|series| MetricSeries { series, id: 0, born: i64::MIN, value: 0 }));
     Ok(all)
 }
 
 /// Calls `write` with the instants and values of a series' samples, ascending.
 fn samples(
-    row: &Row,
+    row: &MetricSeries,
     growth: &HashMap<i64, u64>,
-    looks: &BTreeMap<i64, Look>,
+    looks: &BTreeMap<i64, SampleTime>,
     mut write: impl FnMut(i64, u64) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut value = row.value.saturating_sub(growth.values().sum());
@@ -338,8 +342,8 @@ fn samples(
 /// names tables explain them.
 fn infos(
     snapshot: &Connection,
-    source: &Source<'_>,
-    looks: &BTreeMap<i64, Look>,
+    source: &ExportSource<'_>,
+    looks: &BTreeMap<i64, SampleTime>,
     labels: &Labels,
     out: &mut impl Write,
 ) -> Result<(), LedgerError> {

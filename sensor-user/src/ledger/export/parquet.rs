@@ -2,7 +2,7 @@
 
 use super::super::error::LedgerError;
 use super::Snapshot;
-use super::table::{self, Names, Row};
+use super::table::{self, ExportRow, PortNames};
 use crate::country::Country;
 use bytes::Bytes;
 use jiff::Unit;
@@ -40,10 +40,10 @@ const SCHEMA: &str = "message ledger {
 }";
 
 /// The writer wants an output that it can own and send to other threads, so it gets a buffer.
-type Writer = SerializedFileWriter<Vec<u8>>;
+type ParquetWriter = SerializedFileWriter<Vec<u8>>;
 
 pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(), LedgerError> {
-    let names = Names::embedded();
+    let names = PortNames::embedded();
     let mut writer = writer().map_err(LedgerError::Parquet)?;
     let mut group = Group::default();
     for (snapshot, source) in ledgers {
@@ -65,7 +65,7 @@ pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(),
     out.write_all(&rest).map_err(LedgerError::Output)
 }
 
-fn writer() -> ParquetResult<Writer> {
+fn writer() -> ParquetResult<ParquetWriter> {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
@@ -81,19 +81,19 @@ fn constant(text: &'static str) -> ByteArray {
 }
 
 /// A column of a row group.
-struct Column<T: DataType> {
+struct ColumnValues<T: DataType> {
     values: Vec<T::T>,
     /// For each row, 1 when it has a value and 0 when not.
     levels: Vec<i16>,
 }
 
-impl<T: DataType> Default for Column<T> {
+impl<T: DataType> Default for ColumnValues<T> {
     fn default() -> Self {
         Self { values: Vec::new(), levels: Vec::new() }
     }
 }
 
-impl<T: DataType> Column<T> {
+impl<T: DataType> ColumnValues<T> {
     fn push(&mut self, value: Option<T::T>) {
         self.levels.push(value.is_some().into());
         self.values.extend(value);
@@ -115,22 +115,22 @@ impl<T: DataType> Column<T> {
 #[derive(Default)]
 struct Group {
     rows: usize,
-    day: Column<Int32Type>,
-    kind: Column<ByteArrayType>,
-    transport: Column<ByteArrayType>,
-    port: Column<Int32Type>,
-    country: Column<ByteArrayType>,
-    hour: Column<Int32Type>,
-    accesses: Column<Int64Type>,
-    sources: Column<Int64Type>,
-    name: Column<ByteArrayType>,
-    value: Column<Int64Type>,
-    sensor: Column<ByteArrayType>,
-    names: [Column<ByteArrayType>; 5],
+    day: ColumnValues<Int32Type>,
+    kind: ColumnValues<ByteArrayType>,
+    transport: ColumnValues<ByteArrayType>,
+    port: ColumnValues<Int32Type>,
+    country: ColumnValues<ByteArrayType>,
+    hour: ColumnValues<Int32Type>,
+    accesses: ColumnValues<Int64Type>,
+    sources: ColumnValues<Int64Type>,
+    name: ColumnValues<ByteArrayType>,
+    value: ColumnValues<Int64Type>,
+    sensor: ColumnValues<ByteArrayType>,
+    names: [ColumnValues<ByteArrayType>; 5],
 }
 
 impl Group {
-    fn push(&mut self, row: &Row, sensor: &ByteArray, names: [Option<&str>; 5]) {
+    fn push(&mut self, row: &ExportRow, sensor: &ByteArray, names: [Option<&str>; 5]) {
         let since_epoch = row.day.since((Unit::Day, date(1970, 1, 1))).map_or(0, |span| span.get_days());
         self.rows += 1;
         self.day.push(Some(since_epoch));
@@ -151,7 +151,7 @@ impl Group {
     }
 
     /// Writes the rows as a row group, and forgets them.
-    fn write(&mut self, writer: &mut Writer) -> ParquetResult<()> {
+    fn write(&mut self, writer: &mut ParquetWriter) -> ParquetResult<()> {
         let mut group = writer.next_row_group()?;
         self.day.write(&mut group)?;
         self.kind.write(&mut group)?;

@@ -3,7 +3,7 @@
 use super::super::error::LedgerError;
 use super::super::growth;
 use super::super::moment::{day_number, day_of_number};
-use super::Source;
+use super::ExportSource;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::PortLabel;
 use crate::country::Country;
@@ -15,7 +15,7 @@ use sensor_counters::{COUNTERS, Counter, Number, Pair, Series, Unit};
 
 /// One row. What a kind does not have is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct ExportRow {
     pub(super) day: Date,
     pub(super) kind: &'static str,
     pub(super) transport: Option<&'static str>,
@@ -31,7 +31,7 @@ pub(super) struct Row {
     pub(super) value: Option<u64>,
 }
 
-/// Names of the columns, in the order of [`Row`]; then the sensor, and what port and country are called.
+/// Names of the columns, in the order of [`ExportRow`]; then the sensor, and what port and country are called.
 pub(super) const COLUMNS: [&str; 16] = [
     "day",
     "kind",
@@ -52,16 +52,16 @@ pub(super) const COLUMNS: [&str; 16] = [
 ];
 
 /// What ports and countries are called.
-pub(super) struct Names(PortTable);
+pub(super) struct PortNames(PortTable);
 
-impl Names {
+impl PortNames {
     pub(super) fn embedded() -> Self {
         // A test of the table reads what is embedded.
         Self(PortTable::embedded().unwrap_or_default())
     }
 
     /// The last five columns of a row.
-    pub(super) fn of(&self, row: &Row) -> [Option<&str>; 5] {
+    pub(super) fn of(&self, row: &ExportRow) -> [Option<&str>; 5] {
         let slot = row.transport.and_then(Transport::from_name).zip(row.port);
         let port = slot.and_then(|(transport, port)| self.0.get(Slot::new(transport, port)));
         let country = row.country.and_then(Country::names);
@@ -80,7 +80,7 @@ const BY_PORT: [(&str, &str, &str); 2] =
     [("port", "day_port", "accesses, sources"), ("backscatter", "day_backscatter", "packets, 0")];
 
 /// The sensor's name.
-pub(super) fn sensor(snapshot: &Connection, source: &Source<'_>) -> Result<String, LedgerError> {
+pub(super) fn sensor(snapshot: &Connection, source: &ExportSource<'_>) -> Result<String, LedgerError> {
     use rusqlite::OptionalExtension as _;
     let name = snapshot.query_row("SELECT sensor FROM state", [], |row| row.get(0)).optional();
     Ok(name.map_err(|error| source.fail(error))?.unwrap_or_default())
@@ -89,8 +89,8 @@ pub(super) fn sensor(snapshot: &Connection, source: &Source<'_>) -> Result<Strin
 /// Calls `each` with every row of the range, kind by kind and day by day.
 pub(super) fn rows(
     snapshot: &Connection,
-    source: &Source<'_>,
-    each: &mut dyn FnMut(Row) -> Result<(), LedgerError>,
+    source: &ExportSource<'_>,
+    each: &mut dyn FnMut(ExportRow) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     for counter in COUNTERS {
         let days = days(snapshot, source, counter).map_err(|error| source.fail(error))?;
@@ -108,7 +108,7 @@ pub(super) fn rows(
 /// What the series of a counter grew by, day by day. One without labels is there on every observed day.
 fn days(
     snapshot: &Connection,
-    source: &Source<'_>,
+    source: &ExportSource<'_>,
     counter: &Counter,
 ) -> rusqlite::Result<Vec<(Date, Series, Pair)>> {
     let by_port = BY_PORT.iter().find(|(kind, ..)| *kind == counter.kind);
@@ -163,8 +163,8 @@ fn column(counter: &Counter, number: &Number) -> Option<Column> {
     }
 }
 
-fn row(day: Date, counter: &'static Counter, number: &Number, series: &Series, value: Pair) -> Row {
-    let mut row = Row { day, kind: counter.kind, ..Row::default() };
+fn row(day: Date, counter: &'static Counter, number: &Number, series: &Series, value: Pair) -> ExportRow {
+    let mut row = ExportRow { day, kind: counter.kind, ..ExportRow::default() };
     for (number, value) in counter.numbers.iter().zip(value) {
         match column(counter, number) {
             Some(Column::Accesses) => row.accesses = Some(value),

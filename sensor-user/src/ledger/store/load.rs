@@ -1,14 +1,14 @@
 //! Loading what a daemon continues from.
 
 use super::write::checksum;
-use super::{Row, Stored};
+use super::{Stored, StoredSeries};
 use crate::counters::totals::Tally;
 use crate::ledger::error::LedgerError;
 use crate::ledger::growth::{self, Ids};
 use crate::ledger::moment::{day_number, day_of_number};
 use crate::ledger::seal::Seal;
 use crate::ledger::sets::{self, DaySets};
-use crate::ledger::state::{Day, State};
+use crate::ledger::state::{Day, LedgerState};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -19,7 +19,7 @@ use std::path::Path;
 
 /// What a file holds.
 pub(in crate::ledger) struct Loaded {
-    pub(super) state: State,
+    pub(super) state: LedgerState,
     pub(super) stored: Stored,
     /// What opening found missing.
     pub(super) loss: Option<String>,
@@ -29,7 +29,7 @@ pub(in crate::ledger) struct Loaded {
 pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Loaded, LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "loading", error);
     let corrupt = |reason: String| LedgerError::Corrupt { path: path.to_owned(), reason };
-    let mut state = State::empty();
+    let mut state = LedgerState::empty();
     let stored = connection
         .query_row(
             "SELECT generation, commits, heartbeat_ns, checksum, identity, names FROM state WHERE id = 1",
@@ -65,7 +65,7 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
         state.totals.add(&series, value);
         sum = sum.wrapping_add(checksum(&series, value));
         ids.note(series.kind(), id);
-        if rows.insert(series, Row { id, value }).is_some() {
+        if rows.insert(series, StoredSeries { id, value }).is_some() {
             return Err(corrupt(format!("series {kind:?} {labels:?} is there twice")));
         }
     }

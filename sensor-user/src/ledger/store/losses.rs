@@ -1,10 +1,10 @@
 //! What the file has lost: found, logged, and kept as far as it proves the loss.
 
 use crate::ledger::aside::AsideKind;
-use crate::ledger::commits::{self, Record};
+use crate::ledger::commits::{self, CommitRecord};
 use crate::ledger::error::LedgerError;
 use crate::ledger::files::log_of;
-use crate::ledger::state::State;
+use crate::ledger::state::LedgerState;
 use crate::ledger::wal::{self, LogDamage};
 use std::path::Path;
 
@@ -32,8 +32,8 @@ pub(super) fn keep_damaged_log(path: &Path, damage: &LogDamage) -> Option<String
 
 /// Logs commits that are missing at the end of the ledger and keeps the record that proves it. Returns
 /// the loss when the record could not be kept.
-pub(super) fn keep_lost_commits(path: &Path, state: &State) -> Option<String> {
-    let lost = Record::read(path)?.lost(state.identity, state.commits)?;
+pub(super) fn keep_lost_commits(path: &Path, state: &LedgerState) -> Option<String> {
+    let lost = CommitRecord::read(path)?.lost(state.identity, state.commits)?;
     let aside = AsideKind::LostCommits.free_name(path);
     let moved = std::fs::rename(commits::path_of(path), &aside);
     tracing::error!(

@@ -17,14 +17,14 @@ pub(super) use load::{load, load_day};
 pub(super) use schema::{VERSION, migrate, version};
 pub(super) use write::{Entry, OfDay};
 
-use super::commits::Record;
+use super::commits::CommitRecord;
 use super::error::LedgerError;
 use super::files::LEDGER_FILE;
 use super::growth::Ids;
 use super::lock::{StateLock, identity};
 use super::prune;
 use super::seal::Seal;
-use super::state::{Day, State};
+use super::state::{Day, LedgerState};
 use super::wal::LogDamage;
 use jiff::civil::Date;
 use load::Loaded;
@@ -45,7 +45,7 @@ pub(super) const SET_DAYS: i64 = 3;
 /// The open database and what is needed to write the next fold into it.
 #[derive(Debug)]
 pub(super) struct Store {
-    link: Link,
+    link: ConnectionState,
     place: Place,
     stored: Stored,
     /// [`COMPACT_AFTER`].
@@ -60,7 +60,7 @@ pub(super) struct Store {
 
 /// The connection to the file, and whether the next commit may use it.
 #[derive(Debug)]
-enum Link {
+enum ConnectionState {
     /// The file is what memory says it is.
     Sound(Connection),
     /// A commit failed, and whether it is in the file is not known: the file is opened again before the
@@ -100,7 +100,7 @@ enum Commits {
 /// What the file holds, as far as the next commit builds on it.
 #[derive(Debug)]
 struct Stored {
-    rows: HashMap<Series, Row>,
+    rows: HashMap<Series, StoredSeries>,
     ids: Ids,
     /// Sum over the counters.
     checksum: u64,
@@ -112,14 +112,14 @@ struct Stored {
 
 /// A series as it is in the file.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct StoredSeries {
     id: i64,
     value: Pair,
 }
 
 impl Store {
     /// Opens the ledger of a state directory, or begins one, and loads its state.
-    pub(super) fn open(state_dir: &Path) -> Result<(Self, State), LedgerError> {
+    pub(super) fn open(state_dir: &Path) -> Result<(Self, LedgerState), LedgerError> {
         let metadata = std::fs::metadata(state_dir)
             .map_err(|source| LedgerError::StateDir { path: state_dir.to_owned(), source })?;
         if !metadata.is_dir() {
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Begins a ledger in memory.
-    pub(super) fn in_memory() -> Result<(Self, State), LedgerError> {
+    pub(super) fn in_memory() -> Result<(Self, LedgerState), LedgerError> {
         let path = Path::new(":memory:");
         let fail = |error| LedgerError::sqlite(path, "opening", error);
         let mut connection = Connection::open_in_memory().map_err(fail)?;
@@ -149,10 +149,10 @@ impl Store {
         place: Place,
         loaded: Loaded,
         moved_aside: Vec<PathBuf>,
-    ) -> (Self, State) {
+    ) -> (Self, LedgerState) {
         let Loaded { state, stored, loss } = loaded;
         let store = Self {
-            link: Link::Sound(connection),
+            link: ConnectionState::Sound(connection),
             place,
             stored,
             compact_after: COMPACT_AFTER,
@@ -200,8 +200,8 @@ impl Store {
     /// The connection, for reading.
     pub(super) fn connection(&self) -> Result<&Connection, LedgerError> {
         match &self.link {
-            Link::Sound(connection) | Link::Doubtful(connection, _) => Ok(connection),
-            Link::Closed(_) => Err(LedgerError::Missing { path: self.path() }),
+            ConnectionState::Sound(connection) | ConnectionState::Doubtful(connection, _) => Ok(connection),
+            ConnectionState::Closed(_) => Err(LedgerError::Missing { path: self.path() }),
         }
     }
 
@@ -225,14 +225,14 @@ impl Store {
         match &result {
             Err(error) => self.doubt(error),
             // The commits of a batch are none before its end.
-            Ok(()) if self.commits == Commits::Single => self.record(Record::after(entry.state)),
+            Ok(()) if self.commits == Commits::Single => self.record(CommitRecord::after(entry.state)),
             Ok(()) => {}
         }
         result
     }
 
     /// Records what is committed. Without a record, or with an older one, only less of a loss is seen.
-    fn record(&self, record: Record) {
+    fn record(&self, record: CommitRecord) {
         if let Place::Directory(directory) = &self.place
             && let Err(error) = record.write(&directory.ledger())
         {
@@ -250,7 +250,8 @@ impl Store {
     }
 
     fn try_commit(&mut self, entry: &Entry<'_>, path: &Path) -> Result<(), LedgerError> {
-        let (Link::Sound(connection) | Link::Doubtful(connection, _)) = &mut self.link else {
+        let (ConnectionState::Sound(connection) | ConnectionState::Doubtful(connection, _)) = &mut self.link
+        else {
             return Err(LedgerError::Missing { path: path.to_owned() });
         };
         let fail = |error| LedgerError::sqlite(path, "committing", error);
@@ -279,7 +280,7 @@ impl Store {
     }
 
     /// Commits what was written since [`Store::begin_batch`]; `state` is what the ledger is then.
-    pub(super) fn finish_batch(&mut self, state: &State) -> Result<(), LedgerError> {
+    pub(super) fn finish_batch(&mut self, state: &LedgerState) -> Result<(), LedgerError> {
         let path = self.path();
         if let Place::Directory(directory) = &self.place
             && !directory.has_file_in_place()
@@ -292,13 +293,14 @@ impl Store {
             .map_err(|error| LedgerError::sqlite(&path, "committing", error))?;
         prune::give_back_space(connection);
         self.commits = Commits::Single;
-        self.record(Record::of(state));
+        self.record(CommitRecord::of(state));
         Ok(())
     }
 
     #[cfg(test)]
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
-        let (Link::Sound(connection) | Link::Doubtful(connection, _)) = &mut self.link else {
+        let (ConnectionState::Sound(connection) | ConnectionState::Doubtful(connection, _)) = &mut self.link
+        else {
             panic!("closed")
         };
         connection

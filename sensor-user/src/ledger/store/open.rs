@@ -5,7 +5,7 @@ use super::load::{Loaded, load, since};
 use super::losses::{keep_damaged_log, keep_lost_commits, log_damage};
 use super::schema::{migrate, version};
 use crate::ledger::aside::AsideKind;
-use crate::ledger::commits::Record;
+use crate::ledger::commits::CommitRecord;
 use crate::ledger::error::LedgerError;
 use crate::ledger::files::{log_of, suffixed};
 use rusqlite::{Connection, OpenFlags};
@@ -48,7 +48,7 @@ pub(super) fn open_file(path: &Path, scrutiny: Scrutiny) -> Result<(Connection, 
         loaded.loss = loss;
         // Otherwise the frames after the damage would be found again, and missed.
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)?;
-        if let Err(error) = Record::of(&loaded.state).write(path) {
+        if let Err(error) = CommitRecord::of(&loaded.state).write(path) {
             tracing::debug!(%error, "record of commits not written");
         }
     } else {
@@ -87,7 +87,7 @@ fn begin(path: &Path) -> Result<(), LedgerError> {
         );
     }
     // As for the log; what is in place without commits has no record.
-    Record::remove(path).map_err(failed)?;
+    CommitRecord::remove(path).map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)?;
     let directory = path.parent().map_or_else(|| File::open("."), File::open);
     directory.and_then(|directory| directory.sync_all()).map_err(failed)

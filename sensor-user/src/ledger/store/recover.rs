@@ -6,11 +6,11 @@
 use super::load::Loaded;
 use super::open::open_file;
 use super::place::Place;
-use super::{Commits, Link, Scope, Scrutiny, Store};
+use super::{Commits, ConnectionState, Scope, Scrutiny, Store};
 use crate::ledger::aside::AsideKind;
 use crate::ledger::error::LedgerError;
 use crate::ledger::files::suffixed;
-use crate::ledger::state::{Day, State};
+use crate::ledger::state::{Day, LedgerState};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ impl Store {
     /// Makes sure that the connection leads to the file in the state directory: opens it again after
     /// a fault, or when the directory was deleted and created again. Then either the file continues from
     /// `state`, or the next commit writes `state` into a new one.
-    pub(in crate::ledger) fn ensure(&mut self, state: &mut State) -> Result<(), LedgerError> {
+    pub(in crate::ledger) fn ensure(&mut self, state: &mut LedgerState) -> Result<(), LedgerError> {
         if self.commits == Commits::Batch {
             // `finish_batch` checks, before the whole transaction is committed.
             return Ok(());
@@ -27,12 +27,12 @@ impl Store {
         let Place::Directory(directory) = &mut self.place else { return Ok(()) };
         let is_in_place = directory.is_in_place();
         let scrutiny = match self.link {
-            Link::Sound(_) if is_in_place => return Ok(()),
-            Link::Sound(_) => Scrutiny::Brief,
-            Link::Doubtful(_, scrutiny) | Link::Closed(scrutiny) => scrutiny,
+            ConnectionState::Sound(_) if is_in_place => return Ok(()),
+            ConnectionState::Sound(_) => Scrutiny::Brief,
+            ConnectionState::Doubtful(_, scrutiny) | ConnectionState::Closed(scrutiny) => scrutiny,
         };
-        match std::mem::replace(&mut self.link, Link::Closed(scrutiny)) {
-            Link::Sound(connection) | Link::Doubtful(connection, _) if !is_in_place => {
+        match std::mem::replace(&mut self.link, ConnectionState::Closed(scrutiny)) {
+            ConnectionState::Sound(connection) | ConnectionState::Doubtful(connection, _) if !is_in_place => {
                 // Closing would delete the write-ahead log by name, which may be that of a new file.
                 let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             }
@@ -42,13 +42,13 @@ impl Store {
         let ledger = directory.ledger();
         let (connection, loaded) = open_or_replace(&ledger, scrutiny, &mut self.moved_aside)?;
         directory.opened();
-        self.link = Link::Sound(connection);
+        self.link = ConnectionState::Sound(connection);
         self.adopt(loaded, state, &ledger);
         Ok(())
     }
 
     /// Continues from the file that was just opened, or from memory when that file is new.
-    fn adopt(&mut self, loaded: Loaded, state: &mut State, ledger: &Path) {
+    fn adopt(&mut self, loaded: Loaded, state: &mut LedgerState, ledger: &Path) {
         let Loaded { state: of_file, stored, loss } = loaded;
         self.stored = stored;
         self.scope = Scope::Increment;
@@ -81,10 +81,12 @@ impl Store {
             LedgerError::Corrupt { .. } => Scrutiny::Full,
             _ => Scrutiny::Brief,
         };
-        self.link = match std::mem::replace(&mut self.link, Link::Closed(scrutiny)) {
-            Link::Sound(connection) => Link::Doubtful(connection, scrutiny),
-            Link::Doubtful(connection, before) => Link::Doubtful(connection, before.max(scrutiny)),
-            Link::Closed(before) => Link::Closed(before.max(scrutiny)),
+        self.link = match std::mem::replace(&mut self.link, ConnectionState::Closed(scrutiny)) {
+            ConnectionState::Sound(connection) => ConnectionState::Doubtful(connection, scrutiny),
+            ConnectionState::Doubtful(connection, before) => {
+                ConnectionState::Doubtful(connection, before.max(scrutiny))
+            }
+            ConnectionState::Closed(before) => ConnectionState::Closed(before.max(scrutiny)),
         };
     }
 

@@ -1,6 +1,6 @@
 //! Writing one fold.
 
-use super::{Commits, PART, Row, SET_DAYS, Scope, Stored};
+use super::{Commits, PART, SET_DAYS, Scope, Stored, StoredSeries};
 use crate::counters::totals::PortLabel;
 use crate::ledger::change::Change;
 use crate::ledger::growth::Ids;
@@ -8,7 +8,7 @@ use crate::ledger::moment::{day_number, epoch_seconds};
 use crate::ledger::prune;
 use crate::ledger::seal::{self, Seal};
 use crate::ledger::sets::{self, Delta};
-use crate::ledger::state::{Day, GENERATIONS, Generation, Settings, State};
+use crate::ledger::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
 use sensor_counters::{Pair, Series};
@@ -17,11 +17,11 @@ use std::ops::Deref;
 
 /// What a commit takes in.
 pub(in crate::ledger) struct Entry<'a> {
-    pub(in crate::ledger) state: &'a State,
+    pub(in crate::ledger) state: &'a LedgerState,
     pub(in crate::ledger) day: OfDay<'a>,
-    pub(in crate::ledger) settings: &'a Settings,
+    pub(in crate::ledger) settings: &'a LedgerSettings,
     pub(in crate::ledger) change: &'a Change,
-    pub(in crate::ledger) generation: Generation,
+    pub(in crate::ledger) generation: GenerationId,
     pub(in crate::ledger) at: Timestamp,
     pub(in crate::ledger) released: &'a [Series],
 }
@@ -57,7 +57,7 @@ pub(super) struct Plan {
 
 /// What a fold makes of [`Stored`].
 pub(super) struct Written {
-    changed: HashMap<Series, Row>,
+    changed: HashMap<Series, StoredSeries>,
     ids: Ids,
     checksum: u64,
     names: Seal,
@@ -150,8 +150,8 @@ impl Deref for Step<'_> {
 struct Writer<'a> {
     tx: &'a Connection,
     plan: Plan,
-    rows: &'a HashMap<Series, Row>,
-    changed: HashMap<Series, Row>,
+    rows: &'a HashMap<Series, StoredSeries>,
+    changed: HashMap<Series, StoredSeries>,
     ids: Ids,
     checksum: u64,
     /// The seal over the names of series.
@@ -188,8 +188,8 @@ impl Writer<'_> {
         let known = self.changed.get(series).or_else(|| self.rows.get(series)).copied();
         let row = match known {
             Some(row) if by == [0, 0] => return Ok(row.id),
-            Some(Row { id, value }) => {
-                let row = Row { id, value: [value[0] + by[0], value[1] + by[1]] };
+            Some(StoredSeries { id, value }) => {
+                let row = StoredSeries { id, value: [value[0] + by[0], value[1] + by[1]] };
                 self.tx
                     .prepare_cached("UPDATE series SET first = ?2, second = ?3 WHERE id = ?1")?
                     .execute(params![id, row.value[0] as i64, row.value[1] as i64])?;
@@ -197,7 +197,7 @@ impl Writer<'_> {
                 row
             }
             None => {
-                let row = Row { id: self.ids.next(series.kind()), value: by };
+                let row = StoredSeries { id: self.ids.next(series.kind()), value: by };
                 self.tx
                     .prepare_cached(
                         "INSERT INTO series (id, kind, labels, born, first, second) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -401,8 +401,8 @@ impl Writer<'_> {
 
     fn state(&self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
         match entry.generation {
-            Generation::Own(0) => {}
-            Generation::Own(number) => {
+            GenerationId::Own(0) => {}
+            GenerationId::Own(number) => {
                 self.tx
                     .prepare_cached("INSERT INTO generation (number) VALUES (?1)")?
                     .execute([number as i64])?;
@@ -413,7 +413,7 @@ impl Writer<'_> {
                     )?
                     .execute([GENERATIONS as i64])?;
             }
-            Generation::Foreign { ledger, number } => self.foreign(ledger, number)?,
+            GenerationId::Foreign { ledger, number } => self.foreign(ledger, number)?,
         }
         let timezone = &entry.settings.timezone;
         self.tx

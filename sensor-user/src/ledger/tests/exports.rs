@@ -12,8 +12,9 @@ fn exported(ledger: &Ledger, format: Format, range: &RangeInclusive<Date>) -> Ve
 
 /// One day in Tokyo: 23 h of the 8th and midnight of the 9th.
 fn two_days() -> Ledger {
-    let groups = vec![PortGroup { name: "say \"hi\", all".to_owned(), slots: vec![SIP] }];
-    let mut ledger = Ledger::in_memory(Settings { groups, max_ports: 1, ..settings("Asia/Tokyo") }).unwrap();
+    let groups = vec![ChartedPorts { name: "say \"hi\", all".to_owned(), slots: vec![SIP] }];
+    let mut ledger =
+        Ledger::in_memory(LedgerSettings { groups, max_ports: 1, ..settings("Asia/Tokyo") }).unwrap();
     let steps = [
         ("2010-07-08T14:10:00Z", vec![burst("192.0.2.5", SIP, 3), burst("192.0.2.6", SIP, 1)]),
         ("2010-07-08T15:00:00Z", vec![burst("192.0.2.5", SIP, 2), burst("192.0.2.5", SMB, 4)]),
@@ -176,7 +177,7 @@ fn several_ledgers_make_one_table_with_their_sensors() {
     for (at, directory) in directories.iter().enumerate() {
         let name = format!("sensor-{at}");
         let mut ledger =
-            Ledger::open(directory.path(), Settings { sensor_name: name, ..settings("UTC") }).unwrap();
+            Ledger::open(directory.path(), LedgerSettings { sensor_name: name, ..settings("UTC") }).unwrap();
         let seen = observe(1, self::at("2010-07-08T14:10:00Z"), &[burst("192.0.2.5", SIP, at as u64 + 3)]);
         ledger.fold(&seen, &ByLastByte, &[]).unwrap();
     }

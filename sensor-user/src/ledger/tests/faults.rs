@@ -177,10 +177,10 @@ fn a_damaged_number_of_a_day_is_found_by_verify() {
 
 /// A ledger with a row in every table, closed.
 fn ledger_with_everything(directory: &Path) {
-    let everything = Settings {
+    let everything = LedgerSettings {
         keep_days: 2,
         features: vec![SMB],
-        groups: vec![PortGroup { name: "voice".to_owned(), slots: vec![SIP] }],
+        groups: vec![ChartedPorts { name: "voice".to_owned(), slots: vec![SIP] }],
         ..settings("Asia/Tokyo")
     };
     let mut spans = Spans::default();
@@ -409,7 +409,7 @@ fn a_commit_that_happened_without_being_reported_is_not_repeated() {
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
     let observation = noon(1, 0, &[burst("192.0.2.5", SMB, 3)]);
     fold(&mut ledger, &observation).unwrap();
-    ledger.state = State::empty();
+    ledger.state = LedgerState::empty();
     ledger.store.doubt_last_commit();
     assert_eq!(fold(&mut ledger, &observation).unwrap(), Folded::AlreadyTaken);
     assert_eq!(own(&ledger, SMB), tally(3, 1));
@@ -458,7 +458,8 @@ fn a_ledger_that_was_only_half_begun_is_begun_again() {
 fn five_hundred_days_take_no_more_room_than_four_hundred() {
     const KEPT: u32 = 400;
     let directory = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(directory.path(), Settings { keep_days: KEPT, ..settings("UTC") }).unwrap();
+    let mut ledger =
+        Ledger::open(directory.path(), LedgerSettings { keep_days: KEPT, ..settings("UTC") }).unwrap();
     // A busy home line: 300 sources on 300 ports, some the same every day, some of the day alone.
     let bursts = |day: u32| -> Vec<Burst> {
         (0..300)
@@ -596,7 +597,7 @@ fn a_commit_whose_record_finds_no_space_is_in_and_no_loss_is_claimed() {
 #[test]
 fn days_beyond_those_to_keep_go_and_are_carried() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = Settings { keep_days: 3, ..settings("UTC") };
+    let kept = LedgerSettings { keep_days: 3, ..settings("UTC") };
     let mut ledger = Ledger::open(directory.path(), kept.clone()).unwrap();
     let mut sizes = Vec::new();
     for day in 0..40 {
@@ -622,7 +623,7 @@ fn days_beyond_those_to_keep_go_and_are_carried() {
     assert!(sizes[39] <= sizes[5] * 11 / 10, "{} pages, then {}", sizes[5], sizes[39]);
     assert_verified(&ledger);
     // Fewer days, one less with each fold; and the sets are those of the days used last.
-    ledger.reconfigure(Settings { keep_days: 1, ..kept });
+    ledger.reconfigure(LedgerSettings { keep_days: 1, ..kept });
     fold(&mut ledger, &noon(41, 39, &[])).unwrap();
     fold(&mut ledger, &noon(42, 39, &[])).unwrap();
     assert_eq!(ledger.days().unwrap().len(), 1);
@@ -642,7 +643,7 @@ fn space_that_is_no_longer_needed_goes_back_to_the_file_system() {
         ledger.store.connection().unwrap().pragma_query_value(None, what, |row| row.get(0)).unwrap()
     };
     let before = pages(&ledger, "page_count");
-    ledger.reconfigure(Settings { keep_days: 1, ..settings("UTC") });
+    ledger.reconfigure(LedgerSettings { keep_days: 1, ..settings("UTC") });
     for generation in 11..40 {
         fold(&mut ledger, &noon(generation, 9, &[])).unwrap();
     }
@@ -657,7 +658,7 @@ fn space_that_is_no_longer_needed_goes_back_to_the_file_system() {
 
 #[test]
 fn a_clock_wrong_by_years_for_a_moment_deletes_nothing() {
-    let mut ledger = Ledger::in_memory(Settings { keep_days: 5, ..settings("UTC") }).unwrap();
+    let mut ledger = Ledger::in_memory(LedgerSettings { keep_days: 5, ..settings("UTC") }).unwrap();
     for (generation, day) in (1..).zip([0, 1, 2, 3000, 3]) {
         fold(&mut ledger, &noon(generation, day, &[burst("192.0.2.5", SMB, 1)])).unwrap();
     }
@@ -813,7 +814,7 @@ fn a_process_killed_between_commit_and_record_claims_no_loss() {
     let log = killed(directory.path());
     let path = directory.path().join(LEDGER_FILE);
     let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
-    let before = commits::Record::of(&ledger.state);
+    let before = commits::CommitRecord::of(&ledger.state);
     drop(ledger);
     assert!(!log.exists());
     let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();

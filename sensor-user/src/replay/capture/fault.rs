@@ -7,7 +7,7 @@ use std::io;
 /// the file; of a pcapng file every block is one. Offsets are bytes from the start, after decompression.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum CaptureFault {
     /// It cannot be opened.
     #[error("it cannot be opened")]
     Open(#[source] io::Error),
@@ -107,14 +107,14 @@ const TOLD: u64 = 8;
 /// The faults of one capture.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    told: Vec<Fault>,
+    told: Vec<CaptureFault>,
     records: u64,
-    always: Vec<Fault>,
+    always: Vec<CaptureFault>,
 }
 
 impl Faults {
     /// Adds what is wrong with one record.
-    pub(super) fn add(&mut self, fault: Fault) {
+    pub(super) fn add(&mut self, fault: CaptureFault) {
         self.records += 1;
         if self.records <= TOLD {
             self.told.push(fault);
@@ -122,15 +122,15 @@ impl Faults {
     }
 
     /// Adds what is wrong with more than a record.
-    pub(super) fn always(&mut self, fault: Fault) {
+    pub(super) fn always(&mut self, fault: CaptureFault) {
         self.always.push(fault);
     }
 
     /// The faults, and how many records were left out because of them.
-    pub(super) fn finish(self) -> (Vec<Fault>, u64) {
+    pub(super) fn finish(self) -> (Vec<CaptureFault>, u64) {
         let mut faults = self.told;
         if self.records > TOLD {
-            faults.push(Fault::More { records: self.records - TOLD });
+            faults.push(CaptureFault::More { records: self.records - TOLD });
         }
         faults.extend(self.always);
         (faults, self.records)

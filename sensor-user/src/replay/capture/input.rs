@@ -1,6 +1,6 @@
 //! The bytes of a capture: decompression, by the first bytes.
 
-use super::fault::{Fault, OtherFormat};
+use super::fault::{CaptureFault, OtherFormat};
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -38,14 +38,16 @@ pub(super) fn other_format(data: &[u8]) -> Option<OtherFormat> {
 }
 
 /// Undoes the compression that the first bytes tell.
-pub(super) fn decompressed<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, Fault> {
+pub(super) fn decompressed<'a>(
+    input: impl Read + Send + 'a,
+) -> Result<Box<dyn Read + Send + 'a>, CaptureFault> {
     let mut input: Box<dyn Read + Send + 'a> = Box::new(input);
     loop {
         let mut magic = Vec::with_capacity(8);
-        input.by_ref().take(8).read_to_end(&mut magic).map_err(Fault::Open)?;
+        input.by_ref().take(8).read_to_end(&mut magic).map_err(CaptureFault::Open)?;
         if let Some(bytes) = skippable(&magic) {
             // A frame for the programs of who compressed it (RFC 8878, 3.1.2).
-            io::copy(&mut input.by_ref().take(bytes), &mut io::sink()).map_err(Fault::Open)?;
+            io::copy(&mut input.by_ref().take(bytes), &mut io::sink()).map_err(CaptureFault::Open)?;
             continue;
         }
         let is_gzip = magic.starts_with(&GZIP);
@@ -54,7 +56,7 @@ pub(super) fn decompressed<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn R
         return Ok(if is_gzip {
             Box::new(Gzip::Member(GzDecoder::new(BufReader::with_capacity(1 << 16, whole))))
         } else if is_zstd {
-            Box::new(zstd::stream::read::Decoder::new(whole).map_err(Fault::Open)?)
+            Box::new(zstd::stream::read::Decoder::new(whole).map_err(CaptureFault::Open)?)
         } else {
             Box::new(whole)
         });

@@ -10,7 +10,7 @@ mod input;
 mod pcap;
 mod pcapng;
 
-pub use fault::Fault;
+pub use fault::CaptureFault;
 
 use super::link::{LinkType, UnknownLinkType};
 use fault::Faults;
@@ -51,15 +51,15 @@ pub(super) fn is_time(at: i64) -> bool {
 #[derive(Debug, Default)]
 pub struct Findings {
     /// What is wrong with it.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<CaptureFault>,
     /// Records that were left out.
     pub left_out: u64,
     /// Packets that have no time.
     pub untimed: u64,
 }
 
-impl From<Fault> for Findings {
-    fn from(fault: Fault) -> Self {
+impl From<CaptureFault> for Findings {
+    fn from(fault: CaptureFault) -> Self {
         Self { faults: vec![fault], ..Self::default() }
     }
 }
@@ -95,7 +95,7 @@ pub(super) struct Packets<'a> {
     end: usize,
     /// Bytes of the input before the buffer's first.
     before: u64,
-    format: Format,
+    format: CaptureFormat,
     /// Records that were read.
     records: u64,
     untimed: u64,
@@ -104,13 +104,13 @@ pub(super) struct Packets<'a> {
 }
 
 /// What the file's headers have said so far.
-enum Format {
+enum CaptureFormat {
     Pcap(Pcap),
     PcapNg(Section),
 }
 
 /// What is at the front of the buffer.
-enum Record<'a> {
+enum CaptureRecord<'a> {
     /// A packet, the record's bytes, and whether it has a time of its own.
     Packet(Captured<'a>, usize, bool),
     /// Something else; its bytes.
@@ -166,7 +166,7 @@ impl Order {
 }
 
 impl<'a> Packets<'a> {
-    pub(super) fn open(input: impl Read + Send + 'a) -> Result<Self, Fault> {
+    pub(super) fn open(input: impl Read + Send + 'a) -> Result<Self, CaptureFault> {
         let mut packets = Self {
             input: input::decompressed(input)?,
             ended: false,
@@ -175,7 +175,7 @@ impl<'a> Packets<'a> {
             begin: 0,
             end: 0,
             before: 0,
-            format: Format::PcapNg(Section::default()),
+            format: CaptureFormat::PcapNg(Section::default()),
             records: 0,
             untimed: 0,
             faults: Faults::default(),
@@ -184,9 +184,9 @@ impl<'a> Packets<'a> {
         packets.fill(pcap::HEADER);
         let data = packets.data();
         let (format, bytes) = if let Some((pcap, bytes)) = Pcap::begin(data) {
-            (Format::Pcap(pcap), bytes)
+            (CaptureFormat::Pcap(pcap), bytes)
         } else if Section::begins(data) {
-            (Format::PcapNg(Section::default()), 0)
+            (CaptureFormat::PcapNg(Section::default()), 0)
         } else {
             return Err(packets.no_capture());
         };
@@ -196,14 +196,14 @@ impl<'a> Packets<'a> {
     }
 
     /// Why the input is none.
-    fn no_capture(&mut self) -> Fault {
+    fn no_capture(&mut self) -> CaptureFault {
         let data = &self.buffer[self.begin..self.end];
         let fault = match input::other_format(data) {
-            Some(format) => Fault::OtherFormat(format),
-            None if pcap::is_magic(data) || pcapng::is_magic(data) => Fault::TruncatedHeader,
-            None => Fault::NotACapture { empty: data.is_empty() },
+            Some(format) => CaptureFault::OtherFormat(format),
+            None if pcap::is_magic(data) || pcapng::is_magic(data) => CaptureFault::TruncatedHeader,
+            None => CaptureFault::NotACapture { empty: data.is_empty() },
         };
-        self.error.take().map_or(fault, |source| Fault::Read { offset: 0, source })
+        self.error.take().map_or(fault, |source| CaptureFault::Read { offset: 0, source })
     }
 
     /// Gives the next packet to `take`; `false` when there is none.
@@ -218,8 +218,8 @@ impl<'a> Packets<'a> {
     ) -> Result<bool, E> {
         let data = &self.buffer[self.begin..self.end];
         let plain = match &mut self.format {
-            Format::Pcap(pcap) => pcap.plain(data),
-            Format::PcapNg(section) => section.plain(data),
+            CaptureFormat::Pcap(pcap) => pcap.plain(data),
+            CaptureFormat::PcapNg(section) => section.plain(data),
         };
         if let Some((packet, bytes)) = plain {
             self.begin += bytes;
@@ -240,38 +240,38 @@ impl<'a> Packets<'a> {
             let offset = self.before + self.begin as u64;
             let data = &self.buffer[self.begin..self.end];
             let record = match &mut self.format {
-                Format::Pcap(pcap) => pcap.record(data, self.ended),
-                Format::PcapNg(section) => section.record(data),
+                CaptureFormat::Pcap(pcap) => pcap.record(data, self.ended),
+                CaptureFormat::PcapNg(section) => section.record(data),
             };
             let number = self.records + 1;
             match record {
-                Record::Packet(packet, bytes, has_time) => {
+                CaptureRecord::Packet(packet, bytes, has_time) => {
                     self.begin += bytes;
                     self.records = number;
                     self.untimed += u64::from(!has_time || !is_time(packet.at));
                     take(packet)?;
                     return Ok(true);
                 }
-                Record::Passed(bytes) => {
+                CaptureRecord::Passed(bytes) => {
                     self.begin += bytes;
                     self.records = number;
                 }
-                Record::OtherLink(link_type, bytes) => {
+                CaptureRecord::OtherLink(link_type, bytes) => {
                     self.begin += bytes;
                     self.records = number;
                     *self.other_links.entry(link_type).or_default() += 1;
                 }
-                Record::LeftOut(bytes, why) => {
+                CaptureRecord::LeftOut(bytes, why) => {
                     self.begin += bytes;
                     self.records = number;
-                    self.faults.add(Fault::Record { record: number, offset, why });
+                    self.faults.add(CaptureFault::Record { record: number, offset, why });
                 }
-                Record::Incomplete(wanted) => {
+                CaptureRecord::Incomplete(wanted) => {
                     if !self.fill(wanted) && !self.end_early() {
                         return Ok(false);
                     }
                 }
-                Record::Senseless(why) => self.look_for_the_next(Some(why)),
+                CaptureRecord::Senseless(why) => self.look_for_the_next(Some(why)),
             }
         }
     }
@@ -281,7 +281,7 @@ impl<'a> Packets<'a> {
         let of_other_links: u64 = self.other_links.values().sum();
         let mut faults = self.faults;
         for (link_type, packets) in self.other_links {
-            faults.always(Fault::LinkType { link_type, packets });
+            faults.always(CaptureFault::LinkType { link_type, packets });
         }
         let (faults, left_out) = faults.finish();
         Findings { faults, left_out: left_out + of_other_links, untimed: self.untimed }
@@ -319,7 +319,7 @@ impl<'a> Packets<'a> {
     /// The input ended within a record, or before one; whether there is more to take.
     fn end_early(&mut self) -> bool {
         if let Some(source) = self.error.take() {
-            self.faults.always(Fault::Read { offset: self.before + self.end as u64, source });
+            self.faults.always(CaptureFault::Read { offset: self.before + self.end as u64, source });
             self.begin = self.end;
         } else if self.begin < self.end {
             self.look_for_the_next(None);
@@ -341,8 +341,8 @@ impl<'a> Packets<'a> {
             let mut at = from.min(data.len());
             while at < data.len() {
                 likely = match &self.format {
-                    Format::Pcap(pcap) => pcap.begins_at(data, at, self.ended),
-                    Format::PcapNg(section) => section.begins_at(data, at, self.ended),
+                    CaptureFormat::Pcap(pcap) => pcap.begins_at(data, at, self.ended),
+                    CaptureFormat::PcapNg(section) => section.begins_at(data, at, self.ended),
                 };
                 if !matches!(likely, Likely::No) {
                     break;
@@ -358,11 +358,11 @@ impl<'a> Packets<'a> {
         };
         let bytes = self.before + self.begin as u64 - offset;
         self.faults.add(match why {
-            None if !found => Fault::Truncated { record, offset },
-            Some(why) if !found => Fault::Rest { record, offset, bytes, why },
+            None if !found => CaptureFault::Truncated { record, offset },
+            Some(why) if !found => CaptureFault::Rest { record, offset, bytes, why },
             why => {
                 let why = why.unwrap_or_else(|| "its length leads beyond the end of the file".to_owned());
-                Fault::Stretch { record, offset, bytes, why }
+                CaptureFault::Stretch { record, offset, bytes, why }
             }
         });
     }

@@ -1,7 +1,7 @@
 //! pcap files: a header, then records of one form.
 
 use super::super::link::{LinkType, UnknownLinkType};
-use super::{Captured, Likely, NANOS, Order, Record};
+use super::{CaptureRecord, Captured, Likely, NANOS, Order};
 
 /// Bytes of the file's header.
 pub(super) const HEADER: usize = 24;
@@ -76,38 +76,38 @@ impl Pcap {
     }
 
     /// The record at the front of `data`.
-    pub(super) fn record<'a>(&mut self, data: &'a [u8], ended: bool) -> Record<'a> {
+    pub(super) fn record<'a>(&mut self, data: &'a [u8], ended: bool) -> CaptureRecord<'a> {
         let header = self.header();
-        let Some(head) = self.head(data) else { return Record::Incomplete(header) };
+        let Some(head) = self.head(data) else { return CaptureRecord::Incomplete(header) };
         if head.kept > self.max_packet {
-            return Record::Senseless(format!(
+            return CaptureRecord::Senseless(format!(
                 "it would have {} bytes, where a packet has at most {}",
                 head.kept, self.max_packet
             ));
         }
         if (head.seconds, head.kept, head.bytes) == (0, 0, 0) {
-            return Record::Senseless("there are zeros in place of a record".to_owned());
+            return CaptureRecord::Senseless("there are zeros in place of a record".to_owned());
         }
         let bytes = header + head.kept as usize;
-        let Some(frame) = data.get(header..bytes) else { return Record::Incomplete(bytes) };
+        let Some(frame) = data.get(header..bytes) else { return CaptureRecord::Incomplete(bytes) };
         // Some programs write such lengths, but then the next record makes sense.
         if head.kept > head.bytes {
             match self.begins_at(data, bytes, ended) {
                 Likely::Yes => {}
                 Likely::No if bytes == data.len() && ended => {}
                 Likely::No => {
-                    return Record::Senseless(format!(
+                    return CaptureRecord::Senseless(format!(
                         "it would have {} bytes, more than the packet's {}, and no record follows",
                         head.kept, head.bytes
                     ));
                 }
-                Likely::Unknown => return Record::Incomplete(data.len() + 1),
+                Likely::Unknown => return CaptureRecord::Incomplete(data.len() + 1),
             }
         }
         self.seconds = Some(head.seconds);
         match self.captured(&head, frame) {
-            Some(packet) => Record::Packet(packet, bytes, true),
-            None => Record::OtherLink(self.link.err().unwrap_or(UnknownLinkType(-1)), bytes),
+            Some(packet) => CaptureRecord::Packet(packet, bytes, true),
+            None => CaptureRecord::OtherLink(self.link.err().unwrap_or(UnknownLinkType(-1)), bytes),
         }
     }
 

@@ -4,7 +4,7 @@
 //! Of blocks without packets only the section header and the interface descriptions are looked into.
 
 use super::super::link::{LinkType, UnknownLinkType};
-use super::{Captured, Likely, MAX_BLOCK, NANOS, Order, Record};
+use super::{CaptureRecord, Captured, Likely, MAX_BLOCK, NANOS, Order};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
@@ -27,21 +27,24 @@ const OFFSET: u16 = 14;
 #[derive(Default)]
 pub(super) struct Section {
     order: Order,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<CaptureInterface>,
     /// Time of the packet before: simple packet blocks have none.
     at: i64,
 }
 
-struct Interface {
+struct CaptureInterface {
     link: Result<LinkType, UnknownLinkType>,
-    clock: Clock,
+    clock: InterfaceClock,
     /// Bytes that are kept of a packet; 0: all.
     snap: u32,
 }
 
-impl Interface {
-    const UNKNOWN: Self =
-        Self { link: Err(UnknownLinkType(-1)), clock: Clock { units: Some(1_000_000), offset: 0 }, snap: 0 };
+impl CaptureInterface {
+    const UNKNOWN: Self = Self {
+        link: Err(UnknownLinkType(-1)),
+        clock: InterfaceClock { units: Some(1_000_000), offset: 0 },
+        snap: 0,
+    };
 
     /// A packet of this interface, unless its link type cannot be read.
     #[inline]
@@ -56,14 +59,14 @@ impl Interface {
 
 /// How an interface tells time.
 #[derive(Clone, Copy)]
-struct Clock {
+struct InterfaceClock {
     /// Units per second; `None` when they are more than 128 bits can tell.
     units: Option<u128>,
     /// Seconds to add.
     offset: i64,
 }
 
-impl Clock {
+impl InterfaceClock {
     /// From the `if_tsresol` and `if_tsoffset` options.
     fn new(resolution: u8, offset: i64) -> Self {
         let exponent = u32::from(resolution & 0x7f);
@@ -142,49 +145,53 @@ impl Section {
     }
 
     /// The block at the front of `data`.
-    pub(super) fn record<'a>(&mut self, data: &'a [u8]) -> Record<'a> {
-        let Some(header) = data.first_chunk::<FRAME>() else { return Record::Incomplete(FRAME) };
+    pub(super) fn record<'a>(&mut self, data: &'a [u8]) -> CaptureRecord<'a> {
+        let Some(header) = data.first_chunk::<FRAME>() else { return CaptureRecord::Incomplete(FRAME) };
         if is_magic(data) {
             match order_of_section(data) {
                 Some(order) => self.order = order,
-                None => return Record::Senseless("it is a section header without a byte order".to_owned()),
+                None => {
+                    return CaptureRecord::Senseless(
+                        "it is a section header without a byte order".to_owned(),
+                    );
+                }
             }
         }
         let (kind, bytes) = (self.order.nth(header, 0), self.order.nth(header, 1) as usize);
         if !(FRAME..=MAX_BLOCK).contains(&bytes) || !bytes.is_multiple_of(4) {
             if data[..FRAME] == [0; FRAME] {
-                return Record::Senseless("there are zeros in place of a record".to_owned());
+                return CaptureRecord::Senseless("there are zeros in place of a record".to_owned());
             }
-            return Record::Senseless(format!("it would have {bytes} bytes"));
+            return CaptureRecord::Senseless(format!("it would have {bytes} bytes"));
         }
-        let Some(block) = data.get(..bytes) else { return Record::Incomplete(bytes) };
+        let Some(block) = data.get(..bytes) else { return CaptureRecord::Incomplete(bytes) };
         let body = &block[8..bytes - 4];
         if self.order.u32([block[bytes - 4], block[bytes - 3], block[bytes - 2], block[bytes - 1]])
             != bytes as u32
         {
-            return Record::Senseless("its length at its begin is not that at its end".to_owned());
+            return CaptureRecord::Senseless("its length at its begin is not that at its end".to_owned());
         }
         match kind {
             SECTION_HEADER => {
                 self.interfaces.clear();
-                Record::Passed(bytes)
+                CaptureRecord::Passed(bytes)
             }
             INTERFACE => {
                 let described = self.interface(body);
                 let record = if described.is_some() {
-                    Record::Passed(bytes)
+                    CaptureRecord::Passed(bytes)
                 } else {
-                    Record::LeftOut(bytes, "it is too short for an interface".to_owned())
+                    CaptureRecord::LeftOut(bytes, "it is too short for an interface".to_owned())
                 };
                 // It has its number in any case.
-                self.interfaces.push(described.unwrap_or(Interface::UNKNOWN));
+                self.interfaces.push(described.unwrap_or(CaptureInterface::UNKNOWN));
                 record
             }
             ENHANCED_PACKET | OBSOLETE_PACKET | SIMPLE_PACKET => match self.fields(kind, body) {
                 Some(fields) => self.packet(&fields, bytes),
-                None => Record::LeftOut(bytes, "it is too short for a packet".to_owned()),
+                None => CaptureRecord::LeftOut(bytes, "it is too short for a packet".to_owned()),
             },
-            _ => Record::Passed(bytes),
+            _ => CaptureRecord::Passed(bytes),
         }
     }
 
@@ -233,8 +240,8 @@ impl Section {
         Some(Fields { interface, time, kept: number(3), bytes: number(4), rest })
     }
 
-    fn packet<'a>(&mut self, fields: &Fields<'a>, bytes: usize) -> Record<'a> {
-        let left_out = |why: String| Record::LeftOut(bytes, why);
+    fn packet<'a>(&mut self, fields: &Fields<'a>, bytes: usize) -> CaptureRecord<'a> {
+        let left_out = |why: String| CaptureRecord::LeftOut(bytes, why);
         let Some(interface) = self.interfaces.get(fields.interface as usize) else {
             return left_out(format!("its interface, number {}, is not described", fields.interface));
         };
@@ -251,12 +258,12 @@ impl Section {
             self.at = at;
         }
         match interface.captured(self.at, frame, fields.bytes) {
-            Ok(packet) => Record::Packet(packet, bytes, fields.time.is_some()),
-            Err(link_type) => Record::OtherLink(link_type, bytes),
+            Ok(packet) => CaptureRecord::Packet(packet, bytes, fields.time.is_some()),
+            Err(link_type) => CaptureRecord::OtherLink(link_type, bytes),
         }
     }
 
-    fn interface(&self, body: &[u8]) -> Option<Interface> {
+    fn interface(&self, body: &[u8]) -> Option<CaptureInterface> {
         let (header, mut options) = body.split_first_chunk::<8>()?;
         let (mut resolution, mut offset) = (6, 0);
         while let Some((head, rest)) = options.split_first_chunk::<4>() {
@@ -278,9 +285,9 @@ impl Section {
             }
             options = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
-        Some(Interface {
+        Some(CaptureInterface {
             link: LinkType::from_number(self.order.u16([header[0], header[1]]).into()),
-            clock: Clock::new(resolution, offset),
+            clock: InterfaceClock::new(resolution, offset),
             snap: self.order.nth(header, 1),
         })
     }

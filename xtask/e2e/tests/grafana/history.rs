@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use xtask::dashboards::lint::{Query, Range, committed, queries};
-use xtask::history::{Report, UTC_OFFSET, prometheus};
+use xtask::history::{HistoryReport, UTC_OFFSET, prometheus};
 
 pub(crate) fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
@@ -16,14 +16,14 @@ pub(crate) fn installed(program: &str) -> bool {
 }
 
 /// One calendar month, as Grafana's `now-1M/M` to `now-1M/M`.
-fn month(report: Report) -> Range {
+fn month(report: HistoryReport) -> Range {
     let last = report.months()[5];
     Range { from: last.start() * 1000, to: last.end() * 1000 - 1, utc_offset: UTC_OFFSET }
 }
 
-fn variables(uid: &str, report: Report) -> Vec<(&'static str, &'static str)> {
+fn variables(uid: &str, report: HistoryReport) -> Vec<(&'static str, &'static str)> {
     let featured = match (report, uid.starts_with("teiten-monthly")) {
-        (Report::July2010, true) => ("udp", "5060"),
+        (HistoryReport::July2010, true) => ("udp", "5060"),
         _ => ("tcp", "445"),
     };
     vec![
@@ -42,12 +42,12 @@ fn number(result: &[Value]) -> f64 {
 
 struct History {
     server: prometheus::Server,
-    report: Report,
+    report: HistoryReport,
     _directory: tempfile::TempDir,
 }
 
 impl History {
-    fn new(report: Report) -> Self {
+    fn new(report: HistoryReport) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         prometheus::backfill(report, directory.path()).expect("backfill");
         let server = prometheus::Server::start(directory.path(), "").expect("prometheus");
@@ -224,7 +224,7 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     if !installed("prometheus") || !installed("promtool") {
         return;
     }
-    let history = History::new(Report::November2005);
+    let history = History::new(HistoryReport::November2005);
     history.shows("Accesses", "543415");
     history.shows("Accesses per sensor and day", "1811");
     history.shows("Sources per sensor and day", "404");
@@ -239,7 +239,7 @@ fn july_2010_is_375_accesses_from_164_sources() {
     if !installed("prometheus") || !installed("promtool") {
         return;
     }
-    let history = History::new(Report::July2010);
+    let history = History::new(HistoryReport::July2010);
     history.shows("Accesses", "116141");
     history.shows("Cumulative sources", "50845");
     history.shows("Accesses per sensor and day", "375");

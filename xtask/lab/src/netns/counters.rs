@@ -1,6 +1,6 @@
 //! What an interface says it sent, received and dropped.
 
-use super::{Error, Netns, Result};
+use super::{Netns, NetnsError, Result};
 use std::fs::File;
 use std::io::{Read, Seek};
 
@@ -31,7 +31,7 @@ impl InterfaceCounters {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] when `/proc` is not there, [`Error::Namespace`] when the namespace cannot be
+    /// [`NetnsError::File`] when `/proc` is not there, [`NetnsError::Namespace`] when the namespace cannot be
     /// entered.
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
         let devices = netns.run(|| File::open("/proc/thread-self/net/dev"))?.map_err(proc_error)?;
@@ -42,7 +42,7 @@ impl InterfaceCounters {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] when the interface is gone.
+    /// [`NetnsError::File`] when the interface is gone.
     pub fn read(&mut self) -> Result<Counters> {
         self.text.clear();
         self.devices
@@ -54,8 +54,8 @@ impl InterfaceCounters {
     }
 }
 
-fn proc_error(source: std::io::Error) -> Error {
-    Error::File { path: "/proc/net/dev".to_owned(), source }
+fn proc_error(source: std::io::Error) -> NetnsError {
+    NetnsError::File { path: "/proc/net/dev".to_owned(), source }
 }
 
 /// `NAME: bytes packets errs drop fifo frame compressed multicast`, then the same of what was sent.

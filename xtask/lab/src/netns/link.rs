@@ -1,6 +1,6 @@
 //! Interfaces, addresses, neighbours and routes, over rtnetlink.
 
-use super::{Error, Netns, Result};
+use super::{Netns, NetnsError, Result};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
@@ -79,7 +79,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`] names the step and the interface.
+    /// [`NetnsError::Interface`] names the step and the interface.
     pub fn join(&self, here: &Interface, other: &Self, there: &Interface) -> Result<()> {
         self.netlink(&here.name, async |handle| {
             handle.link().add(LinkVeth::new(&here.name, &there.name).build()).execute().await?;
@@ -94,7 +94,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`]; with "operation not supported" the kernel was built without VLANs.
+    /// [`NetnsError::Interface`]; with "operation not supported" the kernel was built without VLANs.
     pub fn vlan(&self, parent: &str, id: u16, interface: &Interface) -> Result<()> {
         let index = self.index(parent)?;
         self.netlink(&interface.name, async |handle| {
@@ -107,7 +107,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`], [`Error::File`] for its kernel parameters.
+    /// [`NetnsError::Interface`], [`NetnsError::File`] for its kernel parameters.
     pub fn configure(&self, interface: &Interface) -> Result<()> {
         let name = &interface.name;
         let index = self.index(name)?;
@@ -145,7 +145,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`].
+    /// [`NetnsError::Interface`].
     pub fn neighbour(&self, interface: &str, neighbour: Route) -> Result<()> {
         let index = self.index(interface)?;
         self.netlink(interface, async |handle| {
@@ -163,7 +163,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`].
+    /// [`NetnsError::Interface`].
     pub fn default_route(&self, interface: &str, route: Route) -> Result<()> {
         let index = self.index(interface)?;
         self.neighbour(interface, route)?;
@@ -184,7 +184,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`].
+    /// [`NetnsError::Interface`].
     pub fn default_route_over(&self, interface: &str) -> Result<()> {
         let index = self.index(interface)?;
         self.netlink(interface, async |handle| {
@@ -206,9 +206,9 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`] when there is none of this name.
+    /// [`NetnsError::Interface`] when there is none of this name.
     pub fn index(&self, interface: &str) -> Result<u32> {
-        self.run(|| nix::net::if_::if_nametoindex(interface))?.map_err(|source| Error::Interface {
+        self.run(|| nix::net::if_::if_nametoindex(interface))?.map_err(|source| NetnsError::Interface {
             action: "find".to_owned(),
             interface: interface.to_owned(),
             source: source.into(),
@@ -219,7 +219,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`] when there is none.
+    /// [`NetnsError::Interface`] when there is none.
     pub fn mac(&self, interface: &str) -> Result<Mac> {
         let link = self.netlink(interface, async |handle| {
             handle.link().get().match_name(interface).execute().try_next().await
@@ -230,7 +230,7 @@ impl Netns {
                 LinkAttribute::Address(address) => address.try_into().ok(),
                 _ => None,
             })
-            .ok_or_else(|| Error::Interface {
+            .ok_or_else(|| NetnsError::Interface {
                 action: "read the Ethernet address".to_owned(),
                 interface: interface.to_owned(),
                 source: io::ErrorKind::NotFound.into(),
@@ -240,7 +240,7 @@ impl Netns {
     /// A host without IPv6 has nothing to configure there.
     fn ipv6_parameter(&self, interface: &str, name: &str, value: &str) -> Result<()> {
         match self.sysctl(&format!("ipv6/conf/{interface}/{name}"), value) {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(NetnsError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
     }
@@ -251,7 +251,7 @@ impl Netns {
         interface: &str,
         talk: impl AsyncFnOnce(Handle) -> std::result::Result<T, rtnetlink::Error> + Send,
     ) -> Result<T> {
-        let failed = |source| Error::Interface {
+        let failed = |source| NetnsError::Interface {
             action: "configure".to_owned(),
             interface: interface.to_owned(),
             source,

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 /// Why a namespace or something in it could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum NetnsError {
     /// A namespace could not be made or entered.
     #[error("{action}: {source}{}", advice(.source))]
     Namespace {
@@ -85,7 +85,7 @@ fn advice(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 ///
-/// [`Error::Namespace`] with what helps.
+/// [`NetnsError::Namespace`] with what helps.
 pub fn check() -> Result<()> {
     Netns::new()?;
     Mounts::new()?;
@@ -93,7 +93,7 @@ pub fn check() -> Result<()> {
 }
 
 /// Result of this module.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, NetnsError>;
 
 /// A network namespace.
 #[derive(Clone, Debug)]
@@ -113,13 +113,13 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Namespace`] without `CAP_SYS_ADMIN`.
+    /// [`NetnsError::Namespace`] without `CAP_SYS_ADMIN`.
     pub fn new() -> Result<Self> {
         let fd = on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
             File::open("/proc/thread-self/ns/net")
         })
-        .map_err(|source| Error::Namespace { action: "make a network namespace", source })?;
+        .map_err(|source| NetnsError::Namespace { action: "make a network namespace", source })?;
         let netns = Self { fd: Arc::new(fd.into()) };
         netns.loopback_up()?;
         Ok(netns)
@@ -130,13 +130,13 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::Namespace`] when the namespace cannot be entered.
+    /// [`NetnsError::Namespace`] when the namespace cannot be entered.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(|| {
             setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         })
-        .map_err(|source| Error::Namespace { action: "enter a network namespace", source })
+        .map_err(|source| NetnsError::Namespace { action: "enter a network namespace", source })
     }
 
     /// A command that will run inside the namespace, and that the kernel kills when the calling
@@ -181,10 +181,10 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] when there is no such parameter or it does not take the value.
+    /// [`NetnsError::File`] when there is no such parameter or it does not take the value.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{name}");
-        self.run(|| std::fs::write(&path, value))?.map_err(|source| Error::File { path, source })
+        self.run(|| std::fs::write(&path, value))?.map_err(|source| NetnsError::File { path, source })
     }
 
     /// Where a user's own tools find the namespace while this process runs, for
@@ -199,7 +199,7 @@ impl Mounts {
     ///
     /// # Errors
     ///
-    /// [`Error::Namespace`] without `CAP_SYS_ADMIN`.
+    /// [`NetnsError::Namespace`] without `CAP_SYS_ADMIN`.
     pub fn new() -> Result<Self> {
         let fd = on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNS)?;
@@ -207,7 +207,7 @@ impl Mounts {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
             File::open("/proc/thread-self/ns/mnt")
         })
-        .map_err(|source| Error::Namespace { action: "make a mount namespace", source })?;
+        .map_err(|source| NetnsError::Namespace { action: "make a mount namespace", source })?;
         Ok(Self { fd: Arc::new(fd.into()) })
     }
 
@@ -215,7 +215,7 @@ impl Mounts {
     ///
     /// # Errors
     ///
-    /// [`Error::Namespace`] when they cannot be entered.
+    /// [`NetnsError::Namespace`] when they cannot be entered.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(|| {
             // A thread that shares its working directory with others may not change its mounts.
@@ -223,7 +223,7 @@ impl Mounts {
             setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNS)?;
             Ok(work())
         })
-        .map_err(|source| Error::Namespace { action: "enter a mount namespace", source })
+        .map_err(|source| NetnsError::Namespace { action: "enter a mount namespace", source })
     }
 }
 

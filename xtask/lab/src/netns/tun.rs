@@ -1,6 +1,6 @@
 //! Tun devices: links whose frames begin with the IP header.
 
-use super::{Error, Interface, Netns, Result};
+use super::{Interface, Netns, NetnsError, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -17,11 +17,11 @@ impl Tun {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] when `/dev/net/tun` is missing or not permitted, [`Error::Interface`].
+    /// [`NetnsError::File`] when `/dev/net/tun` is missing or not permitted, [`NetnsError::Interface`].
     pub fn new(netns: &Netns, interface: &Interface) -> Result<Self> {
         let device = netns
             .run(|| open(&interface.name))?
-            .map_err(|source| Error::File { path: "/dev/net/tun".to_owned(), source })?;
+            .map_err(|source| NetnsError::File { path: "/dev/net/tun".to_owned(), source })?;
         netns.configure(interface)?;
         netns.default_route_over(&interface.name)?;
         Ok(Self { device, interface: interface.name.clone() })
@@ -32,9 +32,9 @@ impl Tun {
     ///
     /// # Errors
     ///
-    /// [`Error::Interface`]; the kernel takes only packets that begin with version 4 or 6.
+    /// [`NetnsError::Interface`]; the kernel takes only packets that begin with version 4 or 6.
     pub fn send(&mut self, packet: &[u8]) -> Result<()> {
-        self.device.write_all(packet).map_err(|source| Error::Interface {
+        self.device.write_all(packet).map_err(|source| NetnsError::Interface {
             action: format!("write a packet of {} bytes", packet.len()),
             interface: self.interface.clone(),
             source,
@@ -47,10 +47,10 @@ impl Tun {
 ///
 /// # Errors
 ///
-/// [`Error::File`] when there are no descriptors left.
+/// [`NetnsError::File`] when there are no descriptors left.
 pub fn join_tuns(one: Tun, other: Tun) -> Result<()> {
     let again = |tun: &Tun| {
-        tun.device.try_clone().map_err(|source| Error::File { path: "/dev/net/tun".to_owned(), source })
+        tun.device.try_clone().map_err(|source| NetnsError::File { path: "/dev/net/tun".to_owned(), source })
     };
     for (from, to) in [(again(&one)?, again(&other)?), (other.device, one.device)] {
         std::thread::spawn(move || carry(from, to));

@@ -15,5 +15,5 @@ pub use packet::{
 };
 pub use places::countries;
 pub use radiation::{Event, Plan, Radiation};
-pub use send::{Carry, Error, Sender, TunSender};
+pub use send::{Carry, SendError, Sender, TunSender};
 pub use site::{Link, Site, Tagging};

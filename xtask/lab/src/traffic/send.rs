@@ -16,7 +16,7 @@ const STALLED: Duration = crate::wait::PATIENCE;
 
 /// Why frames did not arrive.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SendError {
     /// The socket could not be made.
     #[error("packet socket on {interface}: {source}; it needs root (CAP_NET_RAW)")]
     Socket {
@@ -55,10 +55,10 @@ pub enum Error {
     },
     /// Counters could not be read.
     #[error(transparent)]
-    Netns(#[from] netns::Error),
+    Netns(#[from] netns::NetnsError),
 }
 
-type Result<T> = std::result::Result<T, Error>;
+type SendResult<T> = Result<T, SendError>;
 
 /// Something that carries frames to a sensor.
 pub trait Carry {
@@ -66,15 +66,15 @@ pub trait Carry {
     ///
     /// # Errors
     ///
-    /// [`Error`]: how many were sent before is then unknown to the receiver's counts.
-    fn send(&mut self, frames: &Frames) -> Result<()>;
+    /// [`SendError`]: how many were sent before is then unknown to the receiver's counts.
+    fn send(&mut self, frames: &Frames) -> SendResult<()>;
 
     /// Returns when the receiving end has been through all frames sent, with their number.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] or [`Error::Stalled`] when not all of them arrived.
-    fn settle(&mut self) -> Result<u64>;
+    /// [`SendError::Lost`] or [`SendError::Stalled`] when not all of them arrived.
+    fn settle(&mut self) -> SendResult<u64>;
 }
 
 /// Sends through one end of a veth pair, no faster than the other end takes.
@@ -98,26 +98,32 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::Socket`] without `CAP_NET_RAW`, [`Error::Netns`] when an interface is missing.
-    pub fn new(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> Result<Self> {
+    /// [`SendError::Socket`] without `CAP_NET_RAW`, [`SendError::Netns`] when an interface is missing.
+    pub fn new(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> SendResult<Self> {
         Self::with(netns, interface, peer_netns, peer, true)
     }
 
     /// As [`Sender::new`], past the programs and queueing disciplines that see what `interface` sends, as
-    /// a host's own packets go. Others may send on the link, and then only [`Error::Lost`] is returned.
+    /// a host's own packets go. Others may send on the link, and then only [`SendError::Lost`] is returned.
     ///
     /// # Errors
     ///
     /// As [`Sender::new`].
-    pub fn as_host(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> Result<Self> {
+    pub fn as_host(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str) -> SendResult<Self> {
         Self::with(netns, interface, peer_netns, peer, false)
     }
 
-    fn with(netns: &Netns, interface: &str, peer_netns: &Netns, peer: &str, bypass: bool) -> Result<Self> {
+    fn with(
+        netns: &Netns,
+        interface: &str,
+        peer_netns: &Netns,
+        peer: &str,
+        bypass: bool,
+    ) -> SendResult<Self> {
         let index = netns.index(interface)?;
         let socket = netns
             .run(|| packet_socket(index, bypass))?
-            .map_err(|source| Error::Socket { interface: interface.to_owned(), source })?;
+            .map_err(|source| SendError::Socket { interface: interface.to_owned(), source })?;
         let mut here = InterfaceCounters::open(netns, interface)?;
         let mut there = InterfaceCounters::open(peer_netns, peer)?;
         let (here_at_start, there_at_start) = (here.read()?, there.read()?);
@@ -131,7 +137,7 @@ impl Sender {
     }
 
     /// Waits until at most `in_flight` frames are on their way.
-    fn wait(&mut self, in_flight: u64) -> Result<()> {
+    fn wait(&mut self, in_flight: u64) -> SendResult<()> {
         let mut progress = (0, Instant::now());
         loop {
             let received = self.there.read()?.rx_packets - self.there_at_start.rx_packets;
@@ -144,7 +150,7 @@ impl Sender {
                 // Dropped frames never arrive: say so now, not after the patience has run out.
                 self.check_loss()?;
                 if progress.1.elapsed() > STALLED {
-                    return Err(Error::Stalled { received, sent: self.sent });
+                    return Err(SendError::Stalled { received, sent: self.sent });
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -154,15 +160,15 @@ impl Sender {
 
     /// A veth counts what the other end's ring or backlog had no room for. (The other end's own drops
     /// come later: frames for which its network stack has no use.)
-    fn check_loss(&mut self) -> Result<()> {
+    fn check_loss(&mut self) -> SendResult<()> {
         match self.here.read()?.tx_dropped - self.here_at_start.tx_dropped {
             0 => Ok(()),
-            lost => Err(Error::Lost { lost, sent: self.sent }),
+            lost => Err(SendError::Lost { lost, sent: self.sent }),
         }
     }
 
     /// Hands over one batch; `frames` and `messages` describe the same frames.
-    fn send_batch(&mut self, batch: &mut Batch) -> Result<()> {
+    fn send_batch(&mut self, batch: &mut Batch) -> SendResult<()> {
         let mut done = 0;
         let since = Instant::now();
         while done < batch.messages.len() {
@@ -180,7 +186,7 @@ impl Sender {
                 let busy = matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR));
                 if !busy || since.elapsed() > STALLED {
                     let bytes = batch.vectors[done].iov_len;
-                    return Err(Error::Refused { index: self.sent, bytes, source });
+                    return Err(SendError::Refused { index: self.sent, bytes, source });
                 }
                 std::thread::sleep(Duration::from_micros(50));
             }
@@ -190,7 +196,7 @@ impl Sender {
 }
 
 impl Carry for Sender {
-    fn send(&mut self, frames: &Frames) -> Result<()> {
+    fn send(&mut self, frames: &Frames) -> SendResult<()> {
         let mut batch = Batch::default();
         let mut frames = frames.iter();
         while frames.len() > 0 {
@@ -201,7 +207,7 @@ impl Carry for Sender {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<u64> {
+    fn settle(&mut self) -> SendResult<u64> {
         self.wait(0)?;
         self.check_loss()?;
         Ok(self.sent)
@@ -285,12 +291,12 @@ struct Backlog {
 impl Backlog {
     const PATH: &str = "/proc/net/softnet_stat";
 
-    fn open() -> Result<Self> {
+    fn open() -> SendResult<Self> {
         Ok(Self { statistics: File::open(Self::PATH).map_err(Self::error)?, text: String::new() })
     }
 
     /// Frames waiting, on the fullest CPU.
-    fn len(&mut self) -> Result<u64> {
+    fn len(&mut self) -> SendResult<u64> {
         self.text.clear();
         self.statistics
             .rewind()
@@ -299,8 +305,8 @@ impl Backlog {
         Ok(longest_backlog(&self.text))
     }
 
-    fn error(source: io::Error) -> Error {
-        Error::Netns(netns::Error::File { path: Self::PATH.to_owned(), source })
+    fn error(source: io::Error) -> SendError {
+        SendError::Netns(netns::NetnsError::File { path: Self::PATH.to_owned(), source })
     }
 }
 
@@ -327,7 +333,7 @@ impl TunSender {
 }
 
 impl Carry for TunSender {
-    fn send(&mut self, frames: &Frames) -> Result<()> {
+    fn send(&mut self, frames: &Frames) -> SendResult<()> {
         for packet in frames.iter() {
             self.tun.send(packet)?;
             self.sent += 1;
@@ -335,7 +341,7 @@ impl Carry for TunSender {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<u64> {
+    fn settle(&mut self) -> SendResult<u64> {
         Ok(self.sent)
     }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use sensor_common::{Class, Slot, Transport};
 use sensor_user::country::{Country, Locate};
 use sensor_user::exposition::{Exposition, SensorInfo};
-use sensor_user::ledger::{Format, Ledger, Settings};
+use sensor_user::ledger::{Format, Ledger, LedgerSettings};
 use sensor_user::observation::{Observation, SourceCount, Target};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,8 +103,8 @@ impl Locate for Regions {
     }
 }
 
-pub(crate) fn settings() -> Settings {
-    Settings {
+pub(crate) fn settings() -> LedgerSettings {
+    LedgerSettings {
         timezone: zone(),
         keep_days: 400,
         max_ports: 500,

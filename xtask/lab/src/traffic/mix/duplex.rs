@@ -32,7 +32,7 @@ pub struct Round {
 
 /// How a conversation goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum DuplexKind {
     Tcp,
     Udp,
     /// A request of this type; its identifier is the local port.
@@ -42,7 +42,7 @@ enum Kind {
 /// The two ends of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Ends {
-    kind: Kind,
+    kind: DuplexKind,
     local: IpAddr,
     local_port: u16,
     remote: IpAddr,
@@ -198,14 +198,14 @@ impl Duplex {
             let remote = self.pick(&self.partners.clone());
             let local = self.mix.sensor(remote.is_ipv6());
             let request = if remote.is_ipv6() { 128 } else { self.pick(&[8, 8, 13]) };
-            let kind = self.pick(&[Kind::Tcp, Kind::Udp, Kind::Icmp(request)]);
+            let kind = self.pick(&[DuplexKind::Tcp, DuplexKind::Udp, DuplexKind::Icmp(request)]);
             let local_port = self.mix.client_port();
-            let remote_port = if matches!(kind, Kind::Icmp(_)) { 0 } else { self.pick(&ASKED) };
+            let remote_port = if matches!(kind, DuplexKind::Icmp(_)) { 0 } else { self.pick(&ASKED) };
             let ends = Ends { kind, local, local_port, remote, remote_port };
             let is_service = match kind {
-                Kind::Tcp => self.mix.site.serves(Transport::Tcp, local_port),
-                Kind::Udp => self.mix.site.serves(Transport::Udp, local_port),
-                Kind::Icmp(_) => false,
+                DuplexKind::Tcp => self.mix.site.serves(Transport::Tcp, local_port),
+                DuplexKind::Udp => self.mix.site.serves(Transport::Udp, local_port),
+                DuplexKind::Icmp(_) => false,
             };
             // To someone who was just heard, a datagram is a reply.
             let is_reply = self.heard.contains(&(remote, remote_port, local_port));
@@ -230,12 +230,14 @@ impl Duplex {
         let ip = self.plain(ends.local, ends.remote);
         let payload = self.mix.payload();
         let packet = match ends.kind {
-            Kind::Tcp => {
+            DuplexKind::Tcp => {
                 let sequence = self.mix.rng.random();
                 self.segment(&ip, [ends.local_port, ends.remote_port], flag::SYN, sequence, 0)
             }
-            Kind::Udp => ip.packet(protocol::UDP, &udp(&ip, ends.local_port, ends.remote_port, &payload)),
-            Kind::Icmp(request) => {
+            DuplexKind::Udp => {
+                ip.packet(protocol::UDP, &udp(&ip, ends.local_port, ends.remote_port, &payload))
+            }
+            DuplexKind::Icmp(request) => {
                 let [high, low] = ends.local_port.to_be_bytes();
                 ip.packet(icmp_number(&ip), &icmp(&ip, request, 0, [high, low, 0, 1], &payload))
             }
@@ -266,7 +268,7 @@ impl Duplex {
         if self.chance(0.15) {
             return Some(self.error(&question.packet, question.ends.local, Meaning::Plain(Class::Solicited)));
         }
-        if question.ends.kind == Kind::Tcp && self.chance(0.1) {
+        if question.ends.kind == DuplexKind::Tcp && self.chance(0.1) {
             // A SYN starts something, from any host.
             return Some(self.start(&question.ends));
         }
@@ -278,9 +280,9 @@ impl Duplex {
         let ip = Ip::new(ends.remote, ends.local);
         let ip = self.mix.dress(ip);
         let (packet, alone) = match ends.kind {
-            Kind::Tcp => self.tcp_reply(&ip, ends),
-            Kind::Udp => self.udp_reply(&ip, ends),
-            Kind::Icmp(request) => {
+            DuplexKind::Tcp => self.tcp_reply(&ip, ends),
+            DuplexKind::Udp => self.udp_reply(&ip, ends),
+            DuplexKind::Icmp(request) => {
                 let reply = match request {
                     128 => 129,
                     8 => 0,
@@ -378,32 +380,36 @@ impl Duplex {
         let question = self.question()?;
         let mut ends = question.ends;
         let v6 = ends.local.is_ipv6();
-        let is_icmp = matches!(ends.kind, Kind::Icmp(_));
+        let is_icmp = matches!(ends.kind, DuplexKind::Icmp(_));
         match self.mix.rng.random_range(0..5) {
             0 => ends.remote = self.mix.remote(v6),
             1 if !is_icmp => ends.remote_port = self.mix.client_port(),
             2 => {
                 ends.local_port = match ends.kind {
-                    Kind::Tcp => self.mix.port(Transport::Tcp),
-                    Kind::Udp => self.mix.port(Transport::Udp),
-                    Kind::Icmp(_) => self.mix.rng.random(),
+                    DuplexKind::Tcp => self.mix.port(Transport::Tcp),
+                    DuplexKind::Udp => self.mix.port(Transport::Udp),
+                    DuplexKind::Icmp(_) => self.mix.rng.random(),
                 }
             }
             3 => match ends.kind {
-                Kind::Tcp if !self.mix.site.serves(Transport::Udp, ends.local_port) => ends.kind = Kind::Udp,
-                Kind::Udp if !self.mix.site.serves(Transport::Tcp, ends.local_port) => ends.kind = Kind::Tcp,
-                Kind::Icmp(8) => ends.kind = Kind::Icmp(13),
+                DuplexKind::Tcp if !self.mix.site.serves(Transport::Udp, ends.local_port) => {
+                    ends.kind = DuplexKind::Udp
+                }
+                DuplexKind::Udp if !self.mix.site.serves(Transport::Tcp, ends.local_port) => {
+                    ends.kind = DuplexKind::Tcp
+                }
+                DuplexKind::Icmp(8) => ends.kind = DuplexKind::Icmp(13),
                 _ => return None,
             },
             _ => return Some(self.false_error(&question)),
         }
         // Ports of DHCP make housekeeping of a datagram.
         let is_dhcp = [67, 68, 546, 547].contains(&ends.local_port);
-        if self.started.contains(&ends) || (is_dhcp && ends.kind == Kind::Udp) {
+        if self.started.contains(&ends) || (is_dhcp && ends.kind == DuplexKind::Udp) {
             return None;
         }
         let (sample, alone) = self.reply_of(&ends, Meaning::Plain(Class::Other));
-        if ends.kind == Kind::Udp {
+        if ends.kind == DuplexKind::Udp {
             self.heard.insert((ends.remote, ends.remote_port, ends.local_port));
         }
         Some(Sample { meaning: alone, ..sample })
@@ -422,9 +428,9 @@ impl Duplex {
         }
         let ip = self.plain(src, dst);
         let quoted = match ends.kind {
-            Kind::Tcp => self.segment(&ip, [ends.local_port, ends.remote_port], flag::SYN, 1, 0),
-            Kind::Udp => ip.packet(protocol::UDP, &udp(&ip, ends.local_port, ends.remote_port, &[])),
-            Kind::Icmp(request) => {
+            DuplexKind::Tcp => self.segment(&ip, [ends.local_port, ends.remote_port], flag::SYN, 1, 0),
+            DuplexKind::Udp => ip.packet(protocol::UDP, &udp(&ip, ends.local_port, ends.remote_port, &[])),
+            DuplexKind::Icmp(request) => {
                 let [high, low] = ends.local_port.to_be_bytes();
                 ip.packet(icmp_number(&ip), &icmp(&ip, request, 0, [high, low, 0, 1], &[]))
             }
@@ -442,14 +448,14 @@ impl Duplex {
         if self.knocking.len() < 4 && self.offered < MAX_OFFERED {
             self.knocking.push(Waiting { local, local_port, remote, remote_port });
         }
-        self.start(&Ends { kind: Kind::Tcp, local, local_port, remote, remote_port })
+        self.start(&Ends { kind: DuplexKind::Tcp, local, local_port, remote, remote_port })
     }
 
     /// The sensor answers those who knocked by SYN+ACK, and they take it up, or do not.
     fn accept(&mut self, round: &mut Round, samples: &mut Vec<Sample>) {
         for waiting in std::mem::take(&mut self.knocking) {
             let Waiting { local, local_port, remote, remote_port } = waiting;
-            let ends = Ends { kind: Kind::Tcp, local, local_port, remote, remote_port };
+            let ends = Ends { kind: DuplexKind::Tcp, local, local_port, remote, remote_port };
             if self.started.contains(&ends) {
                 continue;
             }
@@ -528,8 +534,8 @@ impl Duplex {
         let (request, reply) = if v6 { (128, 129) } else { (8, 0) };
         let answer = ip.packet(icmp_number(&ip), &icmp(&ip, reply, 0, [7; 4], &[]));
         self.send(round, &answer);
-        for kind in [Kind::Tcp, Kind::Icmp(request)] {
-            let local_port = if kind == Kind::Tcp { local_port } else { 0x0707 };
+        for kind in [DuplexKind::Tcp, DuplexKind::Icmp(request)] {
+            let local_port = if kind == DuplexKind::Tcp { local_port } else { 0x0707 };
             let ends = Ends { kind, local, local_port, remote, remote_port };
             let (sample, alone) = self.reply_of(&ends, Meaning::Plain(Class::Other));
             samples.push(Sample { meaning: alone, ..sample });
