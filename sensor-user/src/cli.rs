@@ -3,7 +3,8 @@
 
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be shown")]
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use crate::config::Flags;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use std::path::PathBuf;
@@ -125,6 +126,9 @@ pub enum Command {
 /// Options of `teiten run` and `teiten check`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
     /// Read further settings from this TOML file
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
@@ -250,6 +254,9 @@ pub struct LogArgs {
 /// Options of `teiten replay`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ReplayArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
     /// Capture files, in the order of their times; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -290,6 +297,9 @@ pub struct ReplayArgs {
 /// Options of `teiten status`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StatusArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
     /// Print the JSON of /api/v1/status as it is
     #[arg(long)]
     pub json: bool,
@@ -319,6 +329,9 @@ pub struct StatusArgs {
 /// Options of `teiten detach`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DetachArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
     /// The daemon's settings, for the directory of the pins
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
@@ -333,6 +346,9 @@ pub struct DetachArgs {
 /// Options of `teiten ledger`.
 #[derive(Clone, Debug, Args)]
 pub struct LedgerArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
     /// What to do with it.
     #[command(subcommand)]
     pub command: LedgerCommand,
@@ -462,107 +478,31 @@ pub enum ExportFormat {
     Parquet,
 }
 
-/// The flags that were given, under the names of their keys.
-type Flags = Vec<(&'static str, Vec<String>)>;
+/// Takes the values of all settings from the options of a command, so that one more setting needs no more than
+/// its option.
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::collect(|key| {
+            let option = key.name.replace(['-', '.'], "_");
+            // Not every command has every option.
+            let values = matches.try_get_many::<String>(&option).ok().flatten();
+            values.into_iter().flatten().cloned().collect()
+        }))
+    }
 
-fn one(value: Option<&String>) -> Vec<String> {
-    value.into_iter().cloned().collect()
-}
-
-impl RunArgs {
-    /// The flags that were given, under the names of their keys.
-    pub(crate) fn flags(&self) -> Flags {
-        let mut flags = vec![
-            ("config", one(self.config.as_ref())),
-            ("interface", self.kernel.interface.clone()),
-            ("xdp-mode", one(self.kernel.xdp_mode.as_ref())),
-            ("source-table", one(self.kernel.source_table.as_ref())),
-            ("drain-interval", one(self.kernel.drain_interval.as_ref())),
-            ("pin-dir", one(self.kernel.pin_dir.as_ref())),
-            ("state-dir", one(self.daemon.state_dir.as_ref())),
-            ("keep-days", one(self.daemon.keep_days.as_ref())),
-            ("series-hold", one(self.daemon.series_hold.as_ref())),
-            ("web.listen-address", self.daemon.web_listen_address.clone()),
-            ("web.config.file", one(self.daemon.web_config_file.as_ref())),
-            ("web.systemd-socket", one(self.daemon.web_systemd_socket.as_ref())),
-            ("web.telemetry-path", one(self.daemon.web_telemetry_path.as_ref())),
-        ];
-        flags.extend(self.counting.flags());
-        flags.extend(self.log.flags());
-        flags
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
-impl CountingArgs {
-    fn flags(&self) -> Flags {
-        vec![
-            ("observe", self.observe.clone()),
-            ("exclude-source", self.exclude_source.clone()),
-            ("service", self.service.clone()),
-            ("port-group", self.port_group.clone()),
-            ("feature", self.feature.clone()),
-            ("max-ports", one(self.max_ports.as_ref())),
-            ("feature-ports", one(self.feature_ports.as_ref())),
-            ("timezone", one(self.timezone.as_ref())),
-            ("sensor-name", one(self.sensor_name.as_ref())),
-            ("geoip", one(self.geoip.as_ref())),
-        ]
+impl Args for Flags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command
     }
-}
 
-impl LogArgs {
-    fn flags(&self) -> Flags {
-        vec![("log-format", one(self.log_format.as_ref())), ("log-level", one(self.log_level.as_ref()))]
-    }
-}
-
-impl ReplayArgs {
-    /// The flags that were given, under the names of their keys.
-    pub(crate) fn flags(&self) -> Flags {
-        let mut flags = vec![
-            ("config", one(self.config.as_ref())),
-            ("state-dir", one(self.state_dir.as_ref())),
-            ("local", self.local.clone()),
-        ];
-        flags.extend(self.counting.flags());
-        flags.extend(self.log.flags());
-        flags
-    }
-}
-
-impl StatusArgs {
-    /// The flags that were given, under the names of their keys.
-    pub(crate) fn flags(&self) -> Flags {
-        vec![
-            ("config", one(self.config.as_ref())),
-            ("web.listen-address", self.web_listen_address.clone()),
-            ("web.config.file", one(self.web_config_file.as_ref())),
-            ("web.user", one(self.web_user.as_ref())),
-            ("web.password-file", one(self.web_password_file.as_ref())),
-            ("web.client-cert-file", one(self.web_client_cert_file.as_ref())),
-            ("web.client-key-file", one(self.web_client_key_file.as_ref())),
-        ]
-    }
-}
-
-impl From<&DetachArgs> for RunArgs {
-    fn from(args: &DetachArgs) -> Self {
-        Self {
-            config: args.config.clone(),
-            kernel: KernelArgs { pin_dir: args.pin_dir.clone(), ..KernelArgs::default() },
-            daemon: DaemonArgs { state_dir: args.state_dir.clone(), ..DaemonArgs::default() },
-            ..Self::default()
-        }
-    }
-}
-
-impl From<&LedgerArgs> for RunArgs {
-    fn from(args: &LedgerArgs) -> Self {
-        Self {
-            config: args.config.clone(),
-            daemon: DaemonArgs { state_dir: args.state_dir.first().cloned(), ..DaemonArgs::default() },
-            ..Self::default()
-        }
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command
     }
 }
 

@@ -3,7 +3,7 @@
 //! start).
 
 use nix::sys::signal::{SigHandler, Signal, signal};
-use sensor_user::cli::{Cli, Command, RunArgs};
+use sensor_user::cli::{Cli, Command};
 use sensor_user::commands::{check, detach, ledger, replay, run, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
@@ -40,18 +40,21 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
     if !matches!(command, Command::Run(_)) {
         end_by_closed_pipes();
     }
-    let load = |args: &RunArgs| Config::load(args, environment);
     match command {
         Command::Run(args) => {
-            let config = load(&args)?;
+            let config = Config::load(&args.flags, environment)?;
             let log = logging::init(config.log_format, &config.log_level)?;
             for (name, suggestion) in environment.unknown_variables() {
-                tracing::warn!(variable = name, did_you_mean = suggestion, "this variable sets nothing");
+                tracing::warn!(
+                    variable = name,
+                    did_you_mean = suggestion,
+                    "unknown environment variable; it has no effect"
+                );
             }
-            run::run(config, move |config| config.reload(&args, &Environment::of_process()), log)?;
+            run::run(config, move |config| config.reload(&args.flags, &Environment::of_process()), log)?;
         }
         Command::Replay(args) => {
-            let (config, state_dir) = Config::load_for_replay(&args, environment)?;
+            let (config, state_dir) = Config::load_for_replay(&args.flags, environment)?;
             logging::init(config.log_format, &config.log_level)?;
             let ledger = state_dir
                 .as_deref()
@@ -59,9 +62,9 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             let all_read = replay::command(&args.files, &config, ledger.as_ref(), args.json)?;
             return Ok(exit_code(all_read, FAILED));
         }
-        Command::Check(args) => return Ok(exit_code(check::command(&args, environment)?, USAGE)),
+        Command::Check(args) => return Ok(exit_code(check::command(&args.flags, environment)?, USAGE)),
         Command::Status(args) => {
-            let (config, unread) = Config::load_for_status(&args, environment)?;
+            let (config, unread) = Config::load_for_status(&args.flags, environment)?;
             if let Some(error) = unread {
                 let error = sensor_user::error_chain(&error);
                 logging::tell(&format!("{error}; asking with defaults and flags"));
@@ -70,12 +73,12 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             status::run(&endpoint, args.json)?;
         }
         Command::Detach(args) => {
-            let config = load(&RunArgs::from(&args))?;
+            let config = Config::load(&args.flags, environment)?;
             logging::init(config.log_format, &config.log_level)?;
             detach::detach(&config)?;
         }
         Command::Ledger(args) => {
-            let config = load(&RunArgs::from(&args))?;
+            let config = Config::load(&args.flags, environment)?;
             return Ok(exit_code(ledger::run(&config.state_dir, &args)?, FAILED));
         }
     }

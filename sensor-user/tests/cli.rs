@@ -131,7 +131,7 @@ fn check_reads_the_file_that_the_environment_names_and_warns_of_unknown_variable
     let text = stdout(&output);
     assert!(
         text.contains(
-            "warning  environment: TEITEN_INTERFACES sets nothing; did you mean TEITEN_INTERFACE?\n"
+            "warning  environment: unknown variable TEITEN_INTERFACES; it has no effect; did you mean TEITEN_INTERFACE?\n"
         ),
         "{text}"
     );

@@ -15,8 +15,7 @@ mod ledger;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use sensor_common::{Class, Slot, Tool, Transport};
-use sensor_user::cli::RunArgs;
-use sensor_user::config::{Config, Environment};
+use sensor_user::config::{Config, Environment, Flags};
 use sensor_user::observation::Observation;
 use sensor_user::observation::spans::Spans;
 use sensor_user::replay::{CaptureError, CaptureFault, Outcome, Replay, run};
@@ -34,7 +33,7 @@ const REMOTE: [u8; 4] = [198, 51, 100, 7];
 fn config() -> Config {
     let environment =
         Environment { variables: BTreeMap::new(), host_name: "dark-1".to_owned(), timezone: TimeZone::UTC };
-    Config::load(&RunArgs::default(), &environment).unwrap()
+    Config::load(&Flags::default(), &environment).unwrap()
 }
 
 /// An IPv4 packet with a TCP header of these flags.
@@ -398,7 +397,7 @@ fn observed_excluded_and_service_packets_are_told_apart_as_in_the_kernel() {
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     let config = Config {
         observe: vec![net("192.0.2.0/24")],
-        exclude_sources: vec![net("203.0.113.0/24")],
+        excluded: vec![net("203.0.113.0/24")],
         services: vec![slot(22)],
         ..config()
     };

@@ -5,6 +5,7 @@
 //! is opened or attached, so a `Config` that exists makes sense.
 
 mod error;
+mod keys;
 mod origin;
 mod settings;
 #[cfg(test)]
@@ -12,10 +13,10 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
+pub use keys::{KEYS, Key};
 pub use origin::{DEFAULT_CONFIG, Origin};
-pub use settings::{Environment, KEYS, Key, PASSWORD_VARIABLE, Settings};
+pub use settings::{Environment, Flags, PASSWORD_VARIABLE, Settings};
 
-use crate::cli::{ReplayArgs, RunArgs, StatusArgs};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use sensor_common::Slot;
@@ -89,7 +90,7 @@ pub struct Config {
     /// replay: every destination).
     pub observe: Vec<IpNet>,
     /// Sources that never count as accesses.
-    pub exclude_sources: Vec<IpNet>,
+    pub excluded: Vec<IpNet>,
     /// Services really offered here, ascending; TCP, UDP and SCTP only.
     pub services: Vec<Slot>,
     /// Port groups, in the order given; names differ, ports may overlap.
@@ -166,14 +167,14 @@ const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
 const MAX_KEEP_DAYS: u64 = 36_525;
 
 impl Config {
-    /// The configuration that `args`, the environment and the file named by either describe.
+    /// The configuration that flags, the environment and the file named by either describe.
     ///
     /// # Errors
     ///
     /// Names the value, where it stands, what is wrong with it and what would be right; or the file
     /// that cannot be read.
-    pub fn load(args: &RunArgs, environment: &Environment) -> Result<Self, ConfigError> {
-        Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::from_settings(&mut Settings::gather(flags, environment)?, environment)
     }
 
     /// The configuration for asking the running sensor. The default file may be for other users: asking
@@ -183,14 +184,14 @@ impl Config {
     ///
     /// As [`Config::load`], but for that.
     pub fn load_for_status(
-        args: &StatusArgs,
+        flags: &Flags,
         environment: &Environment,
     ) -> Result<(Self, Option<ConfigError>), ConfigError> {
         let load = |environment: &Environment| {
-            Self::from_settings(&mut Settings::gather(&args.flags(), environment)?, environment)
+            Self::from_settings(&mut Settings::gather(flags, environment)?, environment)
         };
         match load(environment) {
-            Err(error) if args.config.is_none() && error.is_default_for_others() => {
+            Err(error) if !flags.has(keys::CONFIG) && error.is_default_for_others() => {
                 Ok((load(&environment.without_file())?, Some(error)))
             }
             result => Ok((result?, None)),
@@ -205,10 +206,10 @@ impl Config {
     ///
     /// As [`Config::load`].
     pub fn load_for_replay(
-        args: &ReplayArgs,
+        flags: &Flags,
         environment: &Environment,
     ) -> Result<(Self, Option<PathBuf>), ConfigError> {
-        let mut settings = Settings::gather(&args.flags(), environment)?;
+        let mut settings = Settings::gather(flags, environment)?;
         settings.only_from_flag("state-dir");
         let config = Self::from_settings(&mut settings, environment)?;
         let state_dir = settings.one("state-dir").map(|_| config.state_dir.clone());
@@ -220,12 +221,12 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::load`]; the old configuration stays good.
-    pub fn reload(&self, args: &RunArgs, environment: &Environment) -> Result<Reload, ConfigError> {
-        let new = Self::load(args, environment)?;
+    pub fn reload(&self, flags: &Flags, environment: &Environment) -> Result<Reload, ConfigError> {
+        let new = Self::load(flags, environment)?;
         let mut reload = Reload { config: self.clone(), changed: Vec::new(), needs_restart: Vec::new() };
         for key in &KEYS {
             let mut candidate = reload.config.clone();
-            candidate.take(key.name, &new);
+            (key.copy)(&mut candidate, &new);
             if candidate != reload.config {
                 if key.reloadable {
                     reload.config = candidate;
@@ -236,41 +237,6 @@ impl Config {
             }
         }
         Ok(reload)
-    }
-
-    /// Copies the value of one key.
-    fn take(&mut self, key: &str, from: &Self) {
-        match key {
-            "interface" => self.interfaces.clone_from(&from.interfaces),
-            "xdp-mode" => self.xdp_mode = from.xdp_mode,
-            "observe" => self.observe.clone_from(&from.observe),
-            "exclude-source" => self.exclude_sources.clone_from(&from.exclude_sources),
-            "service" => self.services.clone_from(&from.services),
-            "port-group" => self.port_groups.clone_from(&from.port_groups),
-            "feature" => self.features.clone_from(&from.features),
-            "max-ports" => self.max_ports = from.max_ports,
-            "feature-ports" => self.feature_ports = from.feature_ports,
-            "source-table" => self.source_table = from.source_table,
-            "series-hold" => self.series_hold = from.series_hold,
-            "drain-interval" => self.drain_interval = from.drain_interval,
-            "timezone" => self.timezone = from.timezone.clone(),
-            "sensor-name" => self.sensor_name.clone_from(&from.sensor_name),
-            "geoip" => self.geoip.clone_from(&from.geoip),
-            "keep-days" => self.keep_days = from.keep_days,
-            "state-dir" => self.state_dir.clone_from(&from.state_dir),
-            "pin-dir" => self.pin_dir.clone_from(&from.pin_dir),
-            "web.listen-address" => self.listen.clone_from(&from.listen),
-            "web.config.file" => self.web_config.clone_from(&from.web_config),
-            "web.systemd-socket" => self.systemd_socket = from.systemd_socket,
-            "web.telemetry-path" => self.telemetry_path.clone_from(&from.telemetry_path),
-            "web.user" | "web.password-file" | "web.client-cert-file" | "web.client-key-file" => {
-                self.web_client.clone_from(&from.web_client);
-            }
-            "log-format" => self.log_format = from.log_format,
-            "log-level" => self.log_level.clone_from(&from.log_level),
-            "local" => self.local.clone_from(&from.local),
-            _ => {}
-        }
     }
 
     /// The name of the time zone for labels and the ledger: IANA's, or `localtime` for a system
@@ -292,7 +258,7 @@ impl Config {
             interfaces: errors.take(distinct(settings, "interface", values::interface)),
             xdp_mode: errors.take(optional(settings, "xdp-mode", values::xdp_mode)).unwrap_or_default(),
             observe: errors.take(distinct(settings, "observe", values::observed_prefix)),
-            exclude_sources: errors.take(distinct(settings, "exclude-source", values::prefix)),
+            excluded: errors.take(distinct(settings, "exclude-source", values::prefix)),
             services: ascending(errors.take(distinct(settings, "service", values::service))),
             port_groups: errors.take(port_groups(settings)),
             features: ascending(errors.take(distinct(settings, "feature", values::slot))),

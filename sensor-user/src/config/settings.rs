@@ -2,70 +2,10 @@
 //! each stood.
 
 use super::error::{ConfigError, nearest};
+use super::keys::{CONFIG, KEYS, Key, SYSTEMD_SOCKET};
 use super::origin::{DEFAULT_CONFIG, Origin};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// One setting: the name of its flag and of its key in the file.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// As in `--drain-interval`, without the dashes in front.
-    pub name: &'static str,
-    /// Takes several values; a layer's values replace those of the layers below as a whole.
-    pub list: bool,
-    /// A running daemon takes a new value on SIGHUP.
-    pub reloadable: bool,
-}
-
-const fn one(name: &'static str, reloadable: bool) -> Key {
-    Key { name, list: false, reloadable }
-}
-
-const fn list(name: &'static str, reloadable: bool) -> Key {
-    Key { name, list: true, reloadable }
-}
-
-/// All settings, in the order of the documentation.
-///
-/// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
-/// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 30] = [
-    list("interface", false),
-    one("xdp-mode", false),
-    list("observe", true),
-    list("exclude-source", true),
-    list("service", true),
-    list("port-group", false),
-    list("feature", false),
-    one("max-ports", false),
-    one("feature-ports", false),
-    one("source-table", false),
-    one("series-hold", true),
-    one("drain-interval", true),
-    one("timezone", false),
-    one("sensor-name", false),
-    one("geoip", true),
-    one("keep-days", true),
-    one("state-dir", false),
-    one("pin-dir", false),
-    list("web.listen-address", false),
-    one("web.config.file", false),
-    one(SYSTEMD_SOCKET, false),
-    one("web.telemetry-path", false),
-    // Of `teiten status` alone; a sensor's file may hold them for it.
-    one("web.user", false),
-    one("web.password-file", false),
-    one("web.client-cert-file", false),
-    one("web.client-key-file", false),
-    one("log-format", false),
-    one("log-level", true),
-    // Of `teiten replay` alone; a sensor's file may hold it for its captures.
-    list("local", false),
-    one(CONFIG, false),
-];
-
-/// Takes true or false.
-const SYSTEMD_SOCKET: &str = "web.systemd-socket";
 
 /// The environment variable with the password of `teiten status`, which no flag takes, since all
 /// processes can read flags.
@@ -79,13 +19,19 @@ fn may_exist(path: &Path) -> bool {
     !path.metadata().is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
 }
 
-/// Names the file, so it cannot stand in it.
-const CONFIG: &str = "config";
+/// The settings that the command line gives, as strings.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(Vec<(&'static Key, Vec<String>)>);
 
-impl Key {
-    /// The name of its environment variable: `TEITEN_WEB_LISTEN_ADDRESS`.
-    pub fn variable(&self) -> String {
-        format!("TEITEN_{}", self.name.replace(['-', '.'], "_").to_uppercase())
+impl Flags {
+    /// Asks for the values of every setting's flag.
+    pub fn collect(mut given: impl FnMut(&Key) -> Vec<String>) -> Self {
+        Self(KEYS.iter().map(|key| (key, given(key))).filter(|(_, values)| !values.is_empty()).collect())
+    }
+
+    /// Whether the flag of this setting is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key.name == name)
     }
 }
 
@@ -158,25 +104,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Merges flags (name of the key, values) over the environment over the file that either names.
+    /// Merges flags over the environment over the file that either names.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or is not TOML. What else is wrong in it is in the settings.
-    pub(crate) fn gather(
-        flags: &[(&'static str, Vec<String>)],
-        environment: &Environment,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn gather(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
         let mut settings = Self::default();
-        for &(name, ref values) in flags {
-            if !values.is_empty() {
-                let key = key(name).expect("flags are made from keys");
-                let origins = items(key, values)
-                    .into_iter()
-                    .map(|value| Origin::Flag { key: key.name, value })
-                    .collect();
-                settings.values.insert(key.name, origins);
-            }
+        for (key, values) in &flags.0 {
+            let origins =
+                items(key, values).into_iter().map(|value| Origin::Flag { key: key.name, value }).collect();
+            settings.values.insert(key.name, origins);
         }
         for key in &KEYS {
             let name = key.variable();

@@ -17,18 +17,17 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn run_args(args: &[&str]) -> RunArgs {
+fn run_args(args: &[&str]) -> Flags {
     match Cli::try_from_args(["teiten", "run"].iter().chain(args)).unwrap().command {
-        Command::Run(args) => *args,
+        Command::Run(args) => args.flags,
         other => panic!("{other:?}"),
     }
 }
 
 fn load(args: &[&str], variables: &[(&str, &str)], text: &str) -> Result<Config, ConfigError> {
     let file = file(text);
-    let mut args = run_args(args);
-    args.config = Some(file.path().to_str().unwrap().to_owned());
-    Config::load(&args, &environment(variables))
+    let path = file.path().to_str().unwrap();
+    Config::load(&run_args(&[args, &["--config", path]].concat()), &environment(variables))
 }
 
 /// The whole message, causes included, without the file's name.
@@ -55,14 +54,14 @@ fn refused_file(text: &str) -> String {
 
 #[test]
 fn without_settings_the_documented_defaults_hold() {
-    let config = Config::load(&RunArgs::default(), &environment(&[])).unwrap();
+    let config = Config::load(&Flags::default(), &environment(&[])).unwrap();
     assert_eq!(
         config,
         Config {
             interfaces: vec![],
             xdp_mode: XdpMode::Auto,
             observe: vec![],
-            exclude_sources: vec![],
+            excluded: vec![],
             services: vec![],
             port_groups: vec![],
             features: vec![],
@@ -124,7 +123,7 @@ const PRECEDENCE: [Row; 24] = [
         key: "exclude-source",
         given: [r#""10.0.0.0/8""#, "10.1.0.0/16, fd00::/8", "10.2.0.0/16"],
         shown: ["[10.0.0.0/8]", "[10.1.0.0/16, fd00::/8]", "[10.2.0.0/16]"],
-        show: |config| format!("{:?}", config.exclude_sources),
+        show: |config| format!("{:?}", config.excluded),
     },
     Row {
         key: "service",
@@ -313,7 +312,7 @@ fn repeated_flags_and_commas_add_up_and_repeated_values_count_once() {
 fn the_file_can_be_named_by_the_environment() {
     let file = file("sensor-name = \"from-file\"");
     let path = file.path().to_str().unwrap();
-    let config = Config::load(&RunArgs::default(), &environment(&[("TEITEN_CONFIG", path)])).unwrap();
+    let config = Config::load(&Flags::default(), &environment(&[("TEITEN_CONFIG", path)])).unwrap();
     assert_eq!(config.sensor_name, "from-file");
 }
 
@@ -352,7 +351,7 @@ fn unknown_variables_are_told_with_the_nearest_and_do_no_harm() {
         environment.unknown_variables(),
         [("TEITEN_INTERFACES", Some("TEITEN_INTERFACE".to_owned())), ("TEITEN_PORT_9477_TCP_ADDR", None)]
     );
-    assert!(Config::load(&RunArgs::default(), &environment).is_ok());
+    assert!(Config::load(&Flags::default(), &environment).is_ok());
 }
 
 #[test]
@@ -526,7 +525,7 @@ fn a_reload_takes_what_can_be_taken_and_names_what_cannot() {
     let reload = config.reload(&args, &environment).unwrap();
     // The flag still beats the file.
     assert_eq!((reload.changed, reload.needs_restart), (vec!["exclude-source"], vec!["max-ports"]));
-    assert_eq!(reload.config.exclude_sources.len(), 2);
+    assert_eq!(reload.config.excluded.len(), 2);
     assert_eq!((reload.config.max_ports, reload.config.keep_days), (100, 60));
 
     std::fs::write(file.path(), "max-portz = 1").unwrap();
@@ -555,7 +554,7 @@ fn a_replay_writes_only_into_the_directory_that_its_flag_names() {
         let Command::Replay(args) = Cli::try_from_args(args).unwrap().command else { unreachable!() };
         let environment =
             environment(&[("TEITEN_STATE_DIR", "/srv/sensor"), ("TEITEN_LOCAL", "192.0.2.0/24")]);
-        Config::load_for_replay(&args, &environment).unwrap()
+        Config::load_for_replay(&args.flags, &environment).unwrap()
     };
     let (config, state_dir) = replay(&[]);
     assert_eq!((config.local.len(), state_dir), (1, None));
@@ -580,7 +579,7 @@ fn tens_of_thousands_of_prefixes_and_ports_are_read_in_linear_time() {
     );
     let config = load(&[], &[], &text).unwrap();
     assert_eq!(config.observe.len(), 80_000);
-    assert_eq!(config.exclude_sources.len(), 80_000);
+    assert_eq!(config.excluded.len(), 80_000);
     assert_eq!(config.features.len(), 29_999);
 }
 

@@ -330,13 +330,13 @@ impl Drain {
 
     /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
     fn tell_policy(&self, state: &DrainState) {
-        let Policy { observe, exclude, services } = &self.policy;
+        let Policy { observe, excluded, services } = &self.policy;
         if state.pending.is_some() || state.fault.is_failing() {
             warn!("the changed rules hold as soon as generations can be switched and committed again");
         } else {
             info!(
                 observed = observe.len(),
-                excluded = exclude.len(),
+                excluded = excluded.len(),
                 services = services.len(),
                 "counting by the changed rules from now on"
             );

@@ -15,7 +15,7 @@ pub struct Policy {
     /// Destinations that count as the sensor.
     pub observe: Vec<IpNet>,
     /// Sources that are excluded.
-    pub exclude: Vec<IpNet>,
+    pub excluded: Vec<IpNet>,
     /// Services that are really offered here; TCP, UDP and SCTP ports.
     pub services: BTreeSet<Slot>,
 }
@@ -48,7 +48,7 @@ impl Policy {
     #[expect(clippy::large_stack_arrays, reason = "24 KiB, on threads with megabytes")]
     pub(super) fn compile(&self) -> Compiled {
         let (observed_v4, observed_v6) = split(&self.observe);
-        let (excluded_v4, excluded_v6) = split(&self.exclude);
+        let (excluded_v4, excluded_v6) = split(&self.excluded);
         let mut rules = Rules {
             flags: 0,
             prefixes: 0,

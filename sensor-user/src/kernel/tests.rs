@@ -69,7 +69,7 @@ impl World for HostWorld<'_> {
         self.0.observe.iter().any(|net| net.contains(&ip(dst)))
     }
     fn excludes(&self, src: &Address) -> bool {
-        self.0.exclude.iter().any(|net| net.contains(&ip(src)))
+        self.0.excluded.iter().any(|net| net.contains(&ip(src)))
     }
     fn serves(&self, slot: Slot) -> bool {
         self.0.services.contains(&slot)
@@ -396,7 +396,7 @@ fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
             "fc00::/7",
             "::1/128",
         ]),
-        exclude: nets(&["10.0.0.0/16", "192.168.1.0/24", "2001:db8::/32", "fe80::/65"]),
+        excluded: nets(&["10.0.0.0/16", "192.168.1.0/24", "2001:db8::/32", "fe80::/65"]),
         services: BTreeSet::from([
             Slot::new(Transport::Tcp, 22),
             Slot::new(Transport::Tcp, 80),

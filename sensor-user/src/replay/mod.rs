@@ -89,7 +89,7 @@ pub struct Replay {
 impl Replay {
     /// Counts by the rules of `config`; what is in `observed` was observed by captures before.
     pub fn new(config: &Config, observed: Spans) -> Self {
-        let rules = Rules::new(&config.observe, &config.exclude_sources, &config.services, &config.local);
+        let rules = Rules::new(&config.observe, &config.excluded, &config.services, &config.local);
         Self {
             conversations: rules.has_local().then(|| Conversations::of_services(&config.services)),
             rules,

@@ -74,14 +74,14 @@ pub struct Rules {
 impl Rules {
     /// `local` empty: the capture holds only what the sensor received. `observe` empty: every address
     /// of the sensor's side counts, or every destination at all when that is empty, too.
-    pub fn new(observe: &[IpNet], exclude_sources: &[IpNet], services: &[Slot], local: &[IpNet]) -> Self {
+    pub fn new(observe: &[IpNet], excluded: &[IpNet], services: &[Slot], local: &[IpNet]) -> Self {
         let mut bits = vec![0; Slot::COUNT.div_ceil(64)].into_boxed_slice();
         for slot in services {
             bits[slot.index() as usize / 64] |= 1 << (slot.index() % 64);
         }
         Self {
             observed: PrefixSet::new(if observe.is_empty() { local } else { observe }),
-            excluded: PrefixSet::new(exclude_sources),
+            excluded: PrefixSet::new(excluded),
             local: PrefixSet::new(local),
             services: bits,
         }

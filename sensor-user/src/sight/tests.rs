@@ -279,7 +279,7 @@ mod following {
         };
         let arguments = ["teiten", "run"].iter().chain(arguments);
         let Command::Run(arguments) = Cli::try_from_args(arguments).unwrap().command else { unreachable!() };
-        Config::load(&arguments, &environment).unwrap()
+        Config::load(&arguments.flags, &environment).unwrap()
     }
 
     fn network(routes: &[RouteMessage], links: &[u32]) -> Network {

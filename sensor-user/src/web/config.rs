@@ -195,14 +195,14 @@ fn each_once<'de, D: serde::Deserializer<'de>>(
 
 /// What the file asks for, ready for use.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(super) struct LoadedSecurity {
     pub(super) tls: Option<Tls>,
     pub(super) users: Users,
     pub(super) headers: HeaderMap,
     pub(super) rate: Option<Rate>,
 }
 
-impl Loaded {
+impl LoadedSecurity {
     /// What a connection has to agree to; `None` without TLS. A connection that was opened under other
     /// terms is not to be used any more.
     pub(super) fn terms(&self) -> Option<&Terms> {
@@ -297,7 +297,7 @@ fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
 #[derive(Debug)]
 pub(super) struct Security {
     path: Option<PathBuf>,
-    state: watch::Sender<Arc<Loaded>>,
+    state: watch::Sender<Arc<LoadedSecurity>>,
     /// Held while the files are looked at.
     seen: Mutex<SeenFiles>,
     /// When the files are to be looked at again.
@@ -317,7 +317,7 @@ impl Security {
     /// Reads the file, or takes plain HTTP for all when there is none.
     pub(super) fn load(path: Option<&Path>, now: Instant) -> Result<Self, WebConfigError> {
         let (loaded, files, fingerprint) = match path {
-            None => (Loaded::default(), Vec::new(), Vec::new()),
+            None => (LoadedSecurity::default(), Vec::new(), Vec::new()),
             Some(path) => read(path)?,
         };
         Ok(Self {
@@ -329,7 +329,11 @@ impl Security {
     }
 
     /// What holds now.
-    pub(super) async fn current(self: &Arc<Self>, now: Instant, exposition: &Arc<Exposition>) -> Arc<Loaded> {
+    pub(super) async fn current(
+        self: &Arc<Self>,
+        now: Instant,
+        exposition: &Arc<Exposition>,
+    ) -> Arc<LoadedSecurity> {
         if self.is_due(now) {
             let (security, exposition) = (Arc::clone(self), Arc::clone(exposition));
             let look = tokio::task::spawn_blocking(move || security.look(exposition.health()));
@@ -340,7 +344,7 @@ impl Security {
     }
 
     /// What holds now and from now on.
-    pub(super) fn follow(&self) -> watch::Receiver<Arc<Loaded>> {
+    pub(super) fn follow(&self) -> watch::Receiver<Arc<LoadedSecurity>> {
         self.state.subscribe()
     }
 
@@ -436,7 +440,7 @@ fn too_deep(text: &str) -> Option<&'static str> {
     None
 }
 
-fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigError> {
+fn read(path: &Path) -> Result<(LoadedSecurity, Vec<PathBuf>, Fingerprint), WebConfigError> {
     let mut files = vec![path.to_owned()];
     // Taken before reading: a change in between is then seen at the next look.
     let before = fingerprint(&files);
@@ -461,7 +465,7 @@ fn read(path: &Path) -> Result<(Loaded, Vec<PathBuf>, Fingerprint), WebConfigErr
         Some(rate) => reader.rate(rate)?,
         None => None,
     };
-    Ok((Loaded { tls, users, headers, rate }, files, seen))
+    Ok((LoadedSecurity { tls, users, headers, rate }, files, seen))
 }
 
 /// PEM text, and where it stands.

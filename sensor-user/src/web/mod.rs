@@ -20,7 +20,7 @@ use crate::config::DEFAULT_TELEMETRY_PATH;
 use crate::exposition::{Closed, Exposition};
 use crate::shown::Status;
 use crate::system::clock;
-use config::{Loaded, Security};
+use config::{LoadedSecurity, Security};
 use connection::{ConnectionPlace, ConnectionTable, LOOK, Peer, Tracked, Watched};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -521,7 +521,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     is_http2: bool,
     place: &ConnectionPlace,
     service: &Arc<Service>,
-    security: &Arc<Loaded>,
+    security: &Arc<LoadedSecurity>,
     mut is_ending: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     let connection = Arc::clone(&place.connection);

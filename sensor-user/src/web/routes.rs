@@ -3,7 +3,7 @@
 use super::WebState;
 use super::auth::Authenticator;
 use super::cache::Cache;
-use super::config::{Loaded, Security};
+use super::config::{LoadedSecurity, Security};
 use super::connection::Connection;
 use crate::exposition::{self, Exposition, ExpositionError, Shown};
 use crate::shown::html::{self, Language};
@@ -102,12 +102,12 @@ impl Routes {
     }
 
     /// What `--web.config.file` asks for now.
-    pub(super) async fn security(&self) -> Arc<Loaded> {
+    pub(super) async fn security(&self) -> Arc<LoadedSecurity> {
         self.security.current(Instant::now(), &self.shared.state.exposition).await
     }
 
     /// What it asks for now and from now on.
-    pub(super) fn follow_security(&self) -> watch::Receiver<Arc<Loaded>> {
+    pub(super) fn follow_security(&self) -> watch::Receiver<Arc<LoadedSecurity>> {
         self.security.follow()
     }
 
@@ -115,7 +115,7 @@ impl Routes {
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
-        security: &Loaded,
+        security: &LoadedSecurity,
         connection: &Connection,
     ) -> Response<Bytes> {
         let handler = self.shared.handler(request.uri().path());
@@ -142,7 +142,7 @@ impl Routes {
     async fn refusal(
         &self,
         request: &Request<Incoming>,
-        security: &Loaded,
+        security: &LoadedSecurity,
         connection: &Connection,
     ) -> Option<Response<Bytes>> {
         if let Err(said) = check_host(request) {

@@ -231,7 +231,7 @@ fn teiten_status_shows_who_asks_and_says_what_is_missing() {
         environment
             .variables
             .extend(password.map(|word| ("TEITEN_WEB_PASSWORD".to_owned(), word.to_owned())));
-        let (config, _) = Config::load_for_status(&args, &environment).unwrap();
+        let (config, _) = Config::load_for_status(&args.flags, &environment).unwrap();
         let fetched = Endpoint::of(&config, &environment).and_then(|endpoint| fetch(&endpoint));
         fetched.map(|(_, status)| status.total.accesses).map_err(|error| error.to_string())
     };

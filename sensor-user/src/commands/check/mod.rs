@@ -5,8 +5,7 @@
 
 mod facts;
 
-use crate::cli::RunArgs;
-use crate::config::{Config, Environment, XdpMode};
+use crate::config::{Config, Environment, Flags, XdpMode};
 use crate::error_chain;
 use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
@@ -55,17 +54,21 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks whether `teiten run` with these arguments would start, and changes nothing.
-pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
+/// Checks whether `teiten run` with these flags would start, and changes nothing.
+pub fn run(flags: &Flags, environment: &Environment) -> Vec<Finding> {
     let mut findings: Vec<Finding> = environment
         .unknown_variables()
         .into_iter()
         .map(|(name, suggestion)| {
             let hint = suggestion.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-            Finding::new(Level::Warning, "environment", format!("{name} sets nothing{hint}"))
+            Finding::new(
+                Level::Warning,
+                "environment",
+                format!("unknown variable {name}; it has no effect{hint}"),
+            )
         })
         .collect();
-    match Config::load(args, environment) {
+    match Config::load(flags, environment) {
         Ok(config) => findings.extend(judge(&config, &gather(&config))),
         Err(error) => findings.extend(
             error
@@ -82,8 +85,8 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Vec<Finding> {
 /// # Errors
 ///
 /// Standard output cannot be written.
-pub fn command(args: &RunArgs, environment: &Environment) -> io::Result<bool> {
-    let findings = run(args, environment);
+pub fn command(flags: &Flags, environment: &Environment) -> io::Result<bool> {
+    let findings = run(flags, environment);
     let mut out = Output::lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;
@@ -329,7 +332,7 @@ mod tests {
         let crate::cli::Command::Check(args) = crate::cli::Cli::try_from_args(args).unwrap().command else {
             unreachable!()
         };
-        Config::load(&args, &environment).unwrap()
+        Config::load(&args.flags, &environment).unwrap()
     }
 
     fn good() -> Facts {

@@ -34,11 +34,7 @@ pub(super) fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Pol
     } else {
         config.observe.clone()
     };
-    Policy {
-        observe,
-        exclude: config.exclude_sources.clone(),
-        services: config.services.iter().copied().collect(),
-    }
+    Policy { observe, excluded: config.excluded.clone(), services: config.services.iter().copied().collect() }
 }
 
 /// Follows addresses, links, default routes and the configuration: makes the new policy, attaches again

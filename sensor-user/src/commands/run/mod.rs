@@ -131,7 +131,7 @@ async fn daemon(
         ipv4 = ipv4 as u64,
         // A /64 and what is larger saturate.
         ipv6 = ipv6 as u64,
-        excluded_prefixes = policy.exclude.len(),
+        excluded = policy.excluded.len(),
         services = policy.services.len(),
         "observing addresses"
     );

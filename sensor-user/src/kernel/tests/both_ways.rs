@@ -192,11 +192,11 @@ impl Both {
     fn new() -> Option<Self> {
         let policy = Policy {
             observe: nets(&["198.51.100.0/24", "2001:db8::/32"]),
-            exclude: nets(&["10.0.0.0/8", "2001:db8:a::/48"]),
+            excluded: nets(&["10.0.0.0/8", "2001:db8:a::/48"]),
             services: BTreeSet::from([Slot::new(Transport::Tcp, 22), Slot::new(Transport::Udp, 123)]),
         };
         let services: Vec<Slot> = policy.services.iter().copied().collect();
-        let rules = Rules::new(&policy.observe, &policy.exclude, &services, &[]);
+        let rules = Rules::new(&policy.observe, &policy.excluded, &services, &[]);
         let mut kernel = Harness::new(policy, 1024)?;
         kernel.kernel.generations.use_flows();
         let host = Conversations::of_services(&services);

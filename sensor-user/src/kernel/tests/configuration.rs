@@ -16,7 +16,7 @@ fn syn_from(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
 fn policy(observed: &str, excluded: &str) -> Policy {
     Policy {
         observe: nets(&["10.0.0.1/32", "10.0.0.3/32", "10.0.0.5/32", "10.0.0.7/32", observed]),
-        exclude: nets(&[excluded]),
+        excluded: nets(&[excluded]),
         ..Policy::default()
     }
 }
@@ -121,7 +121,7 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
     let many = |at: u8, excluded: &str| {
         let more = (0..3_000_u32)
             .map(|number| format!("{at}.{}.{}.1/32", number / 200, number % 200).parse().expect("a prefix"));
-        Policy { exclude: nets(&[excluded]).into_iter().chain(more).collect(), ..before() }
+        Policy { excluded: nets(&[excluded]).into_iter().chain(more).collect(), ..before() }
     };
     let policies = [many(20, "203.0.113.0/24"), many(30, "192.0.2.0/24")];
     let Some(mut harness) = Harness::new(policies[0].clone(), 1024) else { return };

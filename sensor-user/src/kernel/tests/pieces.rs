@@ -54,7 +54,7 @@ fn a_syn_in_a_later_piece_is_an_access() {
 fn frames_in_pieces_are_judged_as_on_the_host() {
     let policy = Policy {
         observe: nets(&["2001:db8::7/128"]),
-        exclude: nets(&["2001:db8::/64"]),
+        excluded: nets(&["2001:db8::/64"]),
         ..Policy::default()
     };
     let Some(mut harness) = Harness::new(policy, 16) else { return };
