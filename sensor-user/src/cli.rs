@@ -1,5 +1,5 @@
 //! The command line. Arguments are strings here; [`crate::config`] makes values of them, so that a
-//! value is judged alike wherever it stands.
+//! value is judged alike wherever it was given.
 
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be shown")]
 

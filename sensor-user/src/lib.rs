@@ -1,4 +1,4 @@
-//! Teiten's daemon, as a library. The modules stand in the order in which data flows:
+//! Teiten's daemon, as a library. The modules are in the order in which data flows:
 //!
 //! ```text
 //! cli           flags
@@ -13,7 +13,7 @@
 //! ledger        observation -> day, hour, sources, counters; SQLite
 //! exposition    counters -> Prometheus series
 //! shown         counters -> status: JSON, tables, landing page
-//! web           the HTTP server behind /metrics and the status
+//! web           the HTTP server for /metrics and the status
 //! commands      run, check, status, replay, ledger, detach: put together from all of these
 //! ```
 //!

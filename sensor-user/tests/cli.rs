@@ -276,7 +276,7 @@ fn a_full_disk_under_the_output_is_named_and_one_under_the_log_ends_nothing() {
     assert!(!Path::new(nowhere).exists());
 }
 
-/// A size limit stands for a full disk: a write fails in the midst of the export.
+/// A size limit takes the place of a full disk: a write fails in the midst of the export.
 #[test]
 fn an_export_that_cannot_be_written_leaves_what_was_there() {
     let directory = tempfile::tempdir().unwrap();

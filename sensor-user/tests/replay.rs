@@ -245,7 +245,7 @@ fn records_of_every_form_count_alike_wherever_they_stand() {
             .fold(pcapng_head(endian, &[(1, 6, 0)]), |capture, block| [&capture[..], block].concat());
         let observation = observe(&config(), &capture);
         assert_eq!(observation.accesses, [(slot(445), 5)], "{endian:?}");
-        // Cut off, the last record is missing, and told by where it begins.
+        // Cut off, the last record is missing, and reported by where it begins.
         let last = capture.len() - plain.len();
         let (counted, text) = fault(&capture[..capture.len() - 1]);
         assert_eq!(counted, 4);

@@ -181,7 +181,7 @@ fn compile(toolchain: &Toolchain, programs: Programs) -> Result<PathBuf> {
         .env("RUSTC_WRAPPER", &wrapper)
         .env("PATH", command::path_beginning_with(bin)?)
         .env("RUSTC", &toolchain.compiler.rustc)
-        // The release compilers hold everything that BPF needs, behind this.
+        // The release compilers hold everything that BPF needs; this variable enables it.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?);
     command::run(&mut build).context("build the BPF object")?;
@@ -230,7 +230,7 @@ fn flags(toolchain: &Toolchain) -> Result<OsString> {
     Ok(flags.join(std::ffi::OsStr::new("\u{1f}")))
 }
 
-/// Directories of this machine, and what stands in the object for them.
+/// Directories of this machine, and what the object has in their place.
 fn remaps(toolchain: &Toolchain) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut remaps = vec![
         (command::root().to_owned(), "."),

@@ -1,4 +1,4 @@
-//! The tasks behind `cargo xtask`: they build, test and demonstrate Teiten.
+//! The tasks of `cargo xtask`: they build, test and demonstrate Teiten.
 
 pub mod alerts;
 pub mod dashboards;

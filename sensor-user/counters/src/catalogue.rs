@@ -167,7 +167,7 @@ counters! {
                 "teiten_accesses_total",
                 Unit::Accesses,
                 "Accesses (unsolicited packets that try to start something) by destination port; \
-                 port=\"other\" stands for all ports of the transport without a series of their own.",
+                 port=\"other\" sums all ports of the transport without a series of their own.",
             ),
             metric(
                 "teiten_sources_total",

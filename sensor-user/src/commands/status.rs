@@ -36,7 +36,7 @@ pub struct Endpoint {
     /// `HOST:PORT`, as `--web.listen-address` has it.
     pub address: String,
     /// The sensor's `--web.config.file`. With TLS in it, the sensor is believed when it shows the
-    /// certificate that stands there, whatever name that is for.
+    /// certificate that is there, whatever name it is for.
     pub web_config_file: Option<PathBuf>,
     /// Who asks, where the sensor wants to know.
     pub credentials: Option<Credentials>,
@@ -182,7 +182,7 @@ pub enum StatusError {
     Output(#[source] io::Error),
 }
 
-/// The address to ask, for an address to listen on: loopback stands for all addresses.
+/// The address to ask, for an address to listen on: loopback, when that is all addresses.
 fn to_ask(address: &str) -> String {
     if let Some(port) = address.strip_prefix(':') {
         return format!("127.0.0.1:{port}");
@@ -199,7 +199,7 @@ fn to_ask(address: &str) -> String {
     }
 }
 
-/// The rustls error behind another one, if there is one.
+/// The rustls error that caused another, if there is one.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     std::iter::successors(Some(error), |&error| {
         // An I/O error is not the source of what it carries.

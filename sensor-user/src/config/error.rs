@@ -37,7 +37,7 @@ pub enum ConfigError {
     /// A value cannot be used.
     #[error("{origin}: {reason}")]
     Value {
-        /// Where the value stands, and the value.
+        /// Where the value was given, and the value.
         origin: Origin,
         /// What is wrong with it, and what would be right.
         reason: String,
@@ -48,9 +48,9 @@ pub enum ConfigError {
     /// Two values cannot both be meant.
     #[error("{first} contradicts {second}: {reason}")]
     Contradiction {
-        /// Where the one stands, and its value.
+        /// Where the first was given, and its value.
         first: Box<Origin>,
-        /// Where the other stands, and its value.
+        /// Where the second was given, and its value.
         second: Box<Origin>,
         /// Why they cannot both be, and the way out.
         reason: String,

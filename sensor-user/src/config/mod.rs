@@ -171,7 +171,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the value, where it stands, what is wrong with it and what would be right; or the file
+    /// Names the value, where it was given, what is wrong with it and what would be right; or the file
     /// that cannot be read.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
         Self::from_settings(&mut Settings::gather(flags, environment)?, environment)
@@ -367,7 +367,7 @@ impl Config {
     }
 }
 
-/// Where the one value of `key` stands, or that it is the default.
+/// Where the one value of `key` comes from, or that it is the default.
 fn origin(settings: &Settings, key: &'static str, default: impl std::fmt::Display) -> Origin {
     settings.one(key).cloned().unwrap_or_else(|| Origin::Default { key, value: default.to_string() })
 }

@@ -1,4 +1,4 @@
-//! Where values stand.
+//! Where values come from.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Read by every command when it exists and no other file is named.
 pub const DEFAULT_CONFIG: &str = "/etc/teiten/teiten.toml";
 
-/// Where a value stands, for messages.
+/// Where a value was given, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// On the command line.

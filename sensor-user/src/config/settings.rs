@@ -1,5 +1,5 @@
 //! The three layers that settings come from, before anything is made of them: strings, and where
-//! each stood.
+//! each was given.
 
 use super::error::{ConfigError, nearest};
 use super::keys::{CONFIG, KEYS, Key, SYSTEMD_SOCKET};
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub const PASSWORD_VARIABLE: &str = "TEITEN_WEB_PASSWORD";
 
 const CONFIG_VARIABLE: &str = "TEITEN_CONFIG";
+/// Named to have no file at all, where another would be read by default.
+const NO_FILE: &str = "/dev/null";
 
 /// Whether a file is there, or may be there for all that this user may see: then reading it tells.
 fn may_exist(path: &Path) -> bool {
@@ -74,7 +76,7 @@ impl Environment {
     #[must_use]
     pub(super) fn without_file(&self) -> Self {
         let mut environment = self.clone();
-        environment.variables.insert(CONFIG_VARIABLE.to_owned(), "/dev/null".to_owned());
+        environment.variables.insert(CONFIG_VARIABLE.to_owned(), NO_FILE.to_owned());
         environment
     }
 
@@ -188,8 +190,7 @@ fn items(key: &Key, values: &[String]) -> Vec<String> {
 const MAX_BYTES: u64 = 16 << 20;
 
 fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Result<Vec<(&'static str, Values)>, ConfigError> {
-    // Named to have no file at all, where another would be read by default.
-    if path == Path::new("/dev/null") {
+    if path == Path::new(NO_FILE) {
         return Ok(Vec::new());
     }
     let text = crate::system::regular_file::read_to_string(path, MAX_BYTES)

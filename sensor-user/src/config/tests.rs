@@ -584,17 +584,17 @@ fn tens_of_thousands_of_prefixes_and_ports_are_read_in_linear_time() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn everything_that_is_wrong_is_reported_at_once() {
     let text =
         "nosuch = 1\nkeep-days = 0\nobserve = [\"300.0.0.1\", \"192.0.2.0/24\", \"x\"]\nmax-ports = true\n";
     let error = load(&["--timezone", "Nowhere/Town"], &[("TEITEN_DRAIN_INTERVAL", "1x")], text).unwrap_err();
-    let told: Vec<String> = error.each().iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = error.each().iter().map(ToString::to_string).collect();
     for wrong in
         ["nosuch", "keep-days", "300.0.0.1", "`observe = x`", "max-ports", "Nowhere/Town", "DRAIN_INTERVAL"]
     {
-        assert_eq!(told.iter().filter(|text| text.contains(wrong)).count(), 1, "{wrong}: {told:#?}");
+        assert_eq!(texts.iter().filter(|text| text.contains(wrong)).count(), 1, "{wrong}: {texts:#?}");
     }
-    assert_eq!(told.len(), 7, "{told:#?}");
+    assert_eq!(texts.len(), 7, "{texts:#?}");
     // Values that are right alone: both pairs.
     let contradictory =
         ["--feature", "22/tcp", "--service", "22/tcp", "--state-dir", "/x", "--pin-dir", "/x"];

@@ -1,5 +1,5 @@
 //! What the strings of a setting mean. Each function returns the value, or a reason that says what
-//! is wrong and what would be right; the caller adds where the string stood.
+//! is wrong and what would be right; the caller adds where the string was given.
 
 use super::error::{did_you_mean, nearest};
 use super::{LogFormat, PortGroup, XdpMode};

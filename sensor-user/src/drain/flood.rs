@@ -15,7 +15,7 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// Tells what is to be told of a generation that was drained at `now`.
+    /// Logs what there is to say of a generation that was drained at `now`.
     pub(super) fn tell(&mut self, drained: &Drained, now: Instant) {
         let in_table = drained.table.iter().map(|(_, _, packets)| packets).sum();
         match self.table.observe(in_table, now) {
@@ -31,7 +31,7 @@ impl Flood {
             }
             None => {}
         }
-        let lost = drained.overflow + drained.service_overflow;
+        let lost = drained.counted.overflow + drained.counted.service_overflow;
         match self.overflow.observe(lost, now) {
             Some(Notice::Begun) => warn!(
                 packets = lost,

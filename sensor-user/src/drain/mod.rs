@@ -51,7 +51,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Pairs of source and target that take so much memory that it is worth giving back.
 const MANY: usize = 1 << 16;
 
-/// Why the drain ended other than by being told to.
+/// Why the drain ended without a command.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     /// The kernel side failed.
@@ -221,7 +221,7 @@ struct Pending {
 
 impl Pending {
     fn new(drained: Drained, full: Option<Full>, at: Timestamp, switched: Instant) -> Self {
-        let table_used = drained.table_used;
+        let table_used = drained.table_used();
         let mut stages = Stages::switched(switched);
         let observation = observe::observation(drained, at);
         stages.aggregated();
@@ -231,7 +231,7 @@ impl Pending {
 }
 
 impl Drain {
-    /// Takes in what an earlier daemon left, then drains until told to stop.
+    /// Takes in what an earlier daemon left, then drains until a command stops it.
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Drain {
         schedule::wait(reading.wall, end, since, self.interval)
     }
 
-    /// Whether every interface's attachment stands.
+    /// Whether every interface is attached.
     fn is_attached(&self) -> bool {
         self.interfaces.iter().all(|name| self.kernel.is_attached(name))
     }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use tracing::warn;
 
 /// The observation that a drained generation is, at the instant `at`.
-pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
-    let mut sources_v4 = aggregate_v4(&mut drained.records_v4);
-    let mut sources_v6 = aggregate_v6(&mut drained.records_v6);
+pub(super) fn observation(drained: Drained, at: Timestamp) -> Observation {
+    let table_used = drained.table_used();
+    let mut counted = drained.counted;
+    let mut sources_v4 = aggregate_v4(&mut counted.records_v4);
+    let mut sources_v6 = aggregate_v6(&mut counted.records_v6);
     for (src, target, packets) in drained.table {
         let Some(target) = Target::from_raw(target) else { continue };
         let src = Ipv6Addr::from(src);
@@ -21,20 +23,20 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
             None => sources_v6.push(SourceCount { src: src.to_bits(), target, packets }),
         }
     }
-    if drained.table_used {
+    if table_used {
         merge(&mut sources_v4);
         merge(&mut sources_v6);
     }
     let (services, accesses): (Vec<_>, Vec<_>) =
-        drained.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
+        counted.ports.into_iter().partition(|(slot, _)| drained.services.contains(slot));
     // As the identities want it, also should something of the source table be gone.
     let overflow = sourceless(&accesses, &sources_v4, &sources_v6, false);
     let service_overflow = sourceless(&services, &sources_v4, &sources_v6, true);
-    if overflow != drained.overflow || service_overflow != drained.service_overflow {
+    if overflow != counted.overflow || service_overflow != counted.service_overflow {
         warn!(
             generation = drained.number,
             sourceless = overflow + service_overflow,
-            counted = drained.overflow + drained.service_overflow,
+            counted = counted.overflow + counted.service_overflow,
             "sources are missing from the pinned tables"
         );
     }
@@ -43,15 +45,15 @@ pub(super) fn observation(mut drained: Drained, at: Timestamp) -> Observation {
         ledger: drained.ledger,
         at,
         observed: Duration::from_nanos(drained.nanos),
-        packets: drained.packets,
-        bytes: drained.bytes,
+        packets: counted.packets,
+        bytes: counted.bytes,
         accesses,
         services,
-        backscatter: drained.backscatter,
-        tools: drained.tools,
+        backscatter: counted.backscatter,
+        tools: counted.tools,
         overflow,
         service_overflow,
-        details: drained.details,
+        details: counted.details,
         sources_v4,
         sources_v6,
     }

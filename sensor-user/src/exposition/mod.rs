@@ -152,7 +152,7 @@ impl Exposition {
         Ok(Render { text, shown })
     }
 
-    /// A scraper has got the whole answer with what `shown` stands for.
+    /// A scraper has got the whole answer that `shown` identifies.
     pub fn scraped(&self, shown: Shown, now: Instant) {
         self.series.state().holds.scraped(shown.0, now);
     }

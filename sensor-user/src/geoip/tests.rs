@@ -456,7 +456,7 @@ fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
     assert_eq!(labels(&before, ["1.2.3.4"]), ["JP"], "who holds the old one keeps it");
 
-    // Overwritten in place with half a file: told once, and France stays.
+    // Overwritten in place with half a file: reported once, and France stays.
     std::fs::write(&path, &japan[..japan.len() / 2]).unwrap();
     assert_eq!(watcher.look_and_wait(), Look::Failed);
     assert!(watcher.fault().is_some());

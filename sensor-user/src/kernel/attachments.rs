@@ -2,7 +2,7 @@
 
 use super::interface::{self, Interface};
 use super::object::Object;
-use super::pin_files::{Found, remove};
+use super::pin_files::remove;
 use super::pins::Pins;
 use super::{KernelError, Mode, Occupant, Tracking, clsact, sys};
 use crate::config::XdpMode;
@@ -108,7 +108,7 @@ impl Attachments {
         track: impl FnOnce(),
     ) -> Result<(Mode, Before), KernelError> {
         let interface = &as_it_is(interface)?;
-        if Found::of(pins.link(&interface.name).symlink_metadata()).ok() == Some(Found::No) {
+        if pins.has_no_link(&interface.name) {
             self.made.insert(interface.name.clone());
         }
         self.attach_now(pins, interface, wanted, track).map_err(|error| {
@@ -137,7 +137,7 @@ impl Attachments {
                 Ok((mode, before))
             }
             Err(error) => {
-                if Found::of(pins.link(&interface.name).symlink_metadata()).ok() == Some(Found::No) {
+                if pins.has_no_link(&interface.name) {
                     // What is learned would not be looked up. The first error is the one to report.
                     let _ = self.release(pins, &interface.name);
                 }

@@ -1,11 +1,37 @@
 //! What a drained generation counted.
 
-use super::generation::Counted;
 use super::table::TableEntry;
 use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6};
 use sensor_common::{Class, Slot, Tool};
 use std::collections::BTreeSet;
+
+/// A generation that no program writes any more, as one sum over all CPUs.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Packets by class.
+    pub packets: [u64; Class::COUNT],
+    /// Bytes by class.
+    pub bytes: [u64; Class::COUNT],
+    /// Accesses by tool.
+    pub tools: [u64; Tool::COUNT],
+    /// Accesses without a source.
+    pub overflow: u64,
+    /// Service accesses without a source.
+    pub service_overflow: u64,
+    /// Packets that the source table took.
+    pub table_packets: u64,
+    /// What is counted in addition to class and port.
+    pub details: Details,
+    /// Accesses and service accesses by port, ascending, without zeros.
+    pub ports: Vec<(Slot, u64)>,
+    /// Backscatter by what answered, ascending, without zeros.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// IPv4 accesses.
+    pub records_v4: Vec<AccessV4>,
+    /// IPv6 accesses.
+    pub records_v6: Vec<AccessV6>,
+}
 
 /// A generation that was current and no longer is.
 #[derive(Debug)]
@@ -18,36 +44,21 @@ pub struct Drained {
     pub began: u64,
     /// Time for which it was current, nanoseconds without suspend.
     pub nanos: u64,
-    /// Packets by class.
-    pub packets: [u64; Class::COUNT],
-    /// Bytes by class.
-    pub bytes: [u64; Class::COUNT],
-    /// Accesses by tool.
-    pub tools: [u64; Tool::COUNT],
-    /// Accesses without a source.
-    pub overflow: u64,
-    /// Service accesses without a source.
-    pub service_overflow: u64,
-    /// What is counted in addition to class and port.
-    pub details: Details,
-    /// Accesses and service accesses by port.
-    pub ports: Vec<(Slot, u64)>,
+    /// What it counted.
+    pub counted: Counted,
     /// What were services while it counted.
     pub services: BTreeSet<Slot>,
-    /// Backscatter by what answered.
-    pub backscatter: Vec<(Slot, u64)>,
-    /// IPv4 accesses.
-    pub records_v4: Vec<AccessV4>,
-    /// IPv6 accesses.
-    pub records_v6: Vec<AccessV6>,
     /// Accesses that the source table took: source address (IPv4 mapped into IPv6, network byte
     /// order), target, packets.
     pub table: Vec<([u8; 16], u32, u64)>,
-    /// Whether the source table took any.
-    pub table_used: bool,
 }
 
 impl Drained {
+    /// Whether the source table took accesses.
+    pub fn table_used(&self) -> bool {
+        self.counted.table_packets > 0
+    }
+
     /// From its number and that of its ledger, when it began and how long it was current, what it
     /// counted, and its entries in the source table.
     pub(super) fn new(
@@ -62,19 +73,9 @@ impl Drained {
             ledger,
             began,
             nanos,
-            packets: counted.packets,
-            bytes: counted.bytes,
-            tools: counted.tools,
-            overflow: counted.overflow,
-            service_overflow: counted.service_overflow,
-            details: counted.details,
-            ports: counted.ports,
+            counted,
             services,
-            backscatter: counted.backscatter,
-            records_v4: counted.records_v4,
-            records_v6: counted.records_v6,
             table: table.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
-            table_used: counted.table_packets > 0,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `sensor_common::layout` become, a generation is only read by the rules it was written by. A change of
 //! `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
 
-use super::generation::Counted;
+use super::drained::Counted;
 use super::pin_files::remove_tree;
 use super::sys::{self, Mapping};
 use super::table::SourceTable;

@@ -1,11 +1,11 @@
 //! One generation's memory: a [`Block`] for each possible CPU, mapped into this process.
 
+use super::drained::Counted;
 use super::sys::{self, Mapping};
-use crate::counters::detail::Details;
 use crate::observation::Target;
-use crate::observation::aggregate::{AccessV4, AccessV6};
+use crate::observation::aggregate::AccessV4;
 use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
-use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
+use sensor_common::{Flaw, LinkProtocol, Slot};
 use sensor_counters::{Series, Unread};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,33 +19,6 @@ pub(super) struct Generation {
     id: u32,
     memory: Mapping,
     cpus: usize,
-}
-
-/// A generation that no program writes any more, as one sum over all CPUs.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    /// Packets by class.
-    pub packets: [u64; Class::COUNT],
-    /// Bytes by class.
-    pub bytes: [u64; Class::COUNT],
-    /// Accesses by tool.
-    pub tools: [u64; Tool::COUNT],
-    /// Accesses without a source.
-    pub overflow: u64,
-    /// Service accesses without a source.
-    pub service_overflow: u64,
-    /// Packets that the source table took.
-    pub table_packets: u64,
-    /// What is counted in addition to class and port.
-    pub details: Details,
-    /// Accesses and service accesses by port, ascending, without zeros.
-    pub ports: Vec<(Slot, u64)>,
-    /// Backscatter by what answered, ascending, without zeros.
-    pub backscatter: Vec<(Slot, u64)>,
-    /// IPv4 accesses.
-    pub records_v4: Vec<AccessV4>,
-    /// IPv6 accesses.
-    pub records_v6: Vec<AccessV6>,
 }
 
 impl Generation {

@@ -46,7 +46,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use drained::Drained;
+pub use drained::{Counted, Drained};
 pub use error::KernelError;
 pub use generations::{Empty, Full, NotSwitched, Spare};
 pub use keeper::Keeper;

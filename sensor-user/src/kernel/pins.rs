@@ -205,6 +205,11 @@ impl Pins {
         self.root.join("links").join(interface.replace('%', "%25").replace('.', "%2e"))
     }
 
+    /// Whether it is certain that no attachment to this interface is pinned.
+    pub(super) fn has_no_link(&self, interface: &str) -> bool {
+        Found::of(self.link(interface).symlink_metadata()).ok() == Some(Found::No)
+    }
+
     /// Where the attachment to what this interface sends is pinned.
     pub(super) fn egress(&self, interface: &str) -> PathBuf {
         let mut path = self.link(interface).into_os_string();

@@ -356,16 +356,16 @@ fn compare_over_corpus(policy: Policy, mutations: usize) {
     }
     // The same, as a drained generation tells it.
     let drained = harness.switch(&Policy::default()).expect("switch");
-    assert_eq!(drained.packets, total.packets);
-    assert_eq!(drained.packets.iter().sum::<u64>(), compared);
-    let by_port: u64 = drained.ports.iter().map(|(_, count)| count).sum();
-    assert_eq!(by_port, (drained.records_v4.len() + drained.records_v6.len()) as u64);
-    let backscatter: u64 = drained.backscatter.iter().map(|(_, count)| count).sum();
-    assert_eq!(backscatter, drained.packets[Class::Backscatter as usize]);
-    let unread = sum_of(&drained.details, |series| matches!(series, Series::Unread(_)));
-    assert_eq!(unread, drained.packets[Class::NonIp as usize]);
-    let malformed = sum_of(&drained.details, |series| matches!(series, Series::Malformed(_)));
-    assert_eq!(malformed, drained.packets[Class::Malformed as usize]);
+    assert_eq!(drained.counted.packets, total.packets);
+    assert_eq!(drained.counted.packets.iter().sum::<u64>(), compared);
+    let by_port: u64 = drained.counted.ports.iter().map(|(_, count)| count).sum();
+    assert_eq!(by_port, (drained.counted.records_v4.len() + drained.counted.records_v6.len()) as u64);
+    let backscatter: u64 = drained.counted.backscatter.iter().map(|(_, count)| count).sum();
+    assert_eq!(backscatter, drained.counted.packets[Class::Backscatter as usize]);
+    let unread = sum_of(&drained.counted.details, |series| matches!(series, Series::Unread(_)));
+    assert_eq!(unread, drained.counted.packets[Class::NonIp as usize]);
+    let malformed = sum_of(&drained.counted.details, |series| matches!(series, Series::Malformed(_)));
+    assert_eq!(malformed, drained.counted.packets[Class::Malformed as usize]);
     eprintln!("{compared} packets compared");
 }
 
@@ -449,22 +449,22 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     harness.run("teiten_eth", &syn(), v4);
     harness.run("teiten_eth", &udp6(), v6);
     let drained = harness.switch(&policy).expect("switch");
-    assert_eq!(drained.packets[Class::Access as usize], u64::from(v4 + v6));
-    assert_eq!(drained.records_v4.len(), LOG_V4_RECORDS);
-    assert_eq!(drained.records_v6.len(), LOG_V6_RECORDS);
+    assert_eq!(drained.counted.packets[Class::Access as usize], u64::from(v4 + v6));
+    assert_eq!(drained.counted.records_v4.len(), LOG_V4_RECORDS);
+    assert_eq!(drained.counted.records_v6.len(), LOG_V6_RECORDS);
     // The table has room for one key: the IPv4 source took it.
     let mapped = "::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets();
     assert_eq!(drained.table, [(mapped, Slot::new(Transport::Tcp, 445).index(), 1_000)]);
-    assert_eq!(drained.overflow, 10);
+    assert_eq!(drained.counted.overflow, 10);
     let ports =
         [(Slot::new(Transport::Tcp, 445), u64::from(v4)), (Slot::new(Transport::Udp, 53), u64::from(v6))];
-    assert_eq!(drained.ports, ports);
+    assert_eq!(drained.counted.ports, ports);
 
     // Recycling gives the room back.
     harness.recycle().expect("recycle");
     harness.run("teiten_eth", &udp6(), v6);
     let drained = harness.switch(&policy).expect("switch");
-    assert_eq!(drained.overflow, 0);
+    assert_eq!(drained.counted.overflow, 0);
     let source = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
     assert_eq!(drained.table, [(source, Slot::new(Transport::Udp, 53).index(), 10)]);
 }
@@ -476,17 +476,17 @@ fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_nex
     harness.run("teiten_eth", &syn(), 3);
     let first = harness.switch(&policy).expect("switch");
     harness.run("teiten_eth", &syn(), 4);
-    assert_eq!((first.number, first.packets[Class::Access as usize]), (1, 3));
+    assert_eq!((first.number, first.counted.packets[Class::Access as usize]), (1, 3));
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
 
     let mut harness = Harness::open(pins, policy.clone(), 16);
     let Some(Spare::Full(full)) = &harness.spare else { panic!("generation 1 is still there") };
     let left = harness.kernel.read(full).expect("read");
-    assert_eq!((left.number, left.packets[Class::Access as usize]), (1, 3));
+    assert_eq!((left.number, left.counted.packets[Class::Access as usize]), (1, 3));
     harness.recycle().expect("recycle");
     let second = harness.switch(&policy).expect("switch");
-    assert_eq!((second.number, second.packets[Class::Access as usize]), (2, 4));
+    assert_eq!((second.number, second.counted.packets[Class::Access as usize]), (2, 4));
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn a_generation_that_was_not_recycled_is_read_again_and_not_counted_into() {
     let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
     harness.run("teiten_eth", &syn(), 3);
-    let accesses = |drained: Drained| (drained.number, drained.packets[Class::Access as usize]);
+    let accesses = |drained: Drained| (drained.number, drained.counted.packets[Class::Access as usize]);
     assert_eq!(accesses(harness.switch(&policy).expect("switch")), (1, 3));
     harness.run("teiten_eth", &syn(), 4);
     assert_eq!(accesses(harness.switch(&policy).expect("read again")), (1, 3));
@@ -527,7 +527,7 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
     let mut harness = Harness::open(pins, policy.clone(), 32);
     let drained = harness.switch(&policy).expect("switch");
     let packets: u64 = drained.table.iter().map(|(_, _, packets)| packets).sum();
-    assert_eq!((packets, drained.overflow), (5, 0));
+    assert_eq!((packets, drained.counted.overflow), (5, 0));
     harness.recycle().expect("recycle");
     assert!(!harness.kernel.pins.map("SOURCES_old").exists());
 }
@@ -550,16 +550,8 @@ fn pins_of_another_layout_are_refused_by_name() {
 
 /// Everything but when it was.
 fn counts(drained: &Drained) -> String {
-    let Drained { number, ledger, packets, bytes, tools, overflow, service_overflow, .. } = drained;
-    let Drained { ports, services, backscatter, records_v4, records_v6, table, table_used, .. } = drained;
-    let details = &drained.details;
-    format!(
-        "{:?}",
-        (
-            (number, ledger, packets, bytes, tools, overflow, service_overflow, details),
-            (ports, services, backscatter, records_v4, records_v6, table, table_used)
-        )
-    )
+    let Drained { number, ledger, counted, services, table, .. } = drained;
+    format!("{:?}", (number, ledger, counted, services, table))
 }
 
 /// Pins as a release of another version would have left them, which has this one's layout: what is
@@ -763,7 +755,8 @@ fn kinds_of_frames_beyond_the_places_of_a_block_are_one() {
     }
     // Each of the first 16 once more than its number says; the three that came then together.
     let drained = harness.switch(&Policy::default()).expect("switch");
-    let counted: Vec<_> = drained.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
+    let counted: Vec<_> =
+        drained.counted.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
     let kinds = (0..UNREAD_KINDS as u16).map(|kind| {
         let protocol = LinkProtocol::ethertype(0x0810 + kind);
         (Series::Unread(Unread::Kind(protocol)), u64::from(kind) + 2)

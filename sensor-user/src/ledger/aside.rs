@@ -123,7 +123,7 @@ pub fn aside(state_dir: &Path) -> io::Result<Vec<Aside>> {
         let Some((kind, _)) = marks.iter().find(|(_, mark)| name.starts_with(mark)) else { continue };
         let kind = match (kind, name.strip_suffix("-wal")) {
             (AsideKind::Ledger, _) if name.ends_with("-shm") => continue,
-            // The ledger itself stands for both.
+            // The ledger's own entry reports both.
             (AsideKind::Ledger, Some(ledger)) if state_dir.join(ledger).exists() => continue,
             (AsideKind::Ledger, Some(_)) => AsideKind::LogOfLedger,
             _ => *kind,

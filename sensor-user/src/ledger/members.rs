@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 /// Bytes of a member in a bitmap container, estimated: array containers take two, bitmaps fewer.
 pub(super) const MEMBER: u64 = 2;
-/// Bytes of a container, estimated: the descriptor, and the allocation behind it.
+/// Bytes of a container, estimated: the descriptor and its allocation.
 pub(super) const CONTAINER: u64 = 80;
 /// Members of a container, on average, up to which a list takes no more than the estimate, which is
 /// made for bitmaps: four bytes each, of which two are counted.

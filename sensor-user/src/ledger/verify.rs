@@ -403,7 +403,7 @@ fn seals(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
     sealed(
         verification,
         None,
-        "where the ledger stands is as the last fold left it",
+        "state row matches its checksum",
         seal::of_state(snapshot),
         seal::stored(snapshot, "SELECT seal FROM state", []),
     )?;

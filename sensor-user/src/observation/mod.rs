@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct Observation {
     /// Number of the generation, from 1 and ascending; the ledger takes each in once.
     pub generation: u64,
-    /// Identity of the ledger that gave the number; 0 stands for the one that takes it in.
+    /// Identity of the ledger that gave the number; 0 means the one that takes it in.
     pub ledger: u64,
     /// The instant whose local day and hour the counts belong to. A switch at a boundary belongs to
     /// what it ends, so this is then the boundary's last nanosecond before.

@@ -44,7 +44,7 @@ pub(super) struct Seen {
     to_group: bool,
     parsed: Result<Packet, Unparsed>,
     pub(super) unparsed: Option<Series>,
-    /// Who sent it, when that can be told.
+    /// Who sent it, when that is known.
     src: Option<Address>,
     message: Message,
 }

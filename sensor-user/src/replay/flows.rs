@@ -62,7 +62,7 @@ pub struct FlowCounts {
 }
 
 /// Time that only goes forwards, like the kernel's monotonic clock: where packet time steps back,
-/// because packets were written out of order or a clock was set, it stands still.
+/// because packets were written out of order or a clock was set, it does not move.
 #[derive(Clone, Copy, Debug, Default)]
 struct FlowClock {
     /// Time of the packet before, nanoseconds since the epoch.
@@ -207,7 +207,7 @@ impl Conversations {
     }
 
     /// Whether a segment that the sensor's side sends shows that it has a connection. Of datagrams that
-    /// cannot be told.
+    /// cannot be known.
     fn is_connected(&self, packet: &Packet) -> bool {
         if packet.transport != Transport::Tcp || packet.control & (TCP_SYN | TCP_RST) != 0 {
             return false;

@@ -45,7 +45,7 @@ impl fmt::Display for UnknownLinkType {
         match NAMES.binary_search_by_key(&self.0, |(number, _)| *number) {
             Ok(at) => write!(f, "link type {} ({})", self.0, NAMES[at].1),
             Err(_) if (147..=162).contains(&self.0) => write!(f, "link type {} (private use)", self.0),
-            Err(_) if self.0 < 0 => f.write_str("a link type that is not told"),
+            Err(_) if self.0 < 0 => f.write_str("an unknown link type"),
             Err(_) => write!(f, "link type {}, which has no common name", self.0),
         }
     }
@@ -294,7 +294,7 @@ impl LinkType {
         self == Self::Ethernet && frame.first().is_some_and(|byte| byte & 1 != 0)
     }
 
-    /// The source address of a frame whose transport cannot be told, when its IP header can.
+    /// The source address of a frame whose transport cannot be read, when its IP header can.
     pub(super) fn source(self, frame: &[u8]) -> Option<Address> {
         let (frame, link) = self.open(frame).ok()?;
         let packet = match link {

@@ -55,7 +55,7 @@ pub struct Outcome {
     pub packets: u64,
     /// Packets that the sensor's side sent, which are not counted.
     pub outbound: u64,
-    /// What was counted about the conversations of the sensor's side; `None` when it cannot be told from
+    /// What was counted about the conversations of the sensor's side; `None` when it cannot be distinguished from
     /// the other.
     pub flows: Option<FlowCounts>,
     /// Records of captures that were left out, at least; [`Outcome::errors`] has why.
@@ -75,7 +75,7 @@ pub struct Outcome {
 /// Counts captures, packet by packet.
 pub struct Replay {
     rules: Rules,
-    /// Of the sensor's side, when it can be told from the other.
+    /// Of the sensor's side, when it can be distinguished from the other.
     conversations: Option<Conversations>,
     hours: Hours,
     packets: u64,

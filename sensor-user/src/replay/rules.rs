@@ -87,7 +87,7 @@ impl Rules {
         }
     }
 
-    /// Whether the sensor's side can be told from the other.
+    /// Whether the sensor's side can be distinguished from the other.
     pub(super) fn has_local(&self) -> bool {
         !self.local.is_empty()
     }

@@ -1,6 +1,6 @@
 //! What the running sensor sees: the JSON of `/api/v1/status`, and the tables of `teiten status`.
 //!
-//! The numbers are those behind the series-hold, so the identities (docs/classification.md) hold in them at every
+//! The numbers are those without the series hold, so the identities (docs/classification.md) hold in them at every
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;

@@ -299,7 +299,7 @@ pub fn doubles(network: &Network, observed: &[u32]) -> Vec<String> {
                 link.name, above.name
             ));
         }
-        // What carries a tunnel is not always told: its packets are routed.
+        // What carries a tunnel is not always known: its packets are routed.
         let carried_by_one = |tunnel: &Link| {
             network.with_index(tunnel.lower.unwrap_or(0)).is_some_and(|lower| observed.contains(&lower.index))
         };

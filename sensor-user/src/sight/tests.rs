@@ -58,7 +58,7 @@ fn over(index: u32, metric: u32) -> Vec<RouteAttribute> {
 const V4: AddressFamily = AddressFamily::Inet;
 const V6: AddressFamily = AddressFamily::Inet6;
 
-/// What keeps a sensor that was told to observe `names` from seeing.
+/// What keeps a sensor that is configured to observe `names` from seeing.
 fn blind(network: &Network, names: &[&str]) -> Vec<String> {
     told(network, names, false)
 }

@@ -44,7 +44,7 @@ pub struct PastDay {
     pub observed: Duration,
 }
 
-/// Longer than this nothing may come without being told; `None` when the days do not tell.
+/// If nothing comes for longer than this, it is reported; `None` when the days do not say how long that is.
 ///
 /// Accesses come in bursts. So where there are hours without any, it is hours with some that are taken
 /// for independent of each other, and not accesses.

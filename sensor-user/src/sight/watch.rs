@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const LOUD: u32 = 5;
 /// See [`LOUD`].
 const WINDOW: Duration = Duration::from_mins(10);
-/// What was not told is kept so long for the next time.
+/// What was not reported is kept so long for the next report.
 const FORGET: Duration = Duration::from_hours(24);
 
 /// Where reasons come from; each is judged as a whole.
@@ -22,14 +22,14 @@ pub enum ReasonOrigin {
     Traffic,
 }
 
-/// Something to be told.
+/// Something to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SightChange {
     /// A reason holds from now on.
     Begun {
         /// The reason.
         blind: Blind,
-        /// How often it came and went since it was told last.
+        /// How often it came and went since it was last reported.
         untold: u32,
     },
     /// It is over.
@@ -107,7 +107,7 @@ impl Watch {
         all
     }
 
-    /// What is to be told since this was asked last.
+    /// What is to be reported since this was last asked.
     pub fn changes(&mut self, now: Instant) -> Vec<SightChange> {
         let blind = self.blind();
         let mut changes = Vec::new();

@@ -73,7 +73,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
 /// Whether the log of this process is JSON.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process logs as JSON, or, before its log is set up, was told to by a flag or the environment.
+/// Whether this process logs as JSON, or, before its log is set up, a flag or the environment asks for that.
 fn is_json() -> bool {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let by_flag = arguments.iter().any(|argument| argument == "--log-format=json")

@@ -468,7 +468,7 @@ fn read(path: &Path) -> Result<(LoadedSecurity, Vec<PathBuf>, Fingerprint), WebC
     Ok((LoadedSecurity { tls, users, headers, rate }, files, seen))
 }
 
-/// PEM text, and where it stands.
+/// PEM text, and where it was given.
 struct Pem {
     path: PathBuf,
     key: &'static str,
@@ -489,7 +489,7 @@ impl FileReader<'_> {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
 
-    /// The PEM text that stands in the file itself or in another; `None` when neither is named.
+    /// The PEM text in the file itself or in another; `None` when neither is named.
     fn text(
         &self,
         keys: [&'static str; 2],
@@ -499,7 +499,7 @@ impl FileReader<'_> {
         match (inline, file) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {
-                Err(self.value(keys[0], format!("stands beside {}; keep one of them", keys[1])))
+                Err(self.value(keys[0], format!("given together with {}; keep one of them", keys[1])))
             }
             (Some(text), None) => {
                 Ok(Some(Pem { path: self.path.to_owned(), key: keys[0], text: text.clone().into_bytes() }))

@@ -74,7 +74,7 @@ fn each_mistake_is_named_with_the_way_out() {
             "tls_server_config:\n  cert_file: server.crt\n".to_owned(),
             "web.yml: tls_server_config: names no key_file (or key)",
         ),
-        (tls("cert: x"), "web.yml: cert: stands beside cert_file; keep one of them"),
+        (tls("cert: x"), "web.yml: cert: given together with cert_file; keep one of them"),
         (
             "tls_server_config:\n  cert_file: gone.crt\n  key_file: server.key\n".to_owned(),
             "read cert_file gone.crt",

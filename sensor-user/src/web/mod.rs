@@ -1,4 +1,4 @@
-//! The HTTP server behind `/metrics`, the health checks, `/api/v1/status` and the landing page.
+//! The HTTP server for `/metrics`, the health checks, `/api/v1/status` and the landing page.
 //!
 //! [`Server::bind`] takes the addresses before anything attaches, [`Bound::serve`] answers on them.
 //! No client can keep another from being answered: there are bounds on connections, heads, time and
@@ -200,7 +200,7 @@ pub struct WebState {
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
 }
 
-/// The socket addresses that an address as written stands for.
+/// The socket addresses that a written address means.
 fn resolve(address: &str) -> Result<Vec<SocketAddr>, BindError> {
     let wrong = |source| BindError::Address { address: address.to_owned(), source };
     let all = format!("[::]{address}");

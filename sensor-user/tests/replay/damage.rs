@@ -13,7 +13,7 @@ fn packet(endian: Endian) -> Vec<u8> {
     pcapng_packet(endian, 0, TIME, &syn())
 }
 
-/// Packets that counted, and what was told.
+/// Packets that counted, and what was reported.
 fn told(capture: &[u8]) -> (u64, u64, Vec<String>) {
     let (_, outcome) = replay(&config(), &[capture]);
     let texts = outcome.errors.iter().map(|error| error.fault.to_string()).collect();
@@ -89,7 +89,7 @@ fn blocks_without_packets_may_hold_anything() {
 #[test]
 fn a_clock_of_any_resolution_is_one() {
     let frame = syn();
-    // 10^-20 s: 64 bits hold 0.18 s of it, and the rest stands in `if_tsoffset`. 2^-40 s: a quarter.
+    // 10^-20 s: 64 bits hold 0.18 s of it, and the rest is in `if_tsoffset`. 2^-40 s: a quarter.
     for (resolution, offset, time) in [
         (20, i64::from(BEFORE_FOUR), 10_000_000_000_000_000_000),
         (38, i64::from(BEFORE_FOUR), 1),

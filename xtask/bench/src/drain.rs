@@ -1,6 +1,6 @@
 //! The drain: how long it takes from the switch to the ledger, for so many pairs of source and port.
 //!
-//! The daemon stands still while the frames come, so that one generation holds them all: the logs of
+//! The daemon is stopped while the frames come, so that one generation holds them all: the logs of
 //! the CPUs first, then the source table. Then it continues, and says at log level `debug` how long each
 //! stage took; CPU time and memory are what the kernel says of the process.
 

@@ -28,23 +28,6 @@ const PORTS: u32 = 1024;
 const PASSING: usize = 7;
 /// What was sent is through, and what was received counted, after this long at the latest.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Maps that the daemon pins and its program counts into.
-const PINNED: [&str; 14] = [
-    "GENERATION",
-    "SOURCES",
-    "OBSERVED_V4",
-    "OBSERVED_V6",
-    "EXCLUDED_V4",
-    "EXCLUDED_V6",
-    "WAKE",
-    "FLOWS",
-    "ACCEPTED",
-    "PEERS",
-    "HALF_OPEN",
-    "ASKED",
-    "HEARD",
-    "FLOW_COUNTERS",
-];
 /// Counts at the first hook after the driver, and ends the packet there.
 const NFT_COUNTER: &str = "table netdev bench {
     chain ingress { type filter hook ingress device eth0 priority 0; policy drop; counter drop; }
@@ -164,7 +147,7 @@ impl Contender {
     }
 }
 
-/// Waits until a packet socket's count stands still.
+/// Waits until a packet socket's count no longer changes.
 fn settled(ring: &PacketRing) -> u64 {
     let mut last = ring.counted();
     loop {
@@ -269,9 +252,12 @@ fn drop_verdict(lab: &Lab, context: &Context) -> Result<Ebpf> {
     let object = with_drop_verdict(&object, PROGRAM)?;
     let pins = lab.layout_dir();
     lab.mounts.run(|| -> Result<Ebpf> {
+        // The daemon has pinned each map under the name that it has in the object.
+        let maps = std::fs::read_dir(pins.join("maps"))?.collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<_> = maps.iter().map(|map| map.file_name().to_string_lossy().into_owned()).collect();
         let mut loader = EbpfLoader::new();
-        for map in PINNED {
-            loader.map_pin_path(map, pins.join("maps").join(map));
+        for (name, map) in names.iter().zip(&maps) {
+            loader.map_pin_path(name, map.path());
         }
         let mut ebpf = loader.load(&object)?;
         let link: FdLink = PinnedLink::from_pin(pins.join("links").join(INTERFACE))?.into();

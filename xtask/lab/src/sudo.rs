@@ -16,7 +16,7 @@ pub fn is_root() -> bool {
 
 /// Words to put before a command so that it runs as root; none when this process is root.
 ///
-/// Without a terminal no one could type a password, so sudo is then told not to ask.
+/// Without a terminal no one could type a password, so sudo then gets the option not to ask.
 ///
 /// # Errors
 ///

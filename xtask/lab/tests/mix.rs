@@ -9,7 +9,7 @@ use sensor_common::{Slot, Tool as CommonTool, Transport as CommonTransport};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The classifier's world, told by the site.
+/// The classifier's world, from the site.
 struct Sensor<'a>(&'a Site);
 
 fn ip(address: &Address) -> IpAddr {

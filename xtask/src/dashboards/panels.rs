@@ -171,7 +171,7 @@ impl Panel {
         self.defaults(json!({ "links": links(title, uid, variables) }))
     }
 
-    /// Stacked daily bars; each stands on its own day.
+    /// Stacked daily bars, each on its own day.
     pub(super) fn daily_bars(title: &str, description: &str, expression: &str, legend: &str) -> Self {
         Self::new("timeseries", title, description)
             .query(Run::Daily, expression, legend)

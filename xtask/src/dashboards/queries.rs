@@ -1,6 +1,6 @@
 //! The `PromQL` of the panels, composed from a few shapes.
 //!
-//! A day's sample stands at the midnight that ends the day, up to a quarter of an hour late. The
+//! A day's sample is at the midnight that ends the day, up to a quarter of an hour late. The
 //! two hours by which every window is moved take in that sample and a change of daylight saving.
 
 use super::rules;

@@ -1,5 +1,5 @@
 //! Words that readers of this field stumble over, and what is written instead: in the pages, and in the
-//! comments of Rust sources.
+//! comments and messages of Rust sources.
 
 use super::{links, tracked};
 use anyhow::{Context as _, Result, ensure};
@@ -26,6 +26,9 @@ const RETIRED: &[(&str, &str)] = &[
     ("are told", "get, learn, are reported"),
     ("goes on", "continues"),
     ("go on", "continue"),
+    ("told", "reported, known, distinguished"),
+    ("untold", "not reported"),
+    ("stands", "is, means"),
     ("for want of", "because there is no"),
     ("slip of the pen", "typo"),
 ];
@@ -46,12 +49,12 @@ pub(super) fn check() -> Result<()> {
         }
         let text = std::fs::read_to_string(root().join(&name)).with_context(|| format!("read {name}"))?;
         let is_rust = Path::new(&name).extension().is_some_and(|extension| extension == "rs");
-        let prose: Vec<(usize, &str)> = if is_rust {
-            text.lines().enumerate().map(|(index, line)| (index + 1, comment(line))).collect()
+        let prose: Vec<(usize, String)> = if is_rust {
+            prose(&text)
         } else {
-            links::outside_of_code(&text).collect()
+            links::outside_of_code(&text).map(|(number, line)| (number, line.to_owned())).collect()
         };
-        for (number, line) in prose {
+        for (number, line) in &prose {
             for (word, instead) in retired(line) {
                 let _ = writeln!(found, "{name}:{number}: `{word}`: write {instead}");
             }
@@ -61,12 +64,78 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The comment of a line of Rust; empty when it has none.
-fn comment(line: &str) -> &str {
-    let mut begins = line.match_indices("//").map(|(at, _)| at);
-    // Within a string the number of quotation marks before it is odd.
-    let at = begins.find(|at| line[..*at].matches('"').count().is_multiple_of(2));
-    at.map_or("", |at| &line[at..])
+/// The comments and the string literals of Rust, each with the line that it begins on; of literals without
+/// what is in braces.
+fn prose(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut line = 1;
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (prose, length) = match first {
+            '/' if rest.starts_with("//") => {
+                let length = rest.find('\n').unwrap_or(rest.len());
+                (Some(rest[..length].to_owned()), length)
+            }
+            '"' => {
+                let length = literal(rest, 0);
+                (Some(without_braces(&rest[1..length - 1])), length)
+            }
+            'r' if rest[1..].trim_start_matches('#').starts_with('"') => {
+                let hashes = rest[1..].len() - rest[1..].trim_start_matches('#').len();
+                let length = 1 + hashes + literal(&rest[1 + hashes..], hashes);
+                (Some(without_braces(&rest[1 + hashes..length - hashes])), length)
+            }
+            // A character, which may be a quotation mark; what else begins so is a lifetime.
+            '\'' if rest.starts_with("'\\") => (None, rest[3..].find('\'').map_or(2, |at| at + 4)),
+            '\'' if rest.chars().nth(2) == Some('\'') => {
+                (None, 2 + rest.chars().nth(1).map_or(0, char::len_utf8))
+            }
+            // Not to take the end of a word for the beginning of a raw string.
+            c if c.is_alphanumeric() => {
+                let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                (None, length)
+            }
+            c => (None, c.len_utf8()),
+        };
+        found.extend(prose.map(|prose| (line, prose)));
+        line += rest[..length].matches('\n').count();
+        rest = &rest[length..];
+    }
+    found
+}
+
+/// Length of the string literal that `text` begins with, quotation marks included; of a raw one with `hashes`
+/// also those.
+fn literal(text: &str, hashes: usize) -> usize {
+    let is_raw = hashes > 0;
+    let end = format!("\"{}", "#".repeat(hashes));
+    let mut at = 1;
+    while let Some(c) = text[at..].chars().next() {
+        if text[at..].starts_with(&end) {
+            return at + end.len();
+        }
+        at += c.len_utf8();
+        if c == '\\' && !is_raw {
+            at += text[at..].chars().next().map_or(0, char::len_utf8);
+        }
+    }
+    text.len()
+}
+
+/// Without the names of values in a message.
+fn without_braces(message: &str) -> String {
+    let mut depth = 0_usize;
+    message
+        .chars()
+        .filter(|c| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0
+        })
+        .collect()
 }
 
 /// The retired words in a text, without those in code spans.
@@ -105,9 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_comment_of_a_line_is_prose() {
-        assert_eq!(comment("let octets = 1; // of bytes"), "// of bytes");
-        assert_eq!(comment(r#"let url = "http://octets.example";"#), "");
-        assert_eq!(comment("let octets = 1;"), "");
+    fn comments_and_messages_are_prose() {
+        let of = |text| prose(text).into_iter().map(|(_, prose)| prose).collect::<Vec<_>>();
+        assert_eq!(of("let octets = 1; // of bytes"), ["// of bytes"]);
+        assert_eq!(of(r#"let url = "http://octets.example";"#), ["http://octets.example"]);
+        assert_eq!(of(r#"let octets = ['"', '\'', b'"']; f("a \"b\" {told:?}")"#), [r#"a \"b\" "#]);
+        assert_eq!(of(r##"for r in 'a: f(r#"x "y" // z"#)"##), [r#""x "y" // z""#]);
+        assert_eq!(prose("\"a\nb\"\n// c"), [(1, "a\nb".to_owned()), (3, "// c".to_owned())]);
     }
 }

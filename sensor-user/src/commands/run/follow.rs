@@ -38,7 +38,7 @@ pub(super) fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Pol
 }
 
 /// Follows addresses, links, default routes and the configuration: makes the new policy, attaches again
-/// to an interface that has come back, and tells whether the sensor can see.
+/// to an interface that has come back, and reports whether the sensor can see.
 pub(super) struct Follower {
     pub(super) interfaces: Interfaces,
     pub(super) targets: Targets,
@@ -55,7 +55,7 @@ impl Follower {
         detached: Arc<Notify>,
     ) {
         loop {
-            // What changed between the start and now is not told.
+            // No notice came of what changed between the start and now.
             let now = config.borrow_and_update().clone();
             if self.look(&now).await.is_none() {
                 return;

@@ -121,7 +121,7 @@ enum CaptureRecord<'a> {
     LeftOut(usize, String),
     /// So many bytes would have to be there.
     Incomplete(usize),
-    /// Where it ends cannot be told, and why.
+    /// Its end is not known, and why.
     Senseless(String),
 }
 

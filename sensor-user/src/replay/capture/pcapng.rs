@@ -224,7 +224,7 @@ impl Section {
             let (header, rest) = body.split_first_chunk::<4>()?;
             let bytes = self.order.nth(header, 0);
             let snap = self.interfaces.first().map_or(0, |interface| interface.snap);
-            // Padding is not told apart.
+            // Padding is not distinguished.
             let kept = bytes.min(rest.len() as u32).min(if snap == 0 { u32::MAX } else { snap });
             return Some(Fields { interface: 0, time: None, kept, bytes, rest });
         }

@@ -361,7 +361,7 @@ fn files_that_do_not_answer_hold_neither_the_drain_nor_its_end_up() {
     watched.send(1_000);
     watched.assert_exact(&daemon);
 
-    // What a network file system does that is down: who opens the file waits, and is not told for how long.
+    // What a network file system does that is down: who opens the file waits, for an unknown time.
     fs::rename(&good, &database).unwrap();
     let hung = [hang(&database), hang(&config)];
     daemon.signal(Signal::SIGHUP).unwrap();

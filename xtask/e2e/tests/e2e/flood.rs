@@ -1,5 +1,5 @@
 //! A flood of a million sources: what the program received is counted, through many switches of
-//! generations, and through a daemon that stands still until logs and table are full. Needs root.
+//! generations, and through a daemon that is stopped until logs and table are full. Needs root.
 
 use crate::common::{calm_timezone, teiten};
 use lab::sensor::{Daemon, INTERFACE, Lab};
@@ -82,7 +82,7 @@ fn nothing_that_was_received_is_lost_over_a_hundred_switches_and_full_tables() {
     assert_eq!(samples.sum("teiten_accesses_total"), sent);
     assert_eq!(samples.sum("teiten_source_table_overflow_packets_total"), 0);
 
-    // The daemon stands still: first the log takes the packets, then the table, then only ports are
+    // The daemon is stopped: first the log takes the packets, then the table, then only ports are
     // counted. More are sent than two CPUs' logs hold.
     daemon.signal(Signal::SIGSTOP).unwrap();
     let more = 2 * sensor_records() + 100_000;

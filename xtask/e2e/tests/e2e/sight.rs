@@ -176,7 +176,7 @@ fn a_bridge_that_takes_the_interface_over_is_told_and_can_be_observed_instead() 
     wait_accesses(&daemon, 2 * ACCESSES);
     assert!(daemon.stop(nix::sys::signal::Signal::SIGTERM).unwrap().success());
 
-    // Given back, it is as before, and told so once.
+    // Given back, it is as before, and reported once.
     let daemon = spawn(&lab, &["--interface", INTERFACE]);
     wait_blind(&daemon, "no_address", way_out);
     let over = told(&daemon, "no_address is over");

@@ -180,7 +180,7 @@ fn a_start_that_fails_on_a_port_or_on_its_object_leaves_no_directory() {
     // veth takes programs in the driver; the loopback device does not.
     let (text, started) = said(&mut run(&["--interface", "lo", "--xdp-mode", "native"]));
     assert!(!started && text.contains("try `--xdp-mode generic`"), "{text}");
-    assert_eq!(text.matches("Operation not supported").count(), 1, "told once: {text}");
+    assert_eq!(text.matches("Operation not supported").count(), 1, "reported once: {text}");
     assert!(!has_xdp(&lab, INTERFACE) && !has_xdp(&lab, "lo"), "{text}");
     assert!(!exists(&lab, &pins), "{text}");
     assert!(!lab.state_dir().exists(), "{text}");

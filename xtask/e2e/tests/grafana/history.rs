@@ -138,7 +138,7 @@ impl History {
             for series in self.run(title) {
                 for point in series["values"].as_array().expect("values") {
                     let at = point[0].as_i64().expect("a time");
-                    assert_eq!((at + UTC_OFFSET) % 86_400, 0, "a bar stands on its day's first instant");
+                    assert_eq!((at + UTC_OFFSET) % 86_400, 0, "a bar is at its day's first instant");
                     days.insert(at);
                     sum += point[1].as_str().expect("a value").parse::<f64>().expect("a number");
                 }

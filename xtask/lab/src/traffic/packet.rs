@@ -105,7 +105,7 @@ pub enum Extension {
     Authentication(u8),
 }
 
-/// Where a packet stands in a fragmented datagram.
+/// The place of a packet in a fragmented datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     /// Offset in units of 8 bytes.

@@ -34,7 +34,7 @@ pub struct Plan {
     pub per_tick: u32,
 }
 
-/// What stands out of the steady part at some tick, to tell the one who watches.
+/// What exceeds the steady part at some tick, to be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// 5060/udp from many countries.

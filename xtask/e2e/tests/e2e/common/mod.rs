@@ -46,7 +46,7 @@ pub(crate) fn teiten() -> &'static Path {
     TEITEN.get_or_init(|| std::env::var_os("TEITEN_BIN").map_or_else(|| built("teiten"), PathBuf::from))
 }
 
-/// The program behind `cargo xtask`.
+/// The program of `cargo xtask`.
 pub(crate) fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
     XTASK.get_or_init(|| built("xtask"))

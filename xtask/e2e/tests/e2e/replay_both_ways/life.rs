@@ -130,12 +130,12 @@ impl Line {
                 let _ = stream.write_all(&text);
             }
         });
-        // Closes with what it was told unread, which makes the kernel reset the connection.
+        // Closes with what it received unread, which makes the kernel reset the connection.
         let resets = listen(&self.internet, 8081);
         std::thread::spawn(move || {
             resets.incoming().flatten().for_each(|stream| drop(stream.peek(&mut [0])));
         });
-        // The sensor's own: greets, and closes when it was told something.
+        // The sensor's own: greets, and closes when it received something.
         let greets = listen(&self.sensor, 8022);
         std::thread::spawn(move || {
             for mut stream in greets.incoming().flatten() {
