@@ -585,7 +585,10 @@ fn a_commit_whose_record_finds_no_space_is_in_and_no_loss_is_claimed() {
         // It is written with the next commit that finds space, or by the next daemon.
         fs::remove_file(&ballast).unwrap();
         fold(&mut ledger, &small(32)).unwrap();
-        assert_eq!(commits::Record::read(&path.join(LEDGER_FILE)), Some(commits::Record::of(&ledger.state)));
+        assert_eq!(
+            commits::CommitRecord::read(&path.join(LEDGER_FILE)),
+            Some(commits::CommitRecord::of(&ledger.state))
+        );
         days(32);
         assert_verified(&ledger);
         drop(ledger);
