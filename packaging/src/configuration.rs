@@ -142,8 +142,7 @@ fn wrapped(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sensor_user::cli::RunArgs;
-    use sensor_user::config::{Config, Environment};
+    use sensor_user::config::{Config, Environment, Flags};
 
     /// The lines that set a key.
     fn settings() -> Vec<String> {
@@ -176,8 +175,11 @@ mod tests {
                 continue;
             }
             std::fs::write(&path, format!("{line}\n")).unwrap();
-            let arguments = RunArgs { config: Some(path.display().to_string()), ..RunArgs::default() };
-            if let Err(error) = Config::load(&arguments, &environment) {
+            let flags = Flags::collect(|key| match key.name {
+                "config" => vec![path.display().to_string()],
+                _ => Vec::new(),
+            });
+            if let Err(error) = Config::load(&flags, &environment) {
                 panic!("{line}: {error}");
             }
         }

@@ -212,7 +212,7 @@ teiten 0.1.0 at tokyo-1 (Asia/Tokyo)  up, ready
   counts      since 2026-11-21 09:59:50 JST, 23 h 50 min observed
   last drain  2026-11-22 09:59:56 JST, 4 s ago, generation 8,640
 
-DaySoFar, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
+Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
 
   port     known for     accesses  share  sources  share
   445/tcp  microsoft-ds       199  100 %        2   67 %
