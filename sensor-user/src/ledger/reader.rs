@@ -17,6 +17,7 @@ use jiff::civil::Date;
 use nix::unistd::{AccessFlags, access};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use sensor_counters::{Pair, Series};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -48,6 +49,17 @@ pub struct DaySummary {
     pub first: Timestamp,
     /// Last observation of the day.
     pub last: Timestamp,
+}
+
+/// Whose ledger it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the sensor.
+    pub sensor: String,
+    /// Its IANA time zone.
+    pub timezone: String,
+    /// Random number that tells this ledger and its copies from every other one.
+    pub identity: u64,
 }
 
 /// A ledger that is open for reading only.
@@ -124,6 +136,39 @@ impl Reader {
         self.state_dir
             .as_ref()
             .map_or(Ok(Vec::new()), |path| aside(path).map_err(|source| unseen(path, source)))
+    }
+
+    /// Whose ledger it is; `None` before the first observation.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn origin(&self) -> Result<Option<Origin>, LedgerError> {
+        self.connection
+            .query_row("SELECT sensor, timezone, identity FROM state WHERE id = 1", [], |row| {
+                Ok(Origin {
+                    sensor: row.get(0)?,
+                    timezone: row.get(1)?,
+                    identity: row.get::<_, i64>(2)? as u64,
+                })
+            })
+            .optional()
+            .map_err(|error| LedgerError::sqlite(&self.path, "reading whose it is", error))
+    }
+
+    /// Calls `each` with what the series of some kinds grew by on each of the days; kinds are those of the
+    /// catalogue. A series without labels is there on every observed day.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn growth(
+        &self,
+        kinds: &[&str],
+        days: &RangeInclusive<Date>,
+        each: &mut dyn FnMut(Date, &Series, Pair),
+    ) -> Result<(), LedgerError> {
+        export::growth(&self.connection, &self.path, kinds, days, each)
     }
 
     /// Every day that is kept, ascending.

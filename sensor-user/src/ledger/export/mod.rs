@@ -10,6 +10,7 @@ use super::error::LedgerError;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, Transaction};
+use sensor_counters::{Pair, Series};
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -90,6 +91,18 @@ pub(super) fn tables(
         #[cfg(feature = "parquet")]
         Format::Parquet => parquet::write(&ledgers, out),
     }
+}
+
+/// Calls `each` with what the series of some kinds grew by on each of the days.
+pub(super) fn growth(
+    connection: &Connection,
+    path: &Path,
+    kinds: &[&str],
+    days: &RangeInclusive<Date>,
+    each: &mut dyn FnMut(Date, &Series, Pair),
+) -> Result<(), LedgerError> {
+    let (snapshot, source) = snapshot(connection, path, days)?;
+    table::growth(&snapshot, &source, kinds, each)
 }
 
 /// What is exported.

@@ -105,6 +105,21 @@ pub(super) fn rows(
     Ok(())
 }
 
+/// Calls `each` with what the series of some kinds grew by, kind by kind and day by day.
+pub(super) fn growth(
+    snapshot: &Connection,
+    source: &Source<'_>,
+    kinds: &[&str],
+    each: &mut dyn FnMut(Date, &Series, Pair),
+) -> Result<(), LedgerError> {
+    for counter in COUNTERS.iter().filter(|counter| kinds.contains(&counter.kind)) {
+        for (day, series, value) in days(snapshot, source, counter).map_err(|error| source.fail(error))? {
+            each(day, &series, value);
+        }
+    }
+    Ok(())
+}
+
 /// What the series of a counter grew by, day by day. One without labels is there on every observed day.
 fn days(
     snapshot: &Connection,

@@ -1,0 +1,289 @@
+//! The command line.
+
+use crate::content::{self, Manner, Source};
+use crate::data::{self, Data};
+use crate::document::Document;
+use crate::input::Input;
+use crate::input::ledger::Ledgers;
+use crate::input::parquet::Tables;
+use crate::input::prometheus::{Access, Prometheus};
+use crate::notes::{self, Notes};
+use crate::period::Period;
+use crate::words::{Lang, Text};
+use crate::{html, json};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Writes the report of a month, a quarter or a year
+#[derive(Debug, Parser)]
+#[command(name = "teiten-report", version, max_term_width = 100)]
+struct Cli {
+    /// The month, as in 2010-07
+    #[arg(long, value_name = "MONTH", value_parser = Period::month, group = "period")]
+    month: Option<Period>,
+    /// The quarter, as in 2010-Q3
+    #[arg(long, value_name = "QUARTER", value_parser = Period::quarter, group = "period")]
+    quarter: Option<Period>,
+    /// The year, as in 2010
+    #[arg(long, value_name = "YEAR", value_parser = Period::year, group = "period")]
+    year: Option<Period>,
+
+    /// A Prometheus, or what speaks its HTTP API, with the recorded series
+    #[arg(long, value_name = "URL", group = "input")]
+    prometheus: Option<String>,
+    /// A state directory, or a copy of ledger.sqlite; several times
+    #[arg(long, value_name = "PATH", group = "input")]
+    ledger: Vec<PathBuf>,
+    /// What `teiten ledger export --format parquet` wrote; several times
+    #[arg(long, value_name = "FILE", group = "input")]
+    parquet: Vec<PathBuf>,
+
+    /// User for basic authentication
+    #[arg(long, value_name = "NAME", requires = "password_file", help_heading = "Prometheus")]
+    user: Option<String>,
+    /// File with the user's password
+    #[arg(long, value_name = "FILE", requires = "user", help_heading = "Prometheus")]
+    password_file: Option<PathBuf>,
+    /// File with a bearer token
+    #[arg(long, value_name = "FILE", conflicts_with = "user", help_heading = "Prometheus")]
+    bearer_token_file: Option<PathBuf>,
+    /// File with the certificates of the authorities to trust, instead of the system's
+    #[arg(long, value_name = "FILE", help_heading = "Prometheus")]
+    ca: Option<PathBuf>,
+    /// Another header of each request, as in X-Scope-OrgID=teiten; several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header, help_heading = "Prometheus")]
+    header: Vec<(String, String)>,
+    /// How long an answer may take, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Prometheus")]
+    timeout: u64,
+    /// Time zone of sensors whose own is not known, as in Asia/Tokyo
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    timezone: Option<TimeZone>,
+
+    /// Language of the report
+    #[arg(long, value_enum, default_value_t = Lang::En)]
+    lang: Lang,
+    /// What the observation is called in the title and the text
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Only these sensors, by name, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    sensors: Vec<String>,
+    /// Number the sensors instead of naming them
+    #[arg(long)]
+    anonymous: bool,
+    /// Markdown that goes to named places of the report
+    #[arg(long, value_name = "FILE", conflicts_with = "init_notes")]
+    notes: Option<PathBuf>,
+    /// Write a file with the places that notes can have in this report, and no report
+    #[arg(long, value_name = "FILE")]
+    init_notes: Option<PathBuf>,
+    /// The day on which the report is written: only days before it are in it. Today by default
+    #[arg(long, value_name = "DAY")]
+    date: Option<Date>,
+
+    /// Where to write; its ending says which format
+    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["init_notes", "format"])]
+    output: Option<PathBuf>,
+    /// The format, whatever the ending; without --output on standard output
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One self-contained file
+    Html,
+    /// Every number with its figure's name
+    Json,
+}
+
+fn header(text: &str) -> Result<(String, String)> {
+    let (name, value) = text.split_once('=').context("a header is written as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn zone(text: &str) -> Result<TimeZone> {
+    TimeZone::get(text).with_context(|| format!("no time zone {text:?}; write it as in Asia/Tokyo"))
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("teiten-report: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let Some(period) = cli.month.or(cli.quarter).or(cli.year) else {
+        bail!("give --month, --quarter or --year, as in --month 2010-07");
+    };
+    let format = match (&cli.init_notes, cli.format) {
+        (Some(_), _) => None,
+        (None, format) => Some(format.map_or_else(|| by_ending(cli.output.as_deref()), Ok)?),
+    };
+    let bar = progress();
+    bar.set_message("sensors");
+    let mut input = open(cli, period)?;
+    let chosen: BTreeSet<&str> = cli.sensors.iter().map(String::as_str).collect();
+    check_sensors(&*input, &chosen)?;
+    let today = cli.date.unwrap_or_else(|| today(&*input, cli));
+    bar.set_message(period.code());
+    let mut data = Data::read(
+        &mut *input,
+        period,
+        today,
+        &|name| chosen.is_empty() || chosen.contains(name),
+        &mut |steps| {
+            bar.set_length(steps as u64);
+            bar.inc(1);
+        },
+    )?;
+    bar.finish_and_clear();
+    let mut source = Source::of(&*input);
+    if cli.anonymous {
+        anonymize(&mut data, &mut source, cli.lang);
+    }
+    let places = content::places(&data);
+    if let Some(file) = &cli.init_notes {
+        ensure!(!file.exists(), "--init-notes {}: the file exists; name another one", file.display());
+        return put(file, notes::template(&period.code(), &places).as_bytes());
+    }
+    let notes = match &cli.notes {
+        Some(file) => Notes::read(file, &places)?,
+        None => Notes::default(),
+    };
+    let centre =
+        cli.name.clone().unwrap_or_else(|| cli.lang.t("Teiten", "インターネット定点観測").to_owned());
+    let manner = Manner { lang: cli.lang, centre, today };
+    let document = content::write(&data, &manner, &notes, &source);
+    let bytes = render(&document, &data, format.context("a format")?);
+    match &cli.output {
+        Some(file) => put(file, &bytes),
+        None => std::io::stdout().lock().write_all(&bytes).context("standard output"),
+    }
+}
+
+fn render(document: &Document, data: &Data, format: Format) -> Vec<u8> {
+    match format {
+        Format::Html => html::write(document).into_bytes(),
+        Format::Json => json::write(document, &content::headline(data)).into_bytes(),
+    }
+}
+
+/// Writes a file, whole or not at all.
+fn put(file: &Path, bytes: &[u8]) -> Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    std::fs::write(&new, bytes)
+        .and_then(|()| std::fs::rename(&new, file))
+        .inspect_err(|_| drop(std::fs::remove_file(&new)))
+        .with_context(|| format!("write {}", file.display()))
+}
+
+fn by_ending(output: Option<&Path>) -> Result<Format> {
+    let output = output.context("--format or --output says which format")?;
+    match output.extension().and_then(|ending| ending.to_str()) {
+        Some("html" | "htm") => Ok(Format::Html),
+        Some("json") => Ok(Format::Json),
+        Some("pdf") => bail!(
+            "--output {}: this build has no PDF; end the name in .html and print it from a browser, or in .json",
+            output.display()
+        ),
+        _ => bail!("--output {}: end the name in .html or .json, or give --format", output.display()),
+    }
+}
+
+fn open(cli: &Cli, period: Period) -> Result<Box<dyn Input>> {
+    let secret = |option: &str, file: &Path| -> Result<String> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("{option} {}", file.display()))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    if let Some(url) = &cli.prometheus {
+        let basic = match (&cli.user, &cli.password_file) {
+            (Some(user), Some(file)) => Some((user.clone(), secret("--password-file", file)?)),
+            _ => None,
+        };
+        let bearer =
+            cli.bearer_token_file.as_deref().map(|file| secret("--bearer-token-file", file)).transpose()?;
+        let access = Access {
+            url: url.clone(),
+            basic,
+            bearer,
+            ca: cli.ca.clone(),
+            headers: cli.header.clone(),
+            timeout: Duration::from_secs(cli.timeout),
+            timezone: cli.timezone.clone(),
+        };
+        return Ok(Box::new(Prometheus::connect(access, &data::reach(period))?));
+    }
+    if !cli.ledger.is_empty() {
+        return Ok(Box::new(Ledgers::open(&cli.ledger)?));
+    }
+    ensure!(
+        !cli.parquet.is_empty(),
+        "nothing to read; give --prometheus URL, or --ledger PATH or --parquet FILE for each sensor"
+    );
+    Ok(Box::new(Tables::open(&cli.parquet)?))
+}
+
+fn check_sensors(input: &dyn Input, chosen: &BTreeSet<&str>) -> Result<()> {
+    let known: Vec<&str> = input.sensors().iter().map(|sensor| sensor.name.as_str()).collect();
+    for name in chosen {
+        ensure!(known.contains(name), "--sensors: no sensor {name:?}; there are {}", known.join(", "));
+    }
+    Ok(())
+}
+
+/// The day that runs where it began last.
+fn today(input: &dyn Input, cli: &Cli) -> Date {
+    let now = jiff::Timestamp::now();
+    let zones = input.sensors().iter().map(|sensor| sensor.timezone.as_ref().or(cli.timezone.as_ref()));
+    let days = zones.map(|zone| now.to_zoned(zone.cloned().unwrap_or_else(TimeZone::system)).date());
+    days.min().unwrap_or_else(|| now.to_zoned(TimeZone::system()).date())
+}
+
+/// Replaces the sensors' names by numbers, also where the input names them.
+fn anonymize(data: &mut Data, source: &mut Source, lang: Lang) {
+    let width = data.sensors.len().to_string().len();
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (at, sensor) in data.sensors.iter_mut().enumerate() {
+        let number = format!("{:0width$}", at + 1);
+        let alias = match lang {
+            Lang::En => format!("sensor {number}"),
+            Lang::Ja => format!("観測点{number}"),
+        };
+        names.push((std::mem::replace(&mut sensor.name, alias.clone()), alias));
+    }
+    // The longest first, lest one be part of another.
+    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for limit in &mut source.limits {
+        let hide = |lang| {
+            names.iter().fold(limit.of(lang).to_owned(), |text, (name, alias)| text.replace(name, alias))
+        };
+        *limit = Text::new(hide(Lang::En), hide(Lang::Ja));
+    }
+}
+
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}").expect("a template of this program");
+    ProgressBar::new(1).with_style(style)
+}

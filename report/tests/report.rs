@@ -1,0 +1,416 @@
+//! The program against histories whose numbers are known: those of the model in a real Prometheus, and ledgers that are
+//! read as such, as Parquet and through a Prometheus.
+
+use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use sensor_common::{Class, Slot, Transport};
+use sensor_counters::Series;
+use sensor_user::country::{Country, Locate};
+use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings};
+use sensor_user::observation::{Observation, SourceCount, Target};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+use xtask::history::prometheus::{Server, backfill, create_blocks};
+use xtask::history::record::record;
+use xtask::history::{Report, write_openmetrics};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_teiten-report")).args(arguments).output().expect("the program runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = run(&[arguments, &["--format", "json"]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn figure<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let figures = report["figures"].as_array().expect("figures");
+    figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("no figure {name}"))
+}
+
+/// Name and sum of each series.
+fn amounts(figure: &Value) -> BTreeMap<String, u64> {
+    let series = figure["series"].as_array().expect("series");
+    series
+        .iter()
+        .map(|line| {
+            let values = line["values"].as_array().expect("values");
+            (line["name"].as_str().expect("a name").to_owned(), values.iter().filter_map(Value::as_u64).sum())
+        })
+        .collect()
+}
+
+/// What the counters of the model grew by in its last month, by metric and the values of these labels.
+fn truth(history: &str, report: Report, metric: &str, labels: &[&str]) -> BTreeMap<String, u64> {
+    let month = report.months()[5];
+    let mut ends: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
+    for line in history.lines().filter(|line| line.starts_with(&format!("{metric}{{"))) {
+        let (series, rest) = line.rsplit_once("} ").expect("a sample");
+        let (value, at) = rest.split_once(' ').expect("value and time");
+        let (value, at): (u64, i64) = (value.parse().expect("a count"), at.parse().expect("a time"));
+        let key: Vec<&str> = labels
+            .iter()
+            .map(|label| {
+                let (_, rest) = series.split_once(&format!(",{label}=\"")).expect("the label");
+                rest.split('"').next().expect("a value")
+            })
+            .collect();
+        let entry = ends.entry((key.join("/"), series.to_owned())).or_default();
+        if at <= month.start() {
+            entry[0] = entry[0].max(value);
+        }
+        if at <= month.end() {
+            entry[1] = entry[1].max(value);
+        }
+    }
+    let mut sums = BTreeMap::new();
+    for ((key, _), [from, to]) in ends {
+        *sums.entry(key).or_default() += to - from;
+    }
+    sums
+}
+
+/// The report of a seed's month, from a real Prometheus, against the model's own counters.
+fn seed(report: Report, month: &str, headline: &[(&str, u64)]) {
+    let directory = tempfile::tempdir().expect("a directory");
+    backfill(report, directory.path()).expect("backfill");
+    let server = Server::start(directory.path(), "").expect("prometheus");
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let made = json(&["--month", month, "--prometheus", &url]);
+    for (name, value) in headline {
+        assert_eq!(made["headline"][name].as_u64(), Some(*value), "{name}");
+    }
+    let mut history = Vec::new();
+    write_openmetrics(report, &mut history).expect("memory");
+    let history = String::from_utf8(history).expect("text");
+    let total: u64 = headline.iter().find(|it| it.0 == "accesses").expect("given").1;
+    for (name, metric, labels) in [
+        ("ports-share-accesses", "teiten_accesses_total", &["port", "transport"][..]),
+        ("ports-share-sources", "teiten_sources_total", &["port", "transport"]),
+        ("ports-daily-accesses", "teiten_accesses_total", &["port", "transport"]),
+        ("ports-daily-sources", "teiten_sources_total", &["port", "transport"]),
+        ("regions-share-accesses", "teiten_country_accesses_total", &["country"]),
+        ("regions-daily-sources", "teiten_country_sources_total", &["country"]),
+    ] {
+        let truth = truth(&history, report, metric, labels);
+        let shown = amounts(figure(&made, name));
+        assert_eq!(shown.values().sum::<u64>(), truth.values().sum::<u64>(), "{name}");
+        let mut checked = 0;
+        for (shown_name, amount) in &shown {
+            let key = match shown_name.as_str() {
+                "Ping (ICMP)" => "8/icmp",
+                "other" => continue,
+                name => Country::from_code(name).map_or(name, |_| name),
+            };
+            let known = truth.get(key).or_else(|| {
+                truth
+                    .iter()
+                    .find(|(code, _)| {
+                        Country::from_label(code).and_then(Country::names).is_some_and(|(en, _)| en == key)
+                    })
+                    .map(|it| it.1)
+            });
+            assert_eq!(known, Some(amount), "{name}: {shown_name}");
+            checked += 1;
+        }
+        assert!(checked >= 8, "{name}: {checked}");
+    }
+    for share in figure(&made, "ports-share-accesses")["series"].as_array().expect("series") {
+        let value = share["values"][0].as_u64().expect("a value");
+        let percent = (value as f64 / total as f64 * 100.0 + 0.5).floor() as u64;
+        assert_eq!(share["percent"][0].as_u64(), Some(percent), "{}", share["name"]);
+    }
+    let hours = amounts(figure(&made, "hours-own"));
+    assert_eq!(hours.values().sum::<u64>(), total);
+    assert_eq!(figure(&made, "six-means")["series"][0]["values"].as_array().expect("months").len(), 6);
+
+    // The same in both languages and on every run.
+    let html = |lang: &str| {
+        let arguments = [
+            "--month",
+            month,
+            "--prometheus",
+            &url,
+            "--lang",
+            lang,
+            "--format",
+            "html",
+            "--date",
+            "2026-01-01",
+        ];
+        let output = run(&arguments);
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let japanese = html("ja");
+    let numbers: BTreeMap<&str, u64> = headline.iter().copied().collect();
+    let with_commas = |value: u64| {
+        let text = value.to_string();
+        if text.len() > 3 { format!("{},{}", &text[..text.len() - 3], &text[text.len() - 3..]) } else { text }
+    };
+    for text in [
+        format!("{}件", with_commas(numbers["accesses"])),
+        format!(
+            "1日あたり{}の発信元から{}件",
+            with_commas(numbers["sources_per_sensor_day"]),
+            with_commas(numbers["accesses_per_sensor_day"])
+        ),
+    ] {
+        assert!(japanese.contains(&text), "{text}");
+    }
+    assert!(html("en").contains(&with_commas(numbers["accesses"])));
+    assert_eq!(japanese, html("ja"));
+}
+
+#[test]
+fn november_2005_is_the_report_that_was_printed() {
+    seed(
+        Report::November2005,
+        "2005-11",
+        &[("accesses", 543_415), ("accesses_per_sensor_day", 1_811), ("sources_per_sensor_day", 404)],
+    );
+}
+
+#[test]
+fn july_2010_is_the_report_that_was_printed_and_tells_what_happened() {
+    seed(
+        Report::July2010,
+        "2010-07",
+        &[
+            ("accesses", 116_141),
+            ("cumulative_sources", 50_845),
+            ("accesses_per_sensor_day", 375),
+            ("sources_per_sensor_day", 164),
+        ],
+    );
+}
+
+/// The country is in the first byte of an address.
+struct Countries;
+
+impl Locate for Countries {
+    fn v4(&self, address: u32) -> Country {
+        Country::from_code(["JP", "CN", "US"][(address >> 24) as usize % 3]).expect("a code")
+    }
+
+    fn v6(&self, _: u128) -> Country {
+        Country::UNKNOWN
+    }
+}
+
+/// The days of two months at one sensor.
+fn ledger(directory: &Path, name: &str, number: u32) {
+    std::fs::create_dir_all(directory).expect("a directory");
+    let timezone = TimeZone::get("Asia/Tokyo").expect("a zone");
+    let settings = LedgerSettings {
+        timezone: timezone.clone(),
+        keep_days: 400,
+        max_ports: 100,
+        feature_ports: 20,
+        features: [445, 22].map(|port| Slot::new(Transport::Tcp, port)).to_vec(),
+        groups: Vec::new(),
+        sensor_name: name.to_owned(),
+    };
+    let mut ledger = Ledger::open(directory, settings).expect("a ledger");
+    let mut day = date(2010, 6, 1);
+    // The second sensor is late, and all days but the last are over.
+    if number == 1 {
+        day = date(2010, 6, 20);
+    }
+    while day < date(2010, 8, 2) {
+        for hour in [3, 13] {
+            fold(&mut ledger, &timezone, day, hour, number);
+        }
+        day += 1.day();
+    }
+}
+
+fn fold(ledger: &mut Ledger, timezone: &TimeZone, day: Date, hour: i8, number: u32) {
+    let at: Timestamp =
+        day.at(hour, 30, 0, 0).to_zoned(timezone.clone()).expect("an hour of Tokyo").timestamp();
+    let index = u32::try_from(day.day_of_year()).expect("small") + number;
+    let mut sources = Vec::new();
+    let mut accesses: BTreeMap<Slot, u64> = BTreeMap::new();
+    let mut add = |transport, port, sources_of: u32, packets: u64| {
+        let slot = Slot::new(transport, port);
+        for source in 0..sources_of {
+            let src = ((1 + source % 5) << 24) | (index << 12) | (source << 4) | 1;
+            sources.push(SourceCount { src, target: Target::new(slot, false), packets });
+            *accesses.entry(slot).or_default() += packets;
+        }
+    };
+    add(Transport::Tcp, 445, 40 + index % 7, 2);
+    add(Transport::Tcp, 22, 10 + index % 3, 3);
+    add(Transport::Icmp, 8, 6, 1);
+    if day >= date(2010, 7, 9) {
+        add(Transport::Udp, 5060, 60, 2);
+    }
+    sources.sort_unstable();
+    let total: u64 = accesses.values().sum();
+    let mut packets = [0; Class::COUNT];
+    packets[Class::Access as usize] = total;
+    let observation = Observation {
+        at,
+        observed: Duration::from_hours(12),
+        packets,
+        bytes: packets.map(|packets| packets * 60),
+        accesses: accesses.into_iter().collect(),
+        sources_v4: sources,
+        ..Observation::default()
+    };
+    // As if every series had been scraped, so that the export has them.
+    let released: Vec<Series> = ledger.totals().all().into_keys().collect();
+    let folded = ledger.fold(&observation, &Countries, &released).expect("a fold");
+    assert!(matches!(folded, Folded::Taken { .. }));
+}
+
+/// The report without what an input says of itself.
+fn numbers(mut report: Value) -> Value {
+    let texts = report["texts"].as_array_mut().expect("texts");
+    texts.retain(|text| {
+        !text["section"].as_str().is_some_and(|section| section.contains("How it was observed"))
+    });
+    let tables = report["tables"].as_array_mut().expect("tables");
+    // Zones, versions and addresses are not known to each.
+    tables.retain(|table| table["name"] != "observation");
+    report
+}
+
+#[test]
+fn ledgers_parquet_and_prometheus_give_the_same_report() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths: Vec<PathBuf> = (0..2).map(|number| directory.path().join(format!("s{number}"))).collect();
+    for (number, path) in paths.iter().enumerate() {
+        ledger(path, &format!("sensor-0{}", number + 1), number as u32);
+    }
+    let [a, b] = [0, 1].map(|number| paths[number].to_str().expect("text"));
+    let common = ["--month", "2010-07", "--date", "2010-08-02"];
+    let from_ledgers = json(&[&common[..], &["--ledger", a, "--ledger", b]].concat());
+
+    // Against SQL on the ledgers.
+    let mut accesses = 0;
+    for path in &paths {
+        let reader = Ledger::open_read_only(path).expect("a reader");
+        accesses +=
+            reader.ranking(&(date(2010, 7, 1)..=date(2010, 7, 31))).expect("a ranking").total.accesses;
+    }
+    assert_eq!(from_ledgers["headline"]["accesses"].as_u64(), Some(accesses));
+    // Two sensors, 31 days each of which was observed in full.
+    assert_eq!(from_ledgers["headline"]["observed_seconds"].as_u64(), Some(2 * 31 * 86_400));
+    assert_eq!(
+        from_ledgers["headline"]["accesses_per_sensor_day"].as_u64(),
+        Some((accesses as f64 / 62.0 + 0.5).floor() as u64)
+    );
+    // Both sensors were there in June, one of them for eleven days of it.
+    assert_eq!(figure(&from_ledgers, "six-means")["series"][0]["values"][0], Value::Null);
+    let texts: Vec<&str> = from_ledgers["texts"]
+        .as_array()
+        .expect("texts")
+        .iter()
+        .filter_map(|text| text["text"].as_str())
+        .collect();
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.starts_with("5060/udp: from 9 July many more accesses on 2 of 2 sensors")),
+        "{texts:#?}"
+    );
+
+    let file = directory.path().join("both.parquet");
+    let readers: Vec<_> = paths.iter().map(|path| Ledger::open_read_only(path).expect("a reader")).collect();
+    let mut out = std::fs::File::create(&file).expect("a file");
+    let days = date(2010, 1, 1)..=date(2010, 8, 1);
+    sensor_user::ledger::Reader::export_tables(&readers, Format::Parquet, &days, &mut out)
+        .expect("an export");
+    let from_parquet = json(&[&common[..], &["--parquet", file.to_str().expect("text")]].concat());
+    assert_eq!(numbers(from_ledgers.clone()), numbers(from_parquet));
+
+    let prometheus = directory.path().join("prometheus");
+    std::fs::create_dir_all(prometheus.join("data")).expect("a directory");
+    for (number, reader) in readers.iter().enumerate() {
+        let file = prometheus.join(format!("{number}.om"));
+        let mut out = std::fs::File::create(&file).expect("a file");
+        let extent = Extent { days: days.clone(), end: None, labels: Vec::new() };
+        reader.export(Format::OpenMetrics, &extent, &mut out).expect("an export");
+        create_blocks(&file, &prometheus.join("data")).expect("blocks");
+    }
+    let server = Server::start(&prometheus, "").expect("prometheus");
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let output = run(&[&common[..], &["--prometheus", &url, "--format", "json"]].concat());
+    assert!(!output.status.success());
+    assert!(said(&output).contains("cargo xtask record --prometheus"), "{}", said(&output));
+    let recorded = directory.path().join("recorded");
+    let samples = record(&url, date(2010, 6, 1), date(2010, 7, 31), &recorded).expect("records");
+    assert!(samples > 1000, "{samples}");
+    drop(server);
+    let server = Server::start(&recorded, "").expect("prometheus");
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let output = run(&[&common[..], &["--prometheus", &url, "--format", "json"]].concat());
+    assert!(said(&output).contains("give it with --timezone"), "{}", said(&output));
+    let from_prometheus = json(&[&common[..], &["--prometheus", &url, "--timezone", "Asia/Tokyo"]].concat());
+    assert_eq!(numbers(from_ledgers), numbers(from_prometheus));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_way_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("s");
+    let one = path.to_str().expect("text");
+    for (arguments, message) in [
+        (vec!["--month", "2010-07", "--ledger", one, "--format", "json"], "--ledger"),
+        (vec!["--ledger", one, "--format", "json"], "give --month, --quarter or --year"),
+        (vec!["--month", "2010-07", "--format", "json"], "nothing to read; give --prometheus URL"),
+        (vec!["--month", "2010-07", "--ledger", one, "--output", "r.doc"], "end the name in .html or .json"),
+        (
+            vec!["--month", "2010-07", "--prometheus", "http://127.0.0.1:1", "--format", "json"],
+            "http://127.0.0.1:1 cannot be reached",
+        ),
+        (
+            vec!["--month", "2010-07", "--prometheus", "127.0.0.1:9090", "--format", "json"],
+            "an address begins with http:// or https://",
+        ),
+    ] {
+        let output = run(&arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said(&output).contains(message), "{arguments:?}: {}", said(&output));
+    }
+    ledger(&path, "<b>センサー</b>", 0);
+    let output = run(&["--month", "2010-07", "--ledger", one, "--ledger", one, "--format", "json"]);
+    assert!(said(&output).contains("are the same ledger"), "{}", said(&output));
+    let output = run(&["--month", "2010-07", "--ledger", one, "--format", "json", "--sensors", "nobody"]);
+    assert!(said(&output).contains("no sensor \"nobody\"; there are <b>センサー</b>"), "{}", said(&output));
+
+    let html = |arguments: &[&str]| {
+        let output = run(&[&["--ledger", one, "--format", "html"], arguments].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let page = html(&["--month", "2010-07", "--date", "2010-07-15"]);
+    assert!(page.contains("is not over. This report has its days up to 14 July."));
+    assert!(page.contains("&lt;b&gt;センサー&lt;/b&gt;") && !page.contains("<b>セ"));
+    assert!(!html(&["--month", "2010-07", "--anonymous"]).contains("センサー"));
+    assert!(html(&["--month", "2009-07"]).contains("No sensor observed anything in July 2009."));
+    let quarter = json(&["--quarter", "2010-Q2", "--ledger", one, "--date", "2010-08-02"]);
+    let june = json(&["--month", "2010-06", "--ledger", one, "--date", "2010-08-02"]);
+    assert_eq!(quarter["headline"]["accesses"], june["headline"]["accesses"]);
+    assert_eq!(quarter["headline"]["accesses_per_sensor_day"], june["headline"]["accesses_per_sensor_day"]);
+
+    let notes = directory.path().join("notes.md");
+    let file = notes.to_str().expect("text");
+    let output = run(&["--month", "2010-07", "--ledger", one, "--init-notes", file]);
+    assert!(output.status.success(), "{}", said(&output));
+    let template = std::fs::read_to_string(&notes).expect("the file");
+    assert!(template.contains("\n[port 5060/udp]\n"), "{template}");
+    let with_text = template.replace("[port 5060/udp]", "[port 5060/udp]\nSIP **servers**.");
+    std::fs::write(&notes, with_text).expect("the file");
+    assert!(html(&["--month", "2010-07", "--notes", file]).contains("SIP <strong>servers</strong>."));
+}
