@@ -73,7 +73,7 @@ impl Form {
         }
     }
 
-    /// Whether each value is told in percent of its whole too.
+    /// Whether each value is shown in percent of its whole too.
     pub(crate) fn is_share(self) -> bool {
         matches!(self, Self::Pie | Self::Shares | Self::ShareRows)
     }

@@ -17,7 +17,7 @@ const WEEKS: usize = 28;
 /// The least that is assumed of how much days differ, and what is assumed of those of which less than a week is known.
 const LEAST_SPREAD: f64 = 0.15;
 const UNKNOWN_SPREAD: f64 = 0.3;
-/// Accesses of the period below which nothing is told of a port.
+/// Accesses of the period below which a port is left out.
 const LEAST_ACCESSES: u64 = 60;
 
 /// Something that happened.
@@ -29,7 +29,7 @@ pub(crate) enum Event {
     Single(Rise),
     /// Accesses rose while sources fell, mean days of the period against those of the one before.
     Divergence { names: Vec<Subject>, accesses: [f64; 2], sources: [f64; 2] },
-    /// A port stands high in the ranking that hardly was in it before.
+    /// A port is high in the ranking that hardly was in it before.
     New { port: Slot, rank: usize, now: Tally, before: u64, sensors: usize, regions: Vec<(Country, u64)> },
     /// A region rose.
     Region { country: Country, first: Date, last: Date, mean: f64, normal: f64 },
@@ -168,14 +168,14 @@ pub(crate) fn find(data: &Data) -> Vec<Event> {
         .collect();
     let ranking = ranking(&data.own().ports);
     let mut events = Vec::new();
-    let mut told = Vec::new();
+    let mut risen = Vec::new();
     for slot in ranking.iter().copied() {
         if data.own().ports[&PortLabel::Own(slot)].accesses < LEAST_ACCESSES {
             break;
         }
         let course = course(data, slot);
         for event in rises(data, slot, &course, &knows, end, &ranking) {
-            told.push(slot);
+            risen.push(slot);
             events.push(event);
         }
     }
@@ -184,7 +184,7 @@ pub(crate) fn find(data: &Data) -> Vec<Event> {
         Event::Single(rise) => (1, rise.first, std::cmp::Reverse(rise.total.accesses)),
         _ => (2, Date::ZERO, std::cmp::Reverse(0)),
     });
-    events.extend(newcomers(data, &ranking, &told));
+    events.extend(newcomers(data, &ranking, &risen));
     events.extend(divergence(data));
     events.extend(regions(data, end));
     events
@@ -281,7 +281,7 @@ fn rises(
         }
         let length = (last - first + 1) as f64;
         let sum = |sensor: usize| course.accesses[sensor][first..=last].iter().flatten().sum::<f64>();
-        let risen = |least: f64, factor: f64| -> Vec<usize> {
+        let up_on = |least: f64, factor: f64| -> Vec<usize> {
             (0..data.sensors.len())
                 .filter(|sensor| {
                     let mean = sum(*sensor) / length;
@@ -289,8 +289,8 @@ fn rises(
                 })
                 .collect()
         };
-        let several = risen(5.0, 1.5);
-        let busiest = risen(100.0, 4.0);
+        let several = up_on(5.0, 1.5);
+        let busiest = up_on(100.0, 4.0);
         let dates = |at: usize| *data.span.start() + i64::try_from(at).unwrap_or(0).days();
         let rise = |sensors: Vec<usize>| {
             let mut total = Tally::default();
@@ -343,7 +343,7 @@ fn regions_of(data: &Data, slot: Slot, days: std::ops::RangeInclusive<usize>) ->
 }
 
 /// Ports among the first ten that were not among the first thirty.
-fn newcomers(data: &Data, ranking: &[Slot], told: &[Slot]) -> Vec<Event> {
+fn newcomers(data: &Data, ranking: &[Slot], risen: &[Slot]) -> Vec<Event> {
     if data.last().observed() == 0 {
         return Vec::new();
     }
@@ -353,7 +353,7 @@ fn newcomers(data: &Data, ranking: &[Slot], told: &[Slot]) -> Vec<Event> {
         .iter()
         .take(10)
         .enumerate()
-        .filter(|(_, slot)| !told.contains(slot) && !before.iter().take(30).any(|other| other == *slot))
+        .filter(|(_, slot)| !risen.contains(slot) && !before.iter().take(30).any(|other| other == *slot))
         .filter(|(_, slot)| data.own().ports[&PortLabel::Own(**slot)].accesses >= LEAST_ACCESSES)
         .map(|(at, slot)| Event::New {
             port: *slot,
@@ -412,12 +412,12 @@ fn divergence(data: &Data) -> Option<Event> {
     }
     // Ports are part of the sum; a group would count its ports twice.
     let ports: Vec<_> = found.iter().filter(|(subject, ..)| matches!(subject, Subject::Port(_))).collect();
-    let told: Vec<_> = if ports.is_empty() { found.iter().collect() } else { ports };
+    let named: Vec<_> = if ports.is_empty() { found.iter().collect() } else { ports };
     let add = |values: fn(&Compared) -> [f64; 2]| {
-        told.iter().fold([0.0, 0.0], |sum: [f64; 2], it| [sum[0] + values(it)[0], sum[1] + values(it)[1]])
+        named.iter().fold([0.0, 0.0], |sum: [f64; 2], it| [sum[0] + values(it)[0], sum[1] + values(it)[1]])
     };
-    (!told.is_empty()).then(|| Event::Divergence {
-        names: told.iter().map(|(subject, ..)| subject.clone()).collect(),
+    (!named.is_empty()).then(|| Event::Divergence {
+        names: named.iter().map(|(subject, ..)| subject.clone()).collect(),
         accesses: add(|it| it.1),
         sources: add(|it| it.2),
     })

@@ -55,11 +55,11 @@ impl Place {
     }
 }
 
-/// What stands at one place.
+/// The text at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) markdown: String,
-    /// Whether it stands instead of what the program has to say.
+    /// Whether it takes the place of what the program has to say.
     pub(crate) replaces: bool,
 }
 
@@ -125,7 +125,7 @@ impl Notes {
 pub(crate) fn template(period: &str, places: &[Place]) -> String {
     let mut text = format!(
         "# Notes for the report of {period}\n# Write Markdown below a place. [NAME] adds to what the program writes there, [NAME \
-         replace] stands\n# instead of it. A place without text changes nothing.\n"
+         replace] takes\n# its place. A place without text changes nothing.\n"
     );
     for place in places {
         writeln!(text, "\n[{place}]").expect("memory");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line_and_the_way_out() {
+    fn what_is_wrong_is_named_with_its_line_and_the_way_out() {
         for (text, message) in [
             ("[port 9999/udp]\n", "line 1: this report has no place [port 9999/udp]; it has [intro]"),
             ("hello\n", "line 1: text before the first place"),

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_told_shortly() {
+    fn days_are_written_shortly() {
         let (a, b, c) = (date(2010, 7, 2), date(2010, 7, 9), date(2010, 8, 1));
         assert_eq!(Lang::En.days(a, b), "2 to 9 July");
         assert_eq!(Lang::Ja.days(a, b), "7月2日～9日");

@@ -1,5 +1,4 @@
-//! The program against histories whose numbers are known: those of the model in a real Prometheus, and ledgers that are
-//! read as such, as Parquet and through a Prometheus.
+//! The program on ledgers that are read as such, as Parquet and through a real Prometheus.
 
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
@@ -14,9 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
-use xtask::history::prometheus::{Server, backfill, create_blocks};
+use xtask::dashboards::site::Site;
+use xtask::history::prometheus::{Server, create_blocks};
 use xtask::history::record::record;
-use xtask::history::{Report, write_openmetrics};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_teiten-report")).args(arguments).output().expect("the program runs")
@@ -35,163 +34,6 @@ fn json(arguments: &[&str]) -> Value {
 fn figure<'a>(report: &'a Value, name: &str) -> &'a Value {
     let figures = report["figures"].as_array().expect("figures");
     figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("no figure {name}"))
-}
-
-/// Name and sum of each series.
-fn amounts(figure: &Value) -> BTreeMap<String, u64> {
-    let series = figure["series"].as_array().expect("series");
-    series
-        .iter()
-        .map(|line| {
-            let values = line["values"].as_array().expect("values");
-            (line["name"].as_str().expect("a name").to_owned(), values.iter().filter_map(Value::as_u64).sum())
-        })
-        .collect()
-}
-
-/// What the counters of the model grew by in its last month, by metric and the values of these labels.
-fn truth(history: &str, report: Report, metric: &str, labels: &[&str]) -> BTreeMap<String, u64> {
-    let month = report.months()[5];
-    let mut ends: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
-    for line in history.lines().filter(|line| line.starts_with(&format!("{metric}{{"))) {
-        let (series, rest) = line.rsplit_once("} ").expect("a sample");
-        let (value, at) = rest.split_once(' ').expect("value and time");
-        let (value, at): (u64, i64) = (value.parse().expect("a count"), at.parse().expect("a time"));
-        let key: Vec<&str> = labels
-            .iter()
-            .map(|label| {
-                let (_, rest) = series.split_once(&format!(",{label}=\"")).expect("the label");
-                rest.split('"').next().expect("a value")
-            })
-            .collect();
-        let entry = ends.entry((key.join("/"), series.to_owned())).or_default();
-        if at <= month.start() {
-            entry[0] = entry[0].max(value);
-        }
-        if at <= month.end() {
-            entry[1] = entry[1].max(value);
-        }
-    }
-    let mut sums = BTreeMap::new();
-    for ((key, _), [from, to]) in ends {
-        *sums.entry(key).or_default() += to - from;
-    }
-    sums
-}
-
-/// The report of a seed's month, from a real Prometheus, against the model's own counters.
-fn seed(report: Report, month: &str, headline: &[(&str, u64)]) {
-    let directory = tempfile::tempdir().expect("a directory");
-    backfill(report, directory.path()).expect("backfill");
-    let server = Server::start(directory.path(), "").expect("prometheus");
-    let url = format!("http://127.0.0.1:{}", server.port);
-    let made = json(&["--month", month, "--prometheus", &url]);
-    for (name, value) in headline {
-        assert_eq!(made["headline"][name].as_u64(), Some(*value), "{name}");
-    }
-    let mut history = Vec::new();
-    write_openmetrics(report, &mut history).expect("memory");
-    let history = String::from_utf8(history).expect("text");
-    let total: u64 = headline.iter().find(|it| it.0 == "accesses").expect("given").1;
-    for (name, metric, labels) in [
-        ("ports-share-accesses", "teiten_accesses_total", &["port", "transport"][..]),
-        ("ports-share-sources", "teiten_sources_total", &["port", "transport"]),
-        ("ports-daily-accesses", "teiten_accesses_total", &["port", "transport"]),
-        ("ports-daily-sources", "teiten_sources_total", &["port", "transport"]),
-        ("regions-share-accesses", "teiten_country_accesses_total", &["country"]),
-        ("regions-daily-sources", "teiten_country_sources_total", &["country"]),
-    ] {
-        let truth = truth(&history, report, metric, labels);
-        let shown = amounts(figure(&made, name));
-        assert_eq!(shown.values().sum::<u64>(), truth.values().sum::<u64>(), "{name}");
-        let mut checked = 0;
-        for (shown_name, amount) in &shown {
-            let key = match shown_name.as_str() {
-                "Ping (ICMP)" => "8/icmp",
-                "other" => continue,
-                name => Country::from_code(name).map_or(name, |_| name),
-            };
-            let known = truth.get(key).or_else(|| {
-                truth
-                    .iter()
-                    .find(|(code, _)| {
-                        Country::from_label(code).and_then(Country::names).is_some_and(|(en, _)| en == key)
-                    })
-                    .map(|it| it.1)
-            });
-            assert_eq!(known, Some(amount), "{name}: {shown_name}");
-            checked += 1;
-        }
-        assert!(checked >= 8, "{name}: {checked}");
-    }
-    for share in figure(&made, "ports-share-accesses")["series"].as_array().expect("series") {
-        let value = share["values"][0].as_u64().expect("a value");
-        let percent = (value as f64 / total as f64 * 100.0 + 0.5).floor() as u64;
-        assert_eq!(share["percent"][0].as_u64(), Some(percent), "{}", share["name"]);
-    }
-    let hours = amounts(figure(&made, "hours-own"));
-    assert_eq!(hours.values().sum::<u64>(), total);
-    assert_eq!(figure(&made, "six-means")["series"][0]["values"].as_array().expect("months").len(), 6);
-
-    // The same in both languages and on every run.
-    let html = |lang: &str| {
-        let arguments = [
-            "--month",
-            month,
-            "--prometheus",
-            &url,
-            "--lang",
-            lang,
-            "--format",
-            "html",
-            "--date",
-            "2026-01-01",
-        ];
-        let output = run(&arguments);
-        assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let japanese = html("ja");
-    let numbers: BTreeMap<&str, u64> = headline.iter().copied().collect();
-    let with_commas = |value: u64| {
-        let text = value.to_string();
-        if text.len() > 3 { format!("{},{}", &text[..text.len() - 3], &text[text.len() - 3..]) } else { text }
-    };
-    for text in [
-        format!("{}件", with_commas(numbers["accesses"])),
-        format!(
-            "1日あたり{}の発信元から{}件",
-            with_commas(numbers["sources_per_sensor_day"]),
-            with_commas(numbers["accesses_per_sensor_day"])
-        ),
-    ] {
-        assert!(japanese.contains(&text), "{text}");
-    }
-    assert!(html("en").contains(&with_commas(numbers["accesses"])));
-    assert_eq!(japanese, html("ja"));
-}
-
-#[test]
-fn november_2005_is_the_report_that_was_printed() {
-    seed(
-        Report::November2005,
-        "2005-11",
-        &[("accesses", 543_415), ("accesses_per_sensor_day", 1_811), ("sources_per_sensor_day", 404)],
-    );
-}
-
-#[test]
-fn july_2010_is_the_report_that_was_printed_and_tells_what_happened() {
-    seed(
-        Report::July2010,
-        "2010-07",
-        &[
-            ("accesses", 116_141),
-            ("cumulative_sources", 50_845),
-            ("accesses_per_sensor_day", 375),
-            ("sources_per_sensor_day", 164),
-        ],
-    );
 }
 
 /// The country is in the first byte of an address.
@@ -227,7 +69,7 @@ fn ledger(directory: &Path, name: &str, number: u32) {
         day = date(2010, 6, 20);
     }
     while day < date(2010, 8, 2) {
-        for hour in [3, 13] {
+        for hour in [0, 23] {
             fold(&mut ledger, &timezone, day, hour, number);
         }
         day += 1.day();
@@ -349,7 +191,8 @@ fn ledgers_parquet_and_prometheus_give_the_same_report() {
     assert!(!output.status.success());
     assert!(said(&output).contains("cargo xtask record --prometheus"), "{}", said(&output));
     let recorded = directory.path().join("recorded");
-    let samples = record(&url, date(2010, 6, 1), date(2010, 7, 31), &recorded).expect("records");
+    let samples =
+        record(&Site::default(), &url, date(2010, 6, 1), date(2010, 7, 31), &recorded).expect("records");
     assert!(samples > 1000, "{samples}");
     drop(server);
     let server = Server::start(&recorded, "").expect("prometheus");
@@ -361,7 +204,7 @@ fn ledgers_parquet_and_prometheus_give_the_same_report() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_the_way_out() {
+fn what_is_wrong_is_named_with_the_way_out() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("s");
     let one = path.to_str().expect("text");

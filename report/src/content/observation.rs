@@ -7,7 +7,7 @@ use crate::words::{self, Lang, number};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 
-/// Unobserved parts of a day that are told: a hundredth of it.
+/// Unobserved parts of a day that are named: a hundredth of it.
 const GAP: f64 = 0.01;
 
 impl Writer<'_> {

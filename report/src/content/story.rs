@@ -482,7 +482,7 @@ impl Writer<'_> {
         format!("{}{text}", self.lang().gap())
     }
 
-    /// Where the port stands, when it was further below in the period before.
+    /// The port's place in the ranking, when it was further below in the period before.
     fn place_in_ranking(&self, rise: &Rise) -> String {
         let Some(rank) = rise.rank.filter(|rank| *rank <= RANKED) else { return String::new() };
         let before = events::ranking(&self.data.last().ports).iter().position(|slot| *slot == rise.port);

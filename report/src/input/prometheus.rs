@@ -1,6 +1,6 @@
 //! An engine that speaks the HTTP API of Prometheus: the daily series that the recording rules make.
 //!
-//! A day's sample stands at the local midnight that ends the day, up to a quarter of an hour late. A selector of a
+//! A day's sample is at the local midnight that ends the day, up to a quarter of an hour late. A selector of a
 //! range, evaluated at one time, gives the samples themselves: no step and no extrapolation lies between.
 
 use super::{Input, Reading, Sensor};

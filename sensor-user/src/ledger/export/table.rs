@@ -108,7 +108,7 @@ pub(super) fn rows(
 /// Calls `each` with what the series of some kinds grew by, kind by kind and day by day.
 pub(super) fn growth(
     snapshot: &Connection,
-    source: &Source<'_>,
+    source: &ExportSource<'_>,
     kinds: &[&str],
     each: &mut dyn FnMut(Date, &Series, Pair),
 ) -> Result<(), LedgerError> {
