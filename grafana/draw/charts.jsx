@@ -17,7 +17,8 @@ function Legend({ items, theme, height }) {
 function ticks(most) {
   const power = 10 ** Math.floor(Math.log10(most / 4 || 1));
   const step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n * 5 >= most);
-  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, index) => index * step);
+  // Without what binary fractions add to the last digit.
+  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, index) => Number((index * step).toPrecision(12)));
 }
 
 export function Bars({ panel, series, width, height, theme }) {
@@ -34,8 +35,8 @@ export function Bars({ panel, series, width, height, theme }) {
   const items = columns.map((column) => ({ name: getFieldDisplayName(column, frame, series), color: getFieldSeriesColor(column, theme).color }));
   const flat = orientation === 'horizontal';
   const legend = 150;
-  const margin = { left: flat ? 110 : 60, bottom: rotation ? 70 : 24, top: 6 };
-  const [wide, high] = [width - legend - margin.left, height - margin.bottom - margin.top];
+  const margin = { left: flat ? 110 : 60, right: flat ? 20 : 0, bottom: rotation ? 70 : 24, top: 6 };
+  const [wide, high] = [width - legend - margin.left - margin.right, height - margin.bottom - margin.top];
   const along = flat ? high : wide;
   const group = along / x.values.length;
   const rects = [];
@@ -93,7 +94,9 @@ export function Pie({ panel, series, width, height, theme, timeZone }) {
   </g></svg><div style={{ flex: 1 }}><Legend items={items} theme={theme} height={height} /></div></div>;
 }
 
-export function States({ series, width, height, range, theme }) {
+export function States({ panel, series: all, width, height, range, theme }) {
+  // The first page; Grafana turns the others.
+  const series = all.slice(0, panel.options.perPage);
   const high = height / series.length;
   const name = 120;
   return <svg width={width} height={height}>{series.map((frame, row) => {

@@ -23,6 +23,13 @@ const { values: options } = parseArgs({
     out: { type: 'string', default: join(tmpdir(), 'teiten-panels') },
     // As in 2010-07; by default the last one that Prometheus has.
     month: { type: 'string' },
+    // Instead of a month: local times, as in 2010-07-16T00:00; the last one is not in the range.
+    from: { type: 'string' },
+    to: { type: 'string' },
+    // What `cargo xtask dashboards --out` wrote of them.
+    dashboards: { type: 'string', default: join(here, '..', 'dashboards') },
+    // Panels without data are meant to be so.
+    empty: { type: 'boolean', default: false },
     // Only dashboards whose file name contains this.
     only: { type: 'string', default: '' },
     theme: { type: 'string', default: 'light' },
@@ -43,14 +50,21 @@ async function newestMonth() {
   return data.sort().at(-1);
 }
 
-/** Epoch milliseconds of the first instant of a month in a zone. */
-function startOfMonth(year, month, zone) {
-  const utc = Date.UTC(year, month - 1, 1);
-  const local = new Date(utc).toLocaleString('sv-SE', { timeZone: zone });
-  return utc - (Date.parse(`${local.replace(' ', 'T')}Z`) - utc);
+/** Epoch milliseconds of a local time. */
+function local(text, zone) {
+  const utc = Date.parse(`${text}Z`);
+  if (Number.isNaN(utc)) throw new Error(`${text} is no time like 2010-07-16T00:00`);
+  const shown = new Date(utc).toLocaleString('sv-SE', { timeZone: zone });
+  return utc - (Date.parse(`${shown.replace(' ', 'T')}Z`) - utc);
 }
 
-const [year, month] = (options.month ?? (await newestMonth())).split('-').map(Number);
+/** First and last millisecond of what is drawn. */
+async function range(zone) {
+  if (options.from && options.to) return { from: local(options.from, zone), to: local(options.to, zone) - 1 };
+  const [year, month] = (options.month ?? (await newestMonth())).split('-').map(Number);
+  const next = new Date(Date.UTC(year, month, 1)).toISOString().slice(0, 7);
+  return { from: local(`${year}-${String(month).padStart(2, '0')}-01T00:00`, zone), to: local(`${next}-01T00:00`, zone) - 1 };
+}
 
 const bundle = await build({
   entryPoints: [join(here, 'page.jsx')],
@@ -81,9 +95,8 @@ const browser = await chromium.launchPersistentContext(profile, {
 });
 let failed = 0;
 try {
-  const directory = join(here, '..', 'dashboards');
-  for (const name of readdirSync(directory).filter((n) => n.endsWith('.json') && n.includes(options.only)).sort()) {
-    const dashboard = JSON.parse(readFileSync(join(directory, name), 'utf8'));
+  for (const name of readdirSync(options.dashboards).filter((n) => n.endsWith('.json') && n.includes(options.only)).sort()) {
+    const dashboard = JSON.parse(readFileSync(join(options.dashboards, name), 'utf8'));
     const page = await browser.newPage();
     page.on('pageerror', (error) => console.error(`${name}: ${error.message}`));
     page.on('console', (message) => message.type() === 'error' && console.error(`${name}: ${message.text()}`));
@@ -93,11 +106,10 @@ try {
     await page.goto(`${options.prometheus}/draw`);
     await page.addStyleTag({ content: `body { margin: 0 } ${style}` });
     await page.addScriptTag({ content: script });
-    const panels = await page.evaluate((setting) => window.draw(setting), {
+    const { events, panels } = await page.evaluate((setting) => window.draw(setting), {
       dashboard,
       prometheus: options.prometheus,
-      from: startOfMonth(year, month, dashboard.timezone),
-      to: startOfMonth(year, month + 1, dashboard.timezone) - 1,
+      ...(await range(dashboard.timezone)),
       theme: options.theme,
       width: Number(options.width),
       variables: Object.fromEntries(options.variable.map((pair) => pair.split(/=(.*)/s).slice(0, 2))),
@@ -107,17 +119,18 @@ try {
     rmSync(out, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });
     for (const panel of panels) {
-      const text = await page.locator(`#panel-${panel.id}`).innerText();
-      const problem = panel.error ?? (/No data/.test(text) ? 'no data' : undefined);
+      const locator = page.locator(`#panel-${panel.id}`);
+      const empty = (await locator.locator('[data-empty]').count()) > 0 || /No data/.test(await locator.innerText());
+      const problem = panel.error ?? (!options.empty && empty ? 'no data' : undefined);
       if (problem) {
         failed += 1;
         console.error(`${name}: panel ${panel.id} "${panel.title}": ${problem}`);
       }
-      await page.locator(`#panel-${panel.id}`).screenshot({ path: join(out, `${String(panel.id).padStart(2, '0')}.png`) });
+      await locator.screenshot({ path: join(out, `${String(panel.id).padStart(2, '0')}.png`) });
     }
     const clip = options.top && { x: 0, y: 0, width: Number(options.width), height: Number(options.top) };
     await page.screenshot({ path: join(options.out, name.replace(/\.json$/, '.png')), fullPage: true, clip });
-    console.log(`${name}: ${panels.length} panels in ${out}`);
+    console.log(`${name}: ${panels.length} panels and ${events.length} annotations in ${out}`);
     await page.close();
   }
 } finally {

@@ -71,17 +71,45 @@ function registry(panel) {
   ]);
 }
 
-async function query(panel, target, { prometheus, range, values, timeZone }) {
+/** The most points that Grafana asks for: as many as a panel is wide, and a hundred annotations. */
+const POINTS = { panel: 800, annotation: 100 };
+
+/** The events of a dashboard's annotations, as Grafana's Prometheus data source makes them of a range query. */
+export async function annotationsOf(dashboard, context) {
+  const lists = await Promise.all(dashboard.annotations.list.map(async (annotation) => {
+    const { result, step } = await ask(annotation.target, context, POINTS.annotation);
+    return result.flatMap(({ metric, values }) => {
+      const events = [];
+      for (const at of values.filter(([, value]) => Number(value) > 0).map(([time]) => time * 1000)) {
+        const last = events.at(-1);
+        if (last && last.to + step * 1000 >= at) last.to = at;
+        else events.push({ from: at, to: at, color: annotation.iconColor, title: legend(annotation.titleFormat, metric), text: legend(annotation.textFormat, metric) });
+      }
+      return events;
+    });
+  }));
+  return lists.flat();
+}
+
+async function query(panel, target, context) {
+  const { result, step } = await ask(target, context, POINTS.panel);
+  const several = panel.targets.filter((t) => t.format === 'table').length > 1;
+  return target.format === 'table' ? [table(result, target, several)] : result.map((row) => series(row, target, step));
+}
+
+async function ask(target, { prometheus, range, values, timeZone }, points) {
   const seconds = (millis) => Math.floor(millis / 1000);
+  const least = target.interval === '1d' ? 86400 : 600;
+  const step = Math.max(least, Math.ceil((range.to - range.from) / 1000 / points / least) * least);
   const expr = target.expr
     .replaceAll('${__from:date:seconds}', seconds(range.from))
     .replaceAll('${__to:date:seconds}', seconds(range.to))
     .replaceAll('${__range_s}', Math.round((range.to - range.from) / 1000))
     .replaceAll('$__rate_interval', '20m')
+    .replaceAll('$__interval', `${step}s`)
     .replace(/\$(\w+)/g, (whole, name) => values[name] ?? whole);
-  const step = target.interval === '1d' ? 86400 : 600;
-  const offset = dateTime(range.from).toDate();
-  const shift = zoneOffset(offset, timeZone);
+  // Grafana aligns by the offset that holds at the end of the range.
+  const shift = zoneOffset(dateTime(range.to).toDate(), timeZone);
   const align = (millis) => Math.floor((seconds(millis) + shift) / step) * step - shift;
   const [path, form] = target.instant
     ? ['query', { query: expr, time: range.to / 1000 }]
@@ -89,9 +117,11 @@ async function query(panel, target, { prometheus, range, values, timeZone }) {
   const response = await fetch(`${prometheus}/api/v1/${path}`, { method: 'POST', body: new URLSearchParams(form) });
   const answer = await response.json();
   if (answer.status !== 'success') throw new Error(`${answer.error} in ${expr}`);
-  const { result } = answer.data;
-  const several = panel.targets.filter((t) => t.format === 'table').length > 1;
-  return target.format === 'table' ? [table(result, target, several)] : result.map((row) => series(row, target, step));
+  return { result: answer.data.result, step };
+}
+
+function legend(format, labels) {
+  return format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '');
 }
 
 /** Seconds by which a zone is ahead of UTC. */
@@ -102,14 +132,14 @@ function zoneOffset(date, timeZone) {
 
 function series({ metric, value, values }, target, step) {
   const points = values ?? [value];
-  const legend = target.legendFormat
-    ? target.legendFormat.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => metric[label] ?? '')
+  const name = target.legendFormat
+    ? legend(target.legendFormat, metric)
     : `{${Object.entries(metric).map(([name, text]) => `${name}="${text}"`).join(', ')}}`;
   return toDataFrame({
     refId: target.refId,
     fields: [
       { name: 'Time', type: FieldType.time, values: points.map(([at]) => at * 1000), config: { interval: step * 1000 } },
-      { name: 'Value', type: FieldType.number, values: points.map(([, text]) => Number(text)), labels: metric, config: { displayNameFromDS: legend } },
+      { name: 'Value', type: FieldType.number, values: points.map(([, text]) => Number(text)), labels: metric, config: { displayNameFromDS: name } },
     ],
   });
 }

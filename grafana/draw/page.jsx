@@ -3,7 +3,7 @@ import { createTheme, ThemeContext } from '@grafana/data';
 import { GlobalStyles } from '@grafana/ui';
 import { createRoot } from 'react-dom/client';
 import { flushSync } from 'react-dom';
-import { fieldsOf } from './frames.js';
+import { annotationsOf, fieldsOf } from './frames.js';
 import { Visualization } from './panels.jsx';
 
 /** A unit of Grafana's grid, and the gap between panels, in pixels. */
@@ -22,6 +22,7 @@ window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, vari
     texts[name] = options?.find(({ value }) => value === values[name])?.text ?? values[name];
   }
   const range = { from, to };
+  const events = await annotationsOf(dashboard, { prometheus, range, values, timeZone: dashboard.timezone });
   const panels = [];
   for (const panel of dashboard.panels) {
     try {
@@ -48,7 +49,7 @@ window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, vari
                 <h6 style={{ margin: 0, padding: '6px 8px', fontSize: 14 }}>{replace(panel.title, texts)}</h6>
                 {panel.type === 'row' || error ? error : (
                   <div style={{ padding: 8 }}>
-                    <Visualization panel={panel} series={series} width={box.width - 18} height={box.height - 48} range={range}
+                    <Visualization panel={panel} series={series} events={events} width={box.width - 18} height={box.height - 48} range={range}
                       theme={theme} timeZone={dashboard.timezone} />
                   </div>
                 )}
@@ -59,7 +60,7 @@ window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, vari
       </ThemeContext.Provider>
     )
   );
-  return panels.map(({ panel, error }) => ({ id: panel.id, title: panel.title, error }));
+  return { events, panels: panels.map(({ panel, error }) => ({ id: panel.id, title: panel.title, error })) };
 };
 
 function replace(text, values) {

@@ -12,7 +12,8 @@ export function Visualization(props) {
     return <div className="markdown-html" dangerouslySetInnerHTML={{ __html: renderTextPanelMarkdown(panel.options.content) }} />;
   }
   if (panel.type === 'geomap') return <p>A map is drawn by a Grafana server only.</p>;
-  if (!series.some((frame) => frame.length > 0)) return <p>No data</p>;
+  // Grafana says what the panel has for this, or `No data` in English.
+  if (!series.some((frame) => frame.length > 0)) return <p data-empty="">{panel.fieldConfig.defaults.noValue ?? 'No data'}</p>;
   const Chart = { timeseries: Series, trend: Trend, stat: Stat, bargauge: Gauges, table: Rows, barchart: Bars, piechart: Pie, 'state-timeline': States }[panel.type];
   if (!Chart) return <p>No data: panels of type {panel.type} cannot be drawn</p>;
   return <PanelContextProvider value={context}><Chart {...props} width={width} height={height} /></PanelContextProvider>;
@@ -23,9 +24,35 @@ function timeRange({ from, to }) {
   return { from: first, to: last, raw: { from: first, to: last } };
 }
 
-function Series({ panel, series, width, height, range, timeZone, theme }) {
+function Series({ panel, series, events, width, height, range, timeZone, theme }) {
   return <TimeSeries frames={series} structureRev={1} width={width} height={height} timeRange={timeRange(range)} timeZone={timeZone}
-    legend={panel.options.legend} options={panel.options} theme={theme} />;
+    legend={panel.options.legend} options={panel.options} theme={theme}>{(config) => { config.addHook('draw', (plot) => mark(plot, events, theme)); return null; }}</TimeSeries>;
+}
+
+/** As Grafana's own annotations: a dashed line where one begins and ends, and a veil between. */
+function mark(plot, events, theme) {
+  const { ctx, bbox: { left, top, width, height } } = plot;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, top, width, height + 8);
+  ctx.clip();
+  for (const { from, to, color } of events) {
+    const [begin, end] = [from, to].map((at) => plot.valToPos(at, 'x', true));
+    const shade = theme.visualization.getColorByName(color);
+    ctx.strokeStyle = ctx.fillStyle = shade;
+    ctx.setLineDash([5, 5]);
+    for (const x of new Set([begin, end])) {
+      ctx.beginPath();
+      ctx.moveTo(x, top);
+      ctx.lineTo(x, top + height);
+      ctx.stroke();
+    }
+    ctx.globalAlpha = 0.1;
+    ctx.fillRect(begin, top, end - begin, height);
+    ctx.globalAlpha = 1;
+    ctx.fillRect(begin - 2, top + height, Math.max(4, end - begin), 5);
+  }
+  ctx.restore();
 }
 
 /** As Grafana's trend panel: one frame, whose x is a number. */

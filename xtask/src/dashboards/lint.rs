@@ -68,6 +68,7 @@ impl Query {
             ("${__to:date:seconds}", (range.to.div_euclid(1000)).to_string()),
             ("${__range_s}", (((range.to - range.from) as f64 / 1000.0).round() as i64).to_string()),
             ("$__rate_interval", "20m".to_owned()),
+            ("$__interval", format!("{}s", self.step)),
         ];
         for (name, value) in builtin {
             expr = expr.replace(name, &value);
@@ -143,6 +144,25 @@ pub fn queries(dashboard: &Value) -> Vec<Query> {
     queries
 }
 
+/// The queries of a dashboard's annotations, `uid/annotation`, with a step in seconds.
+pub fn annotations(dashboard: &Value, step: i64) -> Vec<Query> {
+    let list = dashboard["annotations"]["list"].as_array();
+    list.into_iter()
+        .flatten()
+        .map(|annotation| Query {
+            name: format!(
+                "{}/{}",
+                dashboard["uid"].as_str().unwrap_or_default(),
+                annotation["name"].as_str().unwrap_or_default()
+            ),
+            kind: "annotation".to_owned(),
+            expr: annotation["target"]["expr"].as_str().unwrap_or_default().to_owned(),
+            instant: false,
+            step,
+        })
+        .collect()
+}
+
 /// What is wrong with the committed dashboards by themselves; empty when nothing is.
 ///
 /// # Errors
@@ -208,7 +228,7 @@ pub fn lint() -> anyhow::Result<Vec<String>> {
                 find(format!("{title}: {what}"));
             }
         }
-        for query in queries(&dashboard) {
+        for query in queries(&dashboard).into_iter().chain(annotations(&dashboard, 600)) {
             for name in metrics(&query.expr) {
                 if !known.contains(name) {
                     find(format!("{}: no sensor exposes and no rule records {name}", query.name));

@@ -1,5 +1,6 @@
 //! Generates what `grafana/` holds: the dashboards in two languages and the recording rules.
 
+mod annotations;
 mod colors;
 mod common;
 pub mod lint;
@@ -241,7 +242,7 @@ fn dashboard(
         "time": { "from": from, "to": to },
         "timepicker": {},
         "templating": { "list": list },
-        "annotations": { "list": [] },
+        "annotations": { "list": annotations::list(l, name) },
         "links": links,
         "panels": panels,
     })

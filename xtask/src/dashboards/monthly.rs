@@ -8,7 +8,7 @@ use super::common::{
 };
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
-    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, GROUP_ACCESSES, PORT, PORT_ACCESSES,
+    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
     PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named,
     top_countries, top_ports, top_sorted,
 };
@@ -47,7 +47,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     six_months(l, other, &mut layout);
     hours_and_regions(l, other, &mut layout);
     explanations(l, &mut layout);
-    layout.panels()
+    layout.panels(l)
 }
 
 fn overview(l: Language, layout: &mut Layout) {
@@ -159,6 +159,7 @@ fn overview(l: Language, layout: &mut Layout) {
             ),
             "{{name}}",
         )
+        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
         .colored(regions(l)),
     );
     layout.add(
@@ -173,6 +174,7 @@ fn overview(l: Language, layout: &mut Layout) {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
             "{{name}}",
         )
+        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）"))
         .colored(regions(l)),
     );
 }
@@ -264,12 +266,14 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         );
     }
     for (counter, title, figure) in [
-        (PORT_ACCESSES, l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"), l.t("Whole percents, rounded half up, so they need not add up to 100; figures 2.2.1 and 4.2.1 of 2005-11, 2-3 of 2010-07.", "小数点第一位を四捨五入しているため、合計が100%にならない場合がある。2005年11月の図2.2.1と4.2.1、2010年7月の図2-3に相当する。")),
-        (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "小数点第一位を四捨五入している。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
+        (PORT_ACCESSES, l.t("Share of accesses by port", "宛先（ポート種類）別アクセス数の比率"), l.t("Of all accesses, in whole percents, rounded half up, so they need not add up to 100; figures 2.2.1 and 4.2.1 of 2005-11, 2-3 of 2010-07.", "全アクセスに占める比率。小数点第一位を四捨五入しているため、合計が100%にならない場合がある。2005年11月の図2.2.1と4.2.1、2010年7月の図2-3に相当する。")),
+        (PORT_SOURCES, l.t("Share of sources by port", "宛先（ポート種類）別発信元数の比率"), l.t("Of all cumulative sources, in whole percents, rounded half up; figures 2.2.2 of 2005-11 and 2-4 of 2010-07.", "全ての延べ発信元数に占める比率（四捨五入）。2005年11月の図2.2.2、2010年7月の図2-4に相当する。")),
     ] {
         let expression = top_sorted(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
         layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link).link_of(other, all_ports, &port_uid, &port_ranking));
     }
+    layout.add(9, 13, ranks_against_last_month(l));
+    layout.add(15, 13, ranks_by_sensor(l));
     let drill = l.t("Show this region", "この地域を見る");
     let all_regions = l.t("Show all regions", "全地域を見る");
     let region_ranking = super::region::ranking(l);
@@ -283,8 +287,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             ),
             l.t("Share of accesses by region", "発信元地域別アクセス数の比率"),
             l.t(
-                "Whole percents, rounded half up; figures 4.2.2 of 2005-11 and 2-6 of 2010-07.",
-                "小数点第一位を四捨五入している。2005年11月の図4.2.2、2010年7月の図2-6に相当する。",
+                "Of all accesses, in whole percents, rounded half up; figures 4.2.2 of 2005-11 and 2-6 of 2010-07.",
+                "全アクセスに占める比率（四捨五入）。2005年11月の図4.2.2、2010年7月の図2-6に相当する。",
             ),
         ),
         (
@@ -296,8 +300,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             ),
             l.t("Share of sources by region", "発信元地域別発信元数の比率"),
             l.t(
-                "Whole percents, rounded half up; figure 2-8 of 2010-07.",
-                "小数点第一位を四捨五入している。2010年7月の図2-8に相当する。",
+                "Of all cumulative sources, in whole percents, rounded half up; figure 2-8 of 2010-07.",
+                "全ての延べ発信元数に占める比率（四捨五入）。2010年7月の図2-8に相当する。",
             ),
         ),
     ] {
@@ -336,7 +340,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             None,
         )),
         "{{sensor}} {{name}}",
-    ));
+    )
+    .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）")));
     layout.add(12, 9, Panel::text(
         l.t("What the packets say", "パケットの内容"),
         l.t("Texts of packets; section 2.4 of 2005-11.", "パケットに含まれる文字列。2005年11月の2.4節に相当する。"),
@@ -345,6 +350,86 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
             "メトリクスにはパケットの内容は含まれない。報告書が引用する102x/103x udpの本文は、観測点でのキャプチャから得る。\n\n```\ntcpdump -n -A -c 20 'udp and dst portrange 1026-1039'\n```\n\n公開する前にホスト名とURLを伏せ字にすること。2005年のメッセージは「レジストリが壊れている」と称し、「修復」のためのサイトへ誘導していた（Windows Messengerサービス、MS03-043）。",
         ),
     ));
+}
+
+/// How many places a table of ranks has, and to which place the rank of last month is said.
+const RANKS: (usize, usize) = (10, 20);
+
+fn ranks_against_last_month(l: Language) -> Panel {
+    let amount = |counter: Counter| counter.total(PORT, r#"port!="other""#);
+    let accesses = format!("topk({}, {})", RANKS.0, amount(PORT_ACCESSES));
+    let of = |expression: &str| named(&format!("(({expression}) and on ({PORT}) {accesses})"));
+    let last_month = format!(
+        r#"({} unless on (port) label_replace(vector(0), "port", "other", "", ""))"#,
+        PORT_ACCESSES.last_month(PORT)
+    );
+    // What has no amount of last month; nothing where last month has none at all.
+    let known = |expression: &str, none: usize| {
+        named(&format!(
+            "({expression} and on ({PORT}) {accesses} or {accesses} * 0 + {none} and on () sum({last_month}))"
+        ))
+    };
+    let text = json!({ "text": l.t("below 20", "21位以下"), "index": 0 });
+    let below = json!([{ "type": "value", "options": { (RANKS.1 + 1).to_string(): text } }]);
+    let (rank, last, port) =
+        (l.t("Rank", "順位"), l.t("Last month", "先月の順位"), l.t("Port", "ポート種類"));
+    Panel::table(
+        l.t("Ranks of ports, against last month", "宛先（ポート種類）の順位（先月との比較）"),
+        l.t(
+            "The ten busiest ports of the range, and their ranks by the accesses of the month before it, to the twentieth.",
+            "期間内のアクセス数の上位10ポートと、その前月の順位（20位まで）。",
+        ),
+    )
+    .query(Run::Table, &of(&queries::ranks(&amount(PORT_ACCESSES), "", PORT, RANKS.0)), "")
+    .query(Run::Table, &known(&queries::ranks(&last_month, "", PORT, RANKS.1), RANKS.1 + 1), "")
+    .query(Run::Table, &named(&accesses), "")
+    .query(Run::Table, &known(&last_month, 0), "")
+    .transform("merge", json!({}))
+    .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": false }] }))
+    .transform(
+        "organize",
+        json!({
+            "excludeByName": { "Time": true, "transport": true, "port": true },
+            "indexByName": { "Value #A": 0, "Value #B": 1, "name": 2, "Value #C": 3, "Value #D": 4 },
+            "renameByName": {
+                "Value #A": rank, "Value #B": last, "name": port,
+                "Value #C": l.t("Accesses", "アクセス数"), "Value #D": l.t("Accesses last month", "先月のアクセス数"),
+            },
+        }),
+    )
+    .defaults(json!({ "noValue": "–" }))
+    .overrides([
+        by_name(rank, &[("custom.width", json!(60))]),
+        by_name(last, &[("custom.width", json!(100)), ("mappings", below)]),
+    ])
+}
+
+/// The ranks of each sensor's busiest ports, side by side.
+fn ranks_by_sensor(l: Language) -> Panel {
+    let matchers = r#"port!="other""#;
+    let ranks = queries::ranks(
+        &PORT_ACCESSES.total("sensor, transport, port", matchers),
+        "sensor",
+        "sensor, transport, port",
+        RANKS.0,
+    );
+    let port = l.t("Port", "ポート種類");
+    Panel::table(
+        l.t("The ten busiest ports of each sensor", "観測点別の上位10ポート"),
+        l.t(
+            "A column is a sensor, a number the port's rank there by accesses; ports are in the order of the accesses of \
+             all sensors.",
+            "列は観測点、数値はその観測点でのアクセス数の順位。ポートは全観測点のアクセス数の順。",
+        ),
+    )
+    .query(Run::Table, &named(&queries::sized(&format!("({ranks})"), &PORT_ACCESSES.total(PORT, matchers), PORT)), "")
+    // Columns and rows are in the order of their first appearance.
+    .transform("sortBy", json!({ "sort": [{ "field": "sensor", "desc": false }] }))
+    .transform("sortBy", json!({ "sort": [{ "field": "by_size", "desc": false }] }))
+    .transform("groupingToMatrix", json!({ "columnField": "sensor", "rowField": "name", "valueField": "Value", "emptyValue": "null" }))
+    .transform("organize", json!({ "excludeByName": {}, "indexByName": {}, "renameByName": { "name\\sensor": port } }))
+    .defaults(json!({ "noValue": " ", "custom": { "align": "center", "minWidth": 75 } }))
+    .overrides([by_name(port, &[("custom.width", json!(100)), ("custom.align", json!("left"))])])
 }
 
 fn six_months(l: Language, other: &str, layout: &mut Layout) {
@@ -356,8 +441,8 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             ACCESSES,
             l.t("Share of accesses by port, six months", "宛先（ポート種類）別アクセス数の比率（6か月）"),
             l.t(
-                "Figures 3.1.1 of 2005-11 and 3-1 of 2010-07.",
-                "2005年11月の図3.1.1、2010年7月の図3-1に相当する。",
+                "Of all accesses of each month; figures 3.1.1 of 2005-11 and 3-1 of 2010-07.",
+                "各月の全アクセスに占める比率。2005年11月の図3.1.1、2010年7月の図3-1に相当する。",
             ),
         ),
         (
@@ -365,8 +450,8 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             SOURCES,
             l.t("Share of sources by port, six months", "宛先（ポート種類）別発信元数の比率（6か月）"),
             l.t(
-                "Figures 3.1.2 of 2005-11 and 3-2 of 2010-07.",
-                "2005年11月の図3.1.2、2010年7月の図3-2に相当する。",
+                "Of all cumulative sources of each month; figures 3.1.2 of 2005-11 and 3-2 of 2010-07.",
+                "各月の全ての延べ発信元数に占める比率。2005年11月の図3.1.2、2010年7月の図3-2に相当する。",
             ),
         ),
     ] {
@@ -391,8 +476,8 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             ACCESSES,
             l.t("Share of accesses by region, six months", "発信元地域別アクセス数の比率（6か月）"),
             l.t(
-                "Figures 3.2.1 of 2005-11 and 3-3 of 2010-07.",
-                "2005年11月の図3.2.1、2010年7月の図3-3に相当する。",
+                "Of all accesses of each month; figures 3.2.1 of 2005-11 and 3-3 of 2010-07.",
+                "各月の全アクセスに占める比率。2005年11月の図3.2.1、2010年7月の図3-3に相当する。",
             ),
         ),
         (
@@ -400,8 +485,8 @@ fn six_months(l: Language, other: &str, layout: &mut Layout) {
             SOURCES,
             l.t("Share of sources by region, six months", "発信元地域別発信元数の比率（6か月）"),
             l.t(
-                "Figures 3.2.2 of 2005-11 and 3-4 of 2010-07.",
-                "2005年11月の図3.2.2、2010年7月の図3-4に相当する。",
+                "Of all cumulative sources of each month; figures 3.2.2 of 2005-11 and 3-4 of 2010-07.",
+                "各月の全ての延べ発信元数に占める比率。2005年11月の図3.2.2、2010年7月の図3-4に相当する。",
             ),
         ),
     ] {
@@ -480,8 +565,8 @@ fn hours_and_regions(l: Language, other: &str, layout: &mut Layout) {
         Panel::bars(
             l.t("Share of ports for each region", "発信元地域毎の宛先（ポート種類）別アクセス数の比率"),
             l.t(
-                "What each of the busiest regions sends to; figure 4.2.3 of 2005-11.",
-                "上位の発信元地域ごとの宛先の内訳。2005年11月の図4.2.3に相当する。",
+                "What each of the busiest regions sends to, of all its accesses; figure 4.2.3 of 2005-11.",
+                "上位の発信元地域ごとの、その全アクセスに占める宛先の内訳。2005年11月の図4.2.3に相当する。",
             ),
             &regions_of(&format!(
                 "({} or {})",

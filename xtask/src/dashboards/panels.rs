@@ -126,6 +126,11 @@ impl Panel {
         self.share().defaults(json!({ "min": 0, "max": 1 }))
     }
 
+    /// What the panel says when it has no data.
+    pub(super) fn empty(self, why: &str) -> Self {
+        self.defaults(json!({ "noValue": why }))
+    }
+
     fn scaled(mut self, unit: &str) -> Self {
         let defaults = self.0["fieldConfig"]["defaults"].as_object_mut().expect("defaults");
         defaults.remove("decimals");
@@ -333,7 +338,20 @@ impl Layout {
         self.panels.push(panel);
     }
 
-    pub(super) fn panels(self) -> Vec<Value> {
+    /// The panels; those that say nothing else say in their language that they have no data. In a table that
+    /// would be the text of each empty cell.
+    pub(super) fn panels(mut self, l: Language) -> Vec<Value> {
+        for panel in &mut self.panels {
+            let Some(defaults) = panel.pointer_mut("/fieldConfig/defaults").and_then(Value::as_object_mut)
+            else {
+                continue;
+            };
+            let is_own = defaults.contains_key("noValue");
+            if !is_own && panel["type"] != "table" && panel["type"] != "text" {
+                let why = l.t("No data in this range", "この期間のデータなし");
+                merge(panel, json!({ "fieldConfig": { "defaults": { "noValue": why } } }));
+            }
+        }
         self.panels
     }
 }

@@ -7,8 +7,8 @@ use super::common::{accesses_and_sources, by_country_daily, by_port_daily, expla
 use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
-    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, all_sized, country, named,
-    top_sorted,
+    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, all_sized, by_sensor_daily, named,
+    top_regions_of,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -106,6 +106,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
+        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
         .colored(regions(l)),
     );
     layout.add(
@@ -117,14 +118,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 "Does the event stand on several sensors or on one only?",
                 "複数の観測点で観測されたか、1つの観測点だけか。",
             ),
-            &all_sized(
-                &PORT_ACCESSES.daily("sensor", ONE),
-                &PORT_ACCESSES.total("sensor", ONE),
-                "sensor",
-                None,
-            ),
-            "{{sensor}}",
-        ),
+            &by_sensor_daily(PORT_ACCESSES, ONE, other),
+            "{{name}}",
+        )
+        .colored([colors::other(other)]),
     );
     layout.add(
         12,
@@ -141,7 +138,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         ),
     );
     layout.add(12, 9, Panel::lines(l.t("By sensor, hourly", "観測点別アクセス数（1時間ごと）"), l.t("The amount of each hour at its end; choose a range of days.", "各時間の終わりに示した1時間のアクセス数。数日間の表示に適する。"))
-        .query(Run::Range, &format!("sum by (sensor) (last_over_time(sensor_transport_port:teiten_accesses:hour{{{SENSOR},{ONE}}}[1h]))"), "{{sensor}}"));
+        .query(Run::Range, &format!("sum by (sensor) (last_over_time(sensor_transport_port:teiten_accesses:hour{{{SENSOR},{ONE}}}[1h]))"), "{{sensor}}")
+        .empty(l.t("No hour of this port is kept for this range", "この期間の1時間ごとの記録なし")));
     layout.add(
         12,
         9,
@@ -152,6 +150,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ("hour", "name"),
             "none",
         )
+        .empty(l.t("This port is not counted by hour", "このポートは時間帯別に数えていない"))
         .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] }))
         .colored(colors::ports(other)),
     );
@@ -161,18 +160,18 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::pie(
             l.t("Share of sources by region", "発信元地域別発信元数の比率"),
             l.t(
-                "Cumulative sources of this port, whole percents.",
-                "このポートの延べ発信元数の比率（四捨五入）。",
+                "Of all cumulative sources of this port, in whole percents. Those of days before the port was \
+                 counted by region are in \"other\".",
+                "このポートの延べ発信元数に占める比率（四捨五入）。地域別に数える前の日の分は「その他」に含む。",
             ),
-            &top_sorted(
+            &top_regions_of(
                 &PORT_COUNTRY_SOURCES.total("country", ONE),
                 &format!("topk(8, {})", PORT_COUNTRY_SOURCES.total("country", ONE)),
-                "country",
-                "",
-                &country,
+                &sources,
                 other,
             ),
         )
+        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
         .colored(regions(l)),
     );
     layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
@@ -189,6 +188,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
             "{{name}}",
         )
+        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）"))
         .colored(regions(l)),
     );
     layout.add(
@@ -200,7 +200,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             l.t("The group's accesses and cumulative sources.", "グループのアクセス数と延べ発信元数。"),
             &GROUP_ACCESSES.daily("", r#"group="$group""#),
             &GROUP_SOURCES.daily("", r#"group="$group""#),
-        ),
+        )
+        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）")),
     );
     layout.row(l.t("All ports", "全ポート"));
     layout.add(
@@ -254,7 +255,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             }),
         ),
     );
-    layout.panels()
+    layout.panels(l)
 }
 
 /// What a link says to show the ranking of all ports.

@@ -58,6 +58,7 @@ pub(super) const PORT_HOUR_ACCESSES: Counter = counter("teiten_port_hour_accesse
 pub(super) const GROUP_ACCESSES: Counter = counter("teiten_group_accesses");
 pub(super) const GROUP_SOURCES: Counter = counter("teiten_group_sources");
 pub(super) const SERVICE_ACCESSES: Counter = counter("teiten_service_accesses");
+pub(super) const SERVICE_SOURCES: Counter = counter("teiten_service_sources");
 pub(super) const BACKSCATTER: Counter = counter("teiten_backscatter_packets");
 pub(super) const TOOLS: Counter = counter("teiten_tool_accesses");
 pub(super) const CLASSES: Counter = counter("teiten_packets");
@@ -182,6 +183,35 @@ fn newest_day() -> String {
     )
 }
 
+/// 1 for each sensor while a day runs of which it observed less than 95 %, or nothing although it had observed
+/// within 28 days. A day is judged by what is recorded at its end, and its absence a day later, when sensors of all
+/// zones have ended it.
+pub(super) fn gaps() -> String {
+    let day = OBSERVED.series("day", "");
+    let any_day = day.replace(&format!("{{{SENSOR}}}"), "");
+    let newest =
+        format!("max_over_time((max(last_over_time({any_day}[1h])) * 0 + time())[35d:1h] {TO} offset -2d)");
+    format!(
+        "max by (sensor) (last_over_time({day}[1d] offset -1d)) < bool {LEAST_OF_A_FULL_DAY} == 1 \
+         or max by (sensor) (last_over_time({day}[28d])) * 0 + 1 \
+         unless on (sensor) last_over_time({day}[26h] offset -26h) \
+         and on () vector(time()) < {newest} - 93600"
+    )
+}
+
+/// 95 % of 24 hours; the day on which summer time begins has more.
+const LEAST_OF_A_FULL_DAY: u32 = 82_080;
+
+/// The rank from 1 to `n` of each element of `amount` among those with the same labels `within`, by the labels `by`: of
+/// the n lists of the one, two, … n largest an element is in as many as its rank is from the end. Equals may share one.
+pub(super) fn ranks(amount: &str, within: &str, by: &str, n: usize) -> String {
+    let within = if within.is_empty() { String::new() } else { format!("by ({within}) ") };
+    let lists: Vec<String> = (1..=n)
+        .map(|k| format!(r#"label_replace(topk {within}({k}, {amount}), "list", "{k}", "", "")"#))
+        .collect();
+    format!("{} - count by ({by}) ({})", n + 1, lists.join(" or "))
+}
+
 /// One element whose label `month` is the range's, as in `2005-11`. Two days into the range it
 /// is the same month in every time zone.
 fn this_month() -> String {
@@ -273,6 +303,16 @@ pub(super) fn top(
     format!("{} or {}", name(&sized(expression, rank, by)), others(expression, rank, by, rest, other))
 }
 
+/// As many sensors as can be told apart in a stack.
+const SENSORS: usize = 15;
+
+/// The busiest sensors of a counter, day by day, in the label `name`, the others as one.
+pub(super) fn by_sensor_daily(counter: Counter, matchers: &str, other: &str) -> String {
+    let rank = format!("topk({SENSORS}, {})", counter.total("sensor", matchers));
+    let name = |expression: &str| format!(r#"label_replace({expression}, "name", "$1", "sensor", "(.*)")"#);
+    top(&counter.daily("sensor", matchers), &rank, "sensor", "", &name, other)
+}
+
 /// As [`top`], the largest first and the others last.
 pub(super) fn top_sorted(
     expression: &str,
@@ -319,6 +359,17 @@ pub(super) fn top_of(expression: &str, rank: &str, whole: &str, other: &str) -> 
         "sort_desc({}) or {}",
         named(&sized(expression, rank, PORT)),
         named_other(&format!("({whole} - (sum({ranked}) or vector(0)))"), other)
+    )
+}
+
+/// The regions of `rank`, the largest first, and what is left of `whole`, which has no labels, under the name
+/// `other`; nothing where no region is known.
+pub(super) fn top_regions_of(expression: &str, rank: &str, whole: &str, other: &str) -> String {
+    let ranked = format!("({expression} and on (country) {rank})");
+    format!(
+        "sort_desc({}) or {}",
+        country(&sized(expression, rank, "country")),
+        named_other(&format!("({whole} - sum({ranked}))"), other)
     )
 }
 

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::colors;
 use super::common::{PORTS, accesses_and_sources};
 use super::panels::{Language, Layout, Panel, Run};
-use super::queries::{COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, all_sized, top_of};
+use super::queries::{
+    ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, by_sensor_daily, top_of,
+};
 
 const ONE: &str = r#"country="$country""#;
 
@@ -62,8 +64,11 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         4,
         Panel::stat(
             l.t("Share of all accesses", "全アクセスに占める比率"),
-            l.t("Whole percents, rounded half up.", "小数点第一位を四捨五入。"),
-            &format!("floor(100 * {accesses} / {} + 0.5)", COUNTRY_ACCESSES.total("", "")),
+            l.t(
+                "Of the accesses from all regions, in whole percents, rounded half up.",
+                "全地域からのアクセス数に占める比率。小数点第一位を四捨五入。",
+            ),
+            &format!("floor(100 * {accesses} / {} + 0.5)", ACCESSES.total("", "")),
         )
         .unit("percent", 0),
     );
@@ -121,14 +126,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("By sensor, daily", "観測点別アクセス数の変化"),
             l.t("Accesses from this region by sensor.", "この地域からの観測点別アクセス数。"),
-            &all_sized(
-                &COUNTRY_ACCESSES.daily("sensor", ONE),
-                &COUNTRY_ACCESSES.total("sensor", ONE),
-                "sensor",
-                None,
-            ),
-            "{{sensor}}",
-        ),
+            &by_sensor_daily(COUNTRY_ACCESSES, ONE, other),
+            "{{name}}",
+        )
+        .colored([colors::other(other)]),
     );
     layout.row(l.t("All regions", "全地域"));
     layout.add(16, 14, Panel::new("geomap", l.t("Where accesses come from", "発信元地域の分布"), l.t("Accesses of the range by region of the source.", "期間内の発信元地域別アクセス数。"))
@@ -158,7 +159,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .query(Run::Table, &format!("sort_desc({})", COUNTRY_ACCESSES.total("country", "")), "")
         .transform("organize", json!({ "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": { "country": l.t("Region", "地域"), "Value": l.t("Accesses", "アクセス数") } }))
         .overrides([super::panels::by_name(l.t("Region", "地域"), &[("mappings", json!([{ "type": "value", "options": mapping(l) }]))])]));
-    layout.panels()
+    layout.panels(l)
 }
 
 /// What a link says to show the ranking of all regions.

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::colors;
 use super::panels::{Language, Layout, Panel, Run, by_name};
-use super::queries::{ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SOURCES, all_sized};
+use super::queries::{
+    ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES, SOURCES,
+    all_sized, by_sensor_daily, named,
+};
 use super::site::Site;
 
 /// Why a sensor is blind, in the order in which one hides another; the colour says how it differs from
@@ -45,6 +49,26 @@ fn reasons(l: Language) -> Value {
     json!([{ "type": "value", "options": options }])
 }
 
+/// Names of classes where they are not English.
+fn classes(l: Language) -> Vec<Value> {
+    let names: &[(&str, &str)] = match l {
+        Language::English => &[],
+        Language::Japanese => &[
+            ("non_ip", "IP以外"),
+            ("malformed", "不正な形式"),
+            ("fragment", "後続フラグメント"),
+            ("other_destination", "宛先が対象外"),
+            ("excluded", "除外した発信元"),
+            ("service", "提供サービス"),
+            ("solicited", "自ホスト発の通信への応答"),
+            ("backscatter", "バックスキャッタ"),
+            ("access", "アクセス"),
+            ("other", "その他"),
+        ],
+    };
+    names.iter().map(|(class, name)| by_name(class, &[("displayName", json!(name))])).collect()
+}
+
 fn states(l: Language) -> Value {
     let mut options = json!({
         "0": { "text": l.t("observing", "観測中"), "color": "green", "index": 0 },
@@ -57,12 +81,13 @@ fn states(l: Language) -> Value {
 }
 
 pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
+    let other = l.t("other", "その他");
     let mut layout = Layout::new();
     let raw = |metric: &str| format!("{metric}{{{},{SENSOR}}}", site.matcher());
     layout.row(l.t("Now", "現在の状態"));
     layout.add(
         6,
-        8,
+        10,
         Panel::stat(
             l.t("Sensors observing", "観測中の観測点"),
             l.t("Sensors that count and can see their line.", "計数しており、回線が見えている観測点の数。"),
@@ -75,11 +100,11 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         )
         .thresholds(&[(Value::Null, "red"), (json!(1), "green")]),
     );
-    layout.add(18, 8, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
+    layout.add(18, 10, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
         .query(Run::Range, &state(raw), "{{sensor}}")
         .defaults(json!({ "mappings": states(l) }))
         .thresholds(&[(Value::Null, "green"), (json!(1), "red")])
-        .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
+        .options(json!({ "mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8, "perPage": 20,
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] }, "tooltip": { "mode": "single", "sort": "none" } })));
     layout.add(24, 6, Panel::table(l.t("Blind time by reason", "見えなかった時間（理由別）"), l.t("How long each sensor could not see its line during the time range.", "期間中に各観測点の回線が見えなかった時間。"))
         .query(Run::Table, &format!("sum by (sensor, reason) (count_over_time(({} == 1)[${{__range_s}}s:5m])) * 300", raw("teiten_blind")), "")
@@ -89,7 +114,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
             "renameByName": { "sensor": l.t("Sensor", "観測点"), "reason": l.t("Reason", "理由"), "Value": l.t("Time", "時間") },
         }))
         .overrides([
-            by_name(l.t("Time", "時間"), &[("unit", json!("dtdurations")), ("decimals", json!(0))]),
+            by_name(l.t("Time", "時間"), &[("unit", json!("dthms"))]),
             by_name(l.t("Reason", "理由"), &[("mappings", reasons(l))]),
         ]));
     layout.add(24, 12, Panel::table(l.t("Versions and settings", "バージョンと設定"), l.t("What runs on each sensor.", "各観測点の構成。"))
@@ -110,11 +135,11 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         Panel::lines(
             l.t("Observed share of each day", "各日の観測率"),
             l.t(
-                "Time during which the sensor could see its line, of 24 hours; finished days only.",
-                "24時間のうち回線が見えていた時間の割合。終了した日のみ。",
+                "Time during which the sensor could see its line, of 24 hours; finished days only. A day of 23 hours has 96 %.",
+                "24時間のうち回線が見えていた時間の割合。終了した日のみ。23時間の日は96%となる。",
             ),
         )
-        .query(Run::Daily, &format!("{} / 86400", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")
+        .query(Run::Daily, &format!("clamp_max({} / 86400, 1)", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")
         .defaults(json!({ "custom": { "lineInterpolation": "stepAfter", "axisSoftMax": 1 } }))
         .share(),
     );
@@ -140,9 +165,10 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         Panel::daily_bars(
             l.t("Accesses by sensor, daily", "観測点別アクセス数（日別）"),
             l.t("A sensor that is missing shows here as a gap.", "観測点の欠測はここに現れる。"),
-            &all_sized(&ACCESSES.daily("sensor", ""), &ACCESSES.total("sensor", ""), "sensor", None),
-            "{{sensor}}",
-        ),
+            &by_sensor_daily(ACCESSES, "", other),
+            "{{name}}",
+        )
+        .colored([colors::other(other)]),
     );
     layout.add(
         12,
@@ -158,6 +184,51 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         .query(Run::Daily, &SOURCES.daily("", ""), l.t("Cumulative sources", "延べ発信元数"))
         .query(Run::Daily, &HOSTS.daily("", ""), l.t("Unique hosts", "ユニークホスト数")),
     );
+    layout.row(l.t("Services that sensors really offer", "観測点が実際に提供するサービス"));
+    let services = "sensor, transport, port";
+    layout.add(
+        12,
+        8,
+        Panel::daily_bars(
+            l.t("Accesses to services, daily", "サービスへのアクセス数（日別）"),
+            l.t(
+                "Such as 22/tcp for maintenance (--service); they are in no other figure.",
+                "メンテナンス用の22/tcpなど（--service）。他の図には含まれない。",
+            ),
+            &named(&all_sized(
+                &SERVICE_ACCESSES.daily(services, ""),
+                &SERVICE_ACCESSES.total(services, ""),
+                services,
+                None,
+            )),
+            "{{sensor}} {{name}}",
+        )
+        .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）")),
+    );
+    layout.add(
+        12,
+        8,
+        Panel::lines(
+            l.t("Accesses per source of services, daily", "サービスの発信元1か所あたりのアクセス数（日別）"),
+            l.t(
+                "From 100 on, with 1,000 accesses and three times the usual, passwords are being guessed: \
+                 TeitenServiceBruteForce.",
+                "100以上で、アクセス数が1,000以上かつ通常の3倍以上なら、パスワードの総当たり攻撃とみられる（TeitenServiceBruteForce）。",
+            ),
+        )
+        .query(
+            Run::Daily,
+            &named(&format!(
+                "{} / ({} > 0)",
+                SERVICE_ACCESSES.daily(services, ""),
+                SERVICE_SOURCES.daily(services, "")
+            )),
+            "{{sensor}} {{name}}",
+        )
+        .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）"))
+        .unit("locale", 1)
+        .defaults(json!({ "custom": { "lineInterpolation": "stepAfter" } })),
+    );
     layout.row(l.t("Packets, loss and drain", "パケットと損失、集計"));
     layout.add(
         12,
@@ -167,7 +238,8 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
             l.t("Every packet that the program saw, once.", "プログラムが見た全パケットの分類。"),
             &all_sized(&CLASSES.daily("class", ""), &CLASSES.total("class", ""), "class", None),
             "{{class}}",
-        ),
+        )
+        .overrides(classes(l)),
     );
     layout.add(
         12,
@@ -178,9 +250,10 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
                 "Accesses counted by port whose source found no room; 0 is normal.",
                 "ポート別には数えたが発信元を記録できなかったアクセス。通常は0。",
             ),
-            &all_sized(&OVERFLOW.daily("sensor", ""), &OVERFLOW.total("sensor", ""), "sensor", None),
-            "{{sensor}}",
-        ),
+            &by_sensor_daily(OVERFLOW, "", other),
+            "{{name}}",
+        )
+        .colored([colors::other(other)]),
     );
     layout.add(
         12,
@@ -216,10 +289,10 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         )
         .seconds(),
     );
-    layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("Regions drift as address blocks change hands.", "アドレスの移転により地域の判定は徐々にずれる。"))
-        .query(Run::Instant, &format!("sort_desc(time() - max by (sensor) ({}))", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit("s", 0)
+    layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("The twelve oldest. Regions drift as address blocks change hands.", "古い順に12観測点。アドレスの移転により地域の判定は徐々にずれる。"))
+        .query(Run::Instant, &format!("sort_desc(topk(12, floor((time() - max by (sensor) ({})) / 86400)))", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit(l.t("suffix: days", "suffix:日"), 0)
         .defaults(json!({ "min": 0 }))
-        .thresholds(&[(Value::Null, "green"), (json!(7_776_000), "orange")])
+        .thresholds(&[(Value::Null, "green"), (json!(90), "orange")])
         .options(json!({ "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto", "showUnfilled": true, "sizing": "auto",
             "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 300,
             "reduceOptions": { "values": false, "calcs": ["lastNotNull"], "fields": "" },
@@ -234,5 +307,5 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         .query(Run::Range, &format!("max by (sensor) ({})", raw("scrape_duration_seconds")), "{{sensor}}")
         .seconds(),
     );
-    layout.panels()
+    layout.panels(l)
 }

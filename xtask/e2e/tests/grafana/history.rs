@@ -219,6 +219,42 @@ impl History {
     }
 }
 
+impl History {
+    /// Ranks are those that sorting the amounts gives.
+    fn ranks_are_the_order_of_amounts(&self) {
+        let key = |row: &Value| {
+            ["sensor", "transport", "port"]
+                .map(|label| row["metric"][label].as_str().unwrap_or_default().to_owned())
+        };
+        let rows = self.run("The ten busiest ports of each sensor");
+        assert_eq!(rows.len(), 10 * self.report.sensors());
+        for sensor in 1..=self.report.sensors() {
+            let sensor = format!("sensor-{sensor:02}");
+            let last = self.report.months()[5];
+            let amounts = format!(
+                "sum by (sensor, transport, port) (sum_over_time(sensor_transport_port:teiten_accesses:day\
+                 {{sensor=\"{sensor}\",port!=\"other\"}}[{}s] offset -2h))",
+                last.end() - last.start()
+            );
+            let amounts = self.server.instant(&amounts, last.end() as f64 - 1.0).expect("amounts");
+            let amount = |of: &Value| {
+                let found = amounts.iter().find(|row| key(row) == key(of)).expect("the port has an amount");
+                number(std::slice::from_ref(found))
+            };
+            for row in rows.iter().filter(|row| row["metric"]["sensor"] == sensor.as_str()) {
+                let own = amount(row);
+                let more = amounts.iter().filter(|other| number(std::slice::from_ref(other)) > own).count();
+                let equal = amounts.iter().filter(|other| number(std::slice::from_ref(other)) == own).count();
+                let rank = number(std::slice::from_ref(row)) as usize;
+                assert!(
+                    (more + 1..=more + equal).contains(&rank),
+                    "{row}: {more} have more, {equal} as much"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn november_2005_is_1811_accesses_from_404_sources() {
     if !installed("prometheus") || !installed("promtool") {
@@ -231,6 +267,7 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     history.six_months_end_with("1811", "404");
     history.days_add_up();
     history.shares_are_of_the_whole();
+    history.ranks_are_the_order_of_amounts();
     history.every_panel_has_data_within_a_second();
 }
 
@@ -247,5 +284,6 @@ fn july_2010_is_375_accesses_from_164_sources() {
     history.six_months_end_with("375", "164");
     history.days_add_up();
     history.shares_are_of_the_whole();
+    history.ranks_are_the_order_of_amounts();
     history.every_panel_has_data_within_a_second();
 }

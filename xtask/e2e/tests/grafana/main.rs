@@ -2,6 +2,7 @@
 //! `cargo test --workspace --test grafana noise::`.
 
 mod alertmanager;
+mod annotations;
 mod files;
 mod history;
 mod noise;
