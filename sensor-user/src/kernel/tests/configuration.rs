@@ -142,6 +142,8 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
             }
             sent
         });
+        // Also when an assertion fails.
+        let stopped = Stop(&stop);
         let mut counted = 0;
         let mut check = |drained: &Drained| {
             let [excluded, accesses] =
@@ -162,12 +164,21 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
         while harness.snapshot().packets[Class::Access as usize] < 20 {
             std::thread::yield_now();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         let sent = sender.join().expect("the sender ends");
         check(&harness.switch(&policies[0]).expect("switch"));
         (sent, counted)
     });
     assert_eq!(sent.0, sent.1, "each packet is counted once");
+}
+
+/// Dropped, it ends a thread that would go on for ever.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Runs a program on a frame; [`Harness::run`] for another thread.
