@@ -170,10 +170,13 @@ mod tests {
             Environment { variables: std::collections::BTreeMap::new(), ..Environment::of_process() };
         // Sockets must be passed to the process, and the files of the examples are not here.
         let elsewhere = ["web.systemd-socket", "geoip", "web.config.file"];
-        for line in settings() {
-            if elsewhere.iter().any(|key| line.starts_with(key)) {
-                continue;
-            }
+        let here = settings().into_iter().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key)));
+        // A user needs a password, and a certificate its key.
+        let client = ["web.user", "web.password-file", "web.client-cert-file", "web.client-key-file"];
+        let (together, mut alone): (Vec<_>, Vec<_>) =
+            here.partition(|line| client.iter().any(|key| line.starts_with(key)));
+        alone.push(together.join("\n"));
+        for line in alone {
             std::fs::write(&path, format!("{line}\n")).unwrap();
             let flags = Flags::collect(|key| match key.name {
                 "config" => vec![path.display().to_string()],

@@ -12,6 +12,7 @@ mod settings;
 mod tests;
 mod values;
 
+pub use crate::system::logging::LogFormat;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key};
 pub use origin::{DEFAULT_CONFIG, Origin};
@@ -47,16 +48,6 @@ impl XdpMode {
             Self::Generic => "generic",
         }
     }
-}
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// Ports that are charted as one.

@@ -71,8 +71,7 @@ pub use watch::{Pace, Verifier};
 
 use crate::counters::totals::{Tally, Totals};
 use crate::country::{Country, Locate};
-use crate::observation::{Numbering, Observation};
-use crate::sight::traffic::PastDay;
+use crate::observation::{Numbering, Observation, PastDay};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;

@@ -11,7 +11,7 @@ use super::ranking::{self, Ranking};
 use super::store::{VERSION, migrate, version};
 use super::verify::{self, Verification};
 use super::wal::{self, LogDamage};
-use crate::sight::traffic::PastDay;
+use crate::observation::PastDay;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use nix::unistd::{AccessFlags, access};

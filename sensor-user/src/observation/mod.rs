@@ -90,6 +90,17 @@ pub struct SourceCount<A> {
     pub packets: u64,
 }
 
+/// One local day that is in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastDay {
+    /// Accesses.
+    pub accesses: u64,
+    /// Local hours with any.
+    pub busy_hours: u64,
+    /// Time of observation.
+    pub observed: Duration,
+}
+
 /// How generations are numbered: ascending, and above every generation that the ledger has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbering {

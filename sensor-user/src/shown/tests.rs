@@ -8,7 +8,7 @@ use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use jiff::civil::date;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
-use sensor_counters::Unread;
+use sensor_counters::{COUNTERS, Series, Unit, Unread};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,10 @@ fn today() -> DaySoFar {
 }
 
 pub(crate) fn status_with(info: &SensorInfo, notes: &[Note]) -> Status {
+    status_of(&totals(), info, notes)
+}
+
+fn status_of(totals: &Totals, info: &SensorInfo, notes: &[Note]) -> Status {
     let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
     let instant = Instant::now();
     let health = exposition.health();
@@ -93,7 +97,7 @@ pub(crate) fn status_with(info: &SensorInfo, notes: &[Note]) -> Status {
     .unwrap();
     Status::new(Inputs {
         info,
-        totals: &totals(),
+        totals,
         today: Some(&today()),
         ports: &ports,
         health,
@@ -118,6 +122,52 @@ pub(crate) fn info() -> SensorInfo {
 
 fn status() -> Status {
     status_with(&info(), &[])
+}
+
+/// All numbers in a part of a JSON document.
+fn numbers(json: &serde_json::Value) -> Vec<f64> {
+    match json {
+        serde_json::Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        serde_json::Value::Object(fields) => fields.values().flat_map(numbers).collect(),
+        other => other.as_f64().into_iter().collect(),
+    }
+}
+
+#[test]
+fn the_json_shows_each_counter_where_the_catalogue_says() {
+    let labelled = [
+        ("port", "tcp,445"),
+        ("country", "JP"),
+        ("port_country", "tcp,445,JP"),
+        ("port_hour", "tcp,445,07"),
+        ("group", "messenger,JP"),
+        ("service", "tcp,22,JP"),
+        ("backscatter", "tcp,80"),
+        ("unread", "llc"),
+    ];
+    for (at, counter) in (1..).zip(COUNTERS) {
+        let Some(path) = counter.status else { continue };
+        let of_kind = labelled.iter().find(|(kind, _)| *kind == counter.kind);
+        let series = match of_kind {
+            Some((kind, labels)) => Series::parse(kind, labels).unwrap(),
+            None => counter.fixed().swap_remove(0),
+        };
+        let seconds = counter.numbers[0].unit == Unit::Nanoseconds;
+        // Whole seconds, and numbers that nothing else in the status has.
+        let value: [u64; 2] = [at * 10_007, at * 1_000_003];
+        let mut totals = Totals::default();
+        totals.add(&series, value.map(|value| if seconds { value * 1_000_000_000 } else { value }));
+        let json = serde_json::to_value(status_of(&totals, &info(), &[])).unwrap();
+        let shown = json.pointer(&format!("/{}", path.replace('.', "/")));
+        let shown = numbers(shown.unwrap_or_else(|| panic!("{path} of {} is not in {json}", counter.kind)));
+        for value in &value[..counter.numbers.len()] {
+            assert!(
+                shown.contains(&(*value as f64)),
+                "{value} of {} is not in {path}: {shown:?}",
+                counter.kind
+            );
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Blind, Reason};
 use crate::counters::detail::Details;
 use crate::format::spoken;
+use crate::observation::PastDay;
 use sensor_counters::Series;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,17 +33,6 @@ const WHOLE: Duration = Duration::from_hours(20);
 const DAYS: usize = 28;
 /// Days that there must be to know what is normal.
 const FEWEST: usize = 3;
-
-/// One local day that is in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PastDay {
-    /// Accesses.
-    pub accesses: u64,
-    /// Local hours with any.
-    pub busy_hours: u64,
-    /// Time of observation.
-    pub observed: Duration,
-}
 
 /// If nothing comes for longer than this, it is reported; `None` when the days do not say how long that is.
 ///

@@ -1,6 +1,5 @@
 //! The log: to standard error, as lines for people or as JSON.
 
-use crate::config::LogFormat;
 use crate::system::output;
 use crate::system::terminal::Terminal;
 use jiff::Timestamp;
@@ -12,6 +11,16 @@ use tracing_log::AsLog;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// Changes the filter of a running log.
 #[derive(Clone, Debug)]
