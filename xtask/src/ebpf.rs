@@ -36,7 +36,7 @@ const PRODUCT: Programs = Programs { directory: "sensor-ebpf", binary: "teiten" 
 /// What `cargo xtask bench` measures it beside.
 const BENCH: Programs = Programs { directory: "xtask/bench/ebpf", binary: "bench" };
 
-/// Stands between cargo and rustc. cargo names symbols after the place of a crate that lies outside
+/// Runs between cargo and rustc. cargo names symbols after the place of a crate that lies outside
 /// the workspace, as sensor-common does here; with one name for all places, a checkout elsewhere
 /// gives the same symbols, in the same order.
 const WRAPPER: &str = r#"#!/bin/sh

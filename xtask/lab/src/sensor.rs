@@ -203,9 +203,14 @@ impl Lab {
 
     /// `teiten run` with `arguments` after those that keep it in the lab, ready to start.
     pub fn teiten_run(&self, teiten: &Path, arguments: &[&str]) -> Command {
+        self.teiten_run_pinned(teiten, &self.pin_dir(), arguments)
+    }
+
+    /// The same with pins in another directory, which the machine may have too.
+    pub fn teiten_run_pinned(&self, teiten: &Path, pin_dir: &Path, arguments: &[&str]) -> Command {
         let mut command = self.command(teiten);
         command.arg("run");
-        command.arg("--pin-dir").arg(self.pin_dir()).arg("--state-dir").arg(self.state_dir());
+        command.arg("--pin-dir").arg(pin_dir).arg("--state-dir").arg(self.state_dir());
         command.args(arguments);
         command.env("NO_COLOR", "1");
         command

@@ -76,6 +76,10 @@ pub struct DemoArgs {
     /// Do not draw the panels of the dashboards, which takes some minutes
     #[arg(long)]
     pub no_panels: bool,
+    /// Pin in this directory of the machine's own bpffs, as an installed sensor does, like
+    /// /sys/fs/bpf/teiten-demo [default: a bpffs of the demo's own]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<PathBuf>,
     /// Use this `teiten` instead of building one
     #[arg(long, value_name = "FILE")]
     pub teiten: Option<PathBuf>,
@@ -121,6 +125,9 @@ fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> 
     if let Some(keep) = args.keep {
         demo.arg("--keep").arg(keep.to_string());
     }
+    if let Some(directory) = &args.pin_dir {
+        demo.arg("--pin-dir").arg(directory);
+    }
     let why = "making network namespaces and attaching a program to an interface in one of them";
     let mut demo = sudo::as_root(demo, why)?;
     let status = demo.status().with_context(|| format!("start `{}`", command::line(&demo)))?;
@@ -139,8 +146,9 @@ fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
     let database = Database::load();
     let lab = Lab::new(1500)?;
     // Settings of a sensor that is installed here are not the demo's.
-    let mut command = lab.teiten_run(
+    let mut command = lab.teiten_run_pinned(
         teiten,
+        &args.pin_dir.clone().unwrap_or_else(|| lab.pin_dir()),
         &[
             "--config",
             "/dev/null",

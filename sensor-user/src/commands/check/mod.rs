@@ -214,7 +214,7 @@ fn kernel(facts: &Facts, findings: &mut Vec<Finding>) {
         Ok(()) => {
             findings.push(Finding::new(Level::Good, "bpf", "XDP programs and arrays of maps can be loaded"));
         }
-        // Told by the capabilities already.
+        // The capabilities are reported already.
         Err(_) if !facts.missing_capabilities.is_empty() => {}
         Err(text) => findings.push(Finding::new(
             Level::Problem,

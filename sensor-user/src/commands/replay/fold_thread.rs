@@ -82,7 +82,7 @@ mod tests {
             Ok(())
         });
         assert_eq!(result, Err("disk full"));
-        assert!((2..=AHEAD + 3).contains(&told), "told after {told}");
+        assert!((2..=AHEAD + 3).contains(&told), "reported after {told}");
     }
 
     #[test]

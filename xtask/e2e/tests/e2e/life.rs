@@ -239,7 +239,7 @@ fn without_privilege_the_capabilities_are_named() {
     // The built program may lie where no one may look.
     let program = lab.directory().join("teiten");
     std::fs::copy(teiten(), &program).unwrap();
-    let state = lab.directory().join("nobody");
+    let state = lab.directory().join("not-owned");
     std::fs::create_dir_all(lab.pin_dir()).unwrap();
     std::fs::create_dir_all(&state).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
