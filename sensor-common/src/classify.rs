@@ -3,7 +3,7 @@
 use crate::frame::Unparsed;
 use crate::parse::{Address, AddressBytes, Packet, SCTP_NO_CHUNK, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::{Slot, Transport};
-use crate::tool::Tool;
+use crate::tool::{Marks, Tool};
 
 /// The class of a packet, as the `class` label names it; the order is the order of decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -307,18 +307,26 @@ impl From<Unparsed> for Class {
     }
 }
 
-/// Decides the class of one frame in the order of the classes.
+/// Decides the class of one frame, and what it was parsed to, in the order of the classes.
 #[inline(always)]
-pub fn judge<W: World + ?Sized>(parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict {
+pub fn judge<F, W>(frame: &F, parsed: &Result<Packet, Unparsed>, world: &W) -> Verdict
+where
+    F: Marks + ?Sized,
+    W: World + ?Sized,
+{
     match parsed {
-        Ok(packet) => judge_packet(packet, world),
+        Ok(packet) => judge_packet(frame, packet, world),
         Err(why) => Verdict::of(Class::from(*why)),
     }
 }
 
-/// Decides the class of one packet in the order of the classes.
+/// Decides the class of one packet of `frame` in the order of the classes.
 #[inline(always)]
-pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
+pub fn judge_packet<F, W>(frame: &F, packet: &Packet, world: &W) -> Verdict
+where
+    F: Marks + ?Sized,
+    W: World + ?Sized,
+{
     if is_group(&packet.dst) || !world.observes(&packet.dst) {
         return Verdict::of(Class::OtherDestination);
     }
@@ -336,12 +344,17 @@ pub fn judge_packet<W: World + ?Sized>(packet: &Packet, world: &W) -> Verdict {
             Intent::Answer | Intent::Neither => Verdict::of(Class::Service),
         };
     }
-    conclude(packet, intent, world.conversation(packet, intent))
+    conclude(frame, packet, intent, world.conversation(packet, intent))
 }
 
 /// The verdict on a packet whose class does not follow from its destination, source or a service.
 #[inline(always)]
-pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> Verdict {
+pub fn conclude<F: Marks + ?Sized>(
+    frame: &F,
+    packet: &Packet,
+    intent: Intent,
+    conversation: Conversation,
+) -> Verdict {
     let slot = Slot::new(packet.transport, packet.port);
     match conversation {
         Conversation::Ours => return Verdict::of(Class::Solicited),
@@ -350,7 +363,8 @@ pub fn conclude(packet: &Packet, intent: Intent, conversation: Conversation) -> 
     }
     match intent {
         Intent::Start => {
-            let access = Access { src: packet.src, slot, tool: Tool::of(packet), is_assumed: packet.is_cut };
+            let access =
+                Access { src: packet.src, slot, tool: Tool::of(frame, packet), is_assumed: packet.is_cut };
             Verdict::of_access(Class::Access, access)
         }
         Intent::Answer => Verdict {

@@ -45,7 +45,7 @@ pub const TRACK_FLOWS: u32 = 1 << 5;
 pub struct RecordV4 {
     /// Source address, network byte order.
     pub src: [u8; 4],
-    /// [`Slot::index`] of what it is aimed at, with [`SERVICE_BIT`] when that is a service.
+    /// What it is aimed at and which tool made it, as [`target`] says.
     pub target: u32,
 }
 
@@ -61,6 +61,19 @@ pub struct RecordV6 {
 
 /// Set in a record's `target` when the packet went to a configured service.
 pub const SERVICE_BIT: u32 = 1 << 31;
+/// The low bits of a record's `target`: 0, or one more than the number of the tool.
+pub const TOOL_BITS: u32 = 5;
+const _: () = assert!(Tool::COUNT < 1 << TOOL_BITS && Slot::COUNT << TOOL_BITS < SERVICE_BIT as usize);
+
+/// A record's `target`: [`Slot::index`] above the tool, and whether that is a configured service.
+#[inline(always)]
+pub const fn target(slot: Slot, tool: Option<Tool>, service: bool) -> u32 {
+    let tool = match tool {
+        Some(tool) => tool as u32 + 1,
+        None => 0,
+    };
+    slot.index() << TOOL_BITS | tool | if service { SERVICE_BIT } else { 0 }
+}
 
 /// Key of the source table, which takes accesses when a log is full. Its value counts packets, u64.
 #[repr(C)]

@@ -26,4 +26,4 @@ pub use frame::{Frame, Unparsed};
 pub use link::LinkProtocol;
 pub use parse::{Address, AddressBytes, Headers, Link, Packet, parse};
 pub use port::{Slot, Transport};
-pub use tool::Tool;
+pub use tool::{Marks, Syn, Tool};

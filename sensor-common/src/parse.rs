@@ -20,6 +20,11 @@ pub const TCP_RST: u8 = 0x04;
 /// ACK.
 pub const TCP_ACK: u8 = 0x10;
 
+/// The datagram may not be cut into fragments, in [`Packet::fragmentation`].
+pub const IP_DONT_FRAGMENT: u8 = 0x40;
+/// More fragments of the datagram follow.
+pub const IP_MORE_FRAGMENTS: u8 = 0x20;
+
 /// [`Packet::control`] of an SCTP packet that has no chunk.
 pub const SCTP_NO_CHUNK: u8 = 0xff;
 
@@ -140,6 +145,10 @@ pub struct Packet {
     pub acknowledgement: u32,
     /// IPv4: identification, host order. IPv6: 0.
     pub identification: u16,
+    /// [`IP_DONT_FRAGMENT`], which IPv6 has not, and [`IP_MORE_FRAGMENTS`].
+    pub fragmentation: u8,
+    /// IPv4: TTL. IPv6: hop limit.
+    pub hop_limit: u8,
     /// UDP from port 53 whose payload has the DNS response bit (RFC 1035, section 4.1.1).
     pub dns_response: bool,
     /// This is a first fragment, too short for the bytes that tell whether it starts something: flags of
@@ -238,6 +247,8 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         sequence: 0,
         acknowledgement: 0,
         identification: u16_at(&header, 4),
+        fragmentation: header[6],
+        hop_limit: header[8],
         dns_response: false,
         is_cut: false,
         offset: (offset + header_length) as u16,
@@ -273,6 +284,8 @@ fn ipv6<F: Headers + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparse
         sequence: 0,
         acknowledgement: 0,
         identification: 0,
+        fragmentation: u8::from(more_fragments) << 5,
+        hop_limit: header[7],
         dns_response: false,
         is_cut: false,
         offset: at as u16,

@@ -1,21 +1,33 @@
-//! Which scanner made a TCP SYN, by what its authors left in the header.
+//! Which scanner made a TCP SYN, by what its authors left in the headers.
 //!
-//! - `ZMap` sends IP identification 54321 ([ZMap, `module_tcp_synscan.c`]; Durumeric, Wustrow,
-//!   Halderman, "ZMap: Fast Internet-wide Scanning and Its Security Applications", USENIX Security
-//!   2013).
-//! - masscan sends IP identification = destination address ^ destination port ^ sequence number, of
-//!   which 16 bits remain, the low ones (Durumeric, Bailey, Halderman, "An Internet-Wide View of
-//!   Internet-Wide Scanning", USENIX Security 2014, section 3.1; so seen on the wire from masscan
-//!   1.3.2).
+//! The rules apply in the order of [`Tool::of`]; `docs/classification.md` lists them.
+//!
 //! - Mirai sends sequence number = destination address (Antonakakis et al., "Understanding the
 //!   Mirai Botnet", USENIX Security 2017, section 4.1).
+//! - `ZMap` before 4.1 sends IP identification 54321 (Durumeric, Wustrow, Halderman, "ZMap: Fast
+//!   Internet-wide Scanning and Its Security Applications", USENIX Security 2013).
+//! - `ZMap` from 4.1 sends a random identification, but imitates the options of three systems, together with
+//!   the largest window and without DF, which none of those systems does ([ZMap], `make_ip_header`,
+//!   `make_tcp_header` and `set_tcp_options` in `packet.c`).
+//! - masscan sends IP identification = destination address ^ destination port ^ sequence number, of
+//!   which 16 bits remain, the low ones (Durumeric, Bailey, Halderman, "An Internet-Wide View of
+//!   Internet-Wide Scanning", USENIX Security 2014, section 3.1; [masscan], `templ-pkt.c`).
+//! - nmap's raw scans send window 1024, only the option of the segment size, and a TTL from 37 to 59
+//!   ([nmap], `build_tcp` and `build_ip_raw` in `tcpip.cc`, `sendIPScanProbe`).
+//! - Tools that keep no state of their connections write no options and a large TTL (Hiesgen et al.,
+//!   "Spoki", USENIX Security 2022, section 3; with window 1024 it is the filter `large-scale-scan` of
+//!   CAIDA's Corsaro 3).
 //!
-//! A random header matches ZMap's or masscan's rule once in 65,536 packets, Mirai's once in 2^32, so
-//! the strongest rule is asked first. The rules need an IPv4 header; on IPv6 every SYN is `other`.
+//! A random identification matches `ZMap`'s or masscan's rule once in 65,536 packets, a random sequence
+//! number Mirai's once in 2^32. The rules of `ZMap`, `ZMap` 4 and masscan need an IPv4 header, as does
+//! Mirai's. Of a first fragment only what the first 16 bytes of TCP and the IP header tell is asked.
 //!
-//! [ZMap, `module_tcp_synscan.c`]: https://github.com/zmap/zmap
+//! [ZMap]: https://github.com/zmap/zmap
+//! [masscan]: https://github.com/robertdavidgraham/masscan
+//! [nmap]: https://github.com/nmap/nmap
 
-use crate::parse::{AddressBytes, Packet, TCP_ACK, TCP_RST, TCP_SYN};
+use crate::frame::Frame;
+use crate::parse::{AddressBytes, IP_DONT_FRAGMENT, IP_MORE_FRAGMENTS, Packet, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::Transport;
 
 /// The `tool` label's values.
@@ -24,20 +36,37 @@ use crate::port::Transport;
 pub enum Tool {
     /// None of the known ones.
     Other = 0,
-    /// `ZMap`.
+    /// `ZMap` before 4.1.
     Zmap = 1,
     /// masscan.
     Masscan = 2,
     /// Mirai and its descendants.
     Mirai = 3,
+    /// `ZMap` from 4.1.
+    Zmap4 = 4,
+    /// nmap's raw scans.
+    Nmap = 5,
+    /// One that keeps no state of its connections.
+    Stateless = 6,
 }
+
+/// TTLs and hop limits from here on are none of an ordinary system that is less than 56 routers away, but
+/// for systems that begin at 255.
+const HIGH_TTL: u8 = 200;
+
+/// The highest TTL that nmap begins with.
+const NMAP_TTL: u8 = 59;
+
+/// The option of a segment size of 1,460 bytes.
+const MSS: [u8; 4] = [2, 4, 0x05, 0xb4];
 
 impl Tool {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 7;
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [Self::Other, Self::Zmap, Self::Masscan, Self::Mirai];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Other, Self::Zmap, Self::Masscan, Self::Mirai, Self::Zmap4, Self::Nmap, Self::Stateless];
 
     /// The label's value.
     pub const fn name(self) -> &'static str {
@@ -46,30 +75,170 @@ impl Tool {
             Self::Zmap => "zmap",
             Self::Masscan => "masscan",
             Self::Mirai => "mirai",
+            Self::Zmap4 => "zmap4",
+            Self::Nmap => "nmap",
+            Self::Stateless => "stateless",
         }
     }
 
-    /// The tool that made `packet`, or `None` when it is not a TCP SYN.
+    /// The tool with this number; those without one are [`Tool::Other`].
     #[inline(always)]
-    pub fn of(packet: &Packet) -> Option<Self> {
+    pub const fn from_number(number: u32) -> Self {
+        if number < Self::COUNT as u32 {
+            // SAFETY: the numbers below the count are those of the variants. A match would be a branch for
+            // each, which the verifier follows one by one.
+            unsafe { core::mem::transmute::<u8, Self>(number as u8) }
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The tool that made `packet`, which was read from `frame`, or `None` when it is not a TCP SYN.
+    #[inline(always)]
+    pub fn of<F: Marks + ?Sized>(frame: &F, packet: &Packet) -> Option<Self> {
         if !matches!(packet.transport, Transport::Tcp)
             || packet.control & (TCP_SYN | TCP_ACK | TCP_RST) != TCP_SYN
         {
             return None;
         }
-        let AddressBytes::V4(dst) = packet.dst.bytes() else {
-            return Some(Self::Other);
-        };
-        let dst = u32::from_be_bytes(dst);
-        let mixed = dst ^ u32::from(packet.port) ^ packet.sequence;
-        Some(if packet.sequence == dst {
-            Self::Mirai
-        } else if packet.identification == 54_321 {
-            Self::Zmap
-        } else if packet.identification == mixed as u16 {
-            Self::Masscan
+        Some(frame.tool(Syn::of(packet)))
+    }
+
+    /// The tool that made a SYN, of which `frame` holds the rest.
+    #[inline(always)]
+    pub fn of_syn<F: Frame + ?Sized>(frame: &F, syn: Syn) -> Self {
+        let at = syn.offset();
+        // Header length, flags, window. In a fragment they may lie beyond what was sent.
+        let [length, _, window @ ..] =
+            if syn.is_fragment() { [0; 4] } else { frame.load::<4>(at + 12).unwrap_or([0; 4]) };
+        let (length, window) = (length >> 4, u16::from_be_bytes(window));
+        if syn.is_v4() {
+            let (dst, sequence) = ((syn.target >> 32) as u32, syn.target as u32);
+            if sequence == dst {
+                return Self::Mirai;
+            }
+            if syn.identification() == 54_321 {
+                return Self::Zmap;
+            }
+            if window == u16::MAX && syn.may_be_cut() && has_zmap_options(frame, at + 20, length) {
+                return Self::Zmap4;
+            }
+            if syn.identification() == (dst ^ syn.port() ^ sequence) as u16 {
+                return Self::Masscan;
+            }
+        }
+        if window == 1024
+            && length == 6
+            && syn.hop_limit() <= NMAP_TTL
+            && syn.may_be_cut()
+            && frame.load(at + 20) == Some(MSS)
+        {
+            Self::Nmap
+        } else if length == 5 && syn.hop_limit() >= HIGH_TTL {
+            Self::Stateless
         } else {
             Self::Other
-        })
+        }
+    }
+}
+
+/// A frame that tells the tool of a SYN by a function that may be its own.
+pub trait Marks: Frame {
+    /// [`Tool::of_syn`], which the program in the kernel overrides with a separate function.
+    #[inline(always)]
+    fn tool(&self, syn: Syn) -> Tool {
+        Tool::of_syn(self, syn)
+    }
+}
+
+impl Marks for [u8] {}
+
+/// What [`Packet`] knows of a SYN that tells its tool, as two words, because the program in the kernel passes it
+/// to a function.
+#[derive(Clone, Copy, Debug)]
+pub struct Syn {
+    /// Destination address (IPv4) and sequence number.
+    pub target: u64,
+    /// From the high bits: identification (16), port (16), offset of the TCP header (16), TTL or hop limit (8),
+    /// [`Packet::fragmentation`] and [`IS_V4`].
+    pub marks: u64,
+}
+
+/// In the low bits of [`Syn::marks`].
+const IS_V4: u64 = 1;
+
+impl Syn {
+    #[inline(always)]
+    const fn of(packet: &Packet) -> Self {
+        let (dst, is_v4) = match packet.dst.bytes() {
+            AddressBytes::V4(dst) => (u32::from_be_bytes(dst), IS_V4),
+            AddressBytes::V6(_) => (0, 0),
+        };
+        let fragmentation = packet.fragmentation & (IP_DONT_FRAGMENT | IP_MORE_FRAGMENTS);
+        Self {
+            target: (dst as u64) << 32 | packet.sequence as u64,
+            marks: (packet.identification as u64) << 48
+                | (packet.port as u64) << 32
+                | (packet.offset as u64) << 16
+                | (packet.hop_limit as u64) << 8
+                | fragmentation as u64
+                | is_v4,
+        }
+    }
+
+    #[inline(always)]
+    const fn is_v4(self) -> bool {
+        self.marks & IS_V4 != 0
+    }
+
+    #[inline(always)]
+    const fn identification(self) -> u16 {
+        (self.marks >> 48) as u16
+    }
+
+    #[inline(always)]
+    const fn port(self) -> u32 {
+        (self.marks >> 32) as u16 as u32
+    }
+
+    #[inline(always)]
+    const fn offset(self) -> usize {
+        (self.marks >> 16) as u16 as usize
+    }
+
+    #[inline(always)]
+    const fn hop_limit(self) -> u8 {
+        (self.marks >> 8) as u8
+    }
+
+    #[inline(always)]
+    const fn is_fragment(self) -> bool {
+        self.marks & IP_MORE_FRAGMENTS as u64 != 0
+    }
+
+    /// DF is not set; IPv6 has no such bit.
+    #[inline(always)]
+    const fn may_be_cut(self) -> bool {
+        self.marks & IP_DONT_FRAGMENT as u64 == 0
+    }
+}
+
+/// Whether the options at `at`, of a header of `length` words, are those of `--probe-args`
+/// `smallest-probes`, `windows` (the default), `linux` or `bsd`.
+#[inline(always)]
+fn has_zmap_options<F: Frame + ?Sized>(frame: &F, at: usize, length: u8) -> bool {
+    match length {
+        6 => frame.load(at) == Some(MSS),
+        8 => frame.load(at) == Some([2, 4, 0x05, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2]),
+        10 => {
+            // The time is in between.
+            frame.load(at) == Some([2, 4, 0x05, 0xb4, 4, 2, 8, 10])
+                && frame.load(at + 12) == Some([0, 0, 0, 0, 1, 3, 3, 7])
+        }
+        11 => {
+            frame.load(at) == Some([2, 4, 0x05, 0xb4, 1, 3, 3, 6, 1, 1, 8, 10])
+                && frame.load(at + 16) == Some([0, 0, 0, 0, 4, 2, 0, 0])
+        }
+        _ => false,
     }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use sensor_common::classify::Access;
 use sensor_common::layout::{
-    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SERVICE_BIT, SourceKey,
+    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SourceKey, target,
 };
 use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
 
@@ -106,7 +106,7 @@ impl Current {
             // SAFETY: this CPU alone writes its block.
             unsafe { (*self.block).counters.assumed += 1 };
         }
-        let target = access.slot.index() | if service { SERVICE_BIT } else { 0 };
+        let target = target(access.slot, access.tool, service);
         let kept = match src.bytes() {
             AddressBytes::V4(src) => self.log_v4(RecordV4 { src, target }),
             AddressBytes::V6(src) => self.log_v6(RecordV6 { src, target }),

@@ -1,13 +1,14 @@
 //! Headers that few packets have, in separate functions: between the Ethernet header and the IP
-//! header, and between that of IPv6 and the transport.
+//! header, and between that of IPv6 and the transport; and the options of a TCP SYN.
 //!
 //! Their results go through scratch memory, which makes them unknown to the verifier. It would otherwise
 //! follow the rest of the program once for each known constant, so for each number of tags.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use sensor_common::extensions::Extensions;
 use sensor_common::link::{self, Payload};
-use sensor_common::{Headers, Unparsed, extensions};
+use sensor_common::{Headers, Marks, Syn, Tool, Unparsed, extensions};
 
 use crate::frame::{SkbBytes, SkbFrame, XdpFrame};
 use crate::maps::HEADERS;
@@ -36,6 +37,14 @@ fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
     forgotten(extensions::to_bits(extensions::skip(&XdpFrame::<false>::new(ctx), next, at)))
 }
 
+/// [`Tool::of_syn`] of a frame that arrives, as a number. Global, so that the verifier checks it once, apart
+/// from its callers, and knows nothing of what it returns.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn teiten_tool(ctx: *mut xdp_md, target: u64, marks: u64) -> u32 {
+    Tool::of_syn(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn { target, marks }) as u32
+}
+
 /// [`link::unwrap`] of a frame that departs.
 #[inline(never)]
 fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
@@ -61,6 +70,13 @@ impl<const FRAGS: bool> Headers for XdpFrame<'_, FRAGS> {
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
         extensions::from_bits(skip_xdp(self.ctx, next, at))
+    }
+}
+
+impl<const FRAGS: bool> Marks for XdpFrame<'_, FRAGS> {
+    #[inline(always)]
+    fn tool(&self, syn: Syn) -> Tool {
+        Tool::from_number(teiten_tool(self.ctx.ctx, syn.target, syn.marks))
     }
 }
 

@@ -27,7 +27,7 @@ use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
 use sensor::Sensor;
 use sensor_common::classify::judge_packet;
-use sensor_common::{Class, Link, Unparsed, flow, parse};
+use sensor_common::{Class, Frame, Link, Packet, Transport, Unparsed, flow, parse};
 
 /// Links with an Ethernet header.
 #[xdp]
@@ -53,34 +53,75 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
     observe::<true>(&ctx, Link::Ip)
 }
 
+/// What is left to do with a packet.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Rest {
+    Nothing,
+    /// Its class depends on a lookup among the flows.
+    Flows,
+    /// What is to be read of it extends beyond its first piece.
+    Pieces,
+}
+
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
-    if !decide::<FRAGS>(ctx, link) {
-        slow_path::teiten_decide_by_flows(ctx.ctx);
+    // What `pieces` calls has no room on the stack beside that of `decide`.
+    let rest = match link {
+        _ if !FRAGS => decide::<false>(ctx, link),
+        Link::Ethernet => decide_eth_frags(ctx),
+        Link::Ip => decide_ip_frags(ctx),
+    };
+    match rest {
+        Rest::Nothing => {}
+        Rest::Flows => {
+            slow_path::teiten_decide_by_flows(ctx.ctx);
+        }
+        Rest::Pieces => {
+            if FRAGS {
+                pieces::observe(ctx, link);
+            }
+        }
     }
     xdp_action::XDP_PASS
 }
 
-/// Judges and counts the packet; `false` when its class depends on a lookup among the flows.
+#[inline(never)]
+fn decide_eth_frags(ctx: &XdpContext) -> Rest {
+    decide::<true>(ctx, Link::Ethernet)
+}
+
+#[inline(never)]
+fn decide_ip_frags(ctx: &XdpContext) -> Rest {
+    decide::<true>(ctx, Link::Ip)
+}
+
+/// Judges and counts the packet, as far as that can be done here.
 #[inline(always)]
-fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
+fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
     if let Some(mut generation) = generation::current() {
         let frame = XdpFrame::<FRAGS>::new(ctx);
         match parse(&frame, link) {
+            // Its options may extend beyond the first piece.
+            Ok(packet)
+                if FRAGS && !has_options(&frame, &packet) && pieces::are_several(ctx, frame.length()) =>
+            {
+                return Rest::Pieces;
+            }
             Ok(packet) => {
                 let sensor = Sensor::new(generation.rules());
-                let verdict = judge_packet(&packet, &sensor);
+                let verdict = judge_packet(&frame, &packet, &sensor);
                 if sensor.is_undecided() {
                     slow_path::put_aside(&packet, frame.length());
-                    return false;
+                    return Rest::Flows;
                 }
                 sensor::arrived(generation.rules(), &packet, &verdict);
                 generation.count(&packet, &verdict, frame.length());
             }
             // Headers may extend beyond the first piece.
             Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {
-                pieces::observe(ctx, link);
+                return Rest::Pieces;
             }
             Err(why) => {
                 generation.count_class(Class::from(why), frame.length());
@@ -93,7 +134,13 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> bool {
             }
         }
     }
-    true
+    Rest::Nothing
+}
+
+/// Whether all that tells the tool of a TCP segment can be read from `frame`.
+#[inline(always)]
+fn has_options<const FRAGS: bool>(frame: &XdpFrame<'_, FRAGS>, packet: &Packet) -> bool {
+    !matches!(packet.transport, Transport::Tcp) || frame.load::<2>(usize::from(packet.offset) + 42).is_some()
 }
 
 /// What this host sends on links with an Ethernet header.

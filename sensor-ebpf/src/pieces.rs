@@ -10,7 +10,7 @@ use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent, judge_packet};
 use sensor_common::extensions::{self, Extensions};
 use sensor_common::link::{self, Payload};
-use sensor_common::{Frame, Headers, Link, Unparsed, flow, parse};
+use sensor_common::{Frame, Headers, Link, Marks, Syn, Tool, Unparsed, flow, parse};
 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
@@ -77,6 +77,21 @@ impl Headers for Copied {
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
         extensions::from_bits(skip(next, at))
     }
+}
+
+impl Marks for Copied {
+    #[inline(always)]
+    fn tool(&self, syn: Syn) -> Tool {
+        Tool::from_number(teiten_tool_of_pieces(syn.target, syn.marks))
+    }
+}
+
+/// [`Tool::of_syn`] of the copied frame, as a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn teiten_tool_of_pieces(target: u64, marks: u64) -> u32 {
+    let Some(frame) = Copied::last() else { return 0 };
+    Tool::of_syn(&frame, Syn { target, marks }) as u32
 }
 
 #[inline(never)]
@@ -158,10 +173,10 @@ pub extern "C" fn teiten_decide() -> u32 {
         // interrupt each other, and any bytes make a key.
         let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
         let world = Sensor::new(generation.rules());
-        let mut verdict = judge_packet(packet, &world);
+        let mut verdict = judge_packet(&frame, packet, &world);
         if world.is_undecided() {
             let conversation = flow::conversation(&frame, packet, key, &KernelFlows);
-            verdict = conclude(packet, intent(packet), conversation);
+            verdict = conclude(&frame, packet, intent(packet), conversation);
         }
         sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);

@@ -58,8 +58,9 @@ pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
         // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
         // interrupt each other, and any bytes make a key.
         let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
-        let conversation = flow::conversation(&XdpFrame::<false>::new(ctx), packet, key, &KernelFlows);
-        let verdict = conclude(packet, intent(packet), conversation);
+        let frame = XdpFrame::<false>::new(ctx);
+        let conversation = flow::conversation(&frame, packet, key, &KernelFlows);
+        let verdict = conclude(&frame, packet, intent(packet), conversation);
         sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);
     }
@@ -68,7 +69,13 @@ pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
 
 /// Counts a frame of `length` bytes that could not be parsed.
 #[inline(always)]
-pub fn count_unparsed<F: Headers>(generation: &mut Current, frame: &F, link: Link, why: Unparsed, length: u64) {
+pub fn count_unparsed<F: Headers>(
+    generation: &mut Current,
+    frame: &F,
+    link: Link,
+    why: Unparsed,
+    length: u64,
+) {
     generation.count_class(Class::from(why), length);
     if let Some(flaw) = why.flaw() {
         generation.count_flaw(flaw);

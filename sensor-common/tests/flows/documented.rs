@@ -103,7 +103,7 @@ fn packets_have_the_classes_that_the_page_gives_them() {
                     host.sends(&parsed.expect("this host sends whole packets"));
                     continue;
                 }
-                let verdict = judge(&parsed, &Sensor { host: &host, frame });
+                let verdict = judge(frame.as_slice(), &parsed, &Sensor { host: &host, frame });
                 if let Ok(packet) = &parsed {
                     flow::arrived(packet, verdict.class, &host);
                 }

@@ -101,7 +101,7 @@ impl Host {
     }
 
     pub(crate) fn receives(&self, packet: &Packet) -> Class {
-        let class = classify::judge(&Ok(*packet), self).class;
+        let class = classify::judge(&[][..], &Ok(*packet), self).class;
         flow::arrived(packet, class, self);
         class
     }

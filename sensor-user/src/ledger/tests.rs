@@ -66,6 +66,11 @@ fn burst(src: &str, slot: Slot, packets: u64) -> Burst {
     Burst { src: Some(src.parse().unwrap()), slot, packets }
 }
 
+/// A source may use several.
+fn tool(burst: &Burst) -> Tool {
+    Tool::ALL[burst.packets as usize % Tool::COUNT]
+}
+
 /// An observation as the drain makes it. 22/tcp is a service.
 fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
     let mut accesses = BTreeMap::<Slot, u64>::new();
@@ -76,7 +81,8 @@ fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
         Observation { generation, at, observed: Duration::from_millis(10_001), ..Observation::default() };
     for burst in bursts {
         let service = burst.slot == SSH;
-        let target = Target::new(burst.slot, service);
+        let tool = (burst.slot.transport() == Transport::Tcp && !service).then(|| tool(burst));
+        let target = Target::with_tool(burst.slot, tool, service);
         *if service { &mut services } else { &mut accesses }.entry(burst.slot).or_default() += burst.packets;
         let class = if service { Class::Service } else { Class::Access };
         observation.packets[class as usize] += burst.packets;
@@ -87,8 +93,8 @@ fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
             None if service => observation.service_overflow += burst.packets,
             None => observation.overflow += burst.packets,
         }
-        if burst.slot.transport() == Transport::Tcp && !service {
-            observation.tools[Tool::Other as usize] += burst.packets;
+        if let Some(tool) = tool {
+            observation.tools[tool as usize] += burst.packets;
         }
     }
     observation.accesses = accesses.into_iter().collect();
@@ -146,6 +152,42 @@ fn today_has_its_hours_its_classes_and_when_counting_began() {
     drop(ledger);
     // A restart knows the same.
     check(&Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap());
+}
+
+#[test]
+fn a_source_with_several_tools_is_one_source_and_each_access_has_its_tool() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let bursts = [
+        burst("192.0.2.5", SMB, 1),
+        burst("192.0.2.5", SMB, 3),
+        burst("192.0.2.6", SMB, 8),
+        burst("2001:db8::6", SMB, 5),
+        burst("192.0.2.6", SIP, 100),
+        Burst { src: None, slot: SMB, packets: 2 },
+    ];
+    ledger.fold(&observe(1, at("2026-03-01T12:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
+    let check = |ledger: &Ledger| {
+        assert_eq!(own(ledger, SMB), tally(19, 3));
+        let totals = ledger.totals();
+        let by = |packets: usize| Tool::ALL[packets % Tool::COUNT];
+        let tools = BTreeMap::from([(by(1), 9), (by(2), 2), (by(3), 3), (by(5), 5)]);
+        assert_eq!(totals.tools, tools);
+        let ports: BTreeMap<_, _> =
+            [(by(1), 9), (by(3), 3), (by(5), 5)].map(|(tool, sum)| ((SMB, tool), sum)).into();
+        assert_eq!(totals.port_tools, ports);
+        let countries = [
+            ((region(5), by(1)), 1),
+            ((region(5), by(3)), 3),
+            ((region(6), by(1)), 8),
+            ((region(6), by(5)), 5),
+        ];
+        assert_eq!(totals.country_tools, BTreeMap::from(countries));
+    };
+    check(&ledger);
+    assert_verified(&ledger);
+    drop(ledger);
+    check(&Ledger::open(directory.path(), settings("UTC")).unwrap());
 }
 
 #[test]

@@ -310,6 +310,16 @@ impl Sums {
             ),
             ("accesses by tool <= accesses to tcp", self.kind("tool")[0], self.to_tcp),
             (
+                "accesses by country and tool <= accesses by tool",
+                self.kind("country_tool")[0],
+                self.kind("tool")[0],
+            ),
+            (
+                "accesses by port and tool <= accesses by tool",
+                self.kind("port_tool")[0],
+                self.kind("tool")[0],
+            ),
+            (
                 "hosts <= cumulative sources + sources beyond the sets",
                 self.kind("hosts")[0],
                 sources + self.kind("set_overflow")[0],

@@ -2,33 +2,24 @@
 //! packet path only appends.
 
 use crate::observation::{SourceCount, Target};
-use sensor_common::Slot;
 use std::ops::AddAssign as _;
 
 /// One access from an IPv4 source, packed so that ascending numbers are ascending by source and
-/// target: 32 bits of address, whether the target is a service, 18 bits of slot.
+/// target: 32 bits of address, the 32 bits of a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct AccessV4(u64);
-
-const SLOT_BITS: u32 = 18;
-const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
 
 impl AccessV4 {
     /// An access of `src` (as a number, most significant byte first) to `target`.
     #[inline]
     pub fn new(src: u32, target: Target) -> Self {
-        let target = u64::from(target.is_service()) << SLOT_BITS | u64::from(target.slot().index());
-        Self(u64::from(src) << (1 + SLOT_BITS) | target)
+        Self(u64::from(src) << 32 | u64::from(target.raw()))
     }
 
     fn count(self, packets: u64) -> SourceCount<u32> {
-        let slot = Slot::from_index(self.0 as u32 & ((1 << SLOT_BITS) - 1)).expect("made from a slot");
-        SourceCount {
-            src: (self.0 >> (1 + SLOT_BITS)) as u32,
-            target: Target::new(slot, self.0 >> SLOT_BITS & 1 != 0),
-            packets,
-        }
+        let target = Target::from_raw(self.0 as u32).expect("made from a target");
+        SourceCount { src: (self.0 >> 32) as u32, target, packets }
     }
 }
 
@@ -98,7 +89,7 @@ fn runs<T: Copy + PartialEq, C>(sorted: &[T], count: impl Fn(T, u64) -> C) -> Ve
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sensor_common::Transport;
+    use sensor_common::{Slot, Tool, Transport};
     use std::collections::BTreeMap;
 
     fn telnet() -> Target {
@@ -139,8 +130,10 @@ mod tests {
     }
 
     fn any_target() -> impl Strategy<Value = Target> {
-        (0..Slot::COUNT as u32, any::<bool>())
-            .prop_map(|(index, service)| Target::new(Slot::from_index(index).unwrap(), service))
+        (0..Slot::COUNT as u32, any::<bool>(), prop::option::of(prop::sample::select(&Tool::ALL[..])))
+            .prop_map(|(index, service, tool)| {
+                Target::with_tool(Slot::from_index(index).unwrap(), tool, service)
+            })
     }
 
     proptest! {

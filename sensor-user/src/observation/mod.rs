@@ -9,6 +9,7 @@ pub mod spans;
 
 use crate::counters::detail::Details;
 use jiff::Timestamp;
+use sensor_common::layout::{self, SERVICE_BIT, TOOL_BITS};
 use sensor_common::{Class, Slot, Tool};
 use std::time::Duration;
 
@@ -52,30 +53,53 @@ pub struct Observation {
     pub sources_v6: Vec<SourceCount<u128>>,
 }
 
-/// What a source was after: a [`Slot`], and whether that is a configured service.
+const TOOL_MASK: u32 = (1 << TOOL_BITS) - 1;
+
+/// What a source was after: a [`Slot`], whether that is a configured service, and with which tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Target(u32);
 
 impl Target {
-    /// An access to `slot`, which is a configured service or not.
+    /// An access to `slot`, which is a configured service or not, that is no TCP SYN.
     pub const fn new(slot: Slot, service: bool) -> Self {
-        Self(slot.index() | if service { sensor_common::layout::SERVICE_BIT } else { 0 })
+        Self::with_tool(slot, None, service)
     }
 
-    /// From a record of the kernel; `None` when it names no slot.
+    /// An access to `slot` that `tool` made, if it is a TCP SYN.
+    pub const fn with_tool(slot: Slot, tool: Option<Tool>, service: bool) -> Self {
+        Self(layout::target(slot, tool, service))
+    }
+
+    /// From a record of the kernel; `None` when it names no slot or no tool.
     pub fn from_raw(raw: u32) -> Option<Self> {
-        Slot::from_index(raw & !sensor_common::layout::SERVICE_BIT).map(|_| Self(raw))
+        Slot::from_index((raw & !SERVICE_BIT) >> TOOL_BITS)?;
+        (raw & TOOL_MASK <= Tool::COUNT as u32).then_some(Self(raw))
+    }
+
+    /// As in a record of the kernel.
+    pub(crate) const fn raw(self) -> u32 {
+        self.0
     }
 
     /// The destination.
     pub fn slot(self) -> Slot {
-        Slot::from_index(self.0 & !sensor_common::layout::SERVICE_BIT).expect("checked when made")
+        Slot::from_index((self.0 & !SERVICE_BIT) >> TOOL_BITS).expect("checked when made")
     }
 
-    /// Whether that is a configured service.
+    /// The tool of a TCP SYN.
+    pub fn tool(self) -> Option<Tool> {
+        Tool::ALL.get((self.0 & TOOL_MASK).checked_sub(1)? as usize).copied()
+    }
+
+    /// Whether the destination is a configured service.
     pub const fn is_service(self) -> bool {
-        self.0 & sensor_common::layout::SERVICE_BIT != 0
+        self.0 & SERVICE_BIT != 0
+    }
+
+    /// The same whatever the tool: the destination and whether it is a service.
+    pub const fn any_tool(self) -> Self {
+        Self(self.0 & !TOOL_MASK)
     }
 }
 

@@ -98,7 +98,7 @@ impl Accumulator {
             if access.is_assumed && !service {
                 self.details.add(Series::Assumed, 1);
             }
-            let target = Target::new(access.slot, service);
+            let target = Target::with_tool(access.slot, access.tool, service);
             match access.src.bytes() {
                 AddressBytes::V4(src) => self.v4.push(AccessV4::new(u32::from_be_bytes(src), target)),
                 AddressBytes::V6(src) => self.v6.push((u128::from_be_bytes(src), target)),

@@ -3,11 +3,15 @@
 
 use super::capture::{CaptureFault, Captured, Findings, Packets};
 use super::flows::Conversations;
+use super::link::LinkType;
 use super::rules::{PacketWorld, Rules};
 use super::{Replay, Sink, open};
 use indicatif::ProgressBar;
 use sensor_common::frame::MAX_OFFSET;
-use sensor_common::{Address, AddressBytes, Class, Frame, Packet, Transport, Unparsed, Verdict, judge};
+use sensor_common::parse::{TCP_ACK, TCP_SYN};
+use sensor_common::{
+    Address, AddressBytes, Class, Frame, Marks, Packet, Transport, Unparsed, Verdict, judge,
+};
 use sensor_counters::Series;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -19,13 +23,28 @@ use std::path::{Path, PathBuf};
 /// Of an ICMP error: its header, and what it quotes with all the headers that may be skipped.
 const MESSAGE: usize = 8 + MAX_OFFSET;
 
-/// What is kept of an ICMP message, for what it quotes.
+/// Of a TCP SYN: the longest header.
+const SEGMENT: usize = 60;
+
+/// What is kept of a packet's content: of an ICMP message for what it quotes, of a TCP SYN for its tool.
 #[derive(Debug, Default)]
 struct Message {
     /// Where it begins in the frame, bytes.
     offset: usize,
     bytes: Box<[u8]>,
 }
+
+impl Message {
+    /// At most `length` bytes of what `packet` holds, which was parsed from `frame`.
+    fn new(link: LinkType, frame: &[u8], packet: &Packet, length: usize) -> Self {
+        let (frame, _) = link.open(frame).expect("it was parsed");
+        let offset = usize::from(packet.offset);
+        let bytes = &frame[offset..frame.len().min(offset + length)];
+        Self { offset, bytes: bytes.into() }
+    }
+}
+
+impl Marks for Message {}
 
 impl Frame for Message {
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
@@ -60,12 +79,13 @@ impl Seen {
         };
         let is_outbound = src.is_some_and(|src| rules.is_local(&src));
         let message = match &parsed {
-            Ok(packet) if !is_outbound && matches!(packet.transport, Transport::Icmp | Transport::Icmpv6) => {
-                let (frame, _) = link.open(frame).expect("it was parsed");
-                let offset = usize::from(packet.offset);
-                let bytes = &frame[offset..frame.len().min(offset + MESSAGE)];
-                Message { offset, bytes: bytes.into() }
-            }
+            Ok(packet) if !is_outbound => match packet.transport {
+                Transport::Icmp | Transport::Icmpv6 => Message::new(link, frame, packet, MESSAGE),
+                Transport::Tcp if packet.control & (TCP_SYN | TCP_ACK) == TCP_SYN => {
+                    Message::new(link, frame, packet, SEGMENT)
+                }
+                _ => Message::default(),
+            },
             _ => Message::default(),
         };
         let unparsed = parsed.as_ref().err().and_then(|why| link.detail(frame, *why));
@@ -81,8 +101,10 @@ impl Seen {
             }
             return None;
         }
-        let verdict =
-            judge(&self.parsed, &PacketWorld { rules, conversations: Some((flows, &self.message)) });
+        let verdict = {
+            let world = PacketWorld { rules, conversations: Some((flows, &self.message)) };
+            judge(&self.message, &self.parsed, &world)
+        };
         match (&self.parsed, self.src) {
             (Ok(packet), _) => flows.arrived(packet, verdict.class),
             (Err(_), Some(src))

@@ -421,6 +421,8 @@ mod tests {
             sequence: 1001,
             acknowledgement: 0,
             identification: 0,
+            fragmentation: 0,
+            hop_limit: 64,
             dns_response: false,
             is_cut: false,
             offset: 20,

@@ -31,7 +31,7 @@ use both_directions::Seen;
 use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use sensor_common::judge;
+use sensor_common::{Link, judge};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -134,7 +134,8 @@ impl Replay {
         self.extend_span(packet.at);
         let moment = PacketWorld::<[u8]> { rules: &self.rules, conversations: None };
         let parsed = packet.link.parse_captured(packet.frame, packet.bytes);
-        let verdict = judge(&parsed, &moment);
+        let (frame, _) = packet.link.open(packet.frame).unwrap_or((&[], Link::Ip));
+        let verdict = judge(frame, &parsed, &moment);
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;
         self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.bytes, sink)

@@ -41,6 +41,12 @@ pub struct Counts {
     pub backscatter: Vec<BackscatterRow>,
     /// By scanner, in the order of the labels' definition.
     pub tools: Vec<ToolRow>,
+    /// Feature ports by scanner; of a sensor only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_tools: Option<Vec<PortToolRow>>,
+    /// Countries by scanner; of a sensor only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country_tools: Option<Vec<CountryToolRow>>,
     /// Frames of class `non_ip`, in the order of their labels' numbers.
     #[serde(default)]
     pub unread_frames: Vec<UnreadRow>,
@@ -148,6 +154,30 @@ pub struct BackscatterRow {
 /// One scanner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRow {
+    /// The scanner.
+    pub tool: String,
+    /// TCP SYN accesses.
+    pub accesses: u64,
+}
+
+/// One scanner at one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortToolRow {
+    /// The transport.
+    pub transport: String,
+    /// The port.
+    pub port: String,
+    /// The scanner.
+    pub tool: String,
+    /// TCP SYN accesses.
+    pub accesses: u64,
+}
+
+/// One scanner from one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountryToolRow {
+    /// The country.
+    pub country: String,
     /// The scanner.
     pub tool: String,
     /// TCP SYN accesses.
@@ -316,6 +346,8 @@ impl Subject<'_> {
                     accesses: totals.tools.get(&tool).copied().unwrap_or(0),
                 })
                 .collect(),
+            port_tools: is_sensor.then(|| port_tools(totals)),
+            country_tools: is_sensor.then(|| country_tools(totals)),
             unread_frames: sensor_counters::with_fixed(&totals.unread)
                 .into_iter()
                 .map(|(kind, frames)| UnreadRow { ethertype: kind.to_string(), frames })
@@ -339,6 +371,23 @@ fn port_hours(totals: &Totals) -> Vec<PortHourRow> {
         PortHourRow { transport, port, hour, accesses }
     };
     totals.port_hours.iter().map(row).collect()
+}
+
+fn port_tools(totals: &Totals) -> Vec<PortToolRow> {
+    let row = |(&(slot, tool), &accesses): (&(Slot, Tool), _)| {
+        let (transport, port) = labels(PortLabel::Own(slot));
+        PortToolRow { transport, port, tool: tool.name().to_owned(), accesses }
+    };
+    totals.port_tools.iter().map(row).collect()
+}
+
+fn country_tools(totals: &Totals) -> Vec<CountryToolRow> {
+    let row = |(&(country, tool), &accesses): (&(Country, Tool), _)| CountryToolRow {
+        country: country.label().to_owned(),
+        tool: tool.name().to_owned(),
+        accesses,
+    };
+    totals.country_tools.iter().map(row).collect()
 }
 
 fn labels(port: PortLabel) -> (String, String) {

@@ -52,6 +52,9 @@ fn tool(tool: CommonTool) -> Tool {
         CommonTool::Zmap => Tool::Zmap,
         CommonTool::Masscan => Tool::Masscan,
         CommonTool::Mirai => Tool::Mirai,
+        CommonTool::Zmap4 => Tool::Zmap4,
+        CommonTool::Nmap => Tool::Nmap,
+        CommonTool::Stateless => Tool::Stateless,
     }
 }
 
@@ -61,7 +64,7 @@ fn judged(site: &Site, frame: &[u8]) -> Meaning {
         Link::Ethernet { .. } => ParseLink::Ethernet,
         Link::Ip => ParseLink::Ip,
     };
-    let verdict = judge(&parse(frame, link), &Sensor(site));
+    let verdict = judge(frame, &parse(frame, link), &Sensor(site));
     let class = Class::ALL.into_iter().find(|class| class.label() == verdict.class.name());
     let class = class.expect("both name the same classes");
     match (verdict.access(), verdict.backscatter()) {

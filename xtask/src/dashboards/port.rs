@@ -210,8 +210,8 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("Accesses by scanning tool, daily", "スキャンツール別アクセス数の変化"),
             l.t(
-                "Tools known by the marks that they leave in packets: ZMap, masscan, Mirai.",
-                "パケットの特徴から判別したツール（ZMap、masscan、Mirai）。",
+                "Tools known by the marks that they leave in packets: ZMap (zmap4 from version 4.1), masscan, nmap, Mirai, and scanners that keep no state.",
+                "パケットの特徴から判別したツール（ZMap（4.1 以降は zmap4）、masscan、nmap、Mirai、状態を持たないスキャナ）。",
             ),
             &all_sized(&TOOLS.daily("tool", ""), &TOOLS.total("tool", ""), "tool", Some("other")),
             "{{tool}}",

@@ -222,8 +222,11 @@ impl Both {
     fn arrives(&mut self, link: Link, frame: &[u8], program: &str) -> Class {
         self.set_time();
         let parsed = parse(frame, link);
-        let verdict =
-            judge(&parsed, &PacketWorld { rules: &self.rules, conversations: Some((&self.host, frame)) });
+        let verdict = judge(
+            frame,
+            &parsed,
+            &PacketWorld { rules: &self.rules, conversations: Some((&self.host, frame)) },
+        );
         match &parsed {
             Ok(packet) => self.host.arrived(packet, verdict.class),
             Err(_) if verdict.class == Class::Malformed => {

@@ -62,7 +62,9 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_nam
 2010-07-09,port_hour,tcp,445,,00,4,,,,test
 2010-07-09,port_hour,udp,5060,,00,2,,,,test
 2010-07-09,group,,,JP,,2,1,\"say \"\"hi\"\", all\",,test
-2010-07-09,tool,,,,,4,,other,,test
+2010-07-09,tool,,,,,4,,zmap4,,test
+2010-07-09,port_tool,tcp,445,,,4,,zmap4,,test
+2010-07-09,country_tool,,,JP,,4,,zmap4,,test
 2010-07-09,packets,,,,,,,access,6,test
 2010-07-09,packets,,,,,,,malformed,1,test
 2010-07-09,packets,,,,,,,non_ip,2,test

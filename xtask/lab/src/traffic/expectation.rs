@@ -113,13 +113,20 @@ pub enum Tool {
     Masscan,
     /// `mirai`
     Mirai,
+    /// `zmap4`
+    Zmap4,
+    /// `nmap`
+    Nmap,
+    /// `stateless`
+    Stateless,
     /// `other`
     Other,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Zmap, Self::Masscan, Self::Mirai, Self::Other];
+    pub const ALL: [Self; 7] =
+        [Self::Zmap, Self::Masscan, Self::Mirai, Self::Zmap4, Self::Nmap, Self::Stateless, Self::Other];
 
     /// The value of the `tool` label.
     pub const fn label(self) -> &'static str {
@@ -127,6 +134,9 @@ impl Tool {
             Self::Zmap => "zmap",
             Self::Masscan => "masscan",
             Self::Mirai => "mirai",
+            Self::Zmap4 => "zmap4",
+            Self::Nmap => "nmap",
+            Self::Stateless => "stateless",
             Self::Other => "other",
         }
     }

@@ -206,9 +206,7 @@ impl Kind {
             Self::Excluded | Self::ExcludedToOther => site.excluded_reachable().next().is_some(),
             Self::ServiceAccess | Self::ServiceTraffic => !site.services.is_empty(),
             // Tools are known by the IPv4 header, and IGMP is IPv4's.
-            Self::Syn(Tool::Zmap | Tool::Masscan | Tool::Mirai) | Self::Igmp | Self::Broadcast => {
-                !site.v4.is_empty()
-            }
+            Self::Syn(_) | Self::Igmp | Self::Broadcast => !site.v4.is_empty(),
             _ => true,
         }
     }
@@ -540,6 +538,7 @@ impl Mix {
             sequence: self.rng.random(),
             acknowledgement: if flags & flag::ACK == 0 { 0 } else { self.rng.random() },
             flags,
+            window: None,
             options: self.tcp_options(),
         };
         let payload = self.payload();
@@ -984,14 +983,36 @@ fn masscan_id(dst: Ipv4Addr, port: u16, sequence: u32) -> u16 {
     (u32::from(dst) ^ u32::from(port) ^ sequence) as u16
 }
 
+/// What `ZMap` 4 writes as options, with the time where it writes it: `smallest-probes`, `windows`, `linux`, `bsd`.
+fn zmap_options(rng: &mut impl Rng) -> Vec<u8> {
+    let [a, b, c, d]: [u8; 4] = rng.random();
+    match rng.random_range(0..4) {
+        0 => vec![2, 4, 5, 0xb4],
+        1 => vec![2, 4, 5, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2],
+        2 => vec![2, 4, 5, 0xb4, 4, 2, 8, 10, a, b, c, d, 0, 0, 0, 0, 1, 3, 3, 7],
+        _ => vec![2, 4, 5, 0xb4, 1, 3, 3, 6, 1, 1, 8, 10, a, b, c, d, 0, 0, 0, 0, 4, 2, 0, 0],
+    }
+}
+
 /// Gives a SYN to `dst` the mark of `tool`, and of no other.
 pub(super) fn sign(tool: Tool, dst: Ipv4Addr, ip: &mut Ip, tcp: &mut Tcp, rng: &mut impl Rng) {
+    match tool {
+        Tool::Zmap4 => {
+            (ip.may_fragment, tcp.window, tcp.options) = (true, Some(u16::MAX), zmap_options(rng));
+        }
+        Tool::Nmap => {
+            (ip.may_fragment, ip.ttl) = (true, rng.random_range(20..=59));
+            (tcp.window, tcp.options) = (Some(1024), vec![2, 4, 5, 0xb4]);
+        }
+        Tool::Stateless => (ip.ttl, tcp.options) = (rng.random_range(200..=255), Vec::new()),
+        Tool::Zmap | Tool::Masscan | Tool::Mirai | Tool::Other => {}
+    }
     loop {
         tcp.sequence = if tool == Tool::Mirai { dst.into() } else { rng.random() };
         ip.id = match tool {
             Tool::Zmap => ZMAP_ID,
             Tool::Masscan => masscan_id(dst, tcp.dst, tcp.sequence),
-            Tool::Mirai | Tool::Other => rng.random(),
+            Tool::Mirai | Tool::Zmap4 | Tool::Nmap | Tool::Stateless | Tool::Other => rng.random(),
         };
         let marks = [
             (Tool::Mirai, tcp.sequence == u32::from(dst)),

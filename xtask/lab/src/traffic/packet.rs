@@ -125,6 +125,8 @@ pub struct Ip {
     pub ttl: u8,
     /// IPv4: identification.
     pub id: u16,
+    /// IPv4: DF is not set.
+    pub may_fragment: bool,
     /// IPv4: options, a multiple of 4 bytes up to 40.
     pub options: Vec<u8>,
     /// IPv6: extension headers in order.
@@ -141,7 +143,16 @@ impl Ip {
     /// When `src` and `dst` are of two families.
     pub fn new(src: IpAddr, dst: IpAddr) -> Self {
         assert_eq!(src.is_ipv4(), dst.is_ipv4(), "{src} and {dst} are of two families");
-        Self { src, dst, ttl: 64, id: 0, options: Vec::new(), extensions: Vec::new(), fragment: None }
+        Self {
+            src,
+            dst,
+            ttl: 64,
+            id: 0,
+            may_fragment: false,
+            options: Vec::new(),
+            extensions: Vec::new(),
+            fragment: None,
+        }
     }
 
     /// The IP packet with `transport` of protocol `number` in it.
@@ -158,6 +169,7 @@ impl Ip {
             Ipv4Header::new(transport.len() as u16, self.ttl, IpNumber(number), src.octets(), dst.octets())
                 .expect("frames are far below 64 KiB");
         header.identification = self.id;
+        header.dont_fragment = !self.may_fragment;
         header.options =
             Ipv4Options::try_from(self.options.as_slice()).expect("whole words, at most 40 bytes");
         header.set_payload_len(transport.len()).expect("frames are far below 64 KiB");
@@ -232,6 +244,8 @@ pub struct Tcp {
     pub acknowledgement: u32,
     /// Bits of [`flag`].
     pub flags: u8,
+    /// Window; that of Linux when `None`.
+    pub window: Option<u16>,
     /// Options, a multiple of 4 bytes up to 40.
     pub options: Vec<u8>,
 }
@@ -239,7 +253,7 @@ pub struct Tcp {
 impl Tcp {
     /// The segment with its checksum for `ip`.
     pub fn segment(&self, ip: &Ip, payload: &[u8]) -> Vec<u8> {
-        let mut header = TcpHeader::new(self.src, self.dst, self.sequence, 64_240);
+        let mut header = TcpHeader::new(self.src, self.dst, self.sequence, self.window.unwrap_or(64_240));
         header.acknowledgment_number = self.acknowledgement;
         header.fin = self.flags & flag::FIN != 0;
         header.syn = self.flags & flag::SYN != 0;

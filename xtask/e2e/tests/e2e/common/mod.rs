@@ -129,10 +129,14 @@ pub(crate) fn assert_totals(samples: &Samples, expected: &Expectation) {
     let packets: BTreeMap<[String; 1], u64> = class(Expectation::packets);
     assert_same("teiten_packets_total", samples.by("teiten_packets_total", ["class"]), packets);
     assert_same("teiten_bytes_total", samples.by("teiten_bytes_total", ["class"]), class(Expectation::bytes));
-    let tools = Tool::ALL
+    let tools: BTreeMap<[String; 1], u64> = Tool::ALL
         .into_iter()
         .map(|tool| ([tool.label().to_owned()], expected.tools.get(&tool).copied().unwrap_or(0)))
         .collect();
+    if samples.sum("teiten_source_table_overflow_packets_total") == 0 {
+        let by_country = samples.by("teiten_country_tool_accesses_total", ["tool"]);
+        assert_same("teiten_country_tool_accesses_total", by_country, tools.clone());
+    }
     assert_same("teiten_tool_accesses_total", samples.by("teiten_tool_accesses_total", ["tool"]), tools);
 
     let sum = |metric: &str| samples.sum(metric);

@@ -178,7 +178,7 @@ impl Duplex {
     ) -> Vec<u8> {
         let [src, dst] = ports;
         let options = self.mix.tcp_options();
-        let tcp = Tcp { src, dst, sequence, acknowledgement, flags, options };
+        let tcp = Tcp { src, dst, sequence, acknowledgement, flags, window: None, options };
         ip.packet(protocol::TCP, &tcp.segment(ip, &[]))
     }
 
