@@ -2,7 +2,7 @@
 //!
 //! | operation | holds | when |
 //! |---|---|---|
-//! | `:midnight` | the counter at the start of a local day | once a day |
+//! | `:midnight` | the counter at the start of a local day; of a sensor that was replaced on it, below 0 by what the old one had counted | once a day |
 //! | `:day` | the amount of the local day that has just ended | once a day |
 //! | `:today` | the amount of the day that runs | every ten minutes |
 //! | `:month` | the amount of the month that has just ended, label `month` | once a month |
@@ -287,8 +287,42 @@ fn days(site: &Site, mode: Mode) -> anyhow::Result<String> {
     Ok(out)
 }
 
+/// When today each sensor was last counted, in seconds since local midnight.
+const LAST_TODAY: &str = "sensor:teiten_today:second_of_day";
+
+/// The counters of a sensor that was replaced, or lost its ledger, since midnight begin again at 0. From then on
+/// they count as if they had been below 0 at midnight by what was counted today before, so that the day has both parts.
+/// Not in the half hour before midnight, where a sample must be that midnight's.
+fn replaced(site: &Site, out: &mut String) -> std::fmt::Result {
+    let said = said(site);
+    let midnight = FAMILIES[0].record("midnight");
+    // The first family tells the others of it, so it is the last to follow.
+    for family in FAMILIES.iter().filter(|f| f.today).rev() {
+        write!(
+            out,
+            "      - record: {}
+        expr: >-
+          -last_over_time({}[1430m])
+          and on (sensor) ({said} < on (sensor) last_over_time({midnight}[26h]))
+          and on (sensor) (last_over_time({LAST_TODAY}[1430m]) <= on (sensor) {SECOND_OF_DAY})
+          and on (sensor) ({SECOND_OF_DAY} >= 900 and {SECOND_OF_DAY} < 84600)
+",
+            family.record("midnight"),
+            family.record("today"),
+        )?;
+    }
+    // One of yesterday evening is later in its day than it is now, or has left the window.
+    write!(
+        out,
+        "      - record: {LAST_TODAY}
+        expr: ({SECOND_OF_DAY} >= 120) and on (sensor) {said}
+"
+    )
+}
+
 fn today(site: &Site) -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-today\n    interval: 10m\n    rules:\n");
+    replaced(site, &mut out)?;
     for family in FAMILIES.iter().filter(|f| f.today) {
         let midnight = family.record("midnight");
         write!(
@@ -302,7 +336,8 @@ fn today(site: &Site) -> anyhow::Result<String> {
 ",
             family.record("today"),
             difference(
-                &family.now(site),
+                // What only the replaced sensor has counted stays.
+                &format!("({} or (last_over_time({midnight}[26h]) < 0) * 0)", family.now(site)),
                 &format!("last_over_time({midnight}[26h])"),
                 "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
                 &format!("{} < 90000", said(site)),
