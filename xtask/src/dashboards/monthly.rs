@@ -397,7 +397,7 @@ fn ranks_against_last_month(l: Language) -> Panel {
             },
         }),
     )
-    .defaults(json!({ "noValue": "–" }))
+    .defaults(json!({ "noValue": "–", "custom": { "minWidth": 75 } }))
     .overrides([
         by_name(rank, &[("custom.width", json!(60))]),
         by_name(last, &[("custom.width", json!(100)), ("mappings", below)]),
