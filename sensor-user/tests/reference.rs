@@ -5,6 +5,7 @@
 #[path = "reference/configuration.rs"]
 mod configuration;
 
+use clap::error::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Between these lines of a page everything is generated.
@@ -50,4 +51,61 @@ fn ledger_has_the_statements_of_the_schema() {
 #[test]
 fn metrics_names_every_metric_of_the_catalogue() {
     check("metrics.md", &sensor_counters::page());
+}
+
+/// Commands in the pages are accepted as they are written, and name flags that exist.
+#[test]
+fn commands_of_the_pages_are_those_of_the_program() {
+    let mut seen = 0;
+    for name in ["runbooks.md", "operating.md", "ledger.md", "where-to-observe.md", "../grafana/README.md"] {
+        let text = std::fs::read_to_string(page(name)).unwrap();
+        // A command goes on after a backslash.
+        let text = text.replace("\\\n", " ");
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let lines = text.lines().map(|line| line.trim_start().trim_start_matches("$ "));
+        for command in spans.chain(lines) {
+            let words: Vec<&str> = command.split_whitespace().skip_while(|word| *word == "sudo").collect();
+            if words.first() != Some(&"teiten") || words.len() < 2 || command.contains("...") {
+                continue;
+            }
+            // What is to be filled in, and what the shell takes.
+            let end = words.iter().position(|word| matches!(*word, "|" | "&&" | ">" | "#"));
+            let words =
+                words[..end.unwrap_or(words.len())].iter().map(|word| match word.trim_end_matches(';') {
+                    "DAY" => "2010-07-01",
+                    word => word,
+                });
+            if let Err(error) = sensor_user::cli::Cli::try_from_args(words) {
+                // A text names `teiten replay` without its file, and `teiten ledger` without what of it.
+                let is_name = matches!(
+                    error.kind(),
+                    ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                );
+                assert!(is_name || error.exit_code() == 0, "{name}: `{command}`: {error}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen} commands");
+    // Flags that runbooks and alerts name without a command.
+    let alerts = include_str!("../../grafana/prometheus/rules/teiten-alerts.yml");
+    let runbooks = std::fs::read_to_string(page("runbooks.md")).unwrap();
+    let command = sensor_user::cli::Cli::command_line();
+    let known: Vec<&str> = command
+        .get_subcommands()
+        .flat_map(|command| std::iter::once(command).chain(command.get_subcommands()))
+        .flat_map(|command| command.get_arguments().filter_map(clap::Arg::get_long))
+        .collect();
+    let spans = runbooks.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let spans = spans.filter(|span| span.starts_with("--"));
+    let words =
+        alerts.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
+    for text in spans.chain(words) {
+        let Some((_, flag)) = text.split_once("--") else { continue };
+        let end = flag.find(|c: char| !c.is_ascii_lowercase() && c != '-' && c != '.').unwrap_or(flag.len());
+        let flag = flag[..end].trim_end_matches('.');
+        if !flag.is_empty() {
+            assert!(known.contains(&flag), "{text}: there is no --{flag}");
+        }
+    }
 }

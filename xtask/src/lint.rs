@@ -3,6 +3,7 @@
 
 mod links;
 mod modules;
+mod runbooks;
 mod words;
 
 use crate::dashboards::{self, DashboardsArgs};
@@ -40,6 +41,7 @@ pub fn steps(report: &mut Report) {
     report.step("lints without features", || clippy(&DEFAULT_BUILD, &[]).into());
     report.step("dashboards", || dashboards(true).into());
     report.step("links", || links::check().into());
+    report.step("runbooks", || runbooks::check().into());
     report.step("words", || words::check().into());
     report.step("modules", || modules::check().into());
     report.step("licences", || licenses::generate(true).into());

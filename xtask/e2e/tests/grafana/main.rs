@@ -7,5 +7,6 @@ mod files;
 mod history;
 mod noise;
 mod remote_write;
+mod runbooks;
 mod targets;
 mod zones;
