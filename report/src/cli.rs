@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,7 +119,7 @@ fn zone(text: &str) -> Result<TimeZone> {
 /// The program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    match run(&cli).and_then(|bytes| cli.deliver(&bytes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("teiten-report: {error:#}");
@@ -127,7 +128,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+/// What the program would write with these arguments, the first of which is its name.
+///
+/// # Errors
+///
+/// As the program's.
+pub fn make<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Vec<u8>> {
+    run(&Cli::try_parse_from(arguments)?)
+}
+
+impl Cli {
+    /// Writes to where the options say.
+    fn deliver(&self, bytes: &[u8]) -> Result<()> {
+        match self.init_notes.as_deref().or(self.output.as_deref()) {
+            Some(file) => put(file, bytes),
+            None => std::io::stdout().lock().write_all(bytes).context("standard output"),
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Vec<u8>> {
     let Some(period) = cli.month.or(cli.quarter).or(cli.year) else {
         bail!("give --month, --quarter or --year, as in --month 2010-07");
     };
@@ -160,7 +180,7 @@ fn run(cli: &Cli) -> Result<()> {
     let places = content::places(&data);
     if let Some(file) = &cli.init_notes {
         ensure!(!file.exists(), "--init-notes {}: the file exists; name another one", file.display());
-        return put(file, notes::template(&period.code(), &places).as_bytes());
+        return Ok(notes::template(&period.code(), &places).into_bytes());
     }
     let notes = match &cli.notes {
         Some(file) => Notes::read(file, &places)?,
@@ -170,11 +190,7 @@ fn run(cli: &Cli) -> Result<()> {
         cli.name.clone().unwrap_or_else(|| cli.lang.t("Teiten", "インターネット定点観測").to_owned());
     let manner = Manner { lang: cli.lang, centre, today };
     let document = content::write(&data, &manner, &notes, &source);
-    let bytes = render(&document, &data, format.context("a format")?);
-    match &cli.output {
-        Some(file) => put(file, &bytes),
-        None => std::io::stdout().lock().write_all(&bytes).context("standard output"),
-    }
+    Ok(render(&document, &data, format.context("a format")?))
 }
 
 fn render(document: &Document, data: &Data, format: Format) -> Vec<u8> {

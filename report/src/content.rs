@@ -783,7 +783,7 @@ impl Writer<'_> {
                     .take(10)
                     .map(|slot| {
                         format!(
-                            "{} {}",
+                            "{}\u{a0}{}",
                             words::slot_name(slot),
                             number(ports[&PortLabel::Own(slot)].accesses)
                         )

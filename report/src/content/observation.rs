@@ -3,6 +3,7 @@
 use super::{Source, Writer};
 use crate::document::{Block, Column};
 use crate::notes::Place;
+use crate::period::Unit;
 use crate::words::{self, Lang, number};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
@@ -139,7 +140,12 @@ impl Writer<'_> {
             Column::number(self.t("Accesses per sensor and day", "1観測点・1日あたりのアクセス数")),
             Column::number(self.t("Sources per sensor and day", "1観測点・1日あたりの発信元数")),
         ];
-        let caption = self.t("The six periods", "6期間の観測").to_owned();
+        let caption = match self.data.period.unit {
+            Unit::Month => self.t("Six months of observation", "6か月の観測"),
+            Unit::Quarter => self.t("Six quarters of observation", "6四半期の観測"),
+            Unit::Year => self.t("Six years of observation", "6年の観測"),
+        }
+        .to_owned();
         self.table("periods", &caption, columns, rows);
         let mut changes = Vec::new();
         for pair in data.sums.windows(2) {

@@ -195,7 +195,7 @@ impl Writer<'_> {
         let change = now.abs_diff(then);
         let percent = words::percent(change, then);
         let percent_text = percent.map_or_else(String::new, |it| match self.lang() {
-            Lang::En => format!(" by {it} %"),
+            Lang::En => format!(" by {it}%"),
             Lang::Ja => format!("{it}%"),
         });
         let (now_text, then_text) = (number(now), number(then));
@@ -475,7 +475,7 @@ impl Writer<'_> {
         let percent = words::percent(*amount, whole).unwrap_or(0);
         let text = match self.lang() {
             Lang::En if count == 1 => format!("They came from {name}."),
-            Lang::En => format!("They came from {count} regions, {percent} % from {name}."),
+            Lang::En => format!("They came from {count} regions, {percent}% from {name}."),
             Lang::Ja if count == 1 => format!("発信元地域は{name}でした。"),
             Lang::Ja => format!("発信元は{count}の地域にわたり、最も多い{name}が{percent}%を占めました。"),
         };

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::printed;
 use serde_json::Value;
 use xtask::dashboards::lint::{Query, Range, committed, queries};
 use xtask::history::{HistoryReport, UTC_OFFSET, prometheus};
@@ -268,6 +269,11 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
+    printed::is_the_seeds(
+        &history.server,
+        history.report,
+        &[("accesses", 543_415), ("accesses_per_sensor_day", 1_811), ("sources_per_sensor_day", 404)],
+    );
     history.every_panel_has_data_within_a_second();
 }
 
@@ -285,5 +291,26 @@ fn july_2010_is_375_accesses_from_164_sources() {
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
+    printed::is_the_seeds(
+        &history.server,
+        history.report,
+        &[
+            ("accesses", 116_141),
+            ("cumulative_sources", 50_845),
+            ("accesses_per_sensor_day", 375),
+            ("sources_per_sensor_day", 164),
+        ],
+    );
+    let texts = printed::events(&history.server, "2010-07");
+    for sentence in [
+        "5060/udp: from 9 July many more accesses on 7 of 10 sensors",
+        "27649/udp: 2 to 9 July many accesses on one sensor only (sensor-04)",
+        "9415/tcp: from 1 July many more accesses on 9 of 10 sensors",
+    ] {
+        assert!(texts.iter().any(|text| text.starts_with(sentence)), "{sentence}: {texts:#?}");
+    }
+    let rises =
+        texts.iter().filter(|text| text.contains("many more accesses") || text.contains("one sensor only"));
+    assert_eq!(rises.count(), 3, "{texts:#?}");
     history.every_panel_has_data_within_a_second();
 }

@@ -6,6 +6,7 @@ mod annotations;
 mod files;
 mod history;
 mod noise;
+mod printed;
 mod remote_write;
 mod runbooks;
 mod targets;
