@@ -29,6 +29,11 @@ pub(super) fn other(name: &str) -> Value {
     by_name(name, &[("color", fixed(OTHER))])
 }
 
+/// The same for a label's value, which is shown as `name`.
+pub(super) fn other_named(value: &str, name: &str) -> Value {
+    by_name(value, &[("displayName", json!(name)), ("color", fixed(OTHER))])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -216,7 +216,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &all_sized(&TOOLS.daily("tool", ""), &TOOLS.total("tool", ""), "tool", Some("other")),
             "{{tool}}",
         )
-        .overrides([by_name("other", &[("displayName", json!(other))]), colors::other(other)]),
+        .overrides([colors::other_named("other", other)]),
     );
     layout.add(
         12,
@@ -253,7 +253,14 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                     "Value #A": l.t("Accesses", "アクセス数"), "Value #B": l.t("Sources", "発信元数"),
                 },
             }),
-        ),
+        )
+        .overrides([by_name(
+            l.t("Port", "ポート種類"),
+            &[("mappings", json!([{
+                "type": "regex",
+                "options": { "pattern": "^other/(.*)$", "result": { "text": format!("{other}/$1"), "index": 0 } },
+            }]))],
+        )]),
     );
     layout.panels(l)
 }
