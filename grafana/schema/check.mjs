@@ -25,11 +25,14 @@ const plugins = {
 };
 
 // Enumerations are written as their values in JSON, and what is left out takes its default.
-const prelude = `import type { Dashboard, FieldConfig, Panel } from '@grafana/schema';
+const prelude = `import type { AnnotationQuery, Dashboard, DataQuery, FieldConfig, Panel } from '@grafana/schema';
 type Loose<T> = T extends string ? \`\${T}\` : T extends number ? T | (\`\${T}\` extends \`\${infer N extends number}\` ? N : never)
   : T extends boolean | null | undefined ? T
   : T extends Array<infer U> ? Array<Loose<U>>
   : T extends object ? { [K in keyof T]?: Loose<T[K]> } : T;
+// What Grafana's Prometheus data source reads of an annotation; the schema leaves that to the data source.
+interface PromQuery extends DataQuery { expr: string; interval: string; range: boolean; instant: boolean }
+type Annotation = AnnotationQuery<PromQuery> & { titleFormat: string; textFormat: string; tagKeys: string };
 `;
 
 rmSync(out, { recursive: true, force: true });
@@ -43,8 +46,9 @@ for (const name of files) {
     const path = `@grafana/schema/dist/esm/raw/composable/${type.replace('-', '')}/panelcfg/x/${file}PanelCfg_types.gen`;
     lines.push(`import type * as ${file} from '${path}';`);
   }
-  const { panels: list, ...rest } = dashboard;
-  lines.push(`export const dashboard: Loose<Omit<Dashboard, 'panels'>> = ${JSON.stringify(rest)};`);
+  const { panels: list, annotations, ...rest } = dashboard;
+  lines.push(`export const dashboard: Loose<Omit<Dashboard, 'panels' | 'annotations'>> = ${JSON.stringify(rest)};`);
+  lines.push(`export const annotations: Loose<Annotation>[] = ${JSON.stringify(annotations.list)};`);
   for (const panel of list) {
     if (panel.type === 'row') continue;
     const file = plugins[panel.type];
