@@ -143,6 +143,8 @@ fn the_json_shows_each_counter_where_the_catalogue_says() {
         ("group", "messenger,JP"),
         ("service", "tcp,22,JP"),
         ("backscatter", "tcp,80"),
+        ("port_tool", "tcp,445,zmap4"),
+        ("country_tool", "JP,mirai"),
         ("unread", "llc"),
     ];
     for (at, counter) in (1..).zip(COUNTERS) {
