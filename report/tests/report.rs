@@ -229,8 +229,8 @@ fn what_is_wrong_is_named_with_the_way_out() {
     ledger(&path, "<b>センサー</b>", 0);
     let output = run(&["--month", "2010-07", "--ledger", one, "--ledger", one, "--format", "json"]);
     assert!(said(&output).contains("are the same ledger"), "{}", said(&output));
-    let output = run(&["--month", "2010-07", "--ledger", one, "--format", "json", "--sensors", "nobody"]);
-    assert!(said(&output).contains("no sensor \"nobody\"; there are <b>センサー</b>"), "{}", said(&output));
+    let output = run(&["--month", "2010-07", "--ledger", one, "--format", "json", "--sensors", "absent"]);
+    assert!(said(&output).contains("no sensor \"absent\"; there are <b>センサー</b>"), "{}", said(&output));
 
     let html = |arguments: &[&str]| {
         let output = run(&[&["--ledger", one, "--format", "html"], arguments].concat());

@@ -59,7 +59,7 @@ fn commands_of_the_pages_are_those_of_the_program() {
     let mut seen = 0;
     for name in ["runbooks.md", "operating.md", "ledger.md", "where-to-observe.md", "../grafana/README.md"] {
         let text = std::fs::read_to_string(page(name)).unwrap();
-        // A command goes on after a backslash.
+        // A command continues after a backslash.
         let text = text.replace("\\\n", " ");
         let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
         let lines = text.lines().map(|line| line.trim_start().trim_start_matches("$ "));

@@ -61,7 +61,7 @@ pub use export::{Extent, Format};
 pub use files::LEDGER_FILE;
 pub use lock::{LOCK_FILE, make_state_dir};
 pub use ranking::Ranking;
-pub use reader::{DaySummary, Origin, Reader};
+pub use reader::{DaySummary, LedgerOrigin, Reader};
 pub use state::{ChartedPorts, LedgerSettings};
 pub use summary::Summary;
 pub use undo::NotThere;

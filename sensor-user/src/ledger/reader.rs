@@ -53,7 +53,7 @@ pub struct DaySummary {
 
 /// Whose ledger it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct LedgerOrigin {
     /// Name of the sensor.
     pub sensor: String,
     /// Its IANA time zone.
@@ -143,10 +143,10 @@ impl Reader {
     /// # Errors
     ///
     /// The ledger cannot be read.
-    pub fn origin(&self) -> Result<Option<Origin>, LedgerError> {
+    pub fn origin(&self) -> Result<Option<LedgerOrigin>, LedgerError> {
         self.connection
             .query_row("SELECT sensor, timezone, identity FROM state WHERE id = 1", [], |row| {
-                Ok(Origin {
+                Ok(LedgerOrigin {
                     sensor: row.get(0)?,
                     timezone: row.get(1)?,
                     identity: row.get::<_, i64>(2)? as u64,

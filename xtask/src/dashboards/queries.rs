@@ -303,7 +303,7 @@ pub(super) fn top(
     format!("{} or {}", name(&sized(expression, rank, by)), others(expression, rank, by, rest, other))
 }
 
-/// As many sensors as can be told apart in a stack.
+/// As many sensors as can be distinguished in a stack.
 const SENSORS: usize = 15;
 
 /// The busiest sensors of a counter, day by day, in the label `name`, the others as one.

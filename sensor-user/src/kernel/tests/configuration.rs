@@ -172,7 +172,7 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
     assert_eq!(sent.0, sent.1, "each packet is counted once");
 }
 
-/// Dropped, it ends a thread that would go on for ever.
+/// Dropped, it ends a thread that would never end.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
