@@ -612,6 +612,10 @@ impl Mix {
             options: self.tcp_options(),
             ..Tcp::default()
         };
+        if tool == Tool::Other && tcp.options.is_empty() {
+            // Beyond this the SYN would bear the marks of a stateless tool.
+            ip.ttl = ip.ttl.min(199);
+        }
         if let IpAddr::V4(dst) = ip.dst {
             sign(tool, dst, &mut ip, &mut tcp, &mut self.rng);
         }
