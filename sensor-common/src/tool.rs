@@ -131,7 +131,7 @@ impl Tool {
             && length == 6
             && syn.hop_limit() <= NMAP_TTL
             && syn.may_be_cut()
-            && frame.load(at + 20) == Some(MSS)
+            && frame.load(at + 20).map(u32::from_ne_bytes) == Some(u32::from_ne_bytes(MSS))
         {
             Self::Nmap
         } else if length == 5 && syn.hop_limit() >= HIGH_TTL {
@@ -227,18 +227,18 @@ impl Syn {
 /// `smallest-probes`, `windows` (the default), `linux` or `bsd`.
 #[inline(always)]
 fn has_zmap_options<F: Frame + ?Sized>(frame: &F, at: usize, length: u8) -> bool {
-    match length {
-        6 => frame.load(at) == Some(MSS),
-        8 => frame.load(at) == Some([2, 4, 0x05, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2]),
-        10 => {
-            // The time is in between.
-            frame.load(at) == Some([2, 4, 0x05, 0xb4, 4, 2, 8, 10])
-                && frame.load(at + 12) == Some([0, 0, 0, 0, 1, 3, 3, 7])
+    // Word by word, because the program in the kernel would compare arrays on its stack.
+    let is = |word: usize, bytes: [u8; 4]| {
+        frame.load(at + word * 4).map(u32::from_ne_bytes) == Some(u32::from_ne_bytes(bytes))
+    };
+    is(0, MSS)
+        && match length {
+            6 => true,
+            8 => is(1, [1, 3, 3, 8]) && is(2, [1, 1, 4, 2]),
+            // The time is the third word.
+            10 => is(1, [4, 2, 8, 10]) && is(3, [0; 4]) && is(4, [1, 3, 3, 7]),
+            // The fourth.
+            11 => is(1, [1, 3, 3, 6]) && is(2, [1, 1, 8, 10]) && is(4, [0; 4]) && is(5, [4, 2, 0, 0]),
+            _ => false,
         }
-        11 => {
-            frame.load(at) == Some([2, 4, 0x05, 0xb4, 1, 3, 3, 6, 1, 1, 8, 10])
-                && frame.load(at + 16) == Some([0, 0, 0, 0, 4, 2, 0, 0])
-        }
-        _ => false,
-    }
 }
