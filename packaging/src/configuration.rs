@@ -51,7 +51,7 @@ fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
 /// Headings in the order of the help text.
 fn headings(command: &Command) -> Vec<&str> {
     let mut headings = Vec::new();
-    for arg in arguments(command).filter(is_key) {
+    for arg in arguments(command).filter(|arg| is_key(arg)) {
         let heading = arg.get_help_heading().unwrap_or(COMMANDS);
         if !headings.contains(&heading) {
             headings.push(heading);
@@ -61,7 +61,7 @@ fn headings(command: &Command) -> Vec<&str> {
 }
 
 /// Whether the argument is a key of the file. The file cannot name itself.
-fn is_key(arg: &&Arg) -> bool {
+fn is_key(arg: &Arg) -> bool {
     let long = arg.get_long();
     long != Some("config") && KEYS.iter().any(|key| Some(key.name) == long)
 }

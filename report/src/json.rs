@@ -17,7 +17,7 @@ pub(crate) fn write(document: &Document, headline: &[Number]) -> String {
             Block::Heading(1, text) => section.clone_from(text),
             Block::Heading(..) => {}
             Block::Paragraph(text) | Block::Remark(text) => {
-                texts.push(json!({ "section": section, "text": text }))
+                texts.push(json!({ "section": section, "text": text }));
             }
             Block::Items(items) => {
                 texts.extend(items.iter().map(|text| json!({ "section": section, "text": text })));

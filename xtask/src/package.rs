@@ -87,7 +87,9 @@ pub fn run(arguments: &PackageArgs) -> Result<()> {
             None => program(architecture, here)?,
         };
         let made = Staged::new(&program, generated.path(), architecture)?.make(&out)?;
-        made.iter().for_each(|file| println!("{}", file.display()));
+        for file in made {
+            println!("{}", file.display());
+        }
     }
     Ok(())
 }

@@ -201,8 +201,8 @@ impl Harness {
 }
 
 /// What a packet must change, by the host's verdict.
-fn expected(before: Snapshot, (verdict, unparsed): &(Verdict, Option<Unparsed>), length: usize) -> Snapshot {
-    let mut after = before;
+fn expected(before: &Snapshot, (verdict, unparsed): &(Verdict, Option<Unparsed>), length: usize) -> Snapshot {
+    let mut after = *before;
     match unparsed {
         Some(Unparsed::NotIp) => after.unread += 1,
         Some(why) => {
@@ -345,7 +345,7 @@ fn compare_over_corpus(policy: Policy, mutations: usize) {
             let before = harness.snapshot();
             harness.run(programs[round % 2], &frame, 1);
             let after = harness.snapshot();
-            let wanted = expected(before, &verdict, frame.len());
+            let wanted = expected(&before, &verdict, frame.len());
             assert_eq!(after, wanted, "{file}, {} bytes: {verdict:?}\n{frame:02x?}", frame.len());
             total = after;
             compared += 1;

@@ -98,6 +98,7 @@ impl Target {
     }
 
     /// The same whatever the tool: the destination and whether it is a service.
+    #[must_use]
     pub const fn any_tool(self) -> Self {
         Self(self.0 & !TOOL_MASK)
     }

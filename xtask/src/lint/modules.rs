@@ -95,10 +95,10 @@ fn uses(modules: &[(ModulePath, String)]) -> Uses {
     let mut uses = Uses::new();
     for (module, text) in modules {
         for path in paths(text, module) {
-            let used =
+            let named =
                 (1..=path.len()).rev().map(|end| path[..end].to_vec()).find(|path| known.contains(path));
-            if let Some(used) = used.filter(|used| used != module) {
-                uses.entry(module.clone()).or_default().insert(used);
+            if let Some(named) = named.filter(|named| named != module) {
+                uses.entry(module.clone()).or_default().insert(named);
             }
         }
     }

@@ -239,7 +239,7 @@ impl Both {
         let before = self.kernel.snapshot();
         self.kernel.run(program, frame, 1);
         let class = verdict.class;
-        let wanted = expected(before, &(verdict, parsed.err()), frame.len());
+        let wanted = expected(&before, &(verdict, parsed.err()), frame.len());
         assert_eq!(self.kernel.snapshot(), wanted, "{class:?} {parsed:?}\n{frame:02x?}");
         class
     }

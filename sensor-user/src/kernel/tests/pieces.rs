@@ -39,7 +39,7 @@ fn a_syn_in_a_later_piece_is_an_access() {
         harness.run(program, frame, 3);
         let mut wanted = before;
         for _ in 0..3 {
-            wanted = expected(wanted, &verdict, frame.len());
+            wanted = expected(&wanted, &verdict, frame.len());
         }
         assert_eq!(harness.snapshot(), wanted, "{sizes:?}");
     }
@@ -72,7 +72,7 @@ fn frames_in_pieces_are_judged_as_on_the_host() {
         let verdict = harness.judge(&frame, Link::Ethernet);
         let before = harness.snapshot();
         harness.run("teiten_eth_frags", &frame, 1);
-        assert_eq!(harness.snapshot(), expected(before, &verdict, frame.len()), "{verdict:?}");
+        assert_eq!(harness.snapshot(), expected(&before, &verdict, frame.len()), "{verdict:?}");
     }
     let drained = harness.switch(&Policy::default()).expect("switch");
     let classes = [Class::Excluded, Class::Malformed, Class::NonIp];

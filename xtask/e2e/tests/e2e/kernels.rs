@@ -108,7 +108,7 @@ wait_counted access 5
 end
 ";
 
-/// A line by PPPoE, whose session ends and is dialled again with another address; then the Ethernet
+/// A line by `PPPoE`, whose session ends and is dialled again with another address; then the Ethernet
 /// interface below it.
 const DIALLED: &str = r#"
 touch /etc/ppp/options

@@ -105,7 +105,7 @@ fn a_package_is_installed_upgraded_under_traffic_and_purged() {
     let work = tempfile::tempdir().unwrap();
     let generated = work.path().join("generated");
     packaging::write_all(&generated).unwrap();
-    let made = xtask::package::debian_packages(&teiten(), &generated, work.path()).unwrap();
+    let made = xtask::package::debian_packages(teiten(), &generated, work.path()).unwrap();
     let [dashboards, sensor] = &made[..] else { panic!("{made:?}") };
     assert!(
         dashboards.ends_with(format!("teiten-grafana_{}_all.deb", env!("CARGO_PKG_VERSION"))),

@@ -1,5 +1,6 @@
 //! Every panel on the model history in a real Prometheus.
 
+use std::cmp::Ordering;
 use std::process::Command;
 use std::time::Duration;
 
@@ -244,8 +245,11 @@ impl History {
             };
             for row in rows.iter().filter(|row| row["metric"]["sensor"] == sensor.as_str()) {
                 let own = amount(row);
-                let more = amounts.iter().filter(|other| number(std::slice::from_ref(other)) > own).count();
-                let equal = amounts.iter().filter(|other| number(std::slice::from_ref(other)) == own).count();
+                let compared = |order| {
+                    let others = amounts.iter().map(|other| number(std::slice::from_ref(other)));
+                    others.filter(|other| other.partial_cmp(&own) == Some(order)).count()
+                };
+                let (more, equal) = (compared(Ordering::Greater), compared(Ordering::Equal));
                 let rank = number(std::slice::from_ref(row)) as usize;
                 assert!(
                     (more + 1..=more + equal).contains(&rank),

@@ -73,9 +73,9 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
         ]);
         String::from_utf8(bytes.expect("a report")).expect("text")
     };
-    let made: Value = serde_json::from_str(&make("en", "json")).expect("JSON");
+    let printed: Value = serde_json::from_str(&make("en", "json")).expect("JSON");
     for (name, value) in headline {
-        assert_eq!(made["headline"][name].as_u64(), Some(*value), "{name}");
+        assert_eq!(printed["headline"][name].as_u64(), Some(*value), "{name}");
     }
     let mut history = Vec::new();
     write_openmetrics(report, &mut history).expect("memory");
@@ -90,7 +90,7 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
         ("regions-daily-sources", "teiten_country_sources_total", &["country"]),
     ] {
         let truth = truth(&history, report, metric, labels);
-        let shown = amounts(figure(&made, name));
+        let shown = amounts(figure(&printed, name));
         assert_eq!(shown.values().sum::<u64>(), truth.values().sum::<u64>(), "{name}");
         let mut checked = 0;
         for (shown_name, amount) in &shown {
@@ -112,14 +112,14 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
         }
         assert!(checked >= 8, "{name}: {checked}");
     }
-    for share in figure(&made, "ports-share-accesses")["series"].as_array().expect("series") {
+    for share in figure(&printed, "ports-share-accesses")["series"].as_array().expect("series") {
         let value = share["values"][0].as_u64().expect("a value");
         let percent = (value as f64 / total as f64 * 100.0 + 0.5).floor() as u64;
         assert_eq!(share["percent"][0].as_u64(), Some(percent), "{}", share["name"]);
     }
-    let hours = amounts(figure(&made, "hours-own"));
+    let hours = amounts(figure(&printed, "hours-own"));
     assert_eq!(hours.values().sum::<u64>(), total);
-    assert_eq!(figure(&made, "six-means")["series"][0]["values"].as_array().expect("months").len(), 6);
+    assert_eq!(figure(&printed, "six-means")["series"][0]["values"].as_array().expect("months").len(), 6);
 
     // The same in both languages and on every run.
     let japanese = make("ja", "html");
@@ -146,7 +146,7 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
 pub(crate) fn events(server: &Server, month: &str) -> Vec<String> {
     let url = format!("http://127.0.0.1:{}", server.port);
     let bytes = report::make(["teiten-report", "--month", month, "--prometheus", &url, "--format", "json"]);
-    let made: Value = serde_json::from_slice(&bytes.expect("a report")).expect("JSON");
-    let texts = made["texts"].as_array().expect("texts");
+    let printed: Value = serde_json::from_slice(&bytes.expect("a report")).expect("JSON");
+    let texts = printed["texts"].as_array().expect("texts");
     texts.iter().filter_map(|text| text["text"].as_str().map(str::to_owned)).collect()
 }

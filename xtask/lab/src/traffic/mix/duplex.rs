@@ -393,10 +393,10 @@ impl Duplex {
             }
             3 => match ends.kind {
                 DuplexKind::Tcp if !self.mix.site.serves(Transport::Udp, ends.local_port) => {
-                    ends.kind = DuplexKind::Udp
+                    ends.kind = DuplexKind::Udp;
                 }
                 DuplexKind::Udp if !self.mix.site.serves(Transport::Tcp, ends.local_port) => {
-                    ends.kind = DuplexKind::Tcp
+                    ends.kind = DuplexKind::Tcp;
                 }
                 DuplexKind::Icmp(8) => ends.kind = DuplexKind::Icmp(13),
                 _ => return None,
