@@ -894,7 +894,8 @@ impl Mix {
             Flaw::TotalLength => {
                 ip.options = vec![1; 8];
                 let mut packet = ip.packet(protocol::TCP, &tcp(&ip));
-                packet[2..4].copy_from_slice(&self.rng.random_range(0..28_u16).to_be_bytes());
+                // 0 means the frame's length in captures of a sending host with segmentation offload.
+                packet[2..4].copy_from_slice(&self.rng.random_range(1..28_u16).to_be_bytes());
                 packet
             }
             Flaw::OptionsCut => {
