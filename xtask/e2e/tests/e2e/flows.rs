@@ -4,7 +4,7 @@
 
 use crate::common::line::{Capture, Line, Program, ROUTER_MAC, serve_time};
 use crate::common::{assert_totals, calm_timezone, output, teiten};
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice};
 use lab::netns::Mounts;
 use lab::sensor::{INTERFACE, WIRE};
 use lab::traffic::{Class, Expectation, Meaning, Port, Tool, Transport};
@@ -63,6 +63,9 @@ struct Header {
     src: IpAddr,
     dst: IpAddr,
     id: u16,
+    /// TTL or hop limit.
+    hop_limit: u8,
+    may_be_cut: bool,
     is_later_fragment: bool,
 }
 
@@ -73,12 +76,16 @@ impl Header {
                 src: ip.header().source_addr().into(),
                 dst: ip.header().destination_addr().into(),
                 id: ip.header().identification(),
+                hop_limit: ip.header().ttl(),
+                may_be_cut: !ip.header().dont_fragment(),
                 is_later_fragment: ip.header().fragments_offset().value() != 0,
             }),
             LaxNetSlice::Ipv6(ip) => Some(Self {
                 src: ip.header().source_addr().into(),
                 dst: ip.header().destination_addr().into(),
                 id: 0,
+                hop_limit: ip.header().hop_limit(),
+                may_be_cut: true,
                 // A fragment header directly after the IPv6 header, offset not 0.
                 is_later_fragment: frame[20] == 44 && u16::from_be_bytes([frame[56], frame[57]]) >> 3 != 0,
             }),
@@ -109,12 +116,11 @@ fn alone(header: &Header, transport: &TransportSlice<'_>) -> Meaning {
     match transport {
         TransportSlice::Tcp(tcp) => {
             let port = Port(Transport::Tcp, tcp.destination_port());
-            let seq = tcp.sequence_number();
             match (port.1, !tcp.ack() && !tcp.rst()) {
                 (22, true) => Meaning::ServiceAccess { src, port },
                 (22, false) => Meaning::Plain(Class::Service),
                 (_, true) => {
-                    let tool = tcp.syn().then(|| tool(header.dst, port.1, seq, header.id));
+                    let tool = tcp.syn().then(|| tool(header, tcp));
                     Meaning::Access { src, port, tool }
                 }
                 // A scanner's RST after this host's SYN+ACK.
@@ -137,16 +143,23 @@ fn alone(header: &Header, transport: &TransportSlice<'_>) -> Meaning {
 }
 
 /// Who made a SYN, by the tools' own source code: `ZMap`'s fixed identification, masscan's from
-/// destination, port and sequence number, Mirai's sequence number.
-fn tool(dst: IpAddr, port: u16, sequence: u32, id: u16) -> Tool {
-    let IpAddr::V4(dst) = dst else { return Tool::Other };
-    let dst = u32::from(dst);
-    if sequence == dst {
-        Tool::Mirai
-    } else if id == 54_321 {
-        Tool::Zmap
-    } else if id == (dst ^ u32::from(port) ^ sequence) as u16 {
-        Tool::Masscan
+/// destination, port and sequence number, Mirai's sequence number, nmap's window and only option. Nobody
+/// sends by `ZMap` 4 here, or without state.
+fn tool(header: &Header, tcp: &TcpSlice<'_>) -> Tool {
+    if let IpAddr::V4(dst) = header.dst {
+        let dst = u32::from(dst);
+        let sequence = tcp.sequence_number();
+        if sequence == dst {
+            return Tool::Mirai;
+        } else if header.id == 54_321 {
+            return Tool::Zmap;
+        } else if header.id == (dst ^ u32::from(tcp.destination_port()) ^ sequence) as u16 {
+            return Tool::Masscan;
+        }
+    }
+    let only_segment_size = tcp.options() == [2, 4, 5, 0xb4];
+    if tcp.window_size() == 1024 && only_segment_size && header.hop_limit < 60 && header.may_be_cut {
+        Tool::Nmap
     } else {
         Tool::Other
     }

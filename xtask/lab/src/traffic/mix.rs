@@ -612,13 +612,7 @@ impl Mix {
             options: self.tcp_options(),
             ..Tcp::default()
         };
-        if tool == Tool::Other && tcp.options.is_empty() {
-            // Beyond this the SYN would bear the marks of a stateless tool.
-            ip.ttl = ip.ttl.min(199);
-        }
-        if let IpAddr::V4(dst) = ip.dst {
-            sign(tool, dst, &mut ip, &mut tcp, &mut self.rng);
-        }
+        sign(tool, &mut ip, &mut tcp, &mut self.rng);
         let packet = ip.packet(protocol::TCP, &tcp.segment(&ip, &[]));
         self.wrap(
             &packet,
@@ -999,8 +993,8 @@ fn zmap_options(rng: &mut impl Rng) -> Vec<u8> {
     }
 }
 
-/// Gives a SYN to `dst` the mark of `tool`, and of no other.
-pub(super) fn sign(tool: Tool, dst: Ipv4Addr, ip: &mut Ip, tcp: &mut Tcp, rng: &mut impl Rng) {
+/// Gives a SYN the mark of `tool`, and of no other. Those of IPv6 have no tool.
+pub(super) fn sign(tool: Tool, ip: &mut Ip, tcp: &mut Tcp, rng: &mut impl Rng) {
     match tool {
         Tool::Zmap4 => {
             (ip.may_fragment, tcp.window, tcp.options) = (true, Some(u16::MAX), zmap_options(rng));
@@ -1010,8 +1004,11 @@ pub(super) fn sign(tool: Tool, dst: Ipv4Addr, ip: &mut Ip, tcp: &mut Tcp, rng: &
             (tcp.window, tcp.options) = (Some(1024), vec![2, 4, 5, 0xb4]);
         }
         Tool::Stateless => (ip.ttl, tcp.options) = (rng.random_range(200..=255), Vec::new()),
+        // Beyond this a SYN would bear the marks of a stateless tool.
+        Tool::Other if tcp.options.is_empty() => ip.ttl = ip.ttl.min(199),
         Tool::Zmap | Tool::Masscan | Tool::Mirai | Tool::Other => {}
     }
+    let IpAddr::V4(dst) = ip.dst else { return };
     loop {
         tcp.sequence = if tool == Tool::Mirai { dst.into() } else { rng.random() };
         ip.id = match tool {

@@ -336,9 +336,7 @@ impl Radiation {
         let mut ip = self.ip(src);
         let mut tcp =
             Tcp { src: self.client_port(), dst: port, sequence: self.rng.random(), flags, ..Tcp::default() };
-        if let IpAddr::V4(dst) = ip.dst {
-            sign(tool, dst, &mut ip, &mut tcp, &mut self.rng);
-        }
+        sign(tool, &mut ip, &mut tcp, &mut self.rng);
         let packet = ip.packet(protocol::TCP, &tcp.segment(&ip, &[]));
         let tool = (flags & flag::SYN != 0).then_some(tool);
         self.push(frames, &packet, &Meaning::Access { src, port: Port(Transport::Tcp, port), tool });

@@ -364,9 +364,7 @@ impl Duplex {
             flags: flag::SYN,
             ..Tcp::default()
         };
-        if let IpAddr::V4(dst) = ends.local {
-            sign(Tool::Other, dst, &mut ip, &mut tcp, &mut self.mix.rng);
-        }
+        sign(Tool::Other, &mut ip, &mut tcp, &mut self.mix.rng);
         let packet = ip.packet(protocol::TCP, &tcp.segment(&ip, &[]));
         let port = Port(Transport::Tcp, ends.local_port);
         self.mix.wrap(&packet, Meaning::Access { src: ends.remote, port, tool: Some(Tool::Other) })
