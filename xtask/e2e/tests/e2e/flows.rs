@@ -143,7 +143,7 @@ fn alone(header: &Header, transport: &TransportSlice<'_>) -> Meaning {
 }
 
 /// Who made a SYN, by the tools' own source code: `ZMap`'s fixed identification, masscan's from
-/// destination, port and sequence number, Mirai's sequence number, nmap's window and only option. Nobody
+/// destination, port and sequence number, Mirai's sequence number, nmap's window and only option. No one
 /// sends by `ZMap` 4 here, or without state.
 fn tool(header: &Header, tcp: &TcpSlice<'_>) -> Tool {
     if let IpAddr::V4(dst) = header.dst {
