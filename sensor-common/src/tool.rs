@@ -160,7 +160,7 @@ pub struct Syn {
     /// Destination address (IPv4) and sequence number.
     pub target: u64,
     /// From the high bits: identification (16), port (16), offset of the TCP header (16), TTL or hop limit (8),
-    /// [`Packet::fragmentation`] and [`IS_V4`].
+    /// [`Packet::fragmentation`] and, in the lowest bit, whether the IP header is that of IPv4.
     pub marks: u64,
 }
 
