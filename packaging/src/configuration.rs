@@ -1,7 +1,7 @@
 //! `/etc/teiten/teiten.toml` of a package: every key as a comment, with its meaning and a value.
 
 use clap::{Arg, Command};
-use sensor_user::cli::Cli;
+use sensor_user::cli::{Cli, HelpParts};
 use sensor_user::config::KEYS;
 use std::fmt::Write as _;
 
@@ -14,9 +14,6 @@ const HEAD: &str = "\
 
 /// The heading of keys that only other commands read.
 const COMMANDS: &str = "`teiten status` and `teiten replay`";
-
-/// Where a flag says its default and its variable.
-const MARKS: [&str; 2] = [" [default: ", " [env: "];
 
 /// The file.
 pub(crate) fn file() -> String {
@@ -66,18 +63,9 @@ fn is_key(arg: &Arg) -> bool {
     long != Some("config") && KEYS.iter().any(|key| Some(key.name) == long)
 }
 
-fn help(arg: &Arg) -> String {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    help.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// What the flag does; a default that is not a value is part of it.
 fn meaning(arg: &Arg) -> String {
-    let help = help(arg);
-    let (mut text, default) = match help.split_once(MARKS[0]) {
-        Some((text, rest)) => (text.to_owned(), rest.split_once(']').map(|(default, _)| default.to_owned())),
-        None => (help.split(MARKS[1]).next().unwrap_or_default().to_owned(), None),
-    };
+    let HelpParts { meaning: mut text, default, .. } = HelpParts::of(arg);
     if let Some(default) = default.filter(|default| literal(default).is_none()) {
         let _ = write!(text, ". Default: {default}");
     }
@@ -86,7 +74,7 @@ fn meaning(arg: &Arg) -> String {
 
 /// A default as a value of TOML, when it is one.
 fn literal(default: &str) -> Option<String> {
-    let is_one = !default.contains([' ', ',']) && default != "host";
+    let is_one = !default.contains([' ', ',']);
     is_one.then(|| {
         let is_bare = default.parse::<u64>().is_ok() || ["true", "false"].contains(&default);
         if is_bare { default.to_owned() } else { format!("{default:?}") }
@@ -95,9 +83,7 @@ fn literal(default: &str) -> Option<String> {
 
 /// The default, or an example by the kind of value.
 fn value(arg: &Arg) -> String {
-    let help = help(arg);
-    let default = help.split_once(MARKS[0]).and_then(|(_, rest)| rest.split_once(']'));
-    if let Some(default) = default.and_then(|(default, _)| literal(default)) {
+    if let Some(default) = HelpParts::of(arg).default.and_then(|default| literal(&default)) {
         return default;
     }
     let kind = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());

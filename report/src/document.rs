@@ -128,16 +128,7 @@ impl Chart {
         };
         let last = self.categories.len().saturating_sub(1);
         let parts: Vec<String> = match self.form {
-            Form::BarsAndLine => self
-                .categories
-                .iter()
-                .enumerate()
-                .map(|(at, category)| {
-                    let values: Vec<String> = self.series.iter().map(|line| value(line, at)).collect();
-                    format!("{category}: {}", values.join(", "))
-                })
-                .collect(),
-            Form::Pairs => self
+            Form::BarsAndLine | Form::Pairs => self
                 .categories
                 .iter()
                 .enumerate()

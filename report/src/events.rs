@@ -20,6 +20,10 @@ const UNKNOWN_SPREAD: f64 = 0.3;
 /// Accesses of the period below which a port is left out.
 const LEAST_ACCESSES: u64 = 60;
 
+/// By how many spreads one day, the mean of two days and that of three must be above normal.
+const SOURCES_BEYOND: [f64; 3] = [4.3, 2.75, 2.15];
+const ACCESSES_BEYOND: [f64; 3] = [5.0, 3.25, 2.55];
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
@@ -252,13 +256,13 @@ fn rises(
     };
     let knowing = |day: usize| knows.iter().filter(|days| days[day]).count();
     let spikes = |day: usize| {
-        let by_sources = sources.is_beyond(day, [4.3, 2.75, 2.15], 0.5)
+        let by_sources = sources.is_beyond(day, SOURCES_BEYOND, 0.5)
             && sources.total[day] >= 20.0
             && accesses.total[day] >= 60.0;
-        let by_accesses = accesses.is_beyond(day, [5.0, 3.25, 2.55], 0.7)
+        let by_accesses = accesses.is_beyond(day, ACCESSES_BEYOND, 0.7)
             && accesses.total[day] >= 100.0
             && up(day, day, 20.0, 2.0).len() as f64 >= 0.3 * knowing(day) as f64;
-        let alone = up(day, day, 100.0, 4.0).len() == 1 && accesses.is_beyond(day, [5.0, 3.25, 2.55], 0.7);
+        let alone = up(day, day, 100.0, 4.0).len() == 1 && accesses.is_beyond(day, ACCESSES_BEYOND, 0.7);
         by_sources || by_accesses || alone
     };
     let mut events = Vec::new();
@@ -444,7 +448,7 @@ fn regions(data: &Data, end: usize) -> Vec<Event> {
             })
             .collect();
         let excess = Course::excess(&[series], &knows);
-        let rises = |day: usize| excess.is_beyond(day, [5.0, 3.25, 2.55], 0.7) && excess.total[day] >= 100.0;
+        let rises = |day: usize| excess.is_beyond(day, ACCESSES_BEYOND, 0.7) && excess.total[day] >= 100.0;
         let Some(first) = (data.offset..end).find(|day| rises(*day)) else { continue };
         let last = (first..end)
             .take_while(|day| excess.total[*day] >= 1.5 * excess.normal[first])
@@ -493,7 +497,7 @@ mod tests {
         days[50] = Some(500.0);
         let excess = Course::excess(&[days], &[vec![true; 60]]);
         let beyond: Vec<usize> =
-            (29..60).filter(|day| excess.is_beyond(*day, [5.0, 3.25, 2.55], 0.7)).collect();
+            (29..60).filter(|day| excess.is_beyond(*day, ACCESSES_BEYOND, 0.7)).collect();
         assert_eq!(beyond, [50]);
     }
 }

@@ -4,6 +4,9 @@ use crate::period::{Period, Unit};
 use jiff::civil::Date;
 use sensor_common::{Slot, Transport};
 use sensor_counters::{Country, PortLabel};
+use sensor_user::format;
+
+pub(crate) use sensor_user::format::thousands as number;
 
 /// The language of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -143,23 +146,9 @@ pub(crate) fn slot_name(slot: Slot) -> String {
     }
 }
 
-/// `543,415`.
-pub(crate) fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Part of a whole in whole percent, rounded half up.
+/// Part of a whole in whole percent, rounded half up; `None` of nothing.
 pub(crate) fn percent(part: u64, whole: u64) -> Option<u64> {
-    let (part, whole) = (u128::from(part), u128::from(whole));
-    (whole > 0).then(|| ((200 * part + whole) / (2 * whole)) as u64)
+    (whole > 0).then(|| format::percent(part, whole))
 }
 
 /// A quotient, rounded half up; `None` of nothing.

@@ -86,6 +86,35 @@ fn with_variables(command: clap::Command) -> clap::Command {
     })
 }
 
+/// The parts of an argument's help text, which the pages and the files of a package show apart.
+#[derive(Debug)]
+pub struct HelpParts {
+    /// What it does.
+    pub meaning: String,
+    /// Its default, in words or as a value.
+    pub default: Option<String>,
+    /// Its environment variable.
+    pub variable: Option<String>,
+}
+
+impl HelpParts {
+    /// Those of `argument`, of [`Cli::command_line`].
+    pub fn of(argument: &clap::Arg) -> Self {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (help, variable) = taken(&help, "[env: ");
+        let (meaning, default) = taken(&help, "[default: ");
+        Self { meaning, default, variable }
+    }
+}
+
+/// Takes `[mark …]` out of a text.
+fn taken(text: &str, mark: &str) -> (String, Option<String>) {
+    let Some((before, rest)) = text.split_once(mark) else { return (text.to_owned(), None) };
+    let (inner, after) = rest.split_once(']').expect("a mark ends");
+    (format!("{}{after}", before.trim_end()), Some(inner.to_owned()))
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -1,13 +1,13 @@
 //! Numbers and durations as people read them.
 
 /// Whole percent, rounded half up, as the reports print them.
-pub(crate) fn percent(part: u64, whole: u64) -> u64 {
+pub fn percent(part: u64, whole: u64) -> u64 {
     let (part, whole) = (u128::from(part), u128::from(whole));
     if whole == 0 { 0 } else { ((200 * part + whole) / (2 * whole)) as u64 }
 }
 
 /// A number with its thousands apart: `543,415`.
-pub(crate) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {

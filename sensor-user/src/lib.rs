@@ -47,7 +47,7 @@ pub mod commands;
 
 mod conversations;
 pub mod country;
-mod format;
+pub mod format;
 pub mod system;
 
 pub use system::error_chain;

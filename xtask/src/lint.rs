@@ -9,7 +9,7 @@ mod words;
 use crate::dashboards::{self, DashboardsArgs};
 use crate::licenses;
 use crate::report::{Outcome, Report};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use lab::command;
 use std::process::Command;
 
@@ -70,6 +70,11 @@ fn tracked(patterns: &[&str]) -> Result<Vec<String>> {
     let listed = command::output(git.current_dir(command::root()))?;
     // One that was deleted and not yet committed is listed too.
     Ok(listed.lines().filter(|name| command::root().join(name).exists()).map(str::to_owned).collect())
+}
+
+/// The text of a file of the repository.
+fn read(name: &str) -> Result<String> {
+    std::fs::read_to_string(command::root().join(name)).with_context(|| format!("read {name}"))
 }
 
 fn format(check: bool) -> Result<()> {

@@ -415,18 +415,15 @@ impl Writer<'_> {
         let (sensors, all) = (rise.sensors.len(), self.data.own().sensors());
         let (mean, normal) = (number(rise.mean.round() as u64), number(rise.normal.round() as u64));
         let sources = number(rise.total.sources);
-        let days = self.lang().days(rise.first, rise.last);
-        let first = self.lang().day(rise.first);
+        let when = self.when(rise);
         let mut text = match self.lang() {
             Lang::En => {
-                let when = if rise.lasts { format!("from {first}") } else { days };
                 format!(
                     "{name}: {when} many more accesses on {sensors} of {all} sensors: {mean} a day on all sensors, {normal} \
                      on a normal day before, from {sources} cumulative sources."
                 )
             }
             Lang::Ja => {
-                let when = if rise.lasts { format!("{first}から") } else { format!("{days}に") };
                 format!(
                     "{name}へのアクセスが、{when}{all}観測点のうち{sensors}観測点で多く観測されました。全観測点の1日平均は{mean}件で（それまでの通常は\
                      {normal}件）、延べ発信元数は{sources}でした。"
@@ -443,18 +440,15 @@ impl Writer<'_> {
         let sensor = rise.sensors.first().map_or("", |sensor| self.data.sensors[*sensor].name.as_str());
         let (accesses, sources) = (number(rise.total.accesses), number(rise.total.sources));
         let normal = number(rise.normal.round() as u64);
-        let days = self.lang().days(rise.first, rise.last);
-        let first = self.lang().day(rise.first);
+        let when = self.when(rise);
         let mut text = match self.lang() {
             Lang::En => {
-                let when = if rise.lasts { format!("from {first}") } else { days };
                 format!(
                     "{name}: {when} many accesses on one sensor only ({sensor}): {accesses} from {sources} cumulative \
                      sources; a normal day before had {normal} on all sensors."
                 )
             }
             Lang::Ja => {
-                let when = if rise.lasts { format!("{first}から") } else { format!("{days}に") };
                 format!(
                     "{name}へのアクセスが、{when}1つの観測点（{sensor}）のみで、延べ{sources}の発信元から{accesses}件観測されました（それまでの通常は\
                      全観測点で1日{normal}件）。"
@@ -464,6 +458,18 @@ impl Writer<'_> {
         text += &self.whence(&rise.regions);
         text += &self.place_in_ranking(rise);
         text
+    }
+
+    /// Its days, or the first of them when it lasts.
+    fn when(&self, rise: &Rise) -> String {
+        let days = self.lang().days(rise.first, rise.last);
+        let first = self.lang().day(rise.first);
+        match (self.lang(), rise.lasts) {
+            (Lang::En, true) => format!("from {first}"),
+            (Lang::En, false) => days,
+            (Lang::Ja, true) => format!("{first}から"),
+            (Lang::Ja, false) => format!("{days}に"),
+        }
     }
 
     /// From how many regions, and the first of them.

@@ -7,7 +7,7 @@ use ::parquet::record::{Field, Row};
 use anyhow::{Context as _, Result, bail};
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
-use sensor_counters::{Pair, Series, Unit, counter};
+use sensor_counters::{Pair, Series, Unit, counter, join};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -124,10 +124,14 @@ fn long_row(row: &Row) -> LongRow<'_> {
     line
 }
 
+/// The kind of counter that a row is of, and how many of the counter's units its numbers have.
+fn kind_of<'a>(line: &LongRow<'a>) -> (&'a str, u64) {
+    if line.kind == "observed_milliseconds" { ("observed", 1_000_000) } else { (line.kind, 1) }
+}
+
 /// The series of a row and its numbers; `None` for kinds that are a second number of another one.
 fn series(line: &LongRow<'_>) -> Option<(Series, Pair)> {
-    let (kind, scale) =
-        if line.kind == "observed_milliseconds" { ("observed", 1_000_000) } else { (line.kind, 1) };
+    let (kind, scale) = kind_of(line);
     let counter = counter(kind)?;
     let mut labels = String::new();
     for label in counter.labels {
@@ -138,10 +142,7 @@ fn series(line: &LongRow<'_>) -> Option<(Series, Pair)> {
             "hour" => line.hour.as_deref()?,
             _ => line.name?,
         };
-        if !labels.is_empty() {
-            labels.push(',');
-        }
-        labels.push_str(&value.replace('\\', "\\\\").replace(',', "\\,"));
+        join(&mut labels, value);
     }
     let value = |unit: Unit| match unit {
         Unit::Accesses if !counter.labels.is_empty() => line.accesses,
@@ -171,9 +172,8 @@ impl Input for Tables {
     ) -> Result<()> {
         for file in &self.files {
             each_row(file, &mut |line| {
-                let kind = if line.kind == "observed_milliseconds" { "observed" } else { line.kind };
                 if days.contains(&line.day)
-                    && kinds.contains(&kind)
+                    && kinds.contains(&kind_of(line).0)
                     && let Some((series, value)) = series(line)
                 {
                     let sensor = self.sensors.iter().position(|sensor| sensor.name == line.sensor);

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use sensor_counters::{Counter, Pair, Unit, counter};
+use sensor_counters::{Counter, Pair, Unit, counter, join};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -279,10 +279,7 @@ impl Prometheus {
             let zone = self.sensors[sensor].timezone.clone().unwrap_or(TimeZone::UTC);
             let mut labels = String::new();
             for label in counter.labels {
-                if !labels.is_empty() {
-                    labels.push(',');
-                }
-                labels.push_str(&element.label(label).replace('\\', "\\\\").replace(',', "\\,"));
+                join(&mut labels, element.label(label));
             }
             for (at, value) in &element.values {
                 // Half a day before its end a day is the same one whatever its clock did.

@@ -22,8 +22,9 @@ pub trait Label: Sized {
 /// Label values to be read, in order.
 pub type Values<'a> = std::vec::IntoIter<Cow<'a, str>>;
 
-/// Writes label values as one text: joined by `,`, with `\` before each `,` and `\` within a value.
-pub(crate) fn join(out: &mut String, value: &str) {
+/// Adds a label value to a text of several: joined by `,`, with `\` before each `,` and `\` within a value.
+/// [`Counter::parse`](crate::Counter::parse) reads it back.
+pub fn join(out: &mut String, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }

@@ -1,7 +1,7 @@
 //! `docs/configuration.md`, from the definition of the command line and the keys.
 
 use clap::{Arg, ArgAction, Command};
-use sensor_user::cli::Cli;
+use sensor_user::cli::{Cli, HelpParts};
 use sensor_user::config::{KEYS, Key};
 use std::fmt::Write as _;
 
@@ -78,7 +78,7 @@ fn row(title: &str, flag: &Arg) -> [String; 5] {
         (ArgAction::SetTrue, _) | (_, None) => String::new(),
         (_, Some(names)) => format!(" {}", names.join(" ")),
     };
-    let Words { meaning, default, variable } = words(flag);
+    let HelpParts { meaning, default, variable } = words(flag);
     let key: Option<&Key> = KEYS.iter().find(|key| key.name == long && title == "teiten run");
     let reload = key.map_or("", |key| if key.reloadable { "yes" } else { "restart" });
     [
@@ -90,18 +90,9 @@ fn row(title: &str, flag: &Arg) -> [String; 5] {
     ]
 }
 
-/// The parts of a flag's help text.
-struct Words {
-    meaning: String,
-    default: Option<String>,
-    variable: Option<String>,
-}
-
-fn words(argument: &Arg) -> Words {
-    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (help, variable) = taken(&help, "[env: ");
-    let (mut help, mut default) = taken(&help, "[default: ");
+/// The parts of an argument's help, as cells of a table.
+fn words(argument: &Arg) -> HelpParts {
+    let HelpParts { meaning: mut help, mut default, variable } = HelpParts::of(argument);
     if let Some(long) = argument.get_long_help().map(ToString::to_string)
         && let Some((_, more)) = long.split_once("\n\n")
     {
@@ -118,14 +109,7 @@ fn words(argument: &Arg) -> Words {
     {
         default = Some(value.to_string_lossy().into_owned());
     }
-    Words { meaning: escaped(&help), default: default.map(|default| escaped(&default)), variable }
-}
-
-/// Takes `[mark …]` out of a text.
-fn taken(text: &str, mark: &str) -> (String, Option<String>) {
-    let Some((before, rest)) = text.split_once(mark) else { return (text.to_owned(), None) };
-    let (inner, after) = rest.split_once(']').expect("a mark ends");
-    (format!("{}{after}", before.trim_end()), Some(inner.to_owned()))
+    HelpParts { meaning: escaped(&help), default: default.map(|default| escaped(&default)), variable }
 }
 
 /// A text as a cell of a table.

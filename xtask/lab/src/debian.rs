@@ -140,13 +140,9 @@ impl System {
             .stderr(Stdio::null())
             .spawn()
             .context("start unshare")?;
-        let ended = wait::poll(patience, || machine.try_wait().transpose()).transpose()?;
-        if ended.is_none() {
-            machine.kill()?;
-            machine.wait()?;
-        }
+        let has_ended = wait::ends_within(&mut machine, patience)?;
         let printed = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        if ended.is_none() || !printed.contains("exit status") {
+        if !has_ended || !printed.contains("exit status") {
             bail!("the system did not end as it should within {patience:?}; its script printed:\n{printed}");
         }
         Ok(printed)

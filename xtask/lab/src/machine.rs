@@ -148,13 +148,9 @@ impl Kernel {
             .stderr(Stdio::null())
             .spawn()
             .context("start qemu-system-x86_64")?;
-        let ended = wait::poll(patience, || machine.try_wait().transpose()).transpose()?;
-        if ended.is_none() {
-            machine.kill()?;
-            machine.wait()?;
-        }
+        let has_ended = wait::ends_within(&mut machine, patience)?;
         let printed = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
-        if ended.is_none() {
+        if !has_ended {
             bail!("the machine still ran after {patience:?}; its console:\n{printed}");
         }
         Ok(printed)

@@ -1,6 +1,8 @@
 //! Waiting for what other processes do.
 
 use std::fmt::Display;
+use std::io;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long tests wait for what takes a moment, however busy the machine is.
@@ -25,6 +27,20 @@ pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Optio
         std::thread::sleep(pause);
         pause = longest.min(pause * 2);
     }
+}
+
+/// Waits for the end of `child`, and kills it when that has not come within `patience`; says whether it came.
+///
+/// # Errors
+///
+/// The process cannot be waited for or killed.
+pub fn ends_within(child: &mut Child, patience: Duration) -> io::Result<bool> {
+    let has_ended = poll(patience, || child.try_wait().transpose()).transpose()?.is_some();
+    if !has_ended {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(has_ended)
 }
 
 /// Waits until `condition` holds, for [`PATIENCE`].

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::panels::{Language, Panel, Run, by_name};
+use super::panels::{Language, Order, Panel, Run, by_name};
 use super::queries::{Counter, PORT, PORT_ACCESSES, PORT_SOURCES, country, named, top};
 
 /// Ports and regions that are drawn by name; the others are one series.
@@ -111,8 +111,7 @@ pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
     )
     .query(Run::Table, &accesses, "")
     .query(Run::Table, &sources, "")
-    .transform("merge", json!({}))
-    .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": true }] }))
+    .merged("Value #A", Order::Falling)
     .transform(
         "organize",
         json!({

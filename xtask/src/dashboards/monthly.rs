@@ -6,7 +6,7 @@ use super::colors;
 use super::common::{
     COUNTRIES, PORTS, bars_and_line, by_country_daily, by_port_daily, explanation_table, regions,
 };
-use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
+use super::panels::{Language, Layout, Order, Panel, Run, by_name, label_variable};
 use super::queries::{
     self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
     PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named,
@@ -206,8 +206,7 @@ fn accesses_and_sources_by_month(l: Language) -> Panel {
     .query(Run::Table, &queries::per_sensor_day_six_months(ACCESSES), "")
     .query(Run::Table, &queries::per_sensor_day_six_months(SOURCES), "")
     .query(Run::Table, &queries::month_numbers(), "")
-    .transform("merge", json!({}))
-    .transform("sortBy", json!({ "sort": [{ "field": "Value #C", "desc": false }] }))
+    .merged("Value #C", Order::Rising)
     .transform(
         "organize",
         json!({
@@ -384,8 +383,7 @@ fn ranks_against_last_month(l: Language) -> Panel {
     .query(Run::Table, &known(&queries::ranks(&last_month, "", PORT, RANKS.1), RANKS.1 + 1), "")
     .query(Run::Table, &named(&accesses), "")
     .query(Run::Table, &known(&last_month, 0), "")
-    .transform("merge", json!({}))
-    .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": false }] }))
+    .merged("Value #A", Order::Rising)
     .transform(
         "organize",
         json!({

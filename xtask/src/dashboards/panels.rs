@@ -32,6 +32,13 @@ pub(super) fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }
 
+/// The order of a table's rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Rising,
+    Falling,
+}
+
 /// How a query is run and read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Run {
@@ -160,6 +167,13 @@ impl Panel {
     /// A click on the field `name` leads to the dashboard `uid`, where [`Self::link`] has no label to say.
     pub(super) fn link_of(self, name: &str, title: &str, uid: &str, parameters: &str) -> Self {
         self.overrides([by_name(name, &[("links", links(title, uid, parameters))])])
+    }
+
+    /// The rows of all queries joined by their labels, in the order of a field.
+    pub(super) fn merged(self, field: &str, order: Order) -> Self {
+        let falling = order == Order::Falling;
+        self.transform("merge", json!({}))
+            .transform("sortBy", json!({ "sort": [{ "field": field, "desc": falling }] }))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the options in place")]

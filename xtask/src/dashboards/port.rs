@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::colors;
 use super::common::{accesses_and_sources, by_country_daily, by_port_daily, explanation_table, regions};
-use super::panels::{Language, Layout, Panel, Run, by_name, label_variable};
+use super::panels::{Language, Layout, Order, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
     PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, all_sized, by_sensor_daily, named,
@@ -241,8 +241,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         )
         .query(Run::Table, &named(&PORT_ACCESSES.total(PORT, "")), "")
         .query(Run::Table, &named(&PORT_SOURCES.total(PORT, "")), "")
-        .transform("merge", json!({}))
-        .transform("sortBy", json!({ "sort": [{ "field": "Value #A", "desc": true }] }))
+        .merged("Value #A", Order::Falling)
         .transform(
             "organize",
             json!({

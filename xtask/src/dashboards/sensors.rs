@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::panels::{Language, Layout, Panel, Run, by_name};
+use super::panels::{Language, Layout, Order, Panel, Run, by_name};
 use super::queries::{
     ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES, SOURCES,
     all_sized, by_sensor_daily, named,
@@ -121,8 +121,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         .query(Run::Table, &format!("max by (sensor, version, revision) ({})", raw("teiten_build_info")), "")
         .query(Run::Table, &format!("max by (sensor, timezone, interface, xdp_mode) ({})", raw("teiten_sensor_info")), "")
         .query(Run::Table, &format!("sum by (sensor) ({})", raw("teiten_monitored_addresses")), "")
-        .transform("merge", json!({}))
-        .transform("sortBy", json!({ "sort": [{ "field": "sensor", "desc": false }] }))
+        .merged("sensor", Order::Rising)
         .transform("organize", json!({
             "excludeByName": { "Time": true, "Value #A": true, "Value #B": true },
             "indexByName": { "sensor": 0, "version": 1, "revision": 2, "interface": 3, "xdp_mode": 4, "timezone": 5, "Value #C": 6 },

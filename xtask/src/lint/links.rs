@@ -1,8 +1,7 @@
 //! What the pages name is there: links, their headings, and paths of the repository.
 
-use super::tracked;
-use anyhow::{Context as _, Result, ensure};
-use lab::command::root;
+use super::{read, tracked};
+use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
@@ -39,10 +38,6 @@ pub(super) fn check() -> Result<()> {
 
 fn is_page(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "md") && !OTHERS.contains(&name)
-}
-
-fn read(name: &str) -> Result<String> {
-    std::fs::read_to_string(root().join(name)).with_context(|| format!("read {name}"))
 }
 
 /// The lines with their numbers, without those of code blocks.

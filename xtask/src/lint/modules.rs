@@ -1,9 +1,8 @@
 //! How the sources are laid out: no two types of a crate share a name, and no modules of a crate use each
 //! other in a circle. Read as text, so what macros make is not seen.
 
-use super::tracked;
-use anyhow::{Context as _, Result, ensure};
-use lab::command::root;
+use super::{read, tracked};
+use anyhow::{Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -28,7 +27,7 @@ pub(super) fn check() -> Result<()> {
         if module.iter().any(|part| part.starts_with("tests")) {
             continue;
         }
-        let text = std::fs::read_to_string(root().join(&name)).with_context(|| format!("read {name}"))?;
+        let text = read(&name)?;
         crates.entry(krate.to_owned()).or_default().push((module, without_tests(&text)));
     }
     let mut found = String::new();

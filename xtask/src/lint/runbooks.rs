@@ -1,11 +1,10 @@
 //! What the person on call gets: every alert has its texts and links in both languages, and a section of
 //! `docs/runbooks.md`, whose queries name what is recorded.
 
-use super::links;
+use super::{links, read};
 use crate::dashboards;
 use crate::history::prometheus::rules;
-use anyhow::{Context as _, Result, ensure};
-use lab::command::root;
+use anyhow::{Result, ensure};
 use sensor_counters::{COUNTERS, OTHERS};
 use std::collections::BTreeSet;
 
@@ -18,8 +17,6 @@ const TEXTS: [&str; 4] = ["summary", "description", "summary_ja", "description_j
 ///
 /// Names each alert and section that lacks something.
 pub(super) fn check() -> Result<()> {
-    let read =
-        |name: &str| std::fs::read_to_string(root().join(name)).with_context(|| format!("read {name}"));
     let (alerts, page) = (read("grafana/prometheus/rules/teiten-alerts.yml")?, read("docs/runbooks.md")?);
     let uids = dashboards::lint::committed()?
         .values()

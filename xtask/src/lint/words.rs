@@ -1,9 +1,8 @@
 //! Words that readers of this field stumble over, and what is written instead: in the pages, and in the
 //! comments and messages of Rust sources.
 
-use super::{links, tracked};
-use anyhow::{Context as _, Result, ensure};
-use lab::command::root;
+use super::{links, read, tracked};
+use anyhow::{Result, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -45,7 +44,7 @@ pub(super) fn check() -> Result<()> {
         if name == LEFT_OUT || links::OTHERS[1..].contains(&name.as_str()) {
             continue;
         }
-        let text = std::fs::read_to_string(root().join(&name)).with_context(|| format!("read {name}"))?;
+        let text = read(&name)?;
         let is_rust = Path::new(&name).extension().is_some_and(|extension| extension == "rs");
         let prose: Vec<(usize, String)> = if is_rust {
             prose(&text)

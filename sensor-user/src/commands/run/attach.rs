@@ -36,17 +36,21 @@ fn attach(
 ) -> Result<(), KernelError> {
     let names: Vec<String> = observed.iter().map(|interface| interface.name.clone()).collect();
     opened.adopt(observed)?;
-    for name in opened.release_where(|name| released_first.contains(name) && !names.contains(name))? {
-        warn!(interface = name, "no longer observed; its attachment has ended");
-    }
+    release(opened, |name| released_first.contains(name) && !names.contains(name))?;
     for interface in observed {
         let mode = opened.attach(interface, wanted)?;
         info!(interface = interface.name, mode = mode.name(), "observing");
     }
     // Until a default route tells what to observe, what an earlier daemon attached continues to count.
-    let released =
-        if names.is_empty() { Vec::new() } else { opened.release_where(|name| !names.contains(name))? };
-    for name in released {
+    if !names.is_empty() {
+        release(opened, |name| !names.contains(name))?;
+    }
+    Ok(())
+}
+
+/// Ends what is attached to interfaces that are not wanted.
+fn release(opened: &mut Opened, is_unwanted: impl Fn(&String) -> bool) -> Result<(), KernelError> {
+    for name in opened.release_where(is_unwanted)? {
         warn!(interface = name, "no longer observed; its attachment has ended");
     }
     Ok(())
@@ -70,7 +74,8 @@ pub(super) fn give_up(undone: Result<Vec<String>, KernelError>) {
 /// Entries of the source table: as many as were asked for, else as the memory allows.
 fn source_table(config: &Config) -> u32 {
     config.source_table.unwrap_or_else(|| {
-        let (memory, entries) = (kernel::memory(), kernel::default_source_table(kernel::memory()));
+        let memory = kernel::memory();
+        let entries = kernel::default_source_table(memory);
         if entries < kernel::default_source_table(None) {
             info!(
                 entries,
