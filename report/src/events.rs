@@ -3,7 +3,7 @@
 //! Normal is a port's median day of the 28 days before on the same sensor, each scaled to a day observed in full; a day
 //! of which less than six hours were observed does not count. A port rises where its days are beyond what they do by
 //! chance. The rules are those of `grafana/prometheus/rules`, without the comparison with the same day of other weeks:
-//! one sample a day has no time of the week.
+//! one sample a day has no time of the week. Of sources more is asked than by the alerts ([`SOURCES_BEYOND`]).
 
 use crate::data::Data;
 use jiff::ToSpan as _;
