@@ -143,6 +143,8 @@ pub struct Packet {
     pub sequence: u32,
     /// TCP: acknowledgement number, host order, whether or not ACK is set. Otherwise 0.
     pub acknowledgement: u32,
+    /// TCP: the window as it was sent, without scaling, host order. Otherwise 0.
+    pub window: u16,
     /// IPv4: identification, host order. IPv6: 0.
     pub identification: u16,
     /// [`IP_DONT_FRAGMENT`], which IPv6 has not, and [`IP_MORE_FRAGMENTS`].
@@ -246,6 +248,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparsed>
         control: 0,
         sequence: 0,
         acknowledgement: 0,
+        window: 0,
         identification: u16_at(&header, 4),
         fragmentation: header[6],
         hop_limit: header[8],
@@ -283,6 +286,7 @@ fn ipv6<F: Headers + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unparse
         control: 0,
         sequence: 0,
         acknowledgement: 0,
+        window: 0,
         identification: 0,
         fragmentation: u8::from(more_fragments) << 5,
         hop_limit: header[7],
@@ -321,6 +325,7 @@ fn transport<F: Frame + ?Sized>(
             packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
             packet.acknowledgement = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             packet.control = header[13];
+            packet.window = u16_at(&header, 14);
         }
         17 => {
             let header: [u8; 8] = load_within(frame, at, length)?;
@@ -402,6 +407,7 @@ fn cut_segment<F: Frame + ?Sized>(frame: &F, mut packet: Packet, length: usize) 
     }
     packet.acknowledgement = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
     packet.control = header[5];
+    packet.window = u16_at(&header, 6);
     Ok(packet)
 }
 

@@ -57,6 +57,12 @@ const HIGH_TTL: u8 = 200;
 /// The highest TTL that nmap begins with.
 const NMAP_TTL: u8 = 59;
 
+/// `ZMap`'s window from 4.1 on.
+const ZMAP_WINDOW: u16 = u16::MAX;
+
+/// nmap's window.
+const NMAP_WINDOW: u16 = 1024;
+
 /// The option of a segment size of 1,460 bytes.
 const MSS: [u8; 4] = [2, 4, 0x05, 0xb4];
 
@@ -101,33 +107,45 @@ impl Tool {
         {
             return None;
         }
-        Some(frame.tool(Syn::of(packet)))
+        let is_masscan = match packet.dst.bytes() {
+            AddressBytes::V4(dst) => {
+                let dst = u32::from_be_bytes(dst);
+                if packet.sequence == dst {
+                    return Some(Self::Mirai);
+                }
+                if packet.identification == 54_321 {
+                    return Some(Self::Zmap);
+                }
+                packet.identification == (dst ^ u32::from(packet.port) ^ packet.sequence) as u16
+            }
+            AddressBytes::V6(_) => false,
+        };
+        let syn = Syn::of(packet, is_masscan);
+        Some(if syn.may_have_marked_options(packet.window) {
+            frame.tool(syn)
+        } else if is_masscan {
+            Self::Masscan
+        } else {
+            Self::Other
+        })
     }
 
-    /// The tool that made a SYN, of which `frame` holds the rest.
+    /// The tool that made a SYN of neither Mirai nor the older `ZMap`, with the options that `frame` holds.
     #[inline(always)]
-    pub fn of_syn<F: Frame + ?Sized>(frame: &F, syn: Syn) -> Self {
+    pub fn of_options<F: Frame + ?Sized>(frame: &F, syn: Syn) -> Self {
         let at = syn.offset();
-        // Header length, flags, window. In a fragment they may lie beyond what was sent.
-        let [length, _, window @ ..] =
-            if syn.is_fragment() { [0; 4] } else { frame.load::<4>(at + 12).unwrap_or([0; 4]) };
+        // Header length and flags, window.
+        let [length, _, window @ ..] = frame.load::<4>(at + 12).unwrap_or([0; 4]);
         let (length, window) = (length >> 4, u16::from_be_bytes(window));
-        if syn.is_v4() {
-            let (dst, sequence) = ((syn.target >> 32) as u32, syn.target as u32);
-            if sequence == dst {
-                return Self::Mirai;
-            }
-            if syn.identification() == 54_321 {
-                return Self::Zmap;
-            }
-            if window == u16::MAX && syn.may_be_cut() && has_zmap_options(frame, at + 20, length) {
-                return Self::Zmap4;
-            }
-            if syn.identification() == (dst ^ syn.port() ^ sequence) as u16 {
-                return Self::Masscan;
-            }
-        }
-        if window == 1024
+        if syn.is_v4()
+            && window == ZMAP_WINDOW
+            && syn.may_be_cut()
+            && has_zmap_options(frame, at + 20, length)
+        {
+            Self::Zmap4
+        } else if syn.is_masscan() {
+            Self::Masscan
+        } else if window == NMAP_WINDOW
             && length == 6
             && syn.hop_limit() <= NMAP_TTL
             && syn.may_be_cut()
@@ -144,82 +162,77 @@ impl Tool {
 
 /// A frame that tells the tool of a SYN by a function that may be its own.
 pub trait Marks: Frame {
-    /// [`Tool::of_syn`], which the program in the kernel overrides with a separate function.
+    /// [`Tool::of_options`], which the program in the kernel overrides with a separate function.
     #[inline(always)]
     fn tool(&self, syn: Syn) -> Tool {
-        Tool::of_syn(self, syn)
+        Tool::of_options(self, syn)
     }
 }
 
 impl Marks for [u8] {}
 
-/// What [`Packet`] knows of a SYN that tells its tool, as two words, because the program in the kernel passes it
-/// to a function.
+/// What [`Packet`] knows of a SYN that tells its tool, as one word, because the program in the kernel passes it
+/// to a function: the offset of the TCP header from bit 16 on (16 bits), TTL or hop limit from bit 8 on (8),
+/// and [`Packet::fragmentation`] with the two flags below.
 #[derive(Clone, Copy, Debug)]
-pub struct Syn {
-    /// Destination address (IPv4) and sequence number.
-    pub target: u64,
-    /// From the high bits: identification (16), port (16), offset of the TCP header (16), TTL or hop limit (8),
-    /// [`Packet::fragmentation`] and, in the lowest bit, whether the IP header is that of IPv4.
-    pub marks: u64,
-}
+pub struct Syn(pub u64);
 
-/// In the low bits of [`Syn::marks`].
+/// The IP header is that of IPv4, in [`Syn`].
 const IS_V4: u64 = 1;
+/// The identification is masscan's.
+const IS_MASSCAN: u64 = 2;
 
 impl Syn {
     #[inline(always)]
-    const fn of(packet: &Packet) -> Self {
-        let (dst, is_v4) = match packet.dst.bytes() {
-            AddressBytes::V4(dst) => (u32::from_be_bytes(dst), IS_V4),
-            AddressBytes::V6(_) => (0, 0),
-        };
+    const fn of(packet: &Packet, is_masscan: bool) -> Self {
+        let is_v4 = matches!(packet.dst.bytes(), AddressBytes::V4(_));
         let fragmentation = packet.fragmentation & (IP_DONT_FRAGMENT | IP_MORE_FRAGMENTS);
-        Self {
-            target: (dst as u64) << 32 | packet.sequence as u64,
-            marks: (packet.identification as u64) << 48
-                | (packet.port as u64) << 32
-                | (packet.offset as u64) << 16
+        Self(
+            (packet.offset as u64) << 16
                 | (packet.hop_limit as u64) << 8
                 | fragmentation as u64
-                | is_v4,
-        }
+                | if is_masscan { IS_MASSCAN } else { 0 }
+                | if is_v4 { IS_V4 } else { 0 },
+        )
+    }
+
+    /// Whether the options can tell the tool of a SYN with this `window`. Those of a fragment may lie beyond
+    /// what was sent.
+    #[inline(always)]
+    const fn may_have_marked_options(self, window: u16) -> bool {
+        !self.is_fragment()
+            && (self.hop_limit() >= HIGH_TTL || window == ZMAP_WINDOW || window == NMAP_WINDOW)
     }
 
     #[inline(always)]
     const fn is_v4(self) -> bool {
-        self.marks & IS_V4 != 0
+        self.0 & IS_V4 != 0
     }
 
     #[inline(always)]
-    const fn identification(self) -> u16 {
-        (self.marks >> 48) as u16
-    }
-
-    #[inline(always)]
-    const fn port(self) -> u32 {
-        (self.marks >> 32) as u16 as u32
+    const fn is_masscan(self) -> bool {
+        self.0 & IS_MASSCAN != 0
     }
 
     #[inline(always)]
     const fn offset(self) -> usize {
-        (self.marks >> 16) as u16 as usize
+        (self.0 >> 16) as u16 as usize
     }
 
     #[inline(always)]
     const fn hop_limit(self) -> u8 {
-        (self.marks >> 8) as u8
+        (self.0 >> 8) as u8
     }
 
     #[inline(always)]
     const fn is_fragment(self) -> bool {
-        self.marks & IP_MORE_FRAGMENTS as u64 != 0
+        self.0 & IP_MORE_FRAGMENTS as u64 != 0
     }
 
     /// DF is not set; IPv6 has no such bit.
     #[inline(always)]
     const fn may_be_cut(self) -> bool {
-        self.marks & IP_DONT_FRAGMENT as u64 == 0
+        self.0 & IP_DONT_FRAGMENT as u64 == 0
     }
 }
 

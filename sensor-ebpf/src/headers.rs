@@ -37,12 +37,12 @@ fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
     forgotten(extensions::to_bits(extensions::skip(&XdpFrame::<false>::new(ctx), next, at)))
 }
 
-/// [`Tool::of_syn`] of a frame that arrives, as a number. Global, so that the verifier checks it once, apart
+/// [`Tool::of_options`] of a frame that arrives, as a number. Global, so that the verifier checks it once, apart
 /// from its callers, and knows nothing of what it returns.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_tool(ctx: *mut xdp_md, target: u64, marks: u64) -> u32 {
-    Tool::of_syn(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn { target, marks }) as u32
+pub extern "C" fn teiten_tool(ctx: *mut xdp_md, syn: u64) -> u32 {
+    Tool::of_options(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn(syn)) as u32
 }
 
 /// [`link::unwrap`] of a frame that departs.
@@ -76,7 +76,7 @@ impl<const FRAGS: bool> Headers for XdpFrame<'_, FRAGS> {
 impl<const FRAGS: bool> Marks for XdpFrame<'_, FRAGS> {
     #[inline(always)]
     fn tool(&self, syn: Syn) -> Tool {
-        Tool::from_number(teiten_tool(self.ctx.ctx, syn.target, syn.marks))
+        Tool::from_number(teiten_tool(self.ctx.ctx, syn.0))
     }
 }
 

@@ -82,16 +82,16 @@ impl Headers for Copied {
 impl Marks for Copied {
     #[inline(always)]
     fn tool(&self, syn: Syn) -> Tool {
-        Tool::from_number(teiten_tool_of_pieces(syn.target, syn.marks))
+        Tool::from_number(teiten_tool_of_pieces(syn.0))
     }
 }
 
-/// [`Tool::of_syn`] of the copied frame, as a number.
+/// [`Tool::of_options`] of the copied frame, as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_tool_of_pieces(target: u64, marks: u64) -> u32 {
+pub extern "C" fn teiten_tool_of_pieces(syn: u64) -> u32 {
     let Some(frame) = Copied::last() else { return 0 };
-    Tool::of_syn(&frame, Syn { target, marks }) as u32
+    Tool::of_options(&frame, Syn(syn)) as u32
 }
 
 #[inline(never)]

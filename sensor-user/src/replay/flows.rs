@@ -420,6 +420,7 @@ mod tests {
             control,
             sequence: 1001,
             acknowledgement: 0,
+            window: 0,
             identification: 0,
             fragmentation: 0,
             hop_limit: 64,

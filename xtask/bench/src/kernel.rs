@@ -156,7 +156,8 @@ impl Ring {
                 ensure!(
                     counted.iter().sum::<u64>() == u64::from(chunk)
                         && counted[case.class as usize] == u64::from(chunk),
-                    "{}: {chunk} packets should be of class {}, and are {counted:?} by class",
+                    "{}: {chunk} packets that contender {contender} saw should be of class {}, and are \
+                     {counted:?} by class",
                     case.name,
                     case.class.name()
                 );
