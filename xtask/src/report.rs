@@ -49,10 +49,24 @@ impl fmt::Display for Counts {
     }
 }
 
+/// What a step did that counts its own tests.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How many tests did what.
+    pub counts: Counts,
+    /// What was skipped, and why; one line each.
+    pub skipped: Vec<String>,
+    /// The tests that failed and what they said, some lines each.
+    pub failures: Vec<String>,
+}
+
 /// The steps so far.
 #[derive(Debug, Default)]
 pub struct Report {
     lines: Vec<(String, Outcome, Duration)>,
+    failures: Vec<String>,
     counts: Counts,
 }
 
@@ -69,13 +83,13 @@ impl Report {
         self.keep(name, outcome, begin.elapsed());
     }
 
-    /// Does one step that counts its own tests. Each line of `skipped` says what was skipped, and
-    /// why.
-    pub fn tests(&mut self, name: &str, work: impl FnOnce() -> (Outcome, Counts, Vec<String>)) {
+    /// Does one step that counts its own tests.
+    pub fn tests(&mut self, name: &str, work: impl FnOnce() -> Tested) {
         let begin = announce(name);
-        let (outcome, counts, skipped) = work();
+        let Tested { outcome, counts, skipped, failures } = work();
         self.counts += counts;
         self.keep(name, outcome, begin.elapsed());
+        self.failures.extend(failures);
         for reason in skipped {
             self.lines.push((name.to_owned(), Outcome::Skipped(reason), Duration::ZERO));
         }
@@ -100,7 +114,7 @@ fn announce(name: &str) -> Instant {
     Instant::now()
 }
 
-/// One line for each step, and the counts.
+/// One line for each step, what failed tests said, and the counts.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.lines.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
@@ -117,6 +131,12 @@ impl fmt::Display for Report {
                 None => writeln!(f)?,
             }
         }
+        for failure in &self.failures {
+            writeln!(f, "\nFAILED  {failure}")?;
+        }
+        if !self.failures.is_empty() {
+            writeln!(f)?;
+        }
         write!(f, "{}", self.counts)
     }
 }
@@ -130,12 +150,11 @@ mod tests {
         let mut report = Report::default();
         report.step("format", || Outcome::Passed(String::new()));
         report.step("fuzzing", || Outcome::Skipped("no C++ compiler".into()));
-        report.tests("tests", || {
-            (
-                Outcome::Passed(String::new()),
-                Counts { passed: 7, failed: 0, skipped: 2 },
-                vec!["a: no tun".into()],
-            )
+        report.tests("tests", || Tested {
+            outcome: Outcome::Passed(String::new()),
+            counts: Counts { passed: 7, failed: 0, skipped: 2 },
+            skipped: vec!["a: no tun".into()],
+            failures: Vec::new(),
         });
         assert!(report.is_good());
         let text = report.to_string();
@@ -155,7 +174,29 @@ mod tests {
     #[test]
     fn a_test_run_that_broke_off_without_a_failed_test_spoils_it_too() {
         let mut report = Report::default();
-        report.tests("tests", || (Outcome::Failed("does not compile".into()), Counts::default(), Vec::new()));
+        report.tests("tests", || Tested {
+            outcome: Outcome::Failed("does not compile".into()),
+            counts: Counts::default(),
+            skipped: Vec::new(),
+            failures: Vec::new(),
+        });
         assert!(!report.is_good());
+    }
+
+    #[test]
+    fn what_failed_is_repeated_between_the_steps_and_the_counts() {
+        let mut report = Report::default();
+        report.tests("tests", || Tested {
+            outcome: Outcome::Failed("cargo failed".into()),
+            counts: Counts { passed: 1, failed: 1, skipped: 0 },
+            skipped: Vec::new(),
+            failures: vec!["a\n    panicked".into()],
+        });
+        report.step("fuzzing", || Outcome::Skipped("not asked for".into()));
+        let text = report.to_string();
+        assert!(
+            text.ends_with("  not asked for\n\nFAILED  a\n    panicked\n\n1 passed, 1 failed, 1 skipped"),
+            "{text}"
+        );
     }
 }

@@ -5,7 +5,7 @@
 //! line by line, and what a failed test printed is printed in one piece.
 
 use super::results::Results;
-use crate::report::{Counts, Outcome};
+use crate::report::{Outcome, Tested};
 use anyhow::{Context as _, Result, bail};
 use lab::{command, sudo};
 use std::ffi::OsString;
@@ -25,17 +25,17 @@ type Selection = Vec<String>;
 /// Tests of all packages.
 ///
 /// `embed` is the BPF object to test instead of the committed one.
-pub(super) fn everything(embed: Option<&Path>) -> (Outcome, Counts, Vec<String>) {
+pub(super) fn everything(embed: Option<&Path>) -> Tested {
     run(everything_in_lanes, embed)
 }
 
 /// Tests of the package that embeds the BPF object, which is then built without `parquet`.
-pub(super) fn with_committed_object() -> (Outcome, Counts, Vec<String>) {
+pub(super) fn with_committed_object() -> Tested {
     run(|| Ok(vec![vec![words("--package sensor-user")]]), None)
 }
 
 /// Tests of the command line of a daemon without `parquet`.
-pub(super) fn with_default_features() -> (Outcome, Counts, Vec<String>) {
+pub(super) fn with_default_features() -> Tested {
     run(|| Ok(vec![vec![words("--package sensor-user --test cli")]]), None)
 }
 
@@ -71,10 +71,7 @@ fn integration_tests() -> Result<Vec<String>> {
     Ok(tests.filter_map(|target| target["name"].as_str().map(String::from)).collect())
 }
 
-fn run(
-    lanes: impl FnOnce() -> Result<Vec<Vec<Selection>>>,
-    embed: Option<&Path>,
-) -> (Outcome, Counts, Vec<String>) {
+fn run(lanes: impl FnOnce() -> Result<Vec<Vec<Selection>>>, embed: Option<&Path>) -> Tested {
     let results = Mutex::new(Results::default());
     let outcome = lanes().and_then(|lanes| run_lanes(&lanes, embed, &results));
     let mut results = results.into_inner().expect("no lane panicked");
@@ -86,11 +83,11 @@ fn run(
             Outcome::Failed(format!("{error:#} ({})", results.counts))
         }
     };
-    let mut reasons = results.reasons();
+    let mut skipped = results.reasons();
     if test_data().is_none() {
-        reasons.push(format!("captures of the tcpdump project, which are not at {TEST_DATA}: left out"));
+        skipped.push(format!("captures of the tcpdump project, which are not at {TEST_DATA}: left out"));
     }
-    (outcome, results.counts, reasons)
+    Tested { outcome, counts: results.counts, skipped, failures: results.failures() }
 }
 
 fn run_lanes(lanes: &[Vec<Selection>], embed: Option<&Path>, results: &Mutex<Results>) -> Result<()> {
