@@ -261,9 +261,9 @@ impl FlowState {
         (self.sent / SECOND).saturating_sub(self.began as u64)
     }
 
-    /// Whether an answer at `now` (nanoseconds) still belongs to it.
+    /// Until when answers belong to it, nanoseconds.
     #[inline(always)]
-    pub const fn is_alive(&self, now: u64) -> bool {
+    pub const fn end(&self) -> u64 {
         const OPENING: u32 = Phase::Opening as u32;
         const ESTABLISHED: u32 = Phase::Established as u32;
         const CLOSING: u32 = Phase::Closing as u32;
@@ -277,8 +277,13 @@ impl FlowState {
             GROUP => GROUP_TIMEOUT,
             _ => ICMP_TIMEOUT,
         };
-        // Another CPU may have sent since this one read its clock.
-        now.saturating_sub(self.sent) <= timeout
+        self.sent.saturating_add(timeout)
+    }
+
+    /// Whether an answer at `now` (nanoseconds) still belongs to it.
+    #[inline(always)]
+    pub const fn is_alive(&self, now: u64) -> bool {
+        now <= self.end()
     }
 }
 
@@ -375,6 +380,13 @@ impl FlowKey {
         self.remote = packet.src.mapped();
         self.set_ports(protocol, local_port, remote_port);
         true
+    }
+
+    /// The remote and the local address, each as two words as they lie in memory.
+    #[inline(always)]
+    pub const fn address_words(&self) -> ([u64; 2], [u64; 2]) {
+        // SAFETY: both are 16 bytes at multiples of 8 in a key that is aligned to 8, and any bytes make words.
+        unsafe { (*(&raw const self.remote).cast(), *(&raw const self.local).cast()) }
     }
 
     #[inline(always)]
@@ -608,6 +620,9 @@ pub trait Flows {
     fn known(&self, port: Slot) -> u8;
     /// The flow with this key.
     fn get(&self, table: Table, key: &FlowKey) -> Option<FlowState>;
+    /// Notes that the flow with this key was found at `now`, and lives until `end`, both in nanoseconds.
+    #[inline(always)]
+    fn found(&self, _key: &FlowKey, _now: u64, _end: u64) {}
     /// Replaces the flow with this key by what `next` returns; `false` when there is no flow, or `next`
     /// returns `None`.
     fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool;
@@ -673,16 +688,18 @@ pub fn conversation<F: Frame + ?Sized, T: Flows>(
     let now = flows.now();
     let resets = matches!(packet.transport, Transport::Tcp) && packet.control & TCP_RST != 0;
     let accepts = key.protocol == TCP && flows.port(Slot::new(Transport::Tcp, key.local_port)) & ACCEPTS != 0;
-    if accepts && is_alive(Table::Accepted, key, now, flows) {
-        if resets {
-            close(Table::Accepted, key, now, flows);
+    let belongs = |table, key: &FlowKey| match alive(table, key, now, flows) {
+        Some(state) => {
+            if resets {
+                close(table, key, now, flows);
+            } else if !quotes {
+                flows.found(key, now, state.end());
+            }
+            true
         }
-        return Conversation::Ours;
-    }
-    if is_alive(Table::Started, key, now, flows) {
-        if resets {
-            close(Table::Started, key, now, flows);
-        }
+        None => false,
+    };
+    if accepts && belongs(Table::Accepted, key) || belongs(Table::Started, key) {
         return Conversation::Ours;
     }
     match packet.transport {
@@ -695,8 +712,13 @@ pub fn conversation<F: Frame + ?Sized, T: Flows>(
 }
 
 #[inline(always)]
+fn alive<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) -> Option<FlowState> {
+    flows.get(table, key).filter(|state| state.is_alive(now))
+}
+
+#[inline(always)]
 fn is_alive<T: Flows>(table: Table, key: &FlowKey, now: u64, flows: &T) -> bool {
-    flows.get(table, key).is_some_and(|state| state.is_alive(now))
+    alive(table, key, now, flows).is_some()
 }
 
 /// Whether an answer without a flow of its own, whose key is `key`, is one to a question to a group, or

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod link;
 pub mod parse;
 pub mod port;
+pub mod recent;
 pub mod tool;
 
 pub use classify::{Class, Conversation, Flaw, Verdict, World, judge};

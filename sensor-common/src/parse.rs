@@ -105,6 +105,12 @@ impl Address {
         }
     }
 
+    /// [`Address::mapped`] as two words, as they lie in memory.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        self.words
+    }
+
     /// The bytes of an IPv6 address, with IPv4 mapped into it (RFC 4291, section 2.5.5.2).
     #[inline(always)]
     pub const fn mapped(&self) -> [u8; 16] {

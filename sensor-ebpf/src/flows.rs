@@ -9,6 +9,7 @@ use sensor_common::{Frame, Link, Slot, Transport};
 
 use crate::bounds::below;
 use crate::frame::SkbFrame;
+use crate::recent::teiten_note_recent;
 use crate::maps::{ACCEPTED, ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
 
 /// The maps of flows.
@@ -136,6 +137,12 @@ impl Flows for KernelFlows {
         };
         // SAFETY: the pointer is into a map value; each of its words is written at once.
         Some(unsafe { *state })
+    }
+
+    /// Of a key that is stored ([`Scratch`](crate::slow_path::Scratch)), as those of packets that arrive are.
+    #[inline(always)]
+    fn found(&self, _key: &FlowKey, now: u64, end: u64) {
+        teiten_note_recent(now, end);
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ mod generation;
 mod headers;
 mod maps;
 mod pieces;
+mod recent;
 mod sensor;
 mod slow_path;
 

@@ -8,6 +8,7 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
+use sensor_common::recent::{self, RecentV4, RecentV6};
 use sensor_common::layout::{Block, SourceKey, TrieKeyV4, TrieKeyV6};
 
 use crate::frame::READABLE;
@@ -73,6 +74,14 @@ pub static HEARD: Array<u64, HEARD_ENTRIES> = Array::new();
 /// Counters by [`FlowCounter`].
 #[btf_map]
 pub static FLOW_COUNTERS: PerCpuArray<u64, { FlowCounter::COUNT }> = PerCpuArray::new();
+
+/// Conversations of IPv4 that a CPU has found among the flows a moment ago: a table for each CPU.
+#[btf_map]
+pub static RECENT_V4: Array<[RecentV4; recent::RECENT_V4], 1> = Array::new();
+
+/// The same for IPv6.
+#[btf_map]
+pub static RECENT_V6: Array<[RecentV6; recent::RECENT_V6], 1> = Array::new();
 
 /// Room for what does not fit on the stack of 512 bytes.
 pub type ScratchRoom = [u64; 16];

@@ -13,6 +13,7 @@ use sensor_common::{Address, AddressBytes, Conversation, Packet, Slot, Verdict, 
 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
+use crate::recent::is_recent;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
 
 /// The rules of one generation, as the classifier asks for them.
@@ -106,6 +107,9 @@ impl World for Sensor<'_> {
     #[inline(always)]
     fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
         if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &KernelFlows) {
+            if is_recent(packet) {
+                return Conversation::Ours;
+            }
             self.undecided.set(true);
         }
         Conversation::None

@@ -65,6 +65,11 @@ pub(super) struct Attachments {
 }
 
 impl Attachments {
+    #[cfg(test)]
+    pub(super) fn forget_recent(&self) {
+        self.object.forget_recent();
+    }
+
     pub(super) fn new(object: Object) -> Self {
         Self { object, by_name: BTreeMap::new(), made: BTreeSet::new() }
     }

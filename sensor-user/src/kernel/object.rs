@@ -8,6 +8,8 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use sensor_common::layout::PREFIX_SETS;
+#[cfg(test)]
+use sensor_common::recent::{RECENT_V4, RECENT_V6, RecentV4, RecentV6};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,6 +44,9 @@ impl Object {
         for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
             loader.map_max_entries(name, PREFIX_SETS * SET_ENTRIES);
         }
+        for name in size::BY_CPU {
+            loader.map_max_entries(name, size::cpus() as u32);
+        }
         let ebpf = loader.load(OBJECT).map_err(|error| match error {
             EbpfError::MapError(MapError::CreateError { name, io_error })
                 if io_error.kind() == io::ErrorKind::OutOfMemory =>
@@ -57,6 +62,22 @@ impl Object {
     pub(super) fn take_map(&mut self, name: &str) -> Result<Map, KernelError> {
         let map = self.ebpf.take_map(name);
         map.ok_or_else(|| KernelError::Load(format!("the object has no map {name}").into()))
+    }
+
+    /// Forgets the conversations that CPUs have found a moment ago, as time does.
+    #[cfg(test)]
+    pub(super) fn forget_recent(&self) {
+        self.empty::<RecentV4, RECENT_V4>("RECENT_V4");
+        self.empty::<RecentV6, RECENT_V6>("RECENT_V6");
+    }
+
+    #[cfg(test)]
+    fn empty<T: Copy + Default, const N: usize>(&self, name: &str) {
+        let Some(Map::Array(map)) = self.ebpf.map(name) else { panic!("the object has no array {name}") };
+        let empty: Box<[T; N]> = vec![T::default(); N].try_into().ok().expect("as many");
+        for cpu in 0..size::cpus() as u32 {
+            sys::insert(map.fd().as_fd(), &cpu, &*empty).expect("an empty table");
+        }
     }
 
     pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {

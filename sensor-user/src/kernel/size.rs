@@ -8,6 +8,7 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::layout::{Block, SourceKey};
+use sensor_common::recent::{RECENT_V4, RECENT_V6, RecentV4, RecentV6};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,9 +45,17 @@ const FLOWS: u64 = hash(MAX_FLOWS as u64, size_of::<FlowKey>(), size_of::<FlowSt
     + hash(MAX_HALF_OPEN as u64, size_of::<FlowKey>(), size_of::<HalfOpen>(), LRU_ENTRY)
     + (HEARD_ENTRIES * size_of::<u64>() + size_of::<Asked>()) as u64;
 
+/// The maps that have an entry for each possible CPU.
+pub(super) const BY_CPU: [&str; 2] = ["RECENT_V4", "RECENT_V6"];
+
+/// Bytes that they take on this many possible CPUs.
+const fn recent(cpus: usize) -> u64 {
+    (cpus * (RECENT_V4 * size_of::<RecentV4>() + RECENT_V6 * size_of::<RecentV6>())) as u64
+}
+
 /// Bytes that all maps take.
 pub(super) const fn all(cpus: usize, table: u32) -> u64 {
-    generations(cpus) + source_table(table) + FLOWS
+    generations(cpus) + source_table(table) + FLOWS + recent(cpus)
 }
 
 /// CPUs that there may ever be: each has its part of a generation.

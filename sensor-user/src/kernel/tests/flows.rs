@@ -153,10 +153,17 @@ impl Harness {
                 sys::insert(map, &key, &FlowState { sent: state.sent - nanos, ..state }).unwrap();
             }
         }
+        self.kernel.attachments.forget_recent();
     }
 
     /// As if all flows were over and removed.
     fn forget_flows(&mut self) {
+        self.remove_flows();
+        self.kernel.attachments.forget_recent();
+    }
+
+    /// Removes all flows that are looked up.
+    fn remove_flows(&mut self) {
         let keys: Vec<FlowKey> = self.flows().into_iter().map(|(key, _)| key).collect();
         for map in self.kernel.flows.maps() {
             sys::delete_all(map, &keys).unwrap();
@@ -167,6 +174,22 @@ impl Harness {
     fn phase(&self) -> u32 {
         let [(_, state)] = self.flows()[..] else { panic!("one flow") };
         state.phase
+    }
+}
+
+#[test]
+fn a_conversation_that_was_just_found_is_not_looked_up_again() {
+    for ends in FAMILIES {
+        let Some(mut host) = Harness::with_flows(&[]) else { return };
+        let answer = udp(ends.there(123), ends.here(40_001));
+        host.sends(&udp(ends.here(40_001), ends.there(123)));
+        assert_eq!(host.receives(&answer), Class::Solicited, "looked up");
+        host.remove_flows();
+        assert_eq!(host.receives(&answer), Class::Solicited, "found a moment ago");
+        let other_port = udp(ends.there(124), ends.here(40_001));
+        assert_eq!(host.receives(&other_port), Class::Access, "another conversation");
+        host.forget_flows();
+        assert_eq!(host.receives(&answer), Class::Access, "some seconds later");
     }
 }
 

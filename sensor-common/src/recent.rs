@@ -1,0 +1,317 @@
+//! Conversations that a CPU has found among the flows a moment ago.
+//!
+//! Each CPU keeps some in a table of its own, so that most packets of this host's conversations need no lookup
+//! among the flows. The verdict is that of a lookup: an entry holds both addresses and both ports, and ends with
+//! the flow or after [`Recent::LIFETIME`], while a connection that ends lives on for four minutes
+//! ([`TCP_CLOSING_TIMEOUT`](crate::flow::TCP_CLOSING_TIMEOUT)). Only an accepted connection that was evicted from
+//! its full table is known here for some seconds more.
+
+use crate::flow::FlowKey;
+use crate::parse::{Address, AddressBytes, Packet, TCP_ACK, TCP_RST, TCP_SYN};
+use crate::port::Transport;
+
+/// Entries of IPv4 of each CPU.
+pub const RECENT_V4: usize = 32_768;
+/// Entries of IPv6 of each CPU.
+pub const RECENT_V6: usize = 8192;
+/// Entries of one set. A conversation is in the set that its hash names; of two that are there already, the
+/// older one makes room.
+pub const RECENT_WAYS: usize = 2;
+
+/// Units of an entry's end: 2^30 ns of `CLOCK_MONOTONIC`.
+const UNIT: u32 = 30;
+/// Bits of [`Recent`] below the ports.
+const PORTS: u32 = 32;
+/// The bits of the end.
+const UNTIL: u64 = (u32::MAX - 1) as u64;
+/// The bit of [`Recent`] that tells UDP from TCP.
+const IS_UDP: u64 = 1;
+
+/// Ports and transport of a conversation, and the end of an entry, as one word: from the high bits, the remote
+/// and the local port (16 each), the time until which the entry holds (31, units of 2^30 ns, 73 years), and
+/// whether it is UDP.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recent(u64);
+
+impl Recent {
+    /// How long an entry holds at most, nanoseconds.
+    pub const LIFETIME: u64 = 8 << UNIT;
+
+    /// That of `packet`, which has arrived, without an end; `None` when it is never looked up here. What may
+    /// begin or end a connection is not.
+    #[inline(always)]
+    pub const fn of(packet: &Packet) -> Option<Self> {
+        let transport = match packet.transport {
+            Transport::Tcp if !packet.is_cut && packet.control & (TCP_ACK | TCP_RST | TCP_SYN) == TCP_ACK => {
+                0
+            }
+            Transport::Udp => IS_UDP,
+            _ => return None,
+        };
+        Some(Self((packet.source_port as u64) << 48 | (packet.port as u64) << PORTS | transport))
+    }
+
+    /// That of the flow `key`, which lives until `end`, looked up at `now`, both in nanoseconds; `None` when it
+    /// is neither TCP nor UDP.
+    #[inline(always)]
+    pub const fn of_flow(key: &FlowKey, now: u64, end: u64) -> Option<Self> {
+        let transport = match key.protocol {
+            6 => 0,
+            17 => IS_UDP,
+            _ => return None,
+        };
+        let latest = now + Self::LIFETIME;
+        let until = (if end < latest { end } else { latest }) >> UNIT;
+        let ports = (key.remote_port as u64) << 48 | (key.local_port as u64) << PORTS;
+        Some(Self(ports | (until << 1) & UNTIL | transport))
+    }
+
+    /// The word.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The one that [`Recent::bits`] returned.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Whether the entry holds at `now`, nanoseconds.
+    #[inline(always)]
+    pub const fn holds(self, now: u64) -> bool {
+        ((now >> UNIT) as u32) < (self.0 as u32) >> 1
+    }
+
+    /// Ports and transport.
+    #[inline(always)]
+    const fn without_end(self) -> u64 {
+        self.0 & !UNTIL
+    }
+}
+
+/// The two halves of a word as they lie in memory.
+#[inline(always)]
+const fn halves(word: u64) -> [u32; 2] {
+    if cfg!(target_endian = "little") {
+        [word as u32, (word >> 32) as u32]
+    } else {
+        [(word >> 32) as u32, word as u32]
+    }
+}
+
+/// Spreads the bits of `word` to the high ones (Knuth, "The Art of Computer Programming", volume 3,
+/// section 6.4: multiplicative hashing by the golden ratio).
+#[inline(always)]
+const fn spread(word: u64) -> u64 {
+    word.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// An entry of IPv4: two words, because the program in the kernel passes them to a function.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecentV4 {
+    /// The remote address in the upper half, the local one in the lower; each as it lies in memory.
+    pub addresses: u64,
+    /// The rest.
+    pub recent: Recent,
+}
+
+/// An entry of IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecentV6 {
+    /// The remote address and the local one, each as two words as they lie in memory.
+    pub addresses: [u64; 4],
+    /// The rest.
+    pub recent: Recent,
+}
+
+/// An entry of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// IPv4.
+    V4(RecentV4),
+    /// IPv6.
+    V6(RecentV6),
+}
+
+impl Entry {
+    /// What `packet`, which has arrived, is looked up by; `None` when it never is.
+    #[inline(always)]
+    pub const fn of(packet: &Packet) -> Option<Self> {
+        let Some(recent) = Recent::of(packet) else { return None };
+        Some(match (packet.src.bytes(), packet.dst.bytes()) {
+            (AddressBytes::V4(remote), AddressBytes::V4(local)) => Self::v4(remote, local, recent),
+            _ => Self::v6(&packet.src, &packet.dst, recent),
+        })
+    }
+
+    /// That of the flow `key`, which lives until `end` and was looked up at `now`, both in nanoseconds; `None`
+    /// when it is neither TCP nor UDP.
+    #[inline(always)]
+    pub const fn of_flow(key: &FlowKey, now: u64, end: u64) -> Option<Self> {
+        /// The first word and a half of IPv4 addresses, as they lie in memory.
+        const MAPPED: (u64, u32) = (0, u32::from_ne_bytes([0, 0, 0xff, 0xff]));
+        let Some(recent) = Recent::of_flow(key, now, end) else { return None };
+        let ([a, b], [c, d]) = key.address_words();
+        let ([_, remote], [local_half, local]) = (halves(b), halves(d));
+        Some(if c == MAPPED.0 && local_half == MAPPED.1 {
+            Self::V4(RecentV4 { addresses: (remote as u64) << 32 | local as u64, recent })
+        } else {
+            Self::V6(RecentV6 { addresses: [a, b, c, d], recent })
+        })
+    }
+
+    #[inline(always)]
+    const fn v4(remote: [u8; 4], local: [u8; 4], recent: Recent) -> Self {
+        let addresses = (u32::from_ne_bytes(remote) as u64) << 32 | u32::from_ne_bytes(local) as u64;
+        Self::V4(RecentV4 { addresses, recent })
+    }
+
+    #[inline(always)]
+    const fn v6(remote: &Address, local: &Address, recent: Recent) -> Self {
+        let ([a, b], [c, d]) = (remote.words(), local.words());
+        Self::V6(RecentV6 { addresses: [a, b, c, d], recent })
+    }
+}
+
+impl RecentV4 {
+    /// The first place of its set among [`RECENT_V4`].
+    #[inline(always)]
+    pub const fn set(&self) -> usize {
+        let hash = spread(spread(self.addresses) ^ self.recent.without_end());
+        (hash >> (u64::BITS - RECENT_V4.ilog2())) as usize & !(RECENT_WAYS - 1)
+    }
+
+    /// Whether this entry is that of `wanted`; its end is looked at apart.
+    #[inline(always)]
+    pub const fn is(&self, wanted: &Self) -> bool {
+        self.addresses == wanted.addresses && self.recent.without_end() == wanted.recent.without_end()
+    }
+}
+
+impl RecentV6 {
+    /// The first place of its set among [`RECENT_V6`].
+    #[inline(always)]
+    pub const fn set(&self) -> usize {
+        let [a, b, c, d] = self.addresses;
+        let hash = spread(spread(spread(a ^ c) ^ b ^ d) ^ self.recent.without_end());
+        (hash >> (u64::BITS - RECENT_V6.ilog2())) as usize & !(RECENT_WAYS - 1)
+    }
+
+    /// Whether this entry is that of `wanted`; its end is looked at apart.
+    #[inline(always)]
+    pub const fn is(&self, wanted: &Self) -> bool {
+        let [a, b, c, d] = self.addresses;
+        let [e, f, g, h] = wanted.addresses;
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0 && self.recent.without_end() == wanted.recent.without_end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::parse::TCP_FIN;
+    use std::vec::Vec;
+
+    const SECOND: u64 = 1_000_000_000;
+    const V4: [Address; 2] = [Address::v4([192, 0, 2, 1]), Address::v4([198, 51, 100, 7])];
+    const V6: [Address; 2] = [
+        Address::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        Address::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]),
+    ];
+
+    /// From the second address, port 443, to the first, port 40000.
+    fn packet([local, remote]: [Address; 2], transport: Transport, control: u8) -> Packet {
+        Packet {
+            src: remote,
+            dst: local,
+            transport,
+            port: 40_000,
+            source_port: 443,
+            control,
+            sequence: 0,
+            acknowledgement: 0,
+            window: 0,
+            identification: 0,
+            fragmentation: 0,
+            hop_limit: 64,
+            dns_response: false,
+            is_cut: false,
+            offset: 20,
+        }
+    }
+
+    fn key(packet: &Packet) -> FlowKey {
+        let mut key = FlowKey::default();
+        assert!(key.set_incoming(packet));
+        key
+    }
+
+    #[test]
+    fn a_flow_is_found_by_its_packets_and_no_others() {
+        let (now, end) = (100 * SECOND, 1000 * SECOND);
+        let mut packets = Vec::new();
+        for ends in [V4, V6] {
+            for transport in [Transport::Tcp, Transport::Udp] {
+                let one = packet(ends, transport, TCP_ACK);
+                let [local, remote] = ends;
+                packets.extend([
+                    one,
+                    Packet { port: 40_001, ..one },
+                    Packet { source_port: 444, ..one },
+                    Packet { src: local, dst: remote, ..one },
+                ]);
+            }
+        }
+        for (at, flow) in packets.iter().enumerate() {
+            let stored = Entry::of_flow(&key(flow), now, end).unwrap();
+            for (other, packet) in packets.iter().enumerate() {
+                let is = match (stored, Entry::of(packet).unwrap()) {
+                    (Entry::V4(stored), Entry::V4(wanted)) => {
+                        let is = stored.is(&wanted);
+                        assert!(!is || stored.set() == wanted.set());
+                        is
+                    }
+                    (Entry::V6(stored), Entry::V6(wanted)) => {
+                        let is = stored.is(&wanted);
+                        assert!(!is || stored.set() == wanted.set());
+                        is
+                    }
+                    _ => false,
+                };
+                assert_eq!(is, at == other, "{flow:?}\n{packet:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_ends_with_its_flow_or_after_some_seconds() {
+        let key = key(&packet(V4, Transport::Udp, 0));
+        for now in [0, SECOND, 86_400 * 365 * SECOND] {
+            for life in [0, SECOND, 5 * SECOND, 120 * SECOND, 7440 * SECOND] {
+                let recent = Recent::of_flow(&key, now, now + life).unwrap();
+                let holds = (0..20_000).filter(|ms| recent.holds(now + ms * 1_000_000)).max();
+                let latest = life.min(Recent::LIFETIME);
+                // A unit is 1.07 s.
+                assert!(holds.is_none_or(|ms| ms * 1_000_000 < latest), "{now} {life} {holds:?}");
+                assert!(holds.unwrap_or(0) + 1100 > latest / 1_000_000, "{now} {life} {holds:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_begins_or_ends_a_connection_is_looked_up_among_the_flows() {
+        for control in [TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK, TCP_FIN, 0] {
+            assert_eq!(Entry::of(&packet(V4, Transport::Tcp, control)), None, "{control:02x}");
+        }
+        assert!(Entry::of(&packet(V4, Transport::Tcp, TCP_ACK | TCP_FIN)).is_some());
+        assert_eq!(Entry::of(&Packet { is_cut: true, ..packet(V4, Transport::Tcp, TCP_ACK) }), None);
+        assert_eq!(Entry::of(&packet(V4, Transport::Icmp, 0)), None);
+    }
+}
