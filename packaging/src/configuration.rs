@@ -101,6 +101,7 @@ fn value(arg: &Arg) -> String {
         ("feature", _) => "[\"445/tcp\", \"8/icmp\"]",
         (_, "CIDR") => "[\"192.0.2.0/24\"]",
         (_, "PORT/PROTO") => "[\"22/tcp\"]",
+        ("source-list", _) => "[\"research=/etc/teiten/research.txt\"]",
         (_, "NAME=LIST") => "[\"messenger=1026-1039/udp\"]",
         (_, "ZONE") => "\"Asia/Tokyo\"",
         (_, "BOOL") => "false",

@@ -233,6 +233,10 @@ pub struct CountingArgs {
     /// Country database; a changed file is read again [default: the embedded one]
     #[arg(long, value_name = "FILE.mmdb")]
     pub geoip: Option<String>,
+    /// Addresses and prefixes of sources that are counted under a name, like research=/etc/teiten/research.txt;
+    /// the first list that holds a source counts it; changed files are read again (repeatable)
+    #[arg(long, value_name = "NAME=FILE")]
+    pub source_list: Vec<String>,
 }
 
 /// What the daemon keeps and serves.

@@ -2,12 +2,33 @@
 
 pub use sensor_counters::Country;
 
-/// Gives the country of an address: a GeoIP database, or a table in a test.
+/// What is known of a source by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Its country.
+    pub country: Country,
+    /// Its list: 0 for none, or one more than the place in [`Locate::lists`].
+    pub list: u16,
+}
+
+/// Tells who a source is: databases, or a table in a test.
 pub trait Locate {
     /// Country of an IPv4 address, given as a number, most significant byte first.
     fn v4(&self, address: u32) -> Country;
     /// Country of an IPv6 address, given as a number, most significant byte first.
     fn v6(&self, address: u128) -> Country;
+    /// All that is known of an IPv4 address.
+    fn who_v4(&self, address: u32) -> Who {
+        Who { country: self.v4(address), list: 0 }
+    }
+    /// All that is known of an IPv6 address.
+    fn who_v6(&self, address: u128) -> Who {
+        Who { country: self.v6(address), list: 0 }
+    }
+    /// The names of the lists.
+    fn lists(&self) -> &[String] {
+        &[]
+    }
 }
 
 #[cfg(test)]

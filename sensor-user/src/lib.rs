@@ -9,6 +9,7 @@
 //! replay        the same from capture files
 //! observation   what one drained generation (or a stretch of a capture) saw
 //! geoip         source address -> country
+//! who           source address -> country and source list
 //! counters      everything counted since the state directory began, by label
 //! ledger        observation -> day, hour, sources, counters; SQLite
 //! exposition    counters -> Prometheus series
@@ -17,7 +18,7 @@
 //! commands      run, check, status, replay, ledger, detach: put together from all of these
 //! ```
 //!
-//! `country`, `conversations`, `format` and `system` serve several of them.
+//! `country`, `conversations`, `format`, `ranges` and `system` serve several of them.
 
 pub mod cli;
 pub mod config;
@@ -32,6 +33,8 @@ pub mod replay;
 pub mod observation;
 
 pub mod geoip;
+mod ranges;
+pub mod who;
 
 pub mod counters;
 

@@ -276,6 +276,63 @@ counters! {
         ],
     }
 
+    /// Accesses and their sources by source list; `none` for the rest.
+    List(list: String) => lists: BTreeMap<String, Tally> {
+        kind: "list",
+        labels: &["list"],
+        held: true,
+        status: Some("total.lists"),
+        numbers: [
+            metric(
+                "teiten_list_accesses_total",
+                Unit::Accesses,
+                "Accesses by the first source list that holds the source; none for the rest.",
+            ),
+            metric(
+                "teiten_list_sources_total",
+                Unit::Sources,
+                "Cumulative sources by the first source list that holds the source; none for the rest.",
+            ),
+        ],
+    }
+
+    /// Unique hosts by source list.
+    ListHosts(list: String) => list_hosts: BTreeMap<String, u64> {
+        kind: "list_hosts",
+        labels: &["list"],
+        held: true,
+        status: Some("total.lists"),
+        numbers: [
+            metric(
+                "teiten_list_hosts_total",
+                Unit::Hosts,
+                "Unique hosts by the first source list that holds the source; none for the rest.",
+            ),
+        ],
+    }
+
+    /// Feature ports by source list, from when they became one.
+    PortList(port: Slot, list: String) => port_lists: BTreeMap<(Slot, String), Tally> {
+        kind: "port_list",
+        labels: &["transport", "port", "list"],
+        held: true,
+        status: Some("total.port_lists"),
+        numbers: [
+            metric(
+                "teiten_port_list_accesses_total",
+                Unit::Accesses,
+                "Accesses to a feature port by the first source list that holds the source, from when it \
+                 became one; none for the rest.",
+            ),
+            metric(
+                "teiten_port_list_sources_total",
+                Unit::Sources,
+                "Cumulative sources of a feature port by the first source list that holds the source, from \
+                 when it became one; none for the rest.",
+            ),
+        ],
+    }
+
     /// Accesses by scanner.
     Tool(tool: Tool) => tools: BTreeMap<Tool, u64> {
         kind: "tool",
@@ -613,6 +670,9 @@ mod tests {
             (Series::Tool(Tool::Zmap), "tool", "zmap"),
             (Series::PortTool(smb, Tool::Zmap4), "port_tool", "tcp,445,zmap4"),
             (Series::CountryTool(jp, Tool::Mirai), "country_tool", "JP,mirai"),
+            (Series::List("none".to_owned()), "list", "none"),
+            (Series::ListHosts("a,b".to_owned()), "list_hosts", "a\\,b"),
+            (Series::PortList(smb, "x".to_owned()), "port_list", "tcp,445,x"),
             (Series::Overflow, "overflow", ""),
             (Series::ServiceOverflow, "service_overflow", ""),
             (Series::SetOverflow, "set_overflow", ""),

@@ -56,6 +56,18 @@ pub static OTHERS: &[Other] = &[
         help: "1; whether the GeoIP database in use is the embedded one or a file (--geoip).",
     },
     Other {
+        name: "teiten_source_list_prefixes",
+        kind: Kind::Gauge,
+        labels: &["list"],
+        help: "Addresses and prefixes in a source list in use (--source-list).",
+    },
+    Other {
+        name: "teiten_source_list_modified_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["list"],
+        help: "When the file of a source list in use was changed last, seconds since the epoch.",
+    },
+    Other {
         name: "teiten_drain_duration_seconds",
         kind: Kind::Histogram,
         labels: &[],

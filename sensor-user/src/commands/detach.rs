@@ -9,6 +9,7 @@ use crate::kernel::{
 };
 use crate::ledger::{self, Ledger, NotThere};
 use crate::system::{rights, trusted};
+use crate::who::Register;
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use std::io;
@@ -78,7 +79,7 @@ fn finish(config: &Config) -> Result<u64> {
     let not_there = NotThere::before(&config.state_dir);
     let mut ledger = Ledger::open(&config.state_dir, ledger_settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
-    let geoip = GeoIp::open(config.geoip.as_deref())?;
+    let register = Register::load(GeoIp::open(config.geoip.as_deref())?, &config.source_lists)?;
     let opened = Kernel::open(
         &config.pin_dir,
         config.source_table.unwrap_or_else(|| default_source_table(memory())),
@@ -86,7 +87,7 @@ fn finish(config: &Config) -> Result<u64> {
         &Policy::default(),
     )?;
     let Ready { mut kernel, spare, .. } = opened.end()?;
-    let packets = drain::finish(&mut kernel, spare, &mut ledger, &config.timezone, &geoip)
+    let packets = drain::finish(&mut kernel, spare, &mut ledger, &config.timezone, &register)
         .map_err(|error| error.with_fate(&kernel.outlook()))?;
     not_there.keep();
     kernel.detach()?;

@@ -11,7 +11,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::Slot;
+use sensor_counters::Series;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
@@ -47,12 +49,48 @@ struct DayRow {
     overflow: u64,
     set_overflow: u64,
     observed_seconds: f64,
+    /// By source list, in the order of names.
+    lists: Vec<ListOfDay>,
     first: Timestamp,
     last: Timestamp,
 }
 
-impl From<&DaySummary> for DayRow {
-    fn from(day: &DaySummary) -> Self {
+#[derive(Serialize)]
+struct ListOfDay {
+    list: String,
+    accesses: u64,
+    sources: u64,
+    hosts: u64,
+}
+
+/// Accesses, sources and unique hosts by day and source list.
+type Lists = BTreeMap<Date, BTreeMap<String, [u64; 3]>>;
+
+fn lists(ledger: &Reader, days: &RangeInclusive<Date>) -> anyhow::Result<Lists> {
+    let mut lists = Lists::new();
+    ledger.growth(&["list", "list_hosts"], days, &mut |day, series, value| {
+        let of_day = lists.entry(day).or_default();
+        match series {
+            Series::List(list) => {
+                let sums = of_day.entry(list.clone()).or_default();
+                (sums[0], sums[1]) = (sums[0] + value[0], sums[1] + value[1]);
+            }
+            Series::ListHosts(list) => of_day.entry(list.clone()).or_default()[2] += value[0],
+            _ => {}
+        }
+    })?;
+    Ok(lists)
+}
+
+impl DayRow {
+    fn new(day: &DaySummary, lists: &Lists) -> Self {
+        let of_day = lists.get(&day.day).into_iter().flatten();
+        let lists = of_day.map(|(list, &[accesses, sources, hosts])| ListOfDay {
+            list: list.clone(),
+            accesses,
+            sources,
+            hosts,
+        });
         Self {
             day: day.day,
             packets: day.packets,
@@ -63,6 +101,7 @@ impl From<&DaySummary> for DayRow {
             overflow: day.overflow,
             set_overflow: day.set_overflow,
             observed_seconds: day.observed.as_secs_f64(),
+            lists: lists.collect(),
             first: day.first,
             last: day.last,
         }
@@ -127,7 +166,9 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
                     ranking.print(&mut out)?;
                 }
             } else if *json {
-                serde_json::to_writer_pretty(&mut out, &days.iter().map(DayRow::from).collect::<Vec<_>>())?;
+                let lists = lists(ledger, &range)?;
+                let rows: Vec<_> = days.iter().map(|day| DayRow::new(day, &lists)).collect();
+                serde_json::to_writer_pretty(&mut out, &rows)?;
                 writeln!(out)?;
             } else {
                 writeln!(out, "{}", table(&days).trim_fmt())?;
@@ -228,8 +269,19 @@ fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<
 
 /// `NAME=VALUE`, a label that no counter has of its own.
 fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
-    const OWN: [&str; 10] =
-        ["transport", "port", "country", "class", "hour", "group", "tool", "timezone", "name", "description"];
+    const OWN: [&str; 11] = [
+        "transport",
+        "port",
+        "country",
+        "class",
+        "hour",
+        "group",
+        "list",
+        "tool",
+        "timezone",
+        "name",
+        "description",
+    ];
     let Some((name, value)) = text.split_once('=') else {
         bail!("--label {text}: give it as NAME=VALUE, like instance=192.0.2.1:9477");
     };

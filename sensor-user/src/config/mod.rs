@@ -18,6 +18,7 @@ pub use keys::{KEYS, Key};
 pub use origin::{DEFAULT_CONFIG, Origin};
 pub use settings::{Environment, Flags, PASSWORD_VARIABLE, Settings};
 
+use crate::who::lists::{MAX_LISTS, SourceList};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use sensor_common::Slot;
@@ -105,6 +106,8 @@ pub struct Config {
     pub sensor_name: String,
     /// Country database; `None`: the embedded one.
     pub geoip: Option<PathBuf>,
+    /// Lists of sources, in the order given, which decides; names differ.
+    pub source_lists: Vec<SourceList>,
     /// Days of detail kept in the ledger, at least 1.
     pub keep_days: u32,
     /// Where the ledger lives.
@@ -279,6 +282,7 @@ impl Config {
                 .take(optional(settings, "sensor-name", values::sensor_name))
                 .unwrap_or_else(|| environment.host_name.clone()),
             geoip: errors.take(path("geoip")),
+            source_lists: errors.take(source_lists(settings)),
             keep_days: errors.take(number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)) as u32,
             state_dir: errors.take(path("state-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
             pin_dir: errors.take(path("pin-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
@@ -451,6 +455,34 @@ fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {
         }
     }
     ConfigError::of_all(errors).map_or(Ok(groups), Err)
+}
+
+fn source_lists(settings: &Settings) -> Result<Vec<SourceList>, ConfigError> {
+    let mut lists = Vec::new();
+    let mut errors = Vec::new();
+    let mut names: BTreeMap<String, &Origin> = BTreeMap::new();
+    for origin in settings.list("source-list") {
+        let list = match parse(origin, values::source_list) {
+            Ok(list) => list,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        if let Some(first) = names.insert(list.name.clone(), origin) {
+            errors.push(ConfigError::Contradiction {
+                first: Box::new(first.clone()),
+                second: Box::new(origin.clone()),
+                reason: "a list has one file; join the files, or give the second another name".to_owned(),
+            });
+        }
+        lists.push(list);
+        if lists.len() > MAX_LISTS {
+            errors.push(origin.error(format!("there can be {MAX_LISTS} source lists at most")));
+            break;
+        }
+    }
+    ConfigError::of_all(errors).map_or(Ok(lists), Err)
 }
 
 fn web_client(settings: &Settings) -> Result<WebClient, ConfigError> {

@@ -73,6 +73,7 @@ fn without_settings_the_documented_defaults_hold() {
             timezone: TimeZone::get("Asia/Tokyo").unwrap(),
             sensor_name: "dark-1".to_owned(),
             geoip: None,
+            source_lists: vec![],
             keep_days: 400,
             state_dir: PathBuf::from("/var/lib/teiten"),
             pin_dir: PathBuf::from("/sys/fs/bpf/teiten"),
@@ -100,7 +101,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 24] = [
+const PRECEDENCE: [Row; 25] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -203,6 +204,15 @@ const PRECEDENCE: [Row; 24] = [
         given: [r#""/a.mmdb""#, "/b.mmdb", "c.mmdb"],
         shown: ["Some(\"/a.mmdb\")", "Some(\"/b.mmdb\")", "Some(\"c.mmdb\")"],
         show: |config| format!("{:?}", config.geoip),
+    },
+    Row {
+        key: "source-list",
+        given: [r#"["a=/a.txt", "b=/b=c"]"#, "c=/c,d=d.json", "e=/e"],
+        shown: ["a:/a.txt b:/b=c", "c:/c d:d.json", "e:/e"],
+        show: |config| {
+            let lists = config.source_lists.iter();
+            lists.map(|list| format!("{}:{}", list.name, list.path.display())).collect::<Vec<_>>().join(" ")
+        },
     },
     Row {
         key: "keep-days",
@@ -600,4 +610,26 @@ fn everything_that_is_wrong_is_reported_at_once() {
         ["--feature", "22/tcp", "--service", "22/tcp", "--state-dir", "/x", "--pin-dir", "/x"];
     let error = load(&contradictory, &[], "").unwrap_err();
     assert_eq!(error.each().len(), 2, "{error}");
+}
+
+#[test]
+fn source_lists_have_names_that_can_be_labels_and_each_one_file() {
+    for (value, reason) in [
+        ("research", "expected a name and a file"),
+        ("=/a", "expected a name and a file"),
+        ("a=", "expected a name and a file"),
+        ("none=/a", "`none` is what sources of no list count as"),
+        ("other=/a", "`other` is what sources of no list count as"),
+        ("a b=/a", "letters, digits, `_`, `-` and `.`"),
+        ("a\"=/a", "letters, digits, `_`, `-` and `.`"),
+        ("12345678901234567890123456789012345678901=/a", "at most 40"),
+    ] {
+        let text = refused(&["--source-list", value]);
+        assert!(text.contains(reason), "{value}: {text}");
+    }
+    let text = refused(&["--source-list", "a=/a", "--source-list", "a=/b"]);
+    assert!(text.contains("a list has one file"), "{text}");
+    let many: Vec<String> = (0..33).map(|at| format!("--source-list=l{at}=/l")).collect();
+    let text = refused(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(text.contains("32 source lists at most"), "{text}");
 }

@@ -3,6 +3,7 @@
 
 use super::error::{did_you_mean, nearest};
 use super::{LogFormat, PortGroup, XdpMode};
+use crate::who::lists::{NO_LIST, OTHER_LISTS, SourceList};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
@@ -128,6 +129,9 @@ fn port_number(text: &str, transport: Transport) -> Parsed<u16> {
     })
 }
 
+/// Bytes in the name of a source list, at most.
+const LIST_NAME_BYTES: usize = 40;
+
 /// Characters in a group's name, at most.
 const GROUP_NAME_CHARACTERS: usize = 64;
 
@@ -164,6 +168,25 @@ pub(super) fn port_group(text: &str) -> Parsed<PortGroup> {
         slots.extend((first..=last).map(|port| Slot::new(transport, port)));
     }
     Ok(PortGroup { name: name.to_owned(), slots })
+}
+
+/// `NAME=FILE`.
+pub(super) fn source_list(text: &str) -> Parsed<SourceList> {
+    const FORM: &str = "expected a name and a file, like `research=/etc/teiten/research.txt`";
+    let (name, file) = text.split_once('=').ok_or_else(|| FORM.to_owned())?;
+    let (name, file) = (name.trim(), file.trim());
+    if name.is_empty() || file.is_empty() {
+        return Err(FORM.to_owned());
+    }
+    if [NO_LIST, OTHER_LISTS].contains(&name) {
+        return Err(format!("`{name}` is what sources of no list count as; give another name"));
+    }
+    // It becomes a label value, and is written into rules and queries as it is.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.len() > LIST_NAME_BYTES || !name.chars().all(is_plain) {
+        return Err(format!("a list's name has at most {LIST_NAME_BYTES} letters, digits, `_`, `-` and `.`"));
+    }
+    Ok(SourceList { name: name.to_owned(), path: path(file)? })
 }
 
 /// A whole number within bounds.

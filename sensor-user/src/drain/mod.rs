@@ -22,7 +22,7 @@ use crate::config::XdpMode;
 use crate::counters::totals::Totals;
 use crate::country::Locate;
 use crate::exposition::{Exposition, Reloadable};
-use crate::geoip::{self, Look};
+use crate::geoip;
 use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Full, Kernel, KernelError, Mode, NotSwitched, Outlook, Policy, Spare};
 use crate::ledger::{Folded, Ledger, LedgerError, LedgerSettings};
@@ -31,6 +31,9 @@ use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Reason, ReasonOrigin, SightChange, Watch};
 use crate::system::clock::{self, Jump, Reading};
 use crate::system::condition::{Fault, Notice};
+use crate::system::follow::Look;
+use crate::who::lists::SourceList;
+use crate::who::{self, Register};
 use flood::Flood;
 use inbox::Event;
 use jiff::civil::Date;
@@ -39,6 +42,7 @@ use jiff::{SignedDuration, Timestamp};
 use sensor_common::Class;
 use stages::Stages;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -98,6 +102,10 @@ pub enum DrainCommand {
     Settings(Box<LedgerSettings>),
     /// Another drain interval.
     Interval(Duration),
+    /// The file of another country database; `None` for the embedded one.
+    Geoip(Option<PathBuf>),
+    /// Other source lists.
+    Lists(Vec<SourceList>),
     /// What is to be observed as the network is now.
     Network(Box<Scene>),
     /// Drain a last time and end.
@@ -138,6 +146,8 @@ pub struct Drain {
     pub exposition: Arc<Exposition>,
     /// Regions.
     pub geoip: geoip::Watcher,
+    /// Lists of sources.
+    pub lists: who::Watcher,
     /// What counts.
     pub policy: Policy,
     /// Zone of hours and days.
@@ -278,6 +288,16 @@ impl Drain {
                 DrainCommand::Interval(interval) => {
                     self.interval = interval;
                     self.exposition.health().set_current_for(interval * 3);
+                }
+                DrainCommand::Geoip(path) => {
+                    if let Err(error) = self.geoip.follow(geoip::DatabaseFiles::new(path)) {
+                        error!(error = &error as &dyn std::error::Error, "GeoIP database not reloaded");
+                    }
+                }
+                DrainCommand::Lists(lists) => {
+                    if let Err(error) = self.lists.follow(who::ListFiles::new(lists)) {
+                        error!(error = &error as &dyn std::error::Error, "source lists not reloaded");
+                    }
                 }
                 DrainCommand::Stop { detach } => return self.stop(state, detach),
             }
@@ -553,6 +573,58 @@ impl Drain {
         }
     }
 
+    /// Says in the log what has become of the source lists.
+    fn tell_lists(&self, look: Look, state: &mut DrainState) {
+        if look == Look::Reloaded {
+            info!(
+                lists = self.lists.current().names().len(),
+                prefixes = self.lists.current().read().iter().map(|list| list.prefixes).sum::<usize>(),
+                "source lists reloaded"
+            );
+        }
+        let now = clock::now();
+        let Some(error) = self.lists.fault() else {
+            if let Some(Notice::Ended(drains)) = state.lists_fault.worked(now) {
+                info!(drains, "source lists can be read again; drains that were judged by those before");
+            }
+            return;
+        };
+        let error: &dyn std::error::Error = error;
+        match state.lists_fault.failed(&crate::error_chain(error), now) {
+            Some(Notice::Lasts(drains)) => {
+                error!(error, drains, "source lists still not reloaded; sources are judged by those before");
+            }
+            Some(_) => error!(error, "source lists not reloaded; sources are judged by those before"),
+            None => {}
+        }
+    }
+
+    /// Takes over databases that were read again.
+    fn look_at_databases(&mut self, state: &mut DrainState) {
+        let health = self.exposition.health();
+        let look = self.geoip.look();
+        match look {
+            Look::Reloaded => {
+                let database = self.geoip.current();
+                health.set_geoip(database.built().as_second() as u64, database.source());
+                state.swollen = true;
+            }
+            Look::Failed => health.reload_failed(Reloadable::Geoip),
+            Look::Unchanged => {}
+        }
+        self.tell_geoip(look, state);
+        let look = self.lists.look();
+        match look {
+            Look::Reloaded => {
+                health.set_lists(self.lists.current().read());
+                state.swollen = true;
+            }
+            Look::Failed => health.reload_failed(Reloadable::Lists),
+            Look::Unchanged => {}
+        }
+        self.tell_lists(look, state);
+    }
+
     /// Says in the log what has become of the country database.
     fn tell_geoip(&self, look: Look, state: &mut DrainState) {
         if look == Look::Reloaded {
@@ -662,20 +734,12 @@ impl Drain {
     /// Folds what is pending, if anything is; on failure it stays so.
     fn commit(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         let Some(mut pending) = state.pending.take() else { return Ok(()) };
-        let look = self.geoip.look();
-        match look {
-            Look::Reloaded => {
-                let database = self.geoip.current();
-                self.exposition.health().set_geoip(database.built().as_second() as u64, database.source());
-                state.swollen = true;
-            }
-            Look::Failed => self.exposition.health().reload_failed(Reloadable::Geoip),
-            Look::Unchanged => {}
-        }
-        self.tell_geoip(look, state);
+        self.look_at_databases(state);
+        let register =
+            Register { geoip: Arc::clone(self.geoip.current()), lists: Arc::clone(self.lists.current()) };
         let released = self.exposition.due(clock::now());
         let begin = clock::now();
-        match self.ledger.fold(&pending.observation, self.geoip.current().as_ref(), &released) {
+        match self.ledger.fold(&pending.observation, &register, &released) {
             Ok(folded) => {
                 pending.stages.folded(begin);
                 let in_ledger = clock::now();
@@ -771,6 +835,8 @@ struct DrainState {
     fault: Fault,
     /// The country database in use is not the one of its files.
     geoip_fault: Fault,
+    /// The source lists in use are not those of their files.
+    lists_fault: Fault,
     /// Drained generations cannot be emptied.
     recycle_fault: Fault,
     /// Pins are missing that cannot be made again.
@@ -794,6 +860,7 @@ impl DrainState {
             learned: None,
             fault: Fault::default(),
             geoip_fault: Fault::default(),
+            lists_fault: Fault::default(),
             recycle_fault: Fault::default(),
             pin_fault: Fault::default(),
             // The country database and the ledger were just read.

@@ -5,6 +5,7 @@ use super::SensorInfo;
 use crate::counters::port_names::PortTable;
 use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
+use crate::who::lists::Read;
 use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -13,7 +14,7 @@ use sensor_counters::{Kind, OTHERS, Other};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Upper bounds of `teiten_drain_duration_seconds`: an idle drain takes milliseconds, one of a
 /// million sources about a second.
@@ -55,6 +56,8 @@ struct HealthState {
     is_ledger_lacking: bool,
     /// Build time of the country database, seconds since the epoch, and its source.
     geoip: Option<(u64, String)>,
+    /// Source lists: name, prefixes, and when the file was changed last, seconds since the epoch.
+    lists: Vec<(String, usize, Option<f64>)>,
     /// Transport, port, name and description.
     ports: Vec<[String; 4]>,
     http_requests: BTreeMap<(String, String), u64>,
@@ -99,6 +102,8 @@ impl Closed {
 pub enum Reloadable {
     /// The country database.
     Geoip,
+    /// The source lists.
+    Lists,
     /// The configuration file, flags and environment.
     Config,
     /// `--web.config.file` and the certificates it names.
@@ -106,11 +111,12 @@ pub enum Reloadable {
 }
 
 impl Reloadable {
-    const ALL: [Self; 3] = [Self::Geoip, Self::Config, Self::Web];
+    const ALL: [Self; 4] = [Self::Geoip, Self::Lists, Self::Config, Self::Web];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Geoip => "geoip",
+            Self::Lists => "lists",
             Self::Config => "config",
             Self::Web => "web",
         }
@@ -220,6 +226,14 @@ impl HealthState {
             ),
             family("teiten_geoip_build_timestamp_seconds", geoip.map(|(build, _)| ([], *build as f64))),
             family("teiten_geoip_info", geoip.map(|(_, source)| info([source]))),
+            family(
+                "teiten_source_list_prefixes",
+                self.lists.iter().map(|(list, prefixes, _)| ([list.clone()], *prefixes as f64)),
+            ),
+            family(
+                "teiten_source_list_modified_timestamp_seconds",
+                self.lists.iter().filter_map(|(list, _, at)| Some(([list.clone()], (*at)?))),
+            ),
             single("teiten_drain_failures_total", self.drain_failures as f64),
             family(
                 "teiten_reload_failures_total",
@@ -293,6 +307,7 @@ impl Health {
             is_ledger_damaged: false,
             is_ledger_lacking: false,
             geoip: None,
+            lists: Vec::new(),
             ports: Vec::new(),
             http_requests: HANDLERS.map(|(handler, code)| ((handler.to_owned(), code.to_owned()), 0)).into(),
             http_connections: 0,
@@ -384,6 +399,15 @@ impl Health {
     /// one or a `file`.
     pub fn set_geoip(&self, epoch_seconds: u64, source: &str) {
         self.change(|state| state.geoip = Some((epoch_seconds, source.to_owned())));
+    }
+
+    /// The source lists in use.
+    pub fn set_lists(&self, lists: &[Read]) {
+        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+        let lists =
+            lists.iter().map(|list| (list.name.clone(), list.prefixes, list.modified.and_then(seconds)));
+        let lists = lists.collect();
+        self.change(|state| state.lists = lists);
     }
 
     /// How many addresses of each family count as the sensor.

@@ -5,6 +5,7 @@ use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::Country;
 use crate::sight::{Blind, Reason};
+use crate::who::lists::Read;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
@@ -220,6 +221,10 @@ fn one_of_each() -> Totals {
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
     totals.services.insert((slot(Transport::Tcp, 22), country("NL")), tally(30_000, 4));
     totals.backscatter.insert(PortLabel::Own(slot(Transport::Tcp, 80)), 17);
+    totals.lists.insert("research".to_owned(), tally(6, 2));
+    totals.lists.insert("none".to_owned(), tally(10, 7));
+    totals.list_hosts.insert("none".to_owned(), 3);
+    totals.port_lists.insert((slot(Transport::Tcp, 445), "none".to_owned()), tally(8, 2));
     totals.tools.insert(Tool::Mirai, 4);
     totals.tools.insert(Tool::Other, 1);
     totals.port_tools.insert((slot(Transport::Tcp, 445), Tool::Other), 1);
@@ -240,6 +245,12 @@ fn golden_exposition() -> Vec<u8> {
     health.drained(now, Timestamp::from_second(1_700_000_000).unwrap(), Duration::from_millis(30));
     health.drained(now, Timestamp::from_second(1_700_000_010).unwrap(), Duration::from_millis(220));
     health.set_geoip(1_699_000_000, "file");
+    health.set_lists(&[Read {
+        name: "research".to_owned(),
+        prefixes: 1_234,
+        widest: None,
+        modified: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_699_500_000)),
+    }]);
     health.set_monitored_addresses(256.0, 2.0_f64.powi(64));
     health.set_ledger(0xc17f_5898_2aba_04c7);
     health.set_sensor(&SensorInfo {
@@ -294,6 +305,13 @@ fn every_documented_metric_is_there_with_its_labels() {
         ("teiten_service_sources_total", "counter", "transport port country"),
         ("teiten_hosts_total", "counter", ""),
         ("teiten_backscatter_packets_total", "counter", "transport port"),
+        ("teiten_list_accesses_total", "counter", "list"),
+        ("teiten_list_sources_total", "counter", "list"),
+        ("teiten_list_hosts_total", "counter", "list"),
+        ("teiten_port_list_accesses_total", "counter", "transport port list"),
+        ("teiten_port_list_sources_total", "counter", "transport port list"),
+        ("teiten_source_list_prefixes", "gauge", "list"),
+        ("teiten_source_list_modified_timestamp_seconds", "gauge", "list"),
         ("teiten_tool_accesses_total", "counter", "tool"),
         ("teiten_port_tool_accesses_total", "counter", "transport port tool"),
         ("teiten_country_tool_accesses_total", "counter", "country tool"),

@@ -13,8 +13,8 @@
 //! `cargo xtask geoip` writes it.
 
 use super::DatabaseFault;
-use super::ranges::RangesBuilder;
 use crate::country::Country;
+use crate::ranges::RangesBuilder;
 use jiff::Timestamp;
 use std::io;
 
@@ -25,8 +25,8 @@ const ROOM: usize = 32 << 20;
 
 /// What it holds.
 pub(super) struct Embedded {
-    pub(super) v4: RangesBuilder<u32>,
-    pub(super) v6: RangesBuilder<u128>,
+    pub(super) v4: RangesBuilder<u32, Country>,
+    pub(super) v6: RangesBuilder<u128, Country>,
     pub(super) built: Timestamp,
 }
 

@@ -1,35 +1,19 @@
 //! Reading database files, which may be replaced or overwritten at any time.
 
 use super::{DatabaseFault, MAX_BYTES};
+use crate::system::follow::{Stamp, stamp, stamp_of};
 use crate::system::regular_file;
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-
-/// What differs when a file was changed: device, inode, size, and the times of the last change of
-/// content and of inode, each in seconds and nanoseconds.
-type Stamp = [u64; 7];
-
-fn stamp(metadata: &Metadata) -> Stamp {
-    [
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        metadata.mtime() as u64,
-        metadata.mtime_nsec() as u64,
-        metadata.ctime() as u64,
-        metadata.ctime_nsec() as u64,
-    ]
-}
 
 /// The state of a database's file and of its IPv6 file; `None` for one that cannot be found.
 pub(super) type FileStates = [Option<Stamp>; 2];
 
 /// The state of the files now.
 pub(super) fn state(path: &Path) -> FileStates {
-    [path, &of_ipv6(path)].map(|path| std::fs::metadata(path).ok().as_ref().map(stamp))
+    [path, &of_ipv6(path)].map(stamp_of)
 }
 
 /// The file with the IPv6 ranges of a text database: `geoip6` for `geoip`.

@@ -8,21 +8,20 @@
 
 mod embedded;
 mod file;
-mod ranges;
 mod special;
 #[cfg(test)]
 mod tests;
 mod text;
 mod watcher;
 
-pub use watcher::{Look, Watcher};
+pub use watcher::{DatabaseFiles, Watcher};
 
 use crate::country::{Country, Locate};
+use crate::ranges::{Ranges, RangesBuilder};
 use embedded::Embedded;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
-use ranges::{Ranges, RangesBuilder};
 use serde::Deserialize;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
@@ -125,8 +124,8 @@ pub enum DatabaseFault {
 /// address that holds an IPv4 address (6to4, Teredo, NAT64) is where that one is.
 #[derive(Clone)]
 pub struct GeoIp {
-    v4: Ranges<u32>,
-    v6: Ranges<u128>,
+    v4: Ranges<u32, Country>,
+    v6: Ranges<u128, Country>,
     built: Timestamp,
     database_type: String,
     origin: DatabaseOrigin,
@@ -184,7 +183,7 @@ impl CountryRecord {
 }
 
 /// Ranges of both families, when they were made, and the database's kind.
-type Flattened = (Ranges<u32>, Ranges<u128>, Timestamp, String);
+type Flattened = (Ranges<u32, Country>, Ranges<u128, Country>, Timestamp, String);
 
 impl GeoIp {
     /// The embedded database.
@@ -250,10 +249,15 @@ impl GeoIp {
         Ok((v4, v6, built, "text".to_owned()))
     }
 
-    fn ranges(v4: RangesBuilder<u32>, v6: RangesBuilder<u128>) -> (Ranges<u32>, Ranges<u128>) {
-        let special = |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len());
+    fn ranges(
+        v4: RangesBuilder<u32, Country>,
+        v6: RangesBuilder<u128, Country>,
+    ) -> (Ranges<u32, Country>, Ranges<u128, Country>) {
+        let special =
+            |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len(), Country::PRIVATE);
         let v4 = v4.build(special::v4().iter().map(special));
-        let special = |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len());
+        let special =
+            |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len(), Country::PRIVATE);
         let v6 = v6.build(special::v6().iter().map(special));
         (v4, v6)
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::system::follow::Look;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -475,6 +476,28 @@ fn a_changed_file_is_read_again_and_a_bad_one_does_not_replace_the_good_one() {
     assert_eq!(watcher.look_and_wait(), Look::Reloaded);
     assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
     assert!(watcher.fault().is_none());
+}
+
+#[test]
+fn another_file_or_the_embedded_database_is_used_once_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, country| {
+        let path = directory.path().join(name);
+        let bytes = database(32, "Country", &[(v4("1.0.0.0").into(), 8, flat(country))], 1);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let mut watcher = Watcher::open(Some(file("a", "JP"))).unwrap();
+    watcher.follow(DatabaseFiles::new(Some(file("b", "FR")))).unwrap();
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["JP"]);
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
+    watcher.follow(DatabaseFiles::new(Some(directory.path().join("none")))).unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Failed);
+    assert_eq!(labels(watcher.current(), ["1.2.3.4"]), ["FR"]);
+    watcher.follow(DatabaseFiles::new(None)).unwrap();
+    assert_eq!(watcher.look_and_wait(), Look::Reloaded);
+    assert_eq!((watcher.current().source(), watcher.look_and_wait()), ("embedded", Look::Unchanged));
 }
 
 #[test]

@@ -3,15 +3,15 @@
 //! Tor's `geoip` and `geoip6` are of this form. Debian keeps them up to date in the package `tor-geoipdb`.
 
 use super::DatabaseFault;
-use super::ranges::RangesBuilder;
 use crate::country::Country;
+use crate::ranges::RangesBuilder;
 use jiff::Timestamp;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What the lines hold.
 pub(super) struct Text {
-    pub(super) v4: RangesBuilder<u32>,
-    pub(super) v6: RangesBuilder<u128>,
+    pub(super) v4: RangesBuilder<u32, Country>,
+    pub(super) v6: RangesBuilder<u128, Country>,
     /// When the database was generated, as a comment says.
     generated: Option<Timestamp>,
     ranges: u64,

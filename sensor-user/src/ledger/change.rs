@@ -5,9 +5,10 @@ use super::moment::Moment;
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, SetKey, Sets};
 use super::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState, Promoted, rest};
 use crate::counters::detail::bounded;
-use crate::counters::totals::{PortLabel, Tally};
-use crate::country::{Country, Locate};
+use crate::counters::totals::{PortLabel, Tally, Totals};
+use crate::country::{Country, Locate, Who};
 use crate::observation::{Observation, SourceCount, Target};
+use crate::who::lists::{MAX_NAMES, NO_LIST, OTHER_LISTS};
 use jiff::Timestamp;
 use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
@@ -87,12 +88,19 @@ pub(super) fn compute(
     locate: &dyn Locate,
 ) -> Change {
     let mut countries = Countries::default();
+    let mut lists = vec![ListSums::default(); locate.lists().len() + 1];
     let mut allowance = Allowance::new(budget, &day.sets);
     let mut lost = 0;
 
-    let v4 = gather(&observation.sources_v4, &mut countries, |src| locate.v4(src), Some);
+    let v4 = gather(&observation.sources_v4, &mut countries, &mut lists, |src| locate.who_v4(src), Some);
     let mut numbers = Numbers::new(&day.sets, allowance);
-    let v6 = gather(&observation.sources_v6, &mut countries, |src| locate.v6(src), |src| numbers.of(src));
+    let v6 = gather(
+        &observation.sources_v6,
+        &mut countries,
+        &mut lists,
+        |src| locate.who_v6(src),
+        |src| numbers.of(src),
+    );
     let Numbers { addresses, allowance: left, .. } = numbers;
     allowance = left;
 
@@ -103,7 +111,15 @@ pub(super) fn compute(
         lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh);
         let before = fresh.members.len();
         lost += remember_hosts(&mut gathered.hosts, sets, &mut allowance, fresh);
-        hosts += (fresh.members.len() - before) as u64;
+        let new = &fresh.members[before..];
+        hosts += new.len() as u64;
+        // Both ascend.
+        let mut known = gathered.hosts.iter();
+        for host in new {
+            if let Some(&(_, list)) = known.find(|(id, _)| id == host) {
+                lists[usize::from(list)].hosts += 1;
+            }
+        }
     }
     let [(v4, ..), (v6, ..)] = families;
 
@@ -112,6 +128,7 @@ pub(super) fn compute(
     for member in v4.members.iter().chain(&v6.members).filter(|member| member.fresh) {
         if member.key & SERVICE_BIT == 0 {
             countries.tallies[usize::from(member.country)].sources += 1;
+            lists[usize::from(member.list)].tally.sources += 1;
         }
     }
     for (key, members) in delta.v4.runs().chain(delta.v6.runs()) {
@@ -173,7 +190,12 @@ pub(super) fn compute(
             sums.add(Series::CountryTool(*country, tool), [accesses[tool as usize], 0]);
         }
     }
-    let detail = Detail { settings, features: &features, countries: &countries };
+    let names = list_names(locate.lists(), &state.totals);
+    for (name, ListSums { tally, hosts }) in names.iter().zip(&lists) {
+        sums.add(Series::List((*name).to_owned()), [tally.accesses, tally.sources]);
+        sums.add(Series::ListHosts((*name).to_owned()), [*hosts, 0]);
+    }
+    let detail = Detail { settings, features: &features, countries: &countries, lists: &names };
     let mut services: HashMap<Slot, u64> = observation.services.iter().copied().collect();
     detail.add(&v4.members, &observation.sources_v4, &mut services, &mut sums);
     detail.add(&v6.members, &observation.sources_v6, &mut services, &mut sums);
@@ -210,6 +232,29 @@ impl Increments {
             sum[1] += value[1];
         }
     }
+}
+
+/// The sources of one list.
+#[derive(Clone, Default)]
+struct ListSums {
+    /// Accesses that are not to services, and their sources.
+    tally: Tally,
+    hosts: u64,
+}
+
+/// The label of each list by [`Who::list`]. Series stay, so the ledger's names are bounded whatever lists the
+/// configuration had over the years.
+fn list_names<'l>(lists: &'l [String], totals: &Totals) -> Vec<&'l str> {
+    let mut places = MAX_NAMES.saturating_sub(totals.lists.len());
+    let label = |name: &'l String| {
+        if totals.lists.contains_key(name) {
+            return name.as_str();
+        }
+        let fits = places > 0;
+        places = places.saturating_sub(1);
+        if fits { name } else { OTHER_LISTS }
+    };
+    std::iter::once(NO_LIST).chain(lists.iter().map(label)).collect()
 }
 
 /// The countries of this fold, numbered as they come.
@@ -252,6 +297,7 @@ struct Member {
     /// The place of the first of its counts in the observation; those of other tools follow.
     index: u32,
     country: u16,
+    list: u16,
     /// Whether the source has no member number because the sets are full.
     lost: bool,
     /// Whether it is new today.
@@ -261,8 +307,8 @@ struct Member {
 #[derive(Default)]
 struct Gathered {
     members: Vec<Member>,
-    /// Sources of accesses.
-    hosts: Vec<u32>,
+    /// Sources of accesses, with their lists.
+    hosts: Vec<(u32, u16)>,
     lost: u64,
 }
 
@@ -274,13 +320,15 @@ fn key_of(target: Target) -> SetKey {
 fn gather<A: Copy + PartialEq>(
     sources: &[SourceCount<A>],
     countries: &mut Countries,
-    locate: impl Fn(A) -> Country,
+    lists: &mut [ListSums],
+    who: impl Fn(A) -> Who,
     mut number: impl FnMut(A) -> Option<u32>,
 ) -> Gathered {
     let mut gathered = Gathered { members: Vec::with_capacity(sources.len()), ..Gathered::default() };
     let mut index = 0;
     for of_source in sources.chunk_by(|a, b| a.src == b.src) {
-        let country = countries.number(locate(of_source[0].src));
+        let Who { country, list } = who(of_source[0].src);
+        let country = countries.number(country);
         let member = number(of_source[0].src);
         let mut accesses = 0;
         let mut host = false;
@@ -300,14 +348,16 @@ fn gather<A: Copy + PartialEq>(
                 id: member.unwrap_or(0),
                 index,
                 country,
+                list,
                 lost: member.is_none(),
                 fresh: false,
             });
             index += of_target.len() as u32;
         }
         countries.tallies[usize::from(country)].accesses += accesses;
+        lists[usize::from(list)].tally.accesses += accesses;
         match member {
-            Some(member) if host => gathered.hosts.push(member),
+            Some(member) if host => gathered.hosts.push((member, list)),
             Some(_) => {}
             None => gathered.lost += u64::from(host),
         }
@@ -366,11 +416,16 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
 }
 
 /// The same for the set of hosts.
-fn remember_hosts(hosts: &mut [u32], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
+fn remember_hosts(
+    hosts: &mut [(u32, u16)],
+    sets: &Sets,
+    allowance: &mut Allowance,
+    fresh: &mut Fresh,
+) -> u64 {
     hosts.sort_unstable();
     let mut known = sets.get(HOSTS).map(Members::ascending);
     let mut lost = 0;
-    let new = hosts.iter().copied().filter(|host| {
+    let new = hosts.iter().map(|(host, _)| *host).filter(|host| {
         let new = known.as_mut().is_none_or(|known| !known.contains(*host));
         let fits = new && allowance.member(HOSTS, *host);
         lost += u64::from(new && !fits);
@@ -385,6 +440,7 @@ struct Detail<'a> {
     settings: &'a LedgerSettings,
     features: &'a BTreeSet<Slot>,
     countries: &'a Countries,
+    lists: &'a [&'a str],
 }
 
 impl Detail<'_> {
@@ -403,6 +459,7 @@ impl Detail<'_> {
             }
         }
         let mut tallies = vec![Tally::default(); self.countries.list.len()];
+        let mut lists = vec![Tally::default(); self.lists.len()];
         for of_target in members.chunk_by(|a, b| a.key == b.key) {
             let key = of_target[0].key;
             let Some(slot) = Slot::from_index(key & !SERVICE_BIT) else { continue };
@@ -414,6 +471,7 @@ impl Detail<'_> {
             }
             tallies.fill(Tally::default());
             let mut tools = [0; Tool::COUNT];
+            lists.fill(Tally::default());
             for it in of_target {
                 let counts = &sources[it.index as usize..];
                 let SourceCount { src, target, .. } = &counts[0];
@@ -427,7 +485,16 @@ impl Detail<'_> {
                         tools[tool as usize] += count.packets;
                     }
                 }
-                tallies[usize::from(it.country)] += Tally { accesses, sources: u64::from(it.fresh) };
+                let tally = Tally { accesses, sources: u64::from(it.fresh) };
+                tallies[usize::from(it.country)] += tally;
+                if feature {
+                    lists[usize::from(it.list)] += tally;
+                }
+            }
+            // Without lists all would be in `none`: what the port has already.
+            let has_lists = self.lists.len() > 1;
+            for (name, tally) in self.lists.iter().zip(&lists).filter(|_| has_lists) {
+                sums.add(Series::PortList(slot, (*name).to_owned()), [tally.accesses, tally.sources]);
             }
             if feature {
                 for tool in Tool::ALL {

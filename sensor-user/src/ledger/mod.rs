@@ -340,6 +340,15 @@ impl Ledger {
                 .map(|class| day.totals.packets.get(&class).map_or(0, |volume| volume.packets)),
             ports,
             countries,
+            lists: day
+                .totals
+                .lists
+                .iter()
+                .map(|(list, tally)| {
+                    let hosts = day.totals.list_hosts.get(list).copied().unwrap_or(0);
+                    (list.clone(), *tally, hosts)
+                })
+                .collect(),
         })
     }
 }
@@ -369,4 +378,6 @@ pub struct Today {
     pub ports: Vec<(Slot, Tally)>,
     /// Every country, most accesses first.
     pub countries: Vec<(Country, Tally)>,
+    /// Every source list that was met, in the order of names, with its unique hosts.
+    pub lists: Vec<(String, Tally, u64)>,
 }

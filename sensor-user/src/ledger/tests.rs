@@ -7,6 +7,7 @@ pub(super) use faults::small_ledger;
 
 use super::*;
 use crate::counters::totals::PortLabel;
+use crate::country::Who;
 use crate::observation::{SourceCount, Target};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -20,8 +21,13 @@ const SSH: Slot = Slot::new(Transport::Tcp, 22);
 const SMB: Slot = Slot::new(Transport::Tcp, 445);
 const SIP: Slot = Slot::new(Transport::Udp, 5060);
 
-/// Five regions by the last byte of the address.
+/// Five regions and two source lists by the last byte of the address.
 struct ByLastByte;
+
+/// The list of a source by its last byte.
+fn list(last: u8) -> &'static str {
+    ["none", "a", "b"][usize::from(last % 3)]
+}
 
 fn region(last: u8) -> Country {
     match last % 5 {
@@ -39,6 +45,35 @@ impl Locate for ByLastByte {
     }
     fn v6(&self, address: u128) -> Country {
         region(address as u8)
+    }
+    fn who_v4(&self, address: u32) -> Who {
+        Who { country: self.v4(address), list: u16::from(address as u8 % 3) }
+    }
+    fn who_v6(&self, address: u128) -> Who {
+        Who { country: self.v6(address), list: u16::from(address as u8 % 3) }
+    }
+    fn lists(&self) -> &[String] {
+        static NAMES: std::sync::LazyLock<[String; 2]> =
+            std::sync::LazyLock::new(|| ["a", "b"].map(str::to_owned));
+        NAMES.as_slice()
+    }
+}
+
+/// One list whose name is of the day, which holds every source.
+struct ListOf([String; 1]);
+
+impl Locate for ListOf {
+    fn v4(&self, _: u32) -> Country {
+        Country::UNKNOWN
+    }
+    fn v6(&self, _: u128) -> Country {
+        Country::UNKNOWN
+    }
+    fn who_v4(&self, _: u32) -> Who {
+        Who { country: Country::UNKNOWN, list: 1 }
+    }
+    fn lists(&self) -> &[String] {
+        &self.0
     }
 }
 
@@ -152,6 +187,74 @@ fn today_has_its_hours_its_classes_and_when_counting_began() {
     drop(ledger);
     // A restart knows the same.
     check(&Ledger::open(directory.path(), settings("Asia/Tokyo")).unwrap());
+}
+
+#[test]
+fn accesses_sources_and_hosts_are_of_the_list_that_held_the_source_when_they_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    // Last bytes 4 and 7 are of list a, 5 of b, 6 and 9 of none.
+    let bursts = [
+        burst("192.0.2.4", SMB, 2),
+        burst("192.0.2.4", SIP, 3),
+        burst("2001:db8::7", SMB, 10),
+        burst("192.0.2.5", SMB, 100),
+        burst("192.0.2.6", SMB, 1_000),
+        burst("192.0.2.9", SSH, 50_000),
+        Burst { src: None, slot: SMB, packets: 20_000 },
+    ];
+    ledger.fold(&observe(1, at("2026-03-01T12:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
+    // Lists may change within a day: who is known today is no new source and no new host of any list.
+    let later = [burst("192.0.2.4", SMB, 7), burst("192.0.2.8", SMB, 1)];
+    let other = ListOf(["renamed".to_owned()]);
+    ledger.fold(&observe(2, at("2026-03-01T13:00:00Z"), &later), &other, &[]).unwrap();
+    let by = |list: &str, tally: Tally| (list.to_owned(), tally);
+    let check = |ledger: &Ledger| {
+        let totals = ledger.totals();
+        let lists = [
+            by("a", tally(15, 3)),
+            by("b", tally(100, 1)),
+            by("none", tally(1_000, 1)),
+            by("renamed", tally(8, 1)),
+        ];
+        assert_eq!(totals.lists, BTreeMap::from(lists));
+        let hosts = [("a", 2), ("b", 1), ("none", 1), ("renamed", 1)];
+        assert_eq!(totals.list_hosts, hosts.map(|(list, hosts)| (list.to_owned(), hosts)).into());
+        let of_smb: Vec<_> = totals.port_lists.iter().filter(|((slot, _), _)| *slot == SMB).collect();
+        let of_smb: Vec<_> = of_smb.into_iter().map(|((_, list), tally)| (list.as_str(), *tally)).collect();
+        let expected =
+            [("a", tally(12, 2)), ("b", tally(100, 1)), ("none", tally(1_000, 1)), ("renamed", tally(8, 1))];
+        assert_eq!(of_smb, expected);
+        assert_eq!(totals.hosts, 5);
+        let today = ledger.today().unwrap().lists;
+        let of_a = ("a".to_owned(), tally(15, 3), 2);
+        assert!(today.contains(&of_a) && today.len() == 4, "{today:?}");
+        assert_verified(ledger);
+    };
+    check(&ledger);
+    drop(ledger);
+    check(&Ledger::open(directory.path(), settings("UTC")).unwrap());
+}
+
+#[test]
+fn the_names_of_lists_are_bounded_over_the_life_of_a_ledger() {
+    let mut ledger = Ledger::in_memory(settings("UTC")).unwrap();
+    let bursts = [burst("192.0.2.4", SMB, 1)];
+    for day in 0..300_u64 {
+        let instant = at("2026-01-01T12:00:00Z") + jiff::SignedDuration::from_hours(24 * day as i64);
+        let locate = ListOf([format!("list-{day:03}")]);
+        ledger.fold(&observe(day + 1, instant, &bursts), &locate, &[]).unwrap();
+    }
+    let totals = ledger.totals();
+    // 256 names, and the 44 that came later together.
+    assert_eq!((totals.lists.len(), totals.list_hosts.len()), (257, 257));
+    assert_eq!(totals.lists["list-255"], tally(1, 1));
+    assert_eq!((totals.lists["other"], totals.list_hosts["other"]), (tally(44, 44), 44));
+    // A name that has its series keeps it.
+    let instant = at("2026-12-01T12:00:00Z");
+    ledger.fold(&observe(301, instant, &bursts), &ListOf(["list-007".to_owned()]), &[]).unwrap();
+    assert_eq!(ledger.totals().lists["list-007"], tally(2, 2));
+    assert_verified(&ledger);
 }
 
 #[test]
@@ -442,6 +545,8 @@ struct Model {
     ports: BTreeMap<Slot, Tally>,
     days: BTreeMap<Date, Tally>,
     countries: BTreeMap<Country, Tally>,
+    lists: BTreeMap<String, Tally>,
+    list_hosts: BTreeMap<String, u64>,
     services: BTreeMap<(Slot, Country), Tally>,
     groups: BTreeMap<(String, Country), Tally>,
     hours: BTreeMap<(Transport, u8), u64>,
@@ -456,10 +561,11 @@ impl Model {
         self.observed += Duration::from_millis(10_001);
         self.days.entry(day).or_default();
         for burst in bursts {
-            let country = burst.src.map(|src| match src {
-                IpAddr::V4(src) => region(src.octets()[3]),
-                IpAddr::V6(src) => region(src.octets()[15]),
+            let last = burst.src.map(|src| match src {
+                IpAddr::V4(src) => src.octets()[3],
+                IpAddr::V6(src) => src.octets()[15],
             });
+            let country = last.map(region);
             let new = burst.src.is_some_and(|src| self.seen.insert((day, burst.slot, src)));
             let news = tally(burst.packets, u64::from(new));
             if burst.slot == SSH {
@@ -472,7 +578,11 @@ impl Model {
             *self.hours.entry(hour).or_default() += burst.packets;
             match (burst.src, country) {
                 (Some(src), Some(country)) => {
-                    self.hosts.insert((day, src));
+                    let list = list(last.unwrap_or_default()).to_owned();
+                    *self.lists.entry(list.clone()).or_default() += news;
+                    if self.hosts.insert((day, src)) {
+                        *self.list_hosts.entry(list).or_default() += 1;
+                    }
                     *self.countries.entry(country).or_default() += news;
                     for group in settings.groups.iter().filter(|group| group.slots.contains(&burst.slot)) {
                         *self.groups.entry((group.name.clone(), country)).or_default() += news;
@@ -486,6 +596,8 @@ impl Model {
     fn check(&self, ledger: &Ledger) {
         let totals = ledger.totals();
         assert_eq!(totals.countries, self.countries);
+        assert_eq!(totals.lists, self.lists);
+        assert_eq!(totals.list_hosts, self.list_hosts);
         assert_eq!(totals.services, self.services);
         assert_eq!(totals.groups, self.groups);
         assert_eq!(totals.hosts, self.hosts.len() as u64);

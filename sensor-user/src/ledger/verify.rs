@@ -194,6 +194,8 @@ struct Sums {
     by_kind: ByKind,
     by_class: BTreeMap<Class, i128>,
     feature_ports: HashMap<Slot, Wide>,
+    /// The same ports by source list.
+    listed_ports: HashMap<Slot, Wide>,
     /// Exact, of a day.
     ports: HashMap<Slot, Wide>,
     backscatter: i128,
@@ -212,6 +214,7 @@ impl Sums {
         match series {
             Series::Packets(class) => *self.by_class.entry(*class).or_default() += value[0],
             Series::PortCountry(slot, _) => add(self.feature_ports.entry(*slot).or_default(), value),
+            Series::PortList(slot, _) => add(self.listed_ports.entry(*slot).or_default(), value),
             _ => {}
         }
     }
@@ -328,6 +331,12 @@ impl Sums {
             verification.at_most(day, identity, left, right);
         }
         for (place, what) in [(0, "accesses"), (1, "sources")] {
+            // Drains without lists count no port by list.
+            let by_country = |slot| self.feature_ports.get(slot).copied().unwrap_or_default()[place];
+            let wrong = self.listed_ports.iter().filter(|(slot, sum)| sum[place] > by_country(slot)).count();
+            let identity =
+                format!("feature ports whose source lists have more {what} than their countries = 0");
+            verification.equal(some, &identity, &wrong, &0);
             let port = |slot| self.ports.get(slot).copied().unwrap_or_default()[place];
             let wrong = self.feature_ports.iter().filter(|(slot, sum)| sum[place] > port(slot)).count();
             let identity = format!("feature ports whose countries have more {what} than the port = 0");
@@ -349,6 +358,13 @@ fn identities(day: Option<i64>, sums: &Sums, verification: &mut Verification) {
             sums.kind("country")[0] + sums.kind("overflow")[0],
         ),
         ("sources by port = sources by country", sources, sums.kind("country")[1]),
+        (
+            "accesses by port = accesses by source list + overflow",
+            accesses,
+            sums.kind("list")[0] + sums.kind("overflow")[0],
+        ),
+        ("sources by port = sources by source list", sources, sums.kind("list")[1]),
+        ("hosts = hosts by source list", sums.kind("hosts")[0], sums.kind("list_hosts")[0]),
         ("accesses by hour = accesses by port", sums.kind("port_hour")[0], accesses),
         ("backscatter by port = packets of class backscatter", backscatter, sums.class(Class::Backscatter)),
         ("unread frames by kind = packets of class non_ip", sums.kind("unread")[0], sums.class(Class::NonIp)),

@@ -1,11 +1,12 @@
 //! The landing page: today's picture on one screen, in English or Japanese, without scripts or anything
 //! from elsewhere. It loads itself again every half minute.
 
-use super::rows::{CountryRow, Ranked, top};
+use super::rows::{CountryRow, ListRow, Ranked, listed, top};
 use super::{DayStatus, Status};
 use crate::country::Country;
 use crate::format::{percent, spoken, thousands};
 use crate::sight::Reason;
+use crate::who::lists::NO_LIST;
 use http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use jiff::tz::TimeZone;
 use std::fmt::{self, Display, Write};
@@ -311,6 +312,18 @@ impl HtmlPage<'_> {
         let regions = today.countries.iter().map(region).collect();
         let (title, label) = (self.pick("Regions", "発信元地域"), self.pick("Region", "地域"));
         self.ranking(title, label, regions, today.accesses)?;
+        if let Some(lists) = listed(&today.lists) {
+            let row = |row: &ListRow| {
+                let mut ranked = Ranked::from(row);
+                if row.list == NO_LIST {
+                    language.pick("no list", "リスト外").clone_into(&mut ranked.label);
+                }
+                ranked
+            };
+            let lists = lists.iter().map(row).collect();
+            let (title, label) = (self.pick("Source lists", "発信元リスト"), self.pick("List", "リスト"));
+            self.ranking(title, label, lists, today.accesses)?;
+        }
         self.out.push_str("</div>");
         Ok(())
     }

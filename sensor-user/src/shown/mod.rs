@@ -14,8 +14,8 @@ mod text;
 pub use note::Note;
 pub use report::{Report, render_report};
 pub use rows::{
-    BackscatterRow, ClassRow, CountryRow, Counts, GroupRow, MalformedRow, PortCountryRow, PortHourRow,
-    PortName, PortRow, ToolRow, UnreadRow,
+    BackscatterRow, ClassRow, CountryRow, Counts, GroupRow, ListRow, MalformedRow, PortCountryRow,
+    PortHourRow, PortListRow, PortName, PortRow, ToolRow, UnreadRow,
 };
 pub use status::{
     DayClassRow, DaySoFar, DayStatus, Identity, Inputs, Loss, Monitored, ObservedInterface, Status,

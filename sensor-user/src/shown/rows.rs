@@ -5,9 +5,11 @@
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
 use crate::country::Country;
+use crate::who::lists::NO_LIST;
 use sensor_common::{Class, Slot, Tool};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// Rows of a ranking that are shown to people; the others are summed up.
 pub(super) const TOP: usize = 10;
@@ -27,6 +29,12 @@ pub struct Counts {
     pub ports: Vec<PortRow>,
     /// By country, the busiest first.
     pub countries: Vec<CountryRow>,
+    /// By source list, the busiest first.
+    #[serde(default)]
+    pub lists: Vec<ListRow>,
+    /// Feature ports by source list, the busiest first; of a sensor only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_lists: Option<Vec<PortListRow>>,
     /// Feature ports by country, the busiest first; of a sensor only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_countries: Option<Vec<PortCountryRow>>,
@@ -90,6 +98,34 @@ pub struct PortRow {
 pub struct CountryRow {
     /// The country.
     pub country: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// One source list, or what is in none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListRow {
+    /// Its name, or `none`.
+    pub list: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+    /// Unique hosts.
+    pub hosts: u64,
+}
+
+/// One destination from one source list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortListRow {
+    /// The transport.
+    pub transport: String,
+    /// The port.
+    pub port: String,
+    /// The list, or `none`.
+    pub list: String,
     /// Accesses.
     pub accesses: u64,
     /// Cumulative sources.
@@ -285,6 +321,22 @@ impl Subject<'_> {
         self.busiest(entries).into_iter().map(row).collect()
     }
 
+    /// As [`Subject::ports`], with unique hosts.
+    pub(super) fn lists(self, entries: impl IntoIterator<Item = (String, Tally, u64)>) -> Vec<ListRow> {
+        let row = |((list, hosts), Tally { accesses, sources })| ListRow { list, accesses, sources, hosts };
+        let entries = entries.into_iter().map(|(list, tally, hosts)| ((list, hosts), tally));
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
+    fn port_lists(self, totals: &Totals) -> Vec<PortListRow> {
+        let row = |((slot, list), Tally { accesses, sources }): (&(Slot, String), _)| {
+            let (transport, port) = labels(PortLabel::Own(*slot));
+            PortListRow { transport, port, list: list.clone(), accesses, sources }
+        };
+        let entries = totals.port_lists.iter().map(|(key, tally)| (key, *tally));
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
     fn port_countries<'t>(
         self,
         entries: impl IntoIterator<Item = (&'t (Slot, Country), &'t Tally)>,
@@ -334,6 +386,8 @@ impl Subject<'_> {
                 .collect(),
             ports: self.ports(totals.ports.iter().map(|(port, tally)| (*port, *tally))),
             countries: self.countries(totals.countries.iter().map(|(country, tally)| (*country, *tally))),
+            lists: self.lists(by_list(totals)),
+            port_lists: is_sensor.then(|| self.port_lists(totals)),
             port_countries: is_sensor.then(|| self.port_countries(&totals.port_countries)),
             port_hours: is_sensor.then(|| port_hours(totals)),
             groups: self.groups(totals),
@@ -359,6 +413,14 @@ impl Subject<'_> {
             assumed_accesses: totals.assumed,
         }
     }
+}
+
+fn by_list(totals: &Totals) -> impl Iterator<Item = (String, Tally, u64)> {
+    let lists: BTreeSet<&String> = totals.lists.keys().chain(totals.list_hosts.keys()).collect();
+    lists.into_iter().map(|list| {
+        let tally = totals.lists.get(list).copied().unwrap_or_default();
+        (list.clone(), tally, totals.list_hosts.get(list).copied().unwrap_or(0))
+    })
 }
 
 pub(super) fn of_class(totals: &Totals, class: Class) -> Volume {
@@ -420,6 +482,17 @@ impl From<&CountryRow> for Ranked {
     fn from(row: &CountryRow) -> Self {
         Self { label: row.country.clone(), name: String::new(), accesses: row.accesses, sources: row.sources }
     }
+}
+
+impl From<&ListRow> for Ranked {
+    fn from(row: &ListRow) -> Self {
+        Self { label: row.list.clone(), name: String::new(), accesses: row.accesses, sources: row.sources }
+    }
+}
+
+/// The rows, when a source list holds a source: without lists all is in `none`.
+pub(super) fn listed(rows: &[ListRow]) -> Option<&[ListRow]> {
+    rows.iter().any(|row| row.list != NO_LIST).then_some(rows)
 }
 
 impl From<&GroupRow> for Ranked {

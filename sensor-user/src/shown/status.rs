@@ -4,7 +4,7 @@
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;
-use super::rows::{CountryRow, Counts, PortRow, Subject, of_class};
+use super::rows::{CountryRow, Counts, ListRow, PortRow, Subject, of_class};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
@@ -29,6 +29,8 @@ pub struct DaySoFar {
     pub ports: Vec<(PortLabel, Tally)>,
     /// By country, in any order.
     pub countries: Vec<(Country, Tally)>,
+    /// By source list with its unique hosts, in the order of names.
+    pub lists: Vec<(String, Tally, u64)>,
     /// Accesses by local hour.
     pub hours: [u64; 24],
     /// Packets by [`Class`], when the ledger keeps them by day.
@@ -137,6 +139,9 @@ pub struct DayStatus {
     pub ports: Vec<PortRow>,
     /// By country, the busiest first.
     pub countries: Vec<CountryRow>,
+    /// By source list, the busiest first.
+    #[serde(default)]
+    pub lists: Vec<ListRow>,
     /// Accesses by local hour, 0 to 23.
     pub hours: Vec<u64>,
     /// By class, in the order of decision; empty when not known by day.
@@ -206,6 +211,7 @@ impl DayStatus {
             hosts: today.hosts,
             ports: rows.ports(ports),
             countries: rows.countries(countries),
+            lists: rows.lists(today.lists.clone()),
             hours: today.hours.to_vec(),
             classes: classes.unwrap_or_default(),
         }
@@ -236,6 +242,22 @@ impl Status {
                 "sum(teiten_sources_total) = sum(teiten_country_sources_total)",
                 total.sources,
                 country_sum(|tally| tally.sources),
+            ),
+            Identity::new(
+                "sum(teiten_accesses_total) = sum(teiten_list_accesses_total) + \
+                 teiten_source_table_overflow_packets_total",
+                total.accesses,
+                total.lists.iter().map(|row| row.accesses).sum::<u64>() + totals.overflow,
+            ),
+            Identity::new(
+                "sum(teiten_sources_total) = sum(teiten_list_sources_total)",
+                total.sources,
+                total.lists.iter().map(|row| row.sources).sum(),
+            ),
+            Identity::new(
+                "teiten_hosts_total = sum(teiten_list_hosts_total)",
+                total.hosts,
+                total.lists.iter().map(|row| row.hosts).sum(),
             ),
             Identity::new(
                 "sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}",

@@ -50,6 +50,10 @@ fn totals() -> Totals {
     totals.ports.insert(PortLabel::Rest(Transport::Udp), tally(5, 1));
     totals.countries.insert(country("JP"), tally(300, 3));
     totals.countries.insert(country("US"), tally(500, 4));
+    totals.lists.insert("research".to_owned(), tally(310, 3));
+    totals.lists.insert("none".to_owned(), tally(490, 4));
+    totals.list_hosts.insert("research".to_owned(), 1);
+    totals.list_hosts.insert("none".to_owned(), 3);
     totals.services.insert((Slot::new(Transport::Tcp, 22), country("NL")), tally(30_000, 2));
     totals.services.insert((Slot::new(Transport::Tcp, 22), country("FR")), tally(1, 1));
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
@@ -73,6 +77,7 @@ fn today() -> DaySoFar {
         hosts: 2,
         ports: vec![(own(Transport::Tcp, 23), tally(1, 1)), (own(Transport::Tcp, 445), tally(199, 2))],
         countries: vec![(country("JP"), tally(200, 3))],
+        lists: vec![("none".to_owned(), tally(90, 2), 1), ("research".to_owned(), tally(110, 1), 1)],
         hours,
         packets: None,
     }
@@ -143,6 +148,9 @@ fn the_json_shows_each_counter_where_the_catalogue_says() {
         ("group", "messenger,JP"),
         ("service", "tcp,22,JP"),
         ("backscatter", "tcp,80"),
+        ("list", "research"),
+        ("list_hosts", "research"),
+        ("port_list", "tcp,445,research"),
         ("port_tool", "tcp,445,zmap4"),
         ("country_tool", "JP,mirai"),
         ("unread", "llc"),
@@ -219,9 +227,8 @@ fn the_identities_are_checked_on_the_values_behind_the_hold() {
     let status = status();
     let sides: Vec<_> = status.identities.iter().map(|i| (i.left, i.right, i.holds)).collect();
     // Accesses by port and by class; by port and by country (300 + 500) with 200 lost; sources.
-    // Frames that are not of IP (958 + 42), and malformed packets.
-    let whole =
-        [(1_000, 1_000, true), (1_000, 1_000, true), (7, 7, true), (1_000, 1_000, true), (5, 5, true)];
+    // The same by source list (310 + 490), and hosts. Frames that are not of IP (958 + 42), and malformed packets.
+    let whole = [1_000, 1_000, 7, 1_000, 7, 4, 1_000, 5].map(|sum| (sum, sum, true));
     assert_eq!(sides, whole);
 }
 
@@ -265,6 +272,7 @@ teiten 0.1.0 at tokyo-1 (Asia/Tokyo)  up, ready
   last drain  2026-11-22 09:59:56 JST, 4 s ago, generation 8,640
 
 Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
+  of which 90 accesses (45 %) and 1 unique hosts are in no source list
 
   port     known for     accesses  share  sources  share
   445/tcp  microsoft-ds       199  100 %        2   67 %
@@ -272,6 +280,10 @@ Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
 
   region  accesses  share  sources  share
   JP           200  100 %        3  100 %
+
+  source list  accesses  share  sources  share
+  research          110   55 %        1   33 %
+  none               90   45 %        2   67 %
 
 All packets, since counting began
   class              packets  share    bytes
@@ -320,6 +332,10 @@ Loss
   holds  sum(teiten_accesses_total) = sum(teiten_country_accesses_total)
          + teiten_source_table_overflow_packets_total
   holds  sum(teiten_sources_total) = sum(teiten_country_sources_total)
+  holds  sum(teiten_accesses_total) = sum(teiten_list_accesses_total)
+         + teiten_source_table_overflow_packets_total
+  holds  sum(teiten_sources_total) = sum(teiten_list_sources_total)
+  holds  teiten_hosts_total = sum(teiten_list_hosts_total)
   holds  sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}
   holds  sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}
 ";

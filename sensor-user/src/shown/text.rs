@@ -1,9 +1,10 @@
 //! The tables of `teiten status`.
 
-use super::rows::{Ranked, TOP, top};
+use super::rows::{Ranked, TOP, listed, top};
 use super::{DayStatus, Status};
 use crate::format::{percent, spoken, thousands};
 use crate::system::terminal::Terminal;
+use crate::who::lists::NO_LIST;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -160,10 +161,25 @@ impl TextPage {
             thousands(today.sources),
             thousands(today.hosts)
         );
+        if let Some(lists) = listed(&today.lists) {
+            let rest = lists.iter().find(|row| row.list == NO_LIST);
+            let (accesses, hosts) = rest.map_or((0, 0), |row| (row.accesses, row.hosts));
+            let _ = writeln!(
+                out,
+                "  of which {} accesses ({} %) and {} unique hosts are in no source list",
+                thousands(accesses),
+                percent(accesses, today.accesses),
+                thousands(hosts)
+            );
+        }
         let ports = today.ports.iter().map(Ranked::from).collect();
         self.ranking("port", Some("known for"), ports, [today.accesses, today.sources], out);
         let countries = today.countries.iter().map(Ranked::from).collect();
         self.ranking("region", None, countries, [today.accesses, today.sources], out);
+        if let Some(lists) = listed(&today.lists) {
+            let lists = lists.iter().map(Ranked::from).collect();
+            self.ranking("source list", None, lists, [today.accesses, today.sources], out);
+        }
     }
 
     /// The busiest of `rows`, with a column for their names when there is a `name` for it, as shares of

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod condition;
 mod error;
+pub mod follow;
 pub mod logging;
 pub mod memory;
 pub mod output;

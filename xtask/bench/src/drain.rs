@@ -12,6 +12,8 @@ use lab::sensor::{Daemon, INTERFACE, Lab, WIRE};
 use lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const XDP_TX: u32 = 3;
@@ -176,8 +178,8 @@ impl Drains {
 }
 
 /// One drain of `pairs` pairs, in a generation and a day of their own.
-fn once(context: &Context, programs: &mut Programs, pairs: u32) -> Result<Drained> {
-    let mut drains = Drains::start(context, &["--source-table", "4194304"])?;
+fn once(context: &Context, programs: &mut Programs, pairs: u32, more: &[&str]) -> Result<Drained> {
+    let mut drains = Drains::start(context, &[&["--source-table", "4194304"], more].concat())?;
     let drained = drains.next(programs, 0, pairs, PORTS)?;
     drains.stop()?;
     Ok(drained)
@@ -218,6 +220,63 @@ fn stream(context: &Context, programs: &mut Programs, pairs: u32) -> Result<Stre
     Ok(result)
 }
 
+/// Prefixes of all source lists.
+const LISTED: u32 = 100_000;
+
+/// Source lists of [`LISTED`] prefixes all over the address space, each of them apart from the others.
+fn source_lists(directory: &Path) -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    for (list, step) in ["research", "cloud", "other", "more"].iter().zip(0..) {
+        let path = directory.join(list);
+        let mut text = String::new();
+        for at in (step..LISTED).step_by(4) {
+            let first = u64::from(at) * (1 << 32) / u64::from(LISTED);
+            let length = [32, 28, 24, 20][at as usize / 4 % 4];
+            let first = first as u32 & (u32::MAX << (32 - length));
+            writeln!(text, "{}/{length}", std::net::Ipv4Addr::from(first))?;
+        }
+        std::fs::write(&path, text)?;
+        arguments.extend(["--source-list".to_owned(), format!("{list}={}", path.display())]);
+    }
+    Ok(arguments)
+}
+
+/// What source lists cost a drain.
+fn with_lists(context: &Context, programs: &mut Programs, results: &mut Results) -> Result<()> {
+    let pairs = context.scale.listed;
+    let directory = tempfile::tempdir()?;
+    let lists = source_lists(directory.path())?;
+    let lists: Vec<&str> = lists.iter().map(String::as_str).collect();
+    let [mut without, mut with] = [Unit::Milliseconds; 2].map(Rounds::new);
+    let [mut before, mut after] = [Unit::Bytes; 2].map(Rounds::new);
+    for _ in 0..context.rounds {
+        let drained = once(context, programs, pairs, &[])?;
+        without.push(drained.cpu.as_secs_f64() * 1000.0);
+        before.push(drained.before);
+        let drained = once(context, programs, pairs, &lists)?;
+        with.push(drained.cpu.as_secs_f64() * 1000.0);
+        after.push(drained.before);
+    }
+    let ratio = with.per(&without);
+    results.target("drain: CPU with source lists, of that without", Bound::AtMost(1.5), ratio.clone());
+    let mut table = Table::new(
+        "Drain: source lists",
+        "One generation as above, without lists and with four lists of 100,000 prefixes together, in turn. Memory \
+         is the daemon's before the drain.",
+        &["pairs", "CPU without", "CPU with", "with, of without", "memory without", "memory with"],
+    );
+    table.row([
+        u64::from(pairs).into(),
+        without.into(),
+        with.into(),
+        ratio.into(),
+        before.into(),
+        after.into(),
+    ]);
+    results.tables.push(table);
+    Ok(())
+}
+
 /// Measures.
 pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
     let mut programs = Programs::load(&context.bench_object, [1, 1])?;
@@ -249,7 +308,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         let mut each = Rounds::new(Unit::Nanoseconds);
         let [mut before, mut peak, mut written] = [Unit::Bytes; 3].map(Rounds::new);
         for _ in 0..rounds {
-            let drained = once(context, &mut programs, pairs)?;
+            let drained = once(context, &mut programs, pairs, &[])?;
             for (rounds, value) in stages.iter_mut().zip(drained.stages) {
                 rounds.push(value);
             }
@@ -279,6 +338,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         ]);
     }
     results.tables.push(table);
+    with_lists(context, &mut programs, results)?;
 
     let pairs = context.scale.stream;
     let mut table = Table::new(

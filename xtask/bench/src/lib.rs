@@ -99,6 +99,8 @@ struct Scale {
     frames: u32,
     /// Pairs of a drain.
     drains: &'static [u32],
+    /// Pairs of a drain with source lists.
+    listed: u32,
     /// Pairs that come while the daemon drains.
     stream: u32,
     /// How long a connection is used.
@@ -127,6 +129,7 @@ impl Scale {
         pools: &[1, 10_000, 1_000_000, 16_000_000],
         frames: 4_000_000,
         drains: &[10, 1000, 10_000, 100_000, 1_000_000, 4_000_000],
+        listed: 1_000_000,
         stream: 4_000_000,
         talk: Duration::from_millis(1500),
         days: &[0, 100_000, 1_000_000],
@@ -144,6 +147,7 @@ impl Scale {
         pools: &[1, 10_000, 1_000_000],
         frames: 1_000_000,
         drains: &[10, 1000, 100_000, 1_000_000],
+        listed: 1_000_000,
         stream: 4_000_000,
         talk: Duration::from_millis(700),
         days: &[0, 1_000_000],
@@ -161,6 +165,7 @@ impl Scale {
         pools: &[1000],
         frames: 20_000,
         drains: &[1000],
+        listed: 1000,
         stream: 20_000,
         talk: Duration::from_millis(50),
         days: &[1000],

@@ -161,6 +161,14 @@ impl Samples {
             ("accesses by port, class access", accesses, by_class),
             ("accesses by port, by country and overflow", accesses, by_country),
             ("sources by port, by country", sources, sources_by_country),
+            (
+                "accesses by port, by source list and overflow",
+                accesses,
+                self.sum("teiten_list_accesses_total")
+                    + self.sum("teiten_source_table_overflow_packets_total"),
+            ),
+            ("sources by port, by source list", sources, self.sum("teiten_list_sources_total")),
+            ("hosts, by source list", self.sum("teiten_hosts_total"), self.sum("teiten_list_hosts_total")),
             ("unread frames, class non_ip", self.sum("teiten_unread_frames_total"), of_class("non_ip")),
             (
                 "malformed by reason, class malformed",
@@ -254,6 +262,8 @@ mod tests {
         let whole = "teiten_packets_total{class=\"access\"} 5\n\
                      teiten_accesses_total{transport=\"tcp\",port=\"23\"} 5\n\
                      teiten_country_accesses_total{country=\"JP\"} 4\n\
+                     teiten_list_accesses_total{list=\"none\"} 4\n\
+                     teiten_list_sources_total{list=\"none\"} 2\n\
                      teiten_source_table_overflow_packets_total 1\n\
                      teiten_sources_total{transport=\"tcp\",port=\"23\"} 2\n";
         let samples = Samples::parse(whole).unwrap();

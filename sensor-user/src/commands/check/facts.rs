@@ -12,6 +12,7 @@ use crate::sight::Blind;
 use crate::sight::targets::Targets;
 use crate::system::trusted;
 use crate::web::{Server, WebConfig};
+use crate::who::lists::{Lists, Read, SourceList};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use caps::{CapSet, Capability};
@@ -19,6 +20,7 @@ use nix::unistd::{AccessFlags, access};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Everything that is judged.
 pub(super) struct Facts {
@@ -40,6 +42,9 @@ pub(super) struct Facts {
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
     pub(super) web_config: Option<(String, Result<(), String>)>,
     pub(super) geoip: Result<String, String>,
+    /// Each source list with what was found in it.
+    pub(super) lists: Vec<(String, Result<Read, String>)>,
+    pub(super) now: SystemTime,
 }
 
 /// A state directory as it is found.
@@ -89,7 +94,14 @@ pub(super) fn gather(config: &Config) -> Facts {
                 format!("{}, type {}, built {built}", geoip.origin(), geoip.database_type())
             })
             .map_err(|error| error_chain(&error)),
+        lists: config.source_lists.iter().map(list).collect(),
+        now: SystemTime::now(),
     }
+}
+
+fn list(list: &SourceList) -> (String, Result<Read, String>) {
+    let read = Lists::load(std::slice::from_ref(list)).map_err(|error| error_chain(&error));
+    (list.name.clone(), read.map(|lists| lists.read()[0].clone()))
 }
 
 /// The first two numbers of a release like `6.1.0-18-amd64`.

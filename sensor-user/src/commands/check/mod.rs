@@ -11,9 +11,11 @@ use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
 use crate::system::output::Output;
+use crate::who::lists::Read;
 use facts::{Facts, StateDir, gather};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 /// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +123,7 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
         Ok(text) => Finding::new(Level::Good, "geoip", text),
         Err(text) => Finding::new(Level::Problem, "geoip", text),
     });
+    findings.extend(facts.lists.iter().map(|(name, read)| judge_list(name, read.as_ref(), facts.now)));
     kernel(facts, &mut findings);
     for interface in &facts.interfaces {
         match interface {
@@ -158,6 +161,31 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// A list of research scanners changes every week; one this old misses many of them.
+const OLD_LIST_DAYS: u64 = 30;
+
+fn judge_list(name: &str, read: Result<&Read, &String>, now: SystemTime) -> Finding {
+    let about = format!("source list {name}");
+    let read = match read {
+        Ok(read) => read,
+        Err(text) => return Finding::new(Level::Problem, about, text),
+    };
+    let days = read.modified.map(|at| now.duration_since(at).unwrap_or_default().as_secs() / 86_400);
+    let mut text = match days {
+        Some(days) => format!("{} addresses and prefixes, changed {days} days ago", read.prefixes),
+        None => format!("{} addresses and prefixes, its age is not known", read.prefixes),
+    };
+    if let Some(widest) = read.widest {
+        let _ = write!(text, "; {widest} is wider than one organisation has: is it meant?");
+    }
+    let is_old = days.is_some_and(|days| days > OLD_LIST_DAYS);
+    if is_old {
+        text.push_str("; fetch it again, it is older than a month");
+    }
+    let level = if is_old || read.widest.is_some() { Level::Warning } else { Level::Good };
+    Finding::new(level, about, text)
 }
 
 fn configuration(config: &Config) -> Finding {
@@ -321,6 +349,7 @@ mod tests {
     use crate::kernel::{Keeper, Kind, Occupant};
     use jiff::tz::TimeZone;
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     fn config(args: &[&str]) -> Config {
         let environment = Environment {
@@ -357,6 +386,8 @@ mod tests {
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
             geoip: Ok("embedded".to_owned()),
+            lists: vec![],
+            now: SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 100),
         }
     }
 
@@ -378,6 +409,35 @@ mod tests {
             first,
             "ok       configuration: sensor dark-1 would observe 192.0.2.0/24, days by UTC, a drain every 10s"
         );
+    }
+
+    #[test]
+    fn source_lists_are_shown_with_their_age_and_what_is_odd_about_them() {
+        let day = Duration::from_hours(24);
+        let read = |days: u32, widest: Option<&str>| Read {
+            name: "research".to_owned(),
+            prefixes: 1_234,
+            widest: widest.map(|net| net.parse().unwrap()),
+            modified: Some(SystemTime::UNIX_EPOCH + day * (100 - days)),
+        };
+        let shown = |read: Result<Read, String>| {
+            let facts = Facts { lists: vec![("research".to_owned(), read)], ..good() };
+            let findings = judge(&config(&[]), &facts);
+            findings.iter().find(|it| it.about.starts_with("source list")).unwrap().to_string()
+        };
+        assert_eq!(
+            shown(Ok(read(3, None))),
+            "ok       source list research: 1234 addresses and prefixes, changed 3 days ago"
+        );
+        assert_eq!(
+            shown(Ok(read(31, None))),
+            "warning  source list research: 1234 addresses and prefixes, changed 31 days ago; fetch it again, it is \
+             older than a month"
+        );
+        let wide = shown(Ok(read(3, Some("0.0.0.0/0"))));
+        assert!(wide.starts_with("warning") && wide.contains("0.0.0.0/0 is wider than one"), "{wide}");
+        let bad = shown(Err("line 2: `<html>` is neither".to_owned()));
+        assert_eq!(bad, "PROBLEM  source list research: line 2: `<html>` is neither");
     }
 
     #[test]

@@ -11,9 +11,12 @@ use crate::replay::run;
 use crate::shown::{Report, render_report};
 use crate::system::logging;
 use crate::system::output::Output;
+use crate::who::Register;
+use crate::who::lists::Lists;
 use anyhow::Context;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The ledger that captures are counted into.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,7 @@ pub fn command(
 ) -> anyhow::Result<bool> {
     // A faulty file fails at once; the embedded database is loaded while captures are read.
     let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
+    let lists = Arc::new(Lists::load(&config.source_lists)?);
     let settings = ledger_settings(config);
     // What is printed is of these files alone.
     let mut printed = Summary::new(settings.clone());
@@ -54,13 +58,14 @@ pub fn command(
     };
     let observed = kept.as_ref().map(Ledger::observed_spans).transpose()?.unwrap_or_default();
     let prepare = || -> anyhow::Result<_> {
-        let geoip = geoip.map_or_else(GeoIp::embedded, Ok)?;
+        let geoip = Arc::new(geoip.map_or_else(GeoIp::embedded, Ok)?);
+        let register = Register { geoip, lists };
         let (kept, printed) = (&mut kept, &mut printed);
         Ok(move |observation: Observation| {
             if let Some(ledger) = kept {
-                ledger.fold(&observation, &geoip, &[])?;
+                ledger.fold(&observation, &register, &[])?;
             }
-            Ok(printed.fold(&observation, &geoip)?)
+            Ok(printed.fold(&observation, &register)?)
         })
     };
     let outcome = fold_thread::take_in(prepare, |sink| run(files, config, observed, sink))?;

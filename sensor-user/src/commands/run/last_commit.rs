@@ -98,6 +98,7 @@ impl LastCommit {
             hosts: today.hosts,
             ports: today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally)).collect(),
             countries: today.countries.clone(),
+            lists: today.lists.clone(),
             hours: today.hours,
             packets: Some(today.packets),
         });

@@ -69,6 +69,7 @@ async fn daemon(
         "starting teiten"
     );
     let geoip = open::geoip(&config)?;
+    let lists = open::lists(&config)?;
     let Line { interfaces, changes, network, targets, observed } = open::line(&config).await?;
     let policy = follow::policy(&network, &config, &targets.indexes());
     let blind = targets.blind(&network, &config);
@@ -83,6 +84,7 @@ async fn daemon(
     exposition.health().set_current_for(config.drain_interval * 3);
     let database = geoip.current();
     exposition.health().set_geoip(database.built().as_second() as u64, database.source());
+    exposition.health().set_lists(lists.current().read());
     exposition.health().set_blind(blind.clone());
 
     for double in targets.doubles(&network) {
@@ -112,6 +114,7 @@ async fn daemon(
         ledger,
         exposition: Arc::clone(&exposition),
         geoip,
+        lists,
         policy: policy.clone(),
         timezone: config.timezone.clone(),
         interval: config.drain_interval,

@@ -10,6 +10,7 @@ use crate::ledger::{self, Ledger};
 use crate::sight::targets::Targets;
 use crate::system::trusted;
 use crate::web::{Bound, Server, WebConfig};
+use crate::who;
 use anyhow::{Context, Result};
 use futures_util::Stream;
 use jiff::Timestamp;
@@ -37,6 +38,15 @@ pub(super) fn geoip(config: &Config) -> Result<geoip::Watcher> {
         "country database loaded"
     );
     Ok(geoip)
+}
+
+/// Reads the source lists.
+pub(super) fn lists(config: &Config) -> Result<who::Watcher> {
+    let lists = who::Watcher::open(config.source_lists.clone())?;
+    for list in lists.current().read() {
+        info!(list = list.name, prefixes = list.prefixes, "source list loaded");
+    }
+    Ok(lists)
 }
 
 /// Finds the interfaces to observe.

@@ -98,6 +98,12 @@ fn apply(
     // The drain tells when it ends; it takes what comes before.
     let _ = commands.send(DrainCommand::Interval(config.drain_interval));
     let _ = commands.send(DrainCommand::Settings(Box::new(ledger_settings(config))));
+    if old.geoip != config.geoip {
+        let _ = commands.send(DrainCommand::Geoip(config.geoip.clone()));
+    }
+    if old.source_lists != config.source_lists {
+        let _ = commands.send(DrainCommand::Lists(config.source_lists.clone()));
+    }
     // The task that follows the addresses makes the new policy.
     reconfigured.send_replace(config.clone());
 }

@@ -62,6 +62,10 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_nam
 2010-07-09,port_hour,tcp,445,,00,4,,,,test
 2010-07-09,port_hour,udp,5060,,00,2,,,,test
 2010-07-09,group,,,JP,,2,1,\"say \"\"hi\"\", all\",,test
+2010-07-09,list,,,,,6,2,b,,test
+2010-07-09,list_hosts,,,,,,,b,1,test
+2010-07-09,port_list,tcp,445,,,4,1,b,,test
+2010-07-09,port_list,udp,5060,,,2,1,b,,test
 2010-07-09,tool,,,,,4,,zmap4,,test
 2010-07-09,port_tool,tcp,445,,,4,,zmap4,,test
 2010-07-09,country_tool,,,JP,,4,,zmap4,,test

@@ -484,7 +484,8 @@ fn five_hundred_days_take_no_more_room_than_four_hundred() {
     assert_eq!(ledger.days().unwrap().len(), KEPT as usize);
     assert_eq!(ledger.totals().ports.values().map(|tally| tally.accesses).sum::<u64>(), 500 * 300 * 3);
     assert_verified(&ledger);
-    assert!(room() <= at_first + at_first / 20, "{at_first} bytes, then {}", room());
+    // The names of ports that once had detail stay, by country and by list.
+    assert!(room() <= at_first + at_first / 16, "{at_first} bytes, then {}", room());
 }
 
 /// Does `work` with a directory on a file system of its own, of 3 MiB.

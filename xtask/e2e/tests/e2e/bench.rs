@@ -44,6 +44,7 @@ fn every_part_measures_counts_to_the_packet_and_shows_its_tables() {
         "Kernel: kinds",
         "Whole path",
         "Drain: one",
+        "Drain: source lists",
         "Drain: a stream",
         "Bystanders",
         "Daemon",

@@ -18,6 +18,7 @@ mod kernels;
 mod kill;
 mod learned;
 mod life;
+mod lists;
 mod memory;
 mod packaging;
 mod prometheus;

@@ -1,9 +1,7 @@
-//! A partition of an address space into ranges of one country each.
-
-use crate::country::Country;
+//! A partition of an address space into ranges of one value each: a country, a list.
 
 /// An address as a number.
-pub(super) trait Number: Copy + Ord + Default {
+pub(crate) trait Number: Copy + Ord + Default {
     /// The first [`BUCKET_BITS`] of the address.
     fn bucket(self) -> usize;
     /// The first address of a bucket.
@@ -12,6 +10,22 @@ pub(super) trait Number: Copy + Ord + Default {
     fn last(self, prefix_len: u8) -> Self;
     /// The next address, unless this is the last of all.
     fn next(self) -> Option<Self>;
+    /// The address before, unless this is the first of all.
+    fn previous(self) -> Option<Self>;
+}
+
+/// What a range has.
+pub(crate) trait Value: Copy + PartialEq {
+    /// Where nothing was added.
+    const NOTHING: Self;
+}
+
+impl Value for u16 {
+    const NOTHING: Self = 0;
+}
+
+impl Value for crate::country::Country {
+    const NOTHING: Self = Self::UNKNOWN;
 }
 
 const BUCKET_BITS: u32 = 16;
@@ -30,6 +44,9 @@ impl Number for u32 {
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
 }
 
 impl Number for u128 {
@@ -46,114 +63,122 @@ impl Number for u128 {
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
 }
 
 /// Sorted ranges that cover the whole space. The first bytes of an address lead to the few ranges
 /// that it can be in; addresses looked up in ascending order find them in the cache.
 #[derive(Clone)]
-pub(super) struct Ranges<A> {
+pub(crate) struct Ranges<A, V> {
     /// First address of each range, ascending; the first is 0.
     starts: Vec<A>,
-    /// Country of each range.
-    countries: Vec<Country>,
+    /// Value of each range.
+    values: Vec<V>,
     /// For each bucket, and for the end: the range that its first address lies in.
     buckets: Vec<u32>,
 }
 
-impl<A: Number> Ranges<A> {
-    /// The country of an address.
+impl<A: Number, V: Value> Ranges<A, V> {
+    /// The value of an address.
     #[inline]
-    pub(super) fn get(&self, address: A) -> Country {
+    pub(crate) fn get(&self, address: A) -> V {
         let bucket = address.bucket();
         let first = self.buckets[bucket] as usize;
         let last = self.buckets[bucket + 1] as usize;
         // The range at `first` begins at or before the bucket, so the search is among those after it.
         let after = self.starts[first + 1..=last].partition_point(|&start| start <= address);
-        self.countries[first + after]
+        self.values[first + after]
     }
 
     /// How many ranges there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
 
     /// Their first addresses.
     #[cfg(test)]
-    pub(super) fn starts(&self) -> &[A] {
+    pub(crate) fn starts(&self) -> &[A] {
         &self.starts
     }
 }
 
 /// Collects networks.
-#[derive(Default)]
-pub(super) struct RangesBuilder<A> {
-    /// First and last address, country.
-    networks: Vec<(A, A, Country)>,
+pub(crate) struct RangesBuilder<A, V> {
+    /// First and last address, value.
+    networks: Vec<(A, A, V)>,
 }
 
-impl<A: Number> RangesBuilder<A> {
+impl<A, V> Default for RangesBuilder<A, V> {
+    fn default() -> Self {
+        Self { networks: Vec::new() }
+    }
+}
+
+impl<A: Number, V: Value> RangesBuilder<A, V> {
     /// Adds a network; networks do not overlap.
-    pub(super) fn push(&mut self, network: A, prefix_len: u8, country: Country) {
-        if country != Country::UNKNOWN {
-            self.networks.push((network, network.last(prefix_len), country));
+    pub(crate) fn push(&mut self, network: A, prefix_len: u8, value: V) {
+        if value != V::NOTHING {
+            self.networks.push((network, network.last(prefix_len), value));
         }
     }
 
     /// Adds the addresses from `first` to `last`.
-    pub(super) fn push_range(&mut self, first: A, last: A, country: Country) {
-        if country != Country::UNKNOWN {
-            self.networks.push((first, last, country));
+    pub(crate) fn push_range(&mut self, first: A, last: A, value: V) {
+        if value != V::NOTHING {
+            self.networks.push((first, last, value));
         }
     }
 
-    /// Makes the ranges. The networks of `private` are [`Country::PRIVATE`] whatever was added there.
-    pub(super) fn build(mut self, private: impl Iterator<Item = (A, u8)>) -> Ranges<A> {
+    /// Makes the ranges. The networks of `over` have the value given with them, whatever was added there.
+    pub(crate) fn build(mut self, over: impl Iterator<Item = (A, u8, V)>) -> Ranges<A, V> {
         self.networks.sort_unstable_by_key(|&(first, ..)| first);
-        let mut ranges = Ranges { starts: Vec::new(), countries: Vec::new(), buckets: Vec::new() };
+        let mut ranges = Ranges { starts: Vec::new(), values: Vec::new(), buckets: Vec::new() };
         // The first address that no network covers yet; none after the last of all.
         let mut uncovered = Some(A::default());
-        for (first, last, country) in self.networks {
+        for (first, last, value) in self.networks {
             let Some(begin) = uncovered.filter(|&begin| begin <= first) else { continue };
             if begin < first {
-                ranges.append(begin, Country::UNKNOWN);
+                ranges.append(begin, V::NOTHING);
             }
-            ranges.append(first, country);
+            ranges.append(first, value);
             uncovered = last.next();
         }
         if let Some(begin) = uncovered {
-            ranges.append(begin, Country::UNKNOWN);
+            ranges.append(begin, V::NOTHING);
         }
-        for (network, prefix_len) in private {
-            ranges.overlay(network, network.last(prefix_len), Country::PRIVATE);
+        for (network, prefix_len, value) in over {
+            ranges.overlay(network, network.last(prefix_len), value);
         }
         ranges.starts.shrink_to_fit();
-        ranges.countries.shrink_to_fit();
+        ranges.values.shrink_to_fit();
         ranges.index();
         ranges
     }
 }
 
-impl<A: Number> Ranges<A> {
-    /// Appends a range, or lengthens the last one when it is of the same country.
-    fn append(&mut self, start: A, country: Country) {
-        if self.countries.last() != Some(&country) {
+impl<A: Number, V: Value> Ranges<A, V> {
+    /// Appends a range, or lengthens the last one when it has the same value.
+    fn append(&mut self, start: A, value: V) {
+        if self.values.last() != Some(&value) {
             self.starts.push(start);
-            self.countries.push(country);
+            self.values.push(value);
         }
     }
 
-    /// Gives `first` to `last` to `country`.
-    fn overlay(&mut self, first: A, last: A, country: Country) {
+    /// Gives `first` to `last` to `value`.
+    fn overlay(&mut self, first: A, last: A, value: V) {
         let from = self.starts.partition_point(|&start| start < first);
         let to = self.starts.partition_point(|&start| start <= last);
         // The part after `last`, unless a range of its own begins there.
         let rest = last
             .next()
             .filter(|next| self.starts.get(to) != Some(next))
-            .map(|next| (next, self.countries[to - 1]));
-        let replacement = || std::iter::once((first, country)).chain(rest);
+            .map(|next| (next, self.values[to - 1]));
+        let replacement = || std::iter::once((first, value)).chain(rest);
         self.starts.splice(from..to, replacement().map(|(start, _)| start));
-        self.countries.splice(from..to, replacement().map(|(_, country)| country));
+        self.values.splice(from..to, replacement().map(|(_, value)| value));
     }
 
     /// Makes the buckets.

@@ -1,0 +1,53 @@
+//! Who a source is: the one step that gives, for an address, its country and its list.
+
+pub mod lists;
+mod watcher;
+
+pub use watcher::{ListFiles, Watcher};
+
+use crate::country::{Country, Locate, Who};
+use crate::geoip::GeoIp;
+use lists::{ListError, Lists, SourceList};
+use std::sync::Arc;
+
+/// The databases that tell it.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Countries.
+    pub geoip: Arc<GeoIp>,
+    /// Lists of the configuration.
+    pub lists: Arc<Lists>,
+}
+
+impl Register {
+    /// Loads the databases of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// The country database or a list cannot be used.
+    pub fn load(geoip: GeoIp, lists: &[SourceList]) -> Result<Self, ListError> {
+        Ok(Self { geoip: Arc::new(geoip), lists: Arc::new(Lists::load(lists)?) })
+    }
+}
+
+impl Locate for Register {
+    fn v4(&self, address: u32) -> Country {
+        self.geoip.v4(address)
+    }
+
+    fn v6(&self, address: u128) -> Country {
+        self.geoip.v6(address)
+    }
+
+    fn who_v4(&self, address: u32) -> Who {
+        Who { country: self.geoip.v4(address), list: self.lists.v4(address) }
+    }
+
+    fn who_v6(&self, address: u128) -> Who {
+        Who { country: self.geoip.v6(address), list: self.lists.v6(address) }
+    }
+
+    fn lists(&self) -> &[String] {
+        self.lists.names()
+    }
+}
