@@ -250,7 +250,7 @@ impl Memory {
             return Err(wrong(format!("its blocks have {found} bytes, those of layout v{version} {block}")));
         }
         let cpus = info.max_entries as usize;
-        let mapping = Mapping::new(map.as_fd(), cpus * shape.block)?;
+        let mapping = Mapping::new(map.as_fd(), 0, cpus * shape.block)?;
         let memory = Self { map, id: info.id, cpus, mapping, shape: *shape };
         // The version is the first word of every layout.
         match memory.word(0, 0) {

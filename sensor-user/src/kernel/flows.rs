@@ -78,7 +78,7 @@ impl FlowTable {
     /// Opens the maps and gives them a seed when they have none.
     pub(super) fn open(pins: &Pins, object: &mut Object) -> Result<Self, KernelError> {
         let asked = pins.open_map("ASKED")?;
-        let asked = Mapping::new(asked.as_fd(), size_of::<Asked>())
+        let asked = Mapping::new(asked.as_fd(), 0, size_of::<Asked>())
             .map_err(KernelError::map("map the ports that were asked from"))?;
         let mut table = Self {
             flows: pins.open_map("FLOWS")?,

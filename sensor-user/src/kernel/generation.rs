@@ -1,4 +1,7 @@
-//! One generation's memory: a [`Block`] for each possible CPU, mapped into this process.
+//! One generation's memory: a [`Block`] for each possible CPU.
+//!
+//! The head of each block is always mapped into this process. The rest, 8 MiB of each, is mapped only while a
+//! generation is read and emptied ([`Whole`]), because what a process maps counts as its memory.
 
 use super::drained::Counted;
 use super::sys::{self, Mapping};
@@ -8,15 +11,29 @@ use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG
 use sensor_common::{Flaw, LinkProtocol, Slot};
 use sensor_counters::{Series, Unread};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
+
+/// Bytes of a block's head: all that is before the counters by port, to the end of its last page.
+const HEAD: usize = offset_of!(Block, ports).next_multiple_of(align_of::<Block>());
 
 /// A generation's map.
 #[derive(Debug)]
 pub(super) struct Generation {
     map: OwnedFd,
     id: u32,
+    /// The head of each CPU's block.
+    heads: Vec<Mapping>,
+    /// What [`Generation::block_pointers`] points into.
+    #[cfg(test)]
+    looked_into: std::cell::OnceCell<Whole>,
+}
+
+/// All memory of a generation. Its holder has made sure that no program runs in that generation.
+#[derive(Debug)]
+pub(super) struct Whole {
     memory: Mapping,
     cpus: usize,
 }
@@ -53,8 +70,26 @@ impl Generation {
                 ),
             ));
         }
-        let memory = Mapping::new(map.as_fd(), cpus * size_of::<Block>())?;
-        Ok(Self { map, id: info.id, memory, cpus })
+        let heads = (0..cpus)
+            .map(|cpu| Mapping::new(map.as_fd(), cpu * size_of::<Block>(), HEAD))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            map,
+            id: info.id,
+            heads,
+            #[cfg(test)]
+            looked_into: std::cell::OnceCell::new(),
+        })
+    }
+
+    /// Maps all of it, to be used when it is not current.
+    ///
+    /// # Errors
+    ///
+    /// What `mmap(2)` returns.
+    pub(super) fn whole(&self) -> io::Result<Whole> {
+        let cpus = self.heads.len();
+        Ok(Whole { memory: Mapping::new(self.map.as_fd(), 0, cpus * size_of::<Block>())?, cpus })
     }
 
     /// The map's id.
@@ -67,11 +102,10 @@ impl Generation {
         self.map.as_fd()
     }
 
+    /// The block of a CPU, of which only the head is there.
     #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
     fn block(&self, cpu: usize) -> *mut Block {
-        assert!(cpu < self.cpus, "one block for each possible CPU");
-        // SAFETY: the mapping holds `cpus` blocks.
-        unsafe { self.memory.as_ptr().cast::<Block>().add(cpu) }
+        self.heads[cpu].as_ptr().cast()
     }
 
     /// The first block's header word at `field`.
@@ -119,7 +153,7 @@ impl Generation {
     /// How full the fullest log is, from 0 to 1. May be asked of the current generation.
     pub(super) fn fill(&self) -> f64 {
         let mut fullest = 0_f64;
-        for cpu in 0..self.cpus {
+        for cpu in 0..self.heads.len() {
             let block = self.block(cpu);
             // SAFETY: the pointers are into the mapping; the kernel may write at any time.
             let (v4, v6) = unsafe {
@@ -133,31 +167,11 @@ impl Generation {
         fullest
     }
 
-    /// Empties it. Must not be called on the current generation.
-    ///
-    /// The number goes first, so a map whose number is not zero is whole, whenever this process ends.
-    pub(super) fn clear(&mut self) {
-        for cpu in 0..self.cpus {
-            let block = self.block(cpu);
-            // SAFETY: no program writes a generation that is not current, and this process maps it
-            // once, so the block is ours; its fields are plain numbers, for which zero is valid.
-            unsafe {
-                (&raw mut (*block).generation).write_volatile(0);
-                fence(Ordering::SeqCst);
-                (*block).log_v4_len = 0;
-                (*block).log_v6_len = 0;
-                (&raw mut (*block).counters).write_bytes(0, 1);
-                (&raw mut (*block).ports).write_bytes(0, 1);
-                (&raw mut (*block).backscatter).write_bytes(0, 1);
-            }
-        }
-    }
-
     /// Gives an empty one its rules and its number, so that it can become current.
     pub(super) fn prepare(&mut self, number: u64, ledger: u64, rules: &Rules) {
-        for cpu in 0..self.cpus {
+        for cpu in 0..self.heads.len() {
             let block = self.block(cpu);
-            // SAFETY: as in `clear`.
+            // SAFETY: no program writes the head of a generation that is not current; plain numbers.
             unsafe {
                 (*block).version = LAYOUT_VERSION;
                 (*block).ledger = ledger;
@@ -167,15 +181,15 @@ impl Generation {
         }
         fence(Ordering::SeqCst);
         // The first block's number is the map's, so it comes last.
-        for cpu in (0..self.cpus).rev() {
-            // SAFETY: as in `clear`.
+        for cpu in (0..self.heads.len()).rev() {
+            // SAFETY: as above.
             unsafe { (&raw mut (*self.block(cpu)).generation).write_volatile(number) };
         }
     }
 
     /// Sets bits of the rules' flags while it is current; packets see them from some moment on.
     pub(super) fn set_flags(&mut self, flags: u32) {
-        for cpu in 0..self.cpus {
+        for cpu in 0..self.heads.len() {
             // SAFETY: the pointer is into the mapping; the program reads the word at once and never
             // writes it.
             unsafe {
@@ -188,14 +202,15 @@ impl Generation {
     /// Whether it has entries in the source table.
     pub(super) fn has_table_packets(&self) -> bool {
         // SAFETY: the pointer is into the mapping; the kernel may write at any time.
-        (0..self.cpus)
+        (0..self.heads.len())
             .any(|cpu| unsafe { (&raw const (*self.block(cpu)).counters.table_packets).read_volatile() != 0 })
     }
 
     /// Its blocks, for tests that look into a current one.
     #[cfg(test)]
     pub(super) fn block_pointers(&self) -> Vec<*const Block> {
-        (0..self.cpus).map(|cpu| self.block(cpu).cast_const()).collect()
+        let whole = self.looked_into.get_or_init(|| self.whole().expect("its memory"));
+        (0..whole.cpus).map(|cpu| whole.block(cpu).cast_const()).collect()
     }
 
     /// The rules it counts by.
@@ -203,8 +218,37 @@ impl Generation {
         // SAFETY: no program writes the rules.
         unsafe { (*self.block(0)).rules }
     }
+}
 
-    /// Adds up a generation that is no longer current.
+impl Whole {
+    #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
+    fn block(&self, cpu: usize) -> *mut Block {
+        assert!(cpu < self.cpus, "one block for each possible CPU");
+        // SAFETY: the mapping holds `cpus` blocks.
+        unsafe { self.memory.as_ptr().cast::<Block>().add(cpu) }
+    }
+
+    /// Empties it.
+    ///
+    /// The number goes first, so a map whose number is not zero is whole, whenever this process ends.
+    pub(super) fn clear(&mut self) {
+        for cpu in 0..self.cpus {
+            let block = self.block(cpu);
+            // SAFETY: no program writes a generation that is not current, and `self` is the
+            // one that has it, so the block is ours; its fields are plain numbers, for which zero is valid.
+            unsafe {
+                (&raw mut (*block).generation).write_volatile(0);
+                fence(Ordering::SeqCst);
+                (*block).log_v4_len = 0;
+                (*block).log_v6_len = 0;
+                (&raw mut (*block).counters).write_bytes(0, 1);
+                (&raw mut (*block).ports).write_bytes(0, 1);
+                (&raw mut (*block).backscatter).write_bytes(0, 1);
+            }
+        }
+    }
+
+    /// Adds it up.
     pub(super) fn read(&self) -> Counted {
         let mut counted = Counted::default();
         // SAFETY: no program runs in this generation any more, so the blocks do not change while
@@ -250,7 +294,6 @@ impl Generation {
         counted
     }
 }
-
 fn add<const N: usize>(sum: &mut [u64; N], values: &[u64; N]) {
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum += value;

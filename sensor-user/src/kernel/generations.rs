@@ -5,7 +5,7 @@
 //! counted into before it was given back, and nothing is emptied that was not drained.
 
 use super::drained::Drained;
-use super::generation::Generation;
+use super::generation::{Generation, Whole};
 use super::pins::Pins;
 use super::prefixes::Prefixes;
 use super::rules::{self, Compiled};
@@ -29,7 +29,7 @@ pub struct Empty(());
 /// The generation that is not current holds counts that may not be in a ledger yet.
 #[derive(Debug)]
 #[must_use = "without recycling it, there is no other switch"]
-pub struct Full(());
+pub struct Full(Whole);
 
 /// The generation that is not current.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ pub(super) struct Generations {
     numbering: Numbering,
     /// Number of the generation that was current at the start.
     opened: u64,
+    /// What an earlier daemon left in the other one, until [`Generations::spare`] hands it on.
+    left_over: Option<Whole>,
 }
 
 /// The maps of generations, before the object is loaded, which needs them.
@@ -150,8 +152,16 @@ impl Generations {
             // A daemon that was killed may have left some.
             stale: true,
         };
-        let mut generations =
-            Self { outer, pair, current: current.unwrap_or(0), prefixes, sources, numbering, opened: 0 };
+        let mut generations = Self {
+            outer,
+            pair,
+            current: current.unwrap_or(0),
+            prefixes,
+            sources,
+            numbering,
+            opened: 0,
+            left_over: None,
+        };
         if current.is_none() {
             generations.put_first(compiled)?;
             info!(generation = generations.number(), "nothing was pinned; counting starts now");
@@ -159,9 +169,12 @@ impl Generations {
             info!(generation = generations.number(), "taking over pinned counters");
         }
         generations.opened = generations.number();
-        if !generations.is_left_over() {
+        let mut other = mapped(generations.other())?;
+        if generations.is_left_over() {
+            generations.left_over = Some(other);
+        } else {
             // It may have been prepared and never become current.
-            generations.pair[1 - generations.current].clear();
+            other.clear();
         }
         Ok(generations)
     }
@@ -171,7 +184,7 @@ impl Generations {
         compiled.rules.prefixes = 0;
         let Numbering { ledger, last } = self.numbering;
         let first = &mut self.pair[self.current];
-        first.clear();
+        mapped(first)?.clear();
         first.prepare(last + 1, ledger, &compiled.rules);
         first.set_began(monotonic_nanos());
         sys::set_inner(self.outer.as_fd(), first.map())
@@ -179,8 +192,8 @@ impl Generations {
     }
 
     /// The state of the generation that is not current. Called once, because it makes the token.
-    pub(super) fn spare(&self) -> Spare {
-        if self.is_left_over() { Spare::Full(Full(())) } else { Spare::Empty(Empty(())) }
+    pub(super) fn spare(&mut self) -> Spare {
+        self.left_over.take().map_or(Spare::Empty(Empty(())), |whole| Spare::Full(Full(whole)))
     }
 
     fn current(&self) -> &Generation {
@@ -252,25 +265,27 @@ impl Generations {
     /// Makes the empty one current, and returns when no program counts into the last one any more.
     pub(super) fn switch(&mut self, spare: Empty, compiled: Compiled) -> Result<Full, NotSwitched> {
         let switched = self.prepare(compiled).and_then(|()| {
+            let whole = mapped(self.current())?;
             sys::set_inner(self.outer.as_fd(), self.other().map())
-                .map_err(KernelError::map("switch to the next generation"))
+                .map_err(KernelError::map("switch to the next generation"))?;
+            Ok(whole)
         });
         match switched {
-            Ok(()) => {
+            Ok(whole) => {
                 self.current = 1 - self.current;
-                Ok(Full(()))
+                Ok(Full(whole))
             }
             Err(error) => Err(NotSwitched { spare, error }),
         }
     }
 
     /// Reads the full one, which counted until the current one began.
-    pub(super) fn read(&self, _: &Full) -> Result<Drained, KernelError> {
-        self.drained(self.other(), self.began())
+    pub(super) fn read(&self, Full(whole): &Full) -> Result<Drained, KernelError> {
+        self.drained(self.other(), whole, self.began())
     }
 
-    fn drained(&self, generation: &Generation, ended: u64) -> Result<Drained, KernelError> {
-        let counted = generation.read();
+    fn drained(&self, generation: &Generation, whole: &Whole, ended: u64) -> Result<Drained, KernelError> {
+        let counted = whole.read();
         let number = generation.number();
         let mut entries = Vec::new();
         if counted.table_packets > 0 {
@@ -289,10 +304,9 @@ impl Generations {
     }
 
     /// Empties the full one, which a ledger has taken in.
-    pub(super) fn recycle(&mut self, _: Full) -> Empty {
-        let other = &mut self.pair[1 - self.current];
-        self.sources.stale |= other.has_table_packets();
-        other.clear();
+    pub(super) fn recycle(&mut self, Full(mut whole): Full) -> Empty {
+        self.sources.stale |= self.other().has_table_packets();
+        whole.clear();
         Empty(())
     }
 
@@ -315,6 +329,11 @@ impl Generations {
     }
 }
 
+/// All memory of a generation that is not current, or is about not to be.
+fn mapped(generation: &Generation) -> Result<Whole, KernelError> {
+    generation.whole().map_err(KernelError::map("map a generation"))
+}
+
 #[cfg(test)]
 impl Generations {
     /// The current one's blocks.
@@ -329,7 +348,8 @@ impl Generations {
 
     /// Reads the current one, while no program runs.
     pub(super) fn read_current(&self) -> Drained {
-        self.drained(self.current(), 0).expect("read")
+        let whole = mapped(self.current()).expect("its memory");
+        self.drained(self.current(), &whole, 0).expect("read")
     }
 
     /// Puts something else where the kernel looks for the current one, and returns what was there.

@@ -167,7 +167,7 @@ impl Opened {
         Ok(self.ready())
     }
 
-    fn ready(self) -> Ready {
+    fn ready(mut self) -> Ready {
         Ready { spare: self.kernel.generations.spare(), kernel: self.kernel, wake: self.wake }
     }
 

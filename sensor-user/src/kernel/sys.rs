@@ -542,12 +542,12 @@ pub(super) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `length` bytes of `map`'s values.
+    /// Maps `length` bytes of `map`'s values from `begin` on, a multiple of the page size.
     ///
     /// # Errors
     ///
     /// What `mmap(2)` returns.
-    pub(super) fn new(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+    pub(super) fn new(map: BorrowedFd<'_>, begin: usize, length: usize) -> io::Result<Self> {
         // SAFETY: a fresh shared mapping at an address of the kernel's choice touches no other memory.
         let start = unsafe {
             libc::mmap(
@@ -556,7 +556,7 @@ impl Mapping {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
-                0,
+                begin as libc::off_t,
             )
         };
         if start == libc::MAP_FAILED {
