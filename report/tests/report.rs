@@ -7,7 +7,7 @@ use sensor_common::{Class, Slot, Transport};
 use sensor_counters::Series;
 use sensor_user::country::{Country, Locate};
 use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings};
-use sensor_user::observation::{Observation, SourceCount, Target};
+use sensor_user::observation::{Observation, PacketCounts, SourceCount, Target};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -103,8 +103,11 @@ fn fold(ledger: &mut Ledger, timezone: &TimeZone, day: Date, hour: i8, number: u
     let observation = Observation {
         at,
         observed: Duration::from_hours(12),
-        packets,
-        bytes: packets.map(|packets| packets * 60),
+        counts: PacketCounts {
+            packets,
+            bytes: packets.map(|packets| packets * 60),
+            ..PacketCounts::default()
+        },
         accesses: accesses.into_iter().collect(),
         sources_v4: sources,
         ..Observation::default()

@@ -69,7 +69,7 @@ fn observation(generation: u64) -> Observation {
             .collect(),
         ..Observation::default()
     };
-    observation.packets[Class::Access as usize] = pairs.len() as u64;
+    observation.counts.packets[Class::Access as usize] = pairs.len() as u64;
     observation
 }
 

@@ -176,7 +176,7 @@ fn observe(config: &Config, capture: &[u8]) -> Observation {
 }
 
 fn of_class(observation: &Observation, class: Class) -> u64 {
-    observation.packets[class as usize]
+    observation.counts.packets[class as usize]
 }
 
 fn slot(port: u16) -> Slot {
@@ -194,7 +194,7 @@ fn pcap_is_read_in_both_byte_orders_and_resolutions() {
             assert_eq!(observation.accesses, [(slot(445), 1)]);
             assert_eq!(of_class(&observation, Class::Access), 1);
             // 54 bytes were kept of 1,054.
-            assert_eq!(observation.bytes[Class::Access as usize], 1054);
+            assert_eq!(observation.counts.bytes[Class::Access as usize], 1054);
             assert_eq!(observation.generation, 0);
             let [source] = observation.sources_v4[..] else { panic!() };
             assert_eq!((source.src, source.packets), (u32::from_be_bytes(REMOTE), 1));
@@ -221,8 +221,8 @@ fn pcapng_tells_time_by_each_interface() {
         let (observations, outcome) = replay(&config(), &[&capture]);
         assert_eq!(observations.len(), 1);
         assert_eq!(observations[0].accesses, [(slot(445), 4)]);
-        assert_eq!(outcome.first, outcome.last, "all four are the same instant");
-        assert_eq!(outcome.first.unwrap().to_string(), "2010-07-09T03:59:59.5Z");
+        assert_eq!(outcome.contents.first, outcome.contents.last, "all four are the same instant");
+        assert_eq!(outcome.contents.first.unwrap().to_string(), "2010-07-09T03:59:59.5Z");
     }
 }
 
@@ -359,7 +359,7 @@ fn link_types_that_cannot_be_read_are_named_and_the_other_captures_counted() {
         mixed.extend(pcapng_packet(Endian::Little, interface, 1_278_647_999_000_000, &syn));
     }
     let (observations, outcome) = replay(&config(), &[&wireless, &mixed]);
-    assert_eq!(observations.iter().map(|it| it.packets.iter().sum::<u64>()).sum::<u64>(), 1);
+    assert_eq!(observations.iter().map(|it| it.counts.packets.iter().sum::<u64>()).sum::<u64>(), 1);
     let texts: Vec<String> = outcome.errors.iter().map(|error| error.fault.to_string()).collect();
     let end = "were left out; Ethernet, raw IP, loopback, Linux cooked, PPP, PPPoE, Cisco HDLC, NFLOG and pflog captures \
                can be read";
@@ -425,8 +425,8 @@ fn observed_excluded_and_service_packets_are_told_apart_as_in_the_kernel() {
     }
     assert_eq!(observation.accesses, [(slot(445), 1)]);
     assert_eq!(observation.services, [(slot(22), 1)]);
-    assert_eq!(observation.backscatter, [(slot(80), 1)]);
-    assert_eq!(observation.tools[Tool::Other as usize], 1);
+    assert_eq!(observation.counts.backscatter, [(slot(80), 1)]);
+    assert_eq!(observation.counts.tools[Tool::Other as usize], 1);
     // Ascending by target, where services come last.
     let is_service: Vec<bool> =
         observation.sources_v4.iter().map(|source| source.target.is_service()).collect();
@@ -443,7 +443,7 @@ fn what_the_sensor_sends_is_not_counted() {
             .map(|packet| (BEFORE_FOUR, 0, ethernet(0x0800, &packet)))
             .into();
     let (observations, outcome) = replay(&config, &[&pcap(Endian::Little, MICROSECONDS, 1, &records)]);
-    assert_eq!((outcome.packets, outcome.outbound), (1, 2));
+    assert_eq!((outcome.packets, outcome.contents.outbound), (1, 2));
     assert_eq!(observations[0].accesses, [(slot(445), 1)]);
 }
 
@@ -451,7 +451,7 @@ fn fault(capture: &[u8]) -> (u64, String) {
     let (observations, outcome) = replay(&config(), &[capture]);
     let [CaptureError { fault, path }] = &outcome.errors[..] else { panic!("{:?}", outcome.errors) };
     assert!(path.ends_with("0.pcap"));
-    let counted = observations.iter().flat_map(|it| it.packets).sum();
+    let counted = observations.iter().flat_map(|it| it.counts.packets).sum();
     (counted, fault.to_string())
 }
 
@@ -483,7 +483,7 @@ fn no_truncation_and_no_flipped_bit_makes_it_panic() {
         let mut replay = Replay::new(&config, Spans::default());
         let mut packets = 0;
         let mut sink = |observation: Observation| {
-            packets += observation.packets.iter().sum::<u64>();
+            packets += observation.counts.packets.iter().sum::<u64>();
             Ok::<(), Infallible>(())
         };
         let result = replay.capture(bytes, &mut sink).unwrap();
@@ -520,7 +520,7 @@ fn compressed_captures_are_read_and_damage_of_the_compression_is_told() {
     }
     let (observations, outcome) = replay(&config(), &[&gzip[..gzip.len() / 2]]);
     assert!(matches!(outcome.errors[0].fault, CaptureFault::Read { .. }), "{:?}", outcome.errors);
-    let counted: u64 = observations.iter().flat_map(|it| it.packets).sum();
+    let counted: u64 = observations.iter().flat_map(|it| it.counts.packets).sum();
     assert!((1..5000).contains(&counted), "{counted}");
 }
 

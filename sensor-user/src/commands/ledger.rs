@@ -40,19 +40,10 @@ impl TryFrom<ExportFormat> for Format {
 /// One day, as `teiten ledger days --json` has it.
 #[derive(Serialize)]
 struct DayRow {
-    day: Date,
-    packets: u64,
-    accesses: u64,
-    sources: u64,
-    hosts: u64,
-    service_accesses: u64,
-    overflow: u64,
-    set_overflow: u64,
-    observed_seconds: f64,
+    #[serde(flatten)]
+    day: DaySummary,
     /// By source list, in the order of names.
     lists: Vec<ListOfDay>,
-    first: Timestamp,
-    last: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -91,20 +82,7 @@ impl DayRow {
             sources,
             hosts,
         });
-        Self {
-            day: day.day,
-            packets: day.packets,
-            accesses: day.accesses,
-            sources: day.sources,
-            hosts: day.hosts,
-            service_accesses: day.service_accesses,
-            overflow: day.overflow,
-            set_overflow: day.set_overflow,
-            observed_seconds: day.observed.as_secs_f64(),
-            lists: lists.collect(),
-            first: day.first,
-            last: day.last,
-        }
+        Self { day: *day, lists: lists.collect() }
     }
 }
 

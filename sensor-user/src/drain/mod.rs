@@ -185,7 +185,7 @@ pub fn finish(
         match ledger.fold(&observation, locate, &[]) {
             Ok(Folded::AlreadyTaken) => Ok(()),
             Ok(Folded::Taken { .. }) => {
-                packets += observation.packets.iter().sum::<u64>();
+                packets += observation.counts.packets.iter().sum::<u64>();
                 Ok(())
             }
             Err(error) => Err(DrainError::Uncommitted { fate: None, source: error.into() }),
@@ -707,10 +707,10 @@ impl Drain {
     /// Judges what has arrived in a generation that is in the ledger now.
     fn judge_traffic(&mut self, state: &mut DrainState, pending: &Pending) {
         let Pending { observation, lasted, .. } = pending;
-        let packets = |class: Class| observation.packets[class as usize];
-        let read = observation.packets.iter().sum::<u64>() - packets(Class::NonIp);
+        let packets = |class: Class| observation.counts.packets[class as usize];
+        let read = observation.counts.packets.iter().sum::<u64>() - packets(Class::NonIp);
         let accesses = packets(Class::Access);
-        state.traffic.take(*lasted, observation.observed, accesses, &observation.details, read);
+        state.traffic.take(*lasted, observation.observed, accesses, &observation.counts.details, read);
         let day = observation.at.to_zoned(self.timezone.clone()).date();
         if state.learned != Some(day) {
             match self.ledger.past_days() {

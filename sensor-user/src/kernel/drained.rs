@@ -1,32 +1,24 @@
 //! What a drained generation counted.
 
 use super::table::TableEntry;
-use crate::counters::detail::Details;
+use crate::observation::PacketCounts;
 use crate::observation::aggregate::{AccessV4, AccessV6};
-use sensor_common::{Class, Slot, Tool};
+use sensor_common::Slot;
 use std::collections::BTreeSet;
 
 /// A generation that no program writes any more, as one sum over all CPUs.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// Packets by class.
-    pub packets: [u64; Class::COUNT],
-    /// Bytes by class.
-    pub bytes: [u64; Class::COUNT],
-    /// Accesses by tool.
-    pub tools: [u64; Tool::COUNT],
+    /// Packets by what they are.
+    pub counts: PacketCounts,
     /// Accesses without a source.
     pub overflow: u64,
     /// Service accesses without a source.
     pub service_overflow: u64,
     /// Packets that the source table took.
     pub table_packets: u64,
-    /// What is counted in addition to class and port.
-    pub details: Details,
     /// Accesses and service accesses by port, ascending, without zeros.
     pub ports: Vec<(Slot, u64)>,
-    /// Backscatter by what answered, ascending, without zeros.
-    pub backscatter: Vec<(Slot, u64)>,
     /// IPv4 accesses.
     pub records_v4: Vec<AccessV4>,
     /// IPv6 accesses.

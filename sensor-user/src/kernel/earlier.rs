@@ -304,19 +304,19 @@ impl Memory {
         let (mut ports, mut backscatter) = (vec![0_u64; slots], vec![0_u64; slots]);
         for cpu in 0..self.cpus {
             for (class, packets) in classes.iter().zip(self.words(cpu, self.shape.packets, classes.len())) {
-                counted.packets[*class as usize] += packets;
+                counted.counts.packets[*class as usize] += packets;
             }
             for (class, bytes) in classes.iter().zip(self.words(cpu, self.shape.bytes, classes.len())) {
-                counted.bytes[*class as usize] += bytes;
+                counted.counts.bytes[*class as usize] += bytes;
             }
             for (tool, packets) in tool_names.iter().zip(self.words(cpu, self.shape.tools, tool_names.len()))
             {
-                counted.tools[*tool as usize] += packets;
+                counted.counts.tools[*tool as usize] += packets;
             }
             counted.overflow += self.word(cpu, self.shape.overflow);
             counted.service_overflow += self.word(cpu, self.shape.service_overflow);
             counted.table_packets += self.word(cpu, self.shape.table_packets);
-            self.read_details(cpu, &mut counted.details);
+            self.read_details(cpu, &mut counted.counts.details);
             for (sum, packets) in ports.iter_mut().zip(self.words(cpu, self.shape.ports, slots)) {
                 *sum += packets;
             }
@@ -343,7 +343,7 @@ impl Memory {
             sums.filter_map(|(index, sum)| Some((Slot::from_index(index as u32)?, sum))).collect()
         };
         counted.ports = by_slot(ports);
-        counted.backscatter = by_slot(backscatter);
+        counted.counts.backscatter = by_slot(backscatter);
         counted
     }
 

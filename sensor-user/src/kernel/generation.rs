@@ -257,24 +257,24 @@ impl Whole {
         for block in &blocks {
             let Counters { packets, bytes, tools, overflow, service_overflow, table_packets, .. } =
                 &block.counters;
-            add(&mut counted.packets, packets);
-            add(&mut counted.bytes, bytes);
-            add(&mut counted.tools, tools);
+            add(&mut counted.counts.packets, packets);
+            add(&mut counted.counts.bytes, bytes);
+            add(&mut counted.counts.tools, tools);
             counted.overflow += overflow;
             counted.service_overflow += service_overflow;
             counted.table_packets += table_packets;
             for (flaw, packets) in Flaw::ALL.into_iter().zip(block.counters.malformed) {
-                counted.details.add(Series::Malformed(flaw), packets);
+                counted.counts.details.add(Series::Malformed(flaw), packets);
             }
-            counted.details.add(Series::Assumed, block.counters.assumed);
+            counted.counts.details.add(Series::Assumed, block.counters.assumed);
             for kind in &block.counters.unread {
                 let protocol = LinkProtocol::from_number(kind.protocol);
-                counted.details.add(Series::Unread(Unread::Kind(protocol)), kind.frames);
+                counted.counts.details.add(Series::Unread(Unread::Kind(protocol)), kind.frames);
             }
-            counted.details.add(Series::Unread(Unread::Rest), block.counters.unread_other);
+            counted.counts.details.add(Series::Unread(Unread::Rest), block.counters.unread_other);
         }
         counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
-        counted.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));
+        counted.counts.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));
 
         let lengths = |length: fn(&Block) -> u64, most: usize| {
             blocks.iter().map(|block| (length(block) as usize).min(most)).sum::<usize>()

@@ -356,16 +356,16 @@ fn compare_over_corpus(policy: Policy, mutations: usize) {
     }
     // The same, as a drained generation tells it.
     let drained = harness.switch(&Policy::default()).expect("switch");
-    assert_eq!(drained.counted.packets, total.packets);
-    assert_eq!(drained.counted.packets.iter().sum::<u64>(), compared);
+    assert_eq!(drained.counted.counts.packets, total.packets);
+    assert_eq!(drained.counted.counts.packets.iter().sum::<u64>(), compared);
     let by_port: u64 = drained.counted.ports.iter().map(|(_, count)| count).sum();
     assert_eq!(by_port, (drained.counted.records_v4.len() + drained.counted.records_v6.len()) as u64);
-    let backscatter: u64 = drained.counted.backscatter.iter().map(|(_, count)| count).sum();
-    assert_eq!(backscatter, drained.counted.packets[Class::Backscatter as usize]);
-    let unread = sum_of(&drained.counted.details, |series| matches!(series, Series::Unread(_)));
-    assert_eq!(unread, drained.counted.packets[Class::NonIp as usize]);
-    let malformed = sum_of(&drained.counted.details, |series| matches!(series, Series::Malformed(_)));
-    assert_eq!(malformed, drained.counted.packets[Class::Malformed as usize]);
+    let backscatter: u64 = drained.counted.counts.backscatter.iter().map(|(_, count)| count).sum();
+    assert_eq!(backscatter, drained.counted.counts.packets[Class::Backscatter as usize]);
+    let unread = sum_of(&drained.counted.counts.details, |series| matches!(series, Series::Unread(_)));
+    assert_eq!(unread, drained.counted.counts.packets[Class::NonIp as usize]);
+    let malformed = sum_of(&drained.counted.counts.details, |series| matches!(series, Series::Malformed(_)));
+    assert_eq!(malformed, drained.counted.counts.packets[Class::Malformed as usize]);
     eprintln!("{compared} packets compared");
 }
 
@@ -449,7 +449,7 @@ fn a_full_log_continues_in_the_table_and_a_full_table_in_the_overflow() {
     harness.run("teiten_eth", &syn(), v4);
     harness.run("teiten_eth", &udp6(), v6);
     let drained = harness.switch(&policy).expect("switch");
-    assert_eq!(drained.counted.packets[Class::Access as usize], u64::from(v4 + v6));
+    assert_eq!(drained.counted.counts.packets[Class::Access as usize], u64::from(v4 + v6));
     assert_eq!(drained.counted.records_v4.len(), LOG_V4_RECORDS);
     assert_eq!(drained.counted.records_v6.len(), LOG_V6_RECORDS);
     // The table has room for one key: the IPv4 source took it.
@@ -477,17 +477,17 @@ fn a_daemon_that_ends_between_switch_and_commit_leaves_the_generation_to_the_nex
     harness.run("teiten_eth", &syn(), 3);
     let first = harness.switch(&policy).expect("switch");
     harness.run("teiten_eth", &syn(), 4);
-    assert_eq!((first.number, first.counted.packets[Class::Access as usize]), (1, 3));
+    assert_eq!((first.number, first.counted.counts.packets[Class::Access as usize]), (1, 3));
     let Harness { kernel, pins, .. } = harness;
     drop(kernel);
 
     let mut harness = Harness::open(pins, policy.clone(), 16);
     let Some(Spare::Full(full)) = &harness.spare else { panic!("generation 1 is still there") };
     let left = harness.kernel.read(full).expect("read");
-    assert_eq!((left.number, left.counted.packets[Class::Access as usize]), (1, 3));
+    assert_eq!((left.number, left.counted.counts.packets[Class::Access as usize]), (1, 3));
     harness.recycle().expect("recycle");
     let second = harness.switch(&policy).expect("switch");
-    assert_eq!((second.number, second.counted.packets[Class::Access as usize]), (2, 4));
+    assert_eq!((second.number, second.counted.counts.packets[Class::Access as usize]), (2, 4));
 }
 
 #[test]
@@ -495,7 +495,8 @@ fn a_generation_that_was_not_recycled_is_read_again_and_not_counted_into() {
     let policy = Policy { observe: nets(&["0.0.0.0/0"]), ..Policy::default() };
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
     harness.run("teiten_eth", &syn(), 3);
-    let accesses = |drained: Drained| (drained.number, drained.counted.packets[Class::Access as usize]);
+    let accesses =
+        |drained: Drained| (drained.number, drained.counted.counts.packets[Class::Access as usize]);
     assert_eq!(accesses(harness.switch(&policy).expect("switch")), (1, 3));
     harness.run("teiten_eth", &syn(), 4);
     assert_eq!(accesses(harness.switch(&policy).expect("read again")), (1, 3));
@@ -757,7 +758,7 @@ fn kinds_of_frames_beyond_the_places_of_a_block_are_one() {
     // Each of the first 16 once more than its number says; the three that came then together.
     let drained = harness.switch(&Policy::default()).expect("switch");
     let counted: Vec<_> =
-        drained.counted.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
+        drained.counted.counts.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
     let kinds = (0..UNREAD_KINDS as u16).map(|kind| {
         let protocol = LinkProtocol::ethertype(0x0810 + kind);
         (Series::Unread(Unread::Kind(protocol)), u64::from(kind) + 2)

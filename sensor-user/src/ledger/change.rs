@@ -154,12 +154,12 @@ pub(super) fn compute(
     let mut sums = Increments::default();
     for class in Class::ALL {
         let at = class as usize;
-        sums.add(Series::Packets(class), [observation.packets[at], observation.bytes[at]]);
+        sums.add(Series::Packets(class), [observation.counts.packets[at], observation.counts.bytes[at]]);
     }
     for tool in Tool::ALL {
-        sums.add(Series::Tool(tool), [observation.tools[tool as usize], 0]);
+        sums.add(Series::Tool(tool), [observation.counts.tools[tool as usize], 0]);
     }
-    for (series, packets) in bounded(&observation.details, &state.totals.unread).iter() {
+    for (series, packets) in bounded(&observation.counts.details, &state.totals.unread).iter() {
         sums.add(series.clone(), [packets, 0]);
     }
     for (slot, tally) in &ports {
@@ -173,7 +173,7 @@ pub(super) fn compute(
         let label = if features.contains(slot) { own } else { rest(*slot) };
         sums.add(Series::PortHour(label, moment.hour), [tally.accesses, 0]);
     }
-    for (slot, packets) in &observation.backscatter {
+    for (slot, packets) in &observation.counts.backscatter {
         let own = PortLabel::Own(*slot);
         let label = if promoted.backscatter.contains(slot) || state.totals.backscatter.contains_key(&own) {
             own
@@ -215,7 +215,7 @@ pub(super) fn compute(
         began: observation.at.checked_sub(observation.observed).unwrap_or(Timestamp::MIN),
         increments,
         ports,
-        backscatter: observation.backscatter.clone(),
+        backscatter: observation.counts.backscatter.clone(),
         delta,
     }
 }

@@ -82,7 +82,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use store::{Entry, OfDay, Store};
 
 /// What of a ledger is written in its state directory by a fixed name.
@@ -323,18 +323,14 @@ impl Ledger {
         for ((_, hour), accesses) in &day.totals.port_hours {
             hours[usize::from(*hour)] += accesses;
         }
-        let mut sum = Tally::default();
+        let mut total = Tally::default();
         for (_, tally) in &ports {
-            sum += *tally;
+            total += *tally;
         }
         Some(Today {
             day: day.date,
-            accesses: sum.accesses,
-            sources: sum.sources,
+            total,
             hosts: day.totals.hosts,
-            overflow: day.totals.overflow,
-            set_overflow: day.totals.set_overflow,
-            observed: day.totals.observed,
             hours,
             packets: Class::ALL
                 .map(|class| day.totals.packets.get(&class).map_or(0, |volume| volume.packets)),
@@ -354,22 +350,14 @@ impl Ledger {
 }
 
 /// A local day as far as it is counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Today {
-    /// The day.
+    /// The day, by the observation time zone.
     pub day: Date,
-    /// Accesses.
-    pub accesses: u64,
-    /// Cumulative sources.
-    pub sources: u64,
+    /// Accesses and cumulative sources.
+    pub total: Tally,
     /// Unique hosts.
     pub hosts: u64,
-    /// Accesses whose source could not be kept.
-    pub overflow: u64,
-    /// Sources that came when the day's sets were full.
-    pub set_overflow: u64,
-    /// Time during which counting was attached.
-    pub observed: Duration,
     /// Accesses by local hour.
     pub hours: [u64; 24],
     /// Packets by [`Class`].

@@ -18,14 +18,15 @@ use nix::unistd::{AccessFlags, access};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use sensor_counters::{Pair, Series};
+use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// One local day in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One local day in the ledger. As JSON this is an element of `teiten ledger days --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DaySummary {
     /// The day.
     pub day: Date,
@@ -43,12 +44,18 @@ pub struct DaySummary {
     pub overflow: u64,
     /// Sources that came when the day's sets were full.
     pub set_overflow: u64,
-    /// Time during which counting was attached; what is missing to the length of the day is a gap.
+    /// Time during which counting was attached; what is missing to the length of the day is a gap. In seconds as
+    /// JSON.
+    #[serde(rename = "observed_seconds", serialize_with = "as_seconds")]
     pub observed: Duration,
     /// First observation of the day.
     pub first: Timestamp,
     /// Last observation of the day.
     pub last: Timestamp,
+}
+
+fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 /// Whose ledger it is.

@@ -28,9 +28,9 @@ pub struct LedgerSettings {
     pub keep_days: u32,
     /// Ports with a series of their own.
     pub max_ports: usize,
-    /// Ports with region and hour detail in addition to the configured ones.
+    /// Feature ports in addition to the configured ones.
     pub feature_ports: usize,
-    /// Ports that always have region and hour detail.
+    /// Ports that are always feature ports.
     pub features: Vec<Slot>,
     /// Ports that are charted as one.
     pub groups: Vec<ChartedPorts>,
@@ -181,7 +181,7 @@ impl LedgerState {
                     && self.generations.first().is_some_and(|lowest| generation < *lowest)))
     }
 
-    /// Ports that have region and hour detail: the configured ones, and those that already have it.
+    /// Feature ports: the configured ones, and those that already have it.
     pub(super) fn features(&self, settings: &LedgerSettings) -> BTreeSet<Slot> {
         let mut features: BTreeSet<Slot> = settings.features.iter().copied().collect();
         features.extend(self.totals.port_hours.keys().filter_map(|(label, _)| match label {
@@ -238,6 +238,7 @@ impl Promoted {
 
         let own = &state.totals.backscatter;
         let newcomers = observation
+            .counts
             .backscatter
             .iter()
             .filter(|(slot, _)| !own.contains_key(&PortLabel::Own(*slot)))

@@ -16,6 +16,7 @@ use sensor_common::{Class, Flaw, LinkProtocol, Tool, Transport};
 use sensor_counters::{Series, Unread};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 const SSH: Slot = Slot::new(Transport::Tcp, 22);
 const SMB: Slot = Slot::new(Transport::Tcp, 445);
@@ -120,8 +121,8 @@ fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
         let target = Target::with_tool(burst.slot, tool, service);
         *if service { &mut services } else { &mut accesses }.entry(burst.slot).or_default() += burst.packets;
         let class = if service { Class::Service } else { Class::Access };
-        observation.packets[class as usize] += burst.packets;
-        observation.bytes[class as usize] += burst.packets * 60;
+        observation.counts.packets[class as usize] += burst.packets;
+        observation.counts.bytes[class as usize] += burst.packets * 60;
         match burst.src {
             Some(IpAddr::V4(src)) => *v4.entry((src.into(), target)).or_default() += burst.packets,
             Some(IpAddr::V6(src)) => *v6.entry((src.into(), target)).or_default() += burst.packets,
@@ -129,7 +130,7 @@ fn observe(generation: u64, at: Timestamp, bursts: &[Burst]) -> Observation {
             None => observation.overflow += burst.packets,
         }
         if let Some(tool) = tool {
-            observation.tools[tool as usize] += burst.packets;
+            observation.counts.tools[tool as usize] += burst.packets;
         }
     }
     observation.accesses = accesses.into_iter().collect();
@@ -174,7 +175,7 @@ fn today_has_its_hours_its_classes_and_when_counting_began() {
     fold(&mut ledger, 3, "2010-07-09T01:30:00Z", &[burst("192.0.2.5", SMB, 4), burst("192.0.2.5", SSH, 5)]);
     let check = |ledger: &Ledger| {
         let today = ledger.today().unwrap();
-        assert_eq!((today.day, today.accesses), (date(2010, 7, 9), 7));
+        assert_eq!((today.day, today.total.accesses), (date(2010, 7, 9), 7));
         let mut hours = [0; 24];
         (hours[0], hours[10]) = (3, 4);
         assert_eq!(today.hours, hours);
@@ -496,8 +497,9 @@ fn a_scan_of_all_ports_keeps_the_bounds_and_the_sums() {
             .map(|port| burst("192.0.2.5", Slot::new(transport, port), 1))
             .collect();
         let mut observation = observe(generation, at("2026-01-01T00:00:00Z"), &scan);
-        observation.backscatter = observation.accesses.clone();
-        observation.packets[Class::Backscatter as usize] = observation.packets[Class::Access as usize];
+        observation.counts.backscatter = observation.accesses.clone();
+        observation.counts.packets[Class::Backscatter as usize] =
+            observation.counts.packets[Class::Access as usize];
         ledger.fold(&observation, &ByLastByte, &[]).unwrap();
     }
     let totals = ledger.totals();

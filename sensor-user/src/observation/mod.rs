@@ -13,6 +13,21 @@ use sensor_common::layout::{self, SERVICE_BIT, TOOL_BITS};
 use sensor_common::{Class, Slot, Tool};
 use std::time::Duration;
 
+/// Packets by what they are, without their sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounts {
+    /// Packets by [`Class`].
+    pub packets: [u64; Class::COUNT],
+    /// Bytes of frames by [`Class`].
+    pub bytes: [u64; Class::COUNT],
+    /// TCP SYN accesses by [`Tool`].
+    pub tools: [u64; Tool::COUNT],
+    /// Backscatter by what answered, ascending, without zeros.
+    pub backscatter: Vec<(Slot, u64)>,
+    /// What is counted in addition to class and port.
+    pub details: Details,
+}
+
 /// Everything that is counted in one stretch.
 ///
 /// Holds by construction: the sum of [`Observation::accesses`] is the number of
@@ -29,24 +44,16 @@ pub struct Observation {
     pub at: Timestamp,
     /// How long the program was attached and counting, since the last observation.
     pub observed: Duration,
-    /// Packets by [`Class`].
-    pub packets: [u64; Class::COUNT],
-    /// Bytes of frames by [`Class`].
-    pub bytes: [u64; Class::COUNT],
+    /// Packets by what they are.
+    pub counts: PacketCounts,
     /// Accesses by destination, ascending, without zeros. Services are not among them.
     pub accesses: Vec<(Slot, u64)>,
     /// Accesses to configured services, ascending, without zeros.
     pub services: Vec<(Slot, u64)>,
-    /// Backscatter by what answered, ascending, without zeros.
-    pub backscatter: Vec<(Slot, u64)>,
-    /// TCP SYN accesses by [`Tool`].
-    pub tools: [u64; Tool::COUNT],
     /// Accesses whose source could not be kept.
     pub overflow: u64,
     /// Accesses to services whose source could not be kept.
     pub service_overflow: u64,
-    /// What is counted in addition to class and port.
-    pub details: Details,
     /// IPv4 sources, ascending by address (as a number) and target, each pair once.
     pub sources_v4: Vec<SourceCount<u32>>,
     /// IPv6 sources, likewise.

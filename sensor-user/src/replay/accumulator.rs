@@ -1,10 +1,9 @@
 //! Counts of the current stretch: flat arrays, so that a packet costs a few additions.
 
-use crate::counters::detail::Details;
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
-use crate::observation::{Observation, Target};
+use crate::observation::{Observation, PacketCounts, Target};
 use jiff::Timestamp;
-use sensor_common::{AddressBytes, Class, Slot, Tool, Verdict};
+use sensor_common::{AddressBytes, Class, Slot, Verdict};
 use sensor_counters::Series;
 use std::time::Duration;
 
@@ -19,11 +18,13 @@ struct BySlot {
     touched: Vec<Slot>,
 }
 
-impl BySlot {
-    fn new() -> Self {
+impl Default for BySlot {
+    fn default() -> Self {
         Self { counts: vec![0; Slot::COUNT].into_boxed_slice(), touched: Vec::new() }
     }
+}
 
+impl BySlot {
     #[inline]
     fn add(&mut self, slot: Slot) {
         let count = &mut self.counts[slot.index() as usize];
@@ -46,32 +47,15 @@ impl BySlot {
 
 /// Counts verdicts until it is asked for the [`Observation`] they make. Its memory is bounded when
 /// that happens each time it [`is_full`](Accumulator::is_full).
+#[derive(Default)]
 pub struct Accumulator {
-    packets: [u64; Class::COUNT],
-    bytes: [u64; Class::COUNT],
-    tools: [u64; Tool::COUNT],
+    /// Without backscatter, which is in `backscatter` until it is asked for.
+    counts: PacketCounts,
     accesses: BySlot,
     services: BySlot,
     backscatter: BySlot,
-    details: Details,
     v4: Vec<AccessV4>,
     v6: Vec<AccessV6>,
-}
-
-impl Default for Accumulator {
-    fn default() -> Self {
-        Self {
-            packets: [0; Class::COUNT],
-            bytes: [0; Class::COUNT],
-            tools: [0; Tool::COUNT],
-            accesses: BySlot::new(),
-            services: BySlot::new(),
-            backscatter: BySlot::new(),
-            details: Details::default(),
-            v4: Vec::new(),
-            v6: Vec::new(),
-        }
-    }
 }
 
 impl Accumulator {
@@ -80,11 +64,11 @@ impl Accumulator {
     #[inline]
     pub fn count(&mut self, verdict: &Verdict, unparsed: Option<&Series>, bytes: u32) {
         if let Some(series) = unparsed {
-            self.details.add(series.clone(), 1);
+            self.counts.details.add(series.clone(), 1);
         }
         let class = verdict.class as usize;
-        self.packets[class] += 1;
-        self.bytes[class] += u64::from(bytes);
+        self.counts.packets[class] += 1;
+        self.counts.bytes[class] += u64::from(bytes);
         if let Some(access) = verdict.access() {
             let service = verdict.class == Class::Service;
             if service {
@@ -93,10 +77,10 @@ impl Accumulator {
                 self.accesses.add(access.slot);
             }
             if let Some(tool) = access.tool {
-                self.tools[tool as usize] += 1;
+                self.counts.tools[tool as usize] += 1;
             }
             if access.is_assumed && !service {
-                self.details.add(Series::Assumed, 1);
+                self.counts.details.add(Series::Assumed, 1);
             }
             let target = Target::with_tool(access.slot, access.tool, service);
             match access.src.bytes() {
@@ -117,7 +101,7 @@ impl Accumulator {
 
     /// Whether nothing was counted since the last [`Accumulator::take`].
     pub fn is_empty(&self) -> bool {
-        self.packets == [0; Class::COUNT]
+        self.counts.packets == [0; Class::COUNT]
     }
 
     /// What was counted since the last time, of no kernel's generation.
@@ -127,15 +111,11 @@ impl Accumulator {
             generation: 0,
             at,
             observed,
-            packets: std::mem::take(&mut self.packets),
-            bytes: std::mem::take(&mut self.bytes),
+            counts: PacketCounts { backscatter: self.backscatter.take(), ..std::mem::take(&mut self.counts) },
             accesses: self.accesses.take(),
             services: self.services.take(),
-            backscatter: self.backscatter.take(),
-            tools: std::mem::take(&mut self.tools),
             overflow: 0,
             service_overflow: 0,
-            details: std::mem::take(&mut self.details),
             sources_v4: aggregate_v4(&mut self.v4),
             sources_v6: aggregate_v6(&mut self.v6),
         }

@@ -266,7 +266,7 @@ mod tests {
         let mut sink = |observation: Observation| {
             handed_on.push((
                 observation.at.to_string(),
-                observation.packets.iter().sum(),
+                observation.counts.packets.iter().sum(),
                 observation.observed.as_secs(),
             ));
             Ok::<(), Infallible>(())

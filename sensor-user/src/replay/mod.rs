@@ -32,6 +32,7 @@ use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use sensor_common::{Link, judge};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -48,24 +49,32 @@ pub struct CaptureError {
     pub fault: CaptureFault,
 }
 
+/// What captures held in addition to what is counted. In this order in the output of `teiten replay --json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Contents {
+    /// Time of the earliest packet.
+    pub first: Option<Timestamp>,
+    /// Time of the latest packet.
+    pub last: Option<Timestamp>,
+    /// Packets that the sensor's side sent (`--local`), in no class.
+    pub outbound: u64,
+    /// Records of captures that were left out, at least; [`Outcome::errors`] has why.
+    pub left_out: u64,
+    /// Packets that have no time; they were counted as of a time close to them, or as of 1970.
+    pub untimed: u64,
+    /// What was counted about the conversations of the sensor's side; `None` when it cannot be distinguished from
+    /// the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<FlowCounts>,
+}
+
 /// The result of a replay, without its counts.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Packets that were counted, of whatever class.
     pub packets: u64,
-    /// Packets that the sensor's side sent, which are not counted.
-    pub outbound: u64,
-    /// What was counted about the conversations of the sensor's side; `None` when it cannot be distinguished from
-    /// the other.
-    pub flows: Option<FlowCounts>,
-    /// Records of captures that were left out, at least; [`Outcome::errors`] has why.
-    pub left_out: u64,
-    /// Packets that have no time; they were counted as of a time close to them, or as of 1970.
-    pub untimed: u64,
-    /// Time of the earliest packet.
-    pub first: Option<Timestamp>,
-    /// Time of the latest packet.
-    pub last: Option<Timestamp>,
+    /// What else the captures held.
+    pub contents: Contents,
     /// What captures have observed, these and those before.
     pub observed: Spans,
     /// What is wrong with captures, in their order.
@@ -79,9 +88,8 @@ pub struct Replay {
     conversations: Option<Conversations>,
     hours: Hours,
     packets: u64,
-    outbound: u64,
-    left_out: u64,
-    untimed: u64,
+    /// Without times and flows, until the end.
+    contents: Contents,
     /// Times of the earliest and the latest packet, nanoseconds since the epoch.
     span: Option<(i64, i64)>,
 }
@@ -95,9 +103,7 @@ impl Replay {
             rules,
             hours: Hours::new(config.timezone.clone(), observed),
             packets: 0,
-            outbound: 0,
-            left_out: 0,
-            untimed: 0,
+            contents: Contents::default(),
             span: None,
         }
     }
@@ -123,8 +129,8 @@ impl Replay {
 
     /// Counts what was left out; returns what is wrong.
     fn note(&mut self, findings: Findings) -> Vec<CaptureFault> {
-        self.left_out += findings.left_out;
-        self.untimed += findings.untimed;
+        self.contents.left_out += findings.left_out;
+        self.contents.untimed += findings.untimed;
         findings.faults
     }
 
@@ -146,7 +152,7 @@ impl Replay {
         self.extend_span(packet.at);
         let conversations = self.conversations.as_ref().expect("captures of both directions have them");
         let Some(verdict) = packet.judge(&self.rules, conversations) else {
-            self.outbound += 1;
+            self.contents.outbound += 1;
             return Ok(());
         };
         self.packets += 1;
@@ -172,12 +178,12 @@ impl Replay {
         self.hours.finish(sink)?;
         Ok(Outcome {
             packets: self.packets,
-            outbound: self.outbound,
-            left_out: self.left_out,
-            untimed: self.untimed,
-            flows: self.conversations.as_ref().map(Conversations::counts),
-            first: self.span.map(|(first, _)| hours::timestamp(first)),
-            last: self.span.map(|(_, last)| hours::timestamp(last)),
+            contents: Contents {
+                first: self.span.map(|(first, _)| hours::timestamp(first)),
+                last: self.span.map(|(_, last)| hours::timestamp(last)),
+                flows: self.conversations.as_ref().map(Conversations::counts),
+                ..self.contents
+            },
             observed: self.hours.observed().clone(),
             errors: Vec::new(),
         })

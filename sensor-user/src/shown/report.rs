@@ -5,7 +5,7 @@ use super::text::{TextPage, number, share};
 use crate::config::Config;
 use crate::counters::totals::Totals;
 use crate::format::thousands;
-use crate::replay::{FlowCounts, Outcome};
+use crate::replay::{Contents, Outcome};
 use crate::system::terminal::Terminal;
 use comfy_table::Cell;
 use jiff::Timestamp;
@@ -23,22 +23,12 @@ pub struct Report {
     pub sensor: String,
     /// IANA name of the observation time zone.
     pub timezone: String,
-    /// Time of the earliest packet.
-    pub first: Option<Timestamp>,
-    /// Time of the latest packet.
-    pub last: Option<Timestamp>,
     /// Packets of all classes.
     pub packets: u64,
-    /// Packets that the sensor's side sent (`--local`), in no class.
-    pub outbound: u64,
-    /// Records of captures that were left out, at least; `errors` tells why.
-    pub left_out: u64,
-    /// Packets without a time of their own.
-    pub untimed: u64,
-    /// Conversations of the sensor's side, with `--local` only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flows: Option<FlowCounts>,
-    /// What they held.
+    /// Their times, and what they held that is in no class.
+    #[serde(flatten)]
+    pub contents: Contents,
+    /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
     /// What is wrong with captures, a sentence each.
@@ -52,13 +42,8 @@ impl Report {
             files: files.to_vec(),
             sensor: config.sensor_name.clone(),
             timezone: config.timezone_name().to_owned(),
-            first: outcome.first,
-            last: outcome.last,
             packets: totals.packets.values().map(|volume| volume.packets).sum(),
-            outbound: outcome.outbound,
-            left_out: outcome.left_out,
-            untimed: outcome.untimed,
-            flows: outcome.flows,
+            contents: outcome.contents.clone(),
             counts: Subject::Captures.counts(totals),
             errors: outcome.errors.iter().map(|error| crate::error_chain(error)).collect(),
         }
@@ -93,21 +78,21 @@ pub fn render_report(report: &Report, config: &Config) -> String {
         thousands(counts.sources),
         thousands(counts.hosts)
     );
-    if let (Some(first), Some(last)) = (report.first, report.last) {
+    if let (Some(first), Some(last)) = (report.contents.first, report.contents.last) {
         let _ = writeln!(out, "  from  {}\n  to    {} ({})", local(first), local(last), report.timezone);
     }
-    if report.untimed > 0 {
+    if report.contents.untimed > 0 {
         let _ = writeln!(
             out,
             "  of which {} have no time of their own: they are counted as of the packet before, or as of one day",
-            thousands(report.untimed)
+            thousands(report.contents.untimed)
         );
     }
-    if report.left_out > 0 {
-        let _ = writeln!(out, "  {} records were left out", thousands(report.left_out));
+    if report.contents.left_out > 0 {
+        let _ = writeln!(out, "  {} records were left out", thousands(report.contents.left_out));
     }
-    if let Some(flows) = &report.flows {
-        let (sent, made) = (thousands(report.outbound), thousands(flows.created));
+    if let Some(flows) = &report.contents.flows {
+        let (sent, made) = (thousands(report.contents.outbound), thousands(flows.created));
         let _ = writeln!(out, "  and   {sent} packets that the sensor sent, in {made} conversations");
         if flows.failed > 0 {
             let _ = writeln!(

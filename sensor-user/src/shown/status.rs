@@ -7,35 +7,14 @@ use super::Note;
 use super::rows::{CountryRow, Counts, ListRow, PortRow, Subject, of_class};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
-use crate::country::Country;
 use crate::exposition::{Health, SensorInfo};
+use crate::ledger::Today;
 use crate::sight::Blind;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::Class;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-
-/// What the ledger has of the current local day.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DaySoFar {
-    /// The day, by the observation time zone.
-    pub date: Date,
-    /// Accesses and cumulative sources of the day.
-    pub total: Tally,
-    /// Unique hosts of the day.
-    pub hosts: u64,
-    /// By destination, in any order.
-    pub ports: Vec<(PortLabel, Tally)>,
-    /// By country, in any order.
-    pub countries: Vec<(Country, Tally)>,
-    /// By source list with its unique hosts, in the order of names.
-    pub lists: Vec<(String, Tally, u64)>,
-    /// Accesses by local hour.
-    pub hours: [u64; 24],
-    /// Packets by [`Class`], when the ledger keeps them by day.
-    pub packets: Option<[u64; Class::COUNT]>,
-}
 
 /// What a status is made from.
 #[derive(Clone, Copy)]
@@ -45,7 +24,7 @@ pub struct Inputs<'a> {
     /// The counters as last committed.
     pub totals: &'a Totals,
     /// The day, when the ledger has something of it.
-    pub today: Option<&'a DaySoFar>,
+    pub today: Option<&'a Today>,
     /// Names of ports.
     pub ports: &'a PortTable,
     /// The sensor's own state.
@@ -144,7 +123,7 @@ pub struct DayStatus {
     pub lists: Vec<ListRow>,
     /// Accesses by local hour, 0 to 23.
     pub hours: Vec<u64>,
-    /// By class, in the order of decision; empty when not known by day.
+    /// By class, in the order of decision.
     pub classes: Vec<DayClassRow>,
 }
 
@@ -191,29 +170,22 @@ impl Identity {
 }
 
 impl DayStatus {
-    fn new(today: &DaySoFar, names: &PortTable) -> Self {
+    fn new(today: &Today, names: &PortTable) -> Self {
         let rows = Subject::Sensor(names);
-        let mut ports = today.ports.clone();
-        ports.sort_unstable_by_key(|(port, _)| *port);
-        let mut countries = today.countries.clone();
-        countries.sort_unstable_by_key(|(country, _)| *country);
-        let classes = today.packets.map(|packets| {
-            let row = |class: Class| DayClassRow {
-                class: class.name().to_owned(),
-                packets: packets[class as usize],
-            };
-            Class::ALL.into_iter().map(row).collect()
-        });
+        let class = |class: Class| DayClassRow {
+            class: class.name().to_owned(),
+            packets: today.packets[class as usize],
+        };
         Self {
-            date: today.date,
+            date: today.day,
             accesses: today.total.accesses,
             sources: today.total.sources,
             hosts: today.hosts,
-            ports: rows.ports(ports),
-            countries: rows.countries(countries),
+            ports: rows.ports(today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally))),
+            countries: rows.countries(today.countries.iter().copied()),
             lists: rows.lists(today.lists.clone()),
             hours: today.hours.to_vec(),
-            classes: classes.unwrap_or_default(),
+            classes: Class::ALL.into_iter().map(class).collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
 use crate::exposition::{Exposition, SensorInfo};
 use crate::format::{percent, spoken, thousands};
+use crate::ledger::Today;
 use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use jiff::civil::date;
@@ -68,18 +69,23 @@ fn totals() -> Totals {
     totals
 }
 
-fn today() -> DaySoFar {
+fn today() -> Today {
     let mut hours = [0; 24];
     hours[9] = 200;
-    DaySoFar {
-        date: date(2026, 11, 22),
+    let mut packets = [0; Class::COUNT];
+    packets[Class::Access as usize] = 200;
+    Today {
+        day: date(2026, 11, 22),
         total: tally(200, 3),
         hosts: 2,
-        ports: vec![(own(Transport::Tcp, 23), tally(1, 1)), (own(Transport::Tcp, 445), tally(199, 2))],
+        ports: vec![
+            (Slot::new(Transport::Tcp, 445), tally(199, 2)),
+            (Slot::new(Transport::Tcp, 23), tally(1, 1)),
+        ],
         countries: vec![(country("JP"), tally(200, 3))],
         lists: vec![("none".to_owned(), tally(90, 2), 1), ("research".to_owned(), tally(110, 1), 1)],
         hours,
-        packets: None,
+        packets,
     }
 }
 
@@ -286,18 +292,18 @@ Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
   none               90   45 %        2   67 %
 
 All packets, since counting began
-  class              packets  share    bytes
-  non_ip               1,000   50 %   42,000
-  malformed                5    0 %      300
-  fragment                 0    0 %        0
-  other_destination        0    0 %        0
-  excluded                 0    0 %        0
-  service                  0    0 %        0
-  solicited                0    0 %        0
-  backscatter              0    0 %        0
-  access               1,000   50 %   60,000
-  other                    0    0 %        0
-  all                  2,005         102,300
+  class              today  packets  share    bytes
+  non_ip                 0    1,000   50 %   42,000
+  malformed              0        5    0 %      300
+  fragment               0        0    0 %        0
+  other_destination      0        0    0 %        0
+  excluded               0        0    0 %        0
+  service                0        0    0 %        0
+  solicited              0        0    0 %        0
+  backscatter            0        0    0 %        0
+  access               200    1,000   50 %   60,000
+  other                  0        0    0 %        0
+  all                  200    2,005         102,300
 
 Scanners, by TCP SYN
   tool   accesses

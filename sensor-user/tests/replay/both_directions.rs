@@ -94,11 +94,11 @@ fn count(config: &Config, captures: &[&[u8]]) -> ([u64; Class::COUNT], u64) {
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     let mut packets = [0; Class::COUNT];
     for observation in observations {
-        for (sum, count) in packets.iter_mut().zip(observation.packets) {
+        for (sum, count) in packets.iter_mut().zip(observation.counts.packets) {
             *sum += count;
         }
     }
-    (packets, outcome.outbound)
+    (packets, outcome.contents.outbound)
 }
 
 fn expected(packets: &[(Vec<u8>, Option<Class>)]) -> ([u64; Class::COUNT], u64) {
@@ -179,7 +179,7 @@ fn damage_of_one_file_is_told_and_the_others_are_counted() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].ends_with("it is empty") && faults[1].starts_with("it is cut off"), "{faults:?}");
     assert!(outcome.errors[1].path.ends_with("2.pcap"));
-    assert_eq!(observations.iter().map(|it| it.packets[Class::Access as usize]).sum::<u64>(), 3);
+    assert_eq!(observations.iter().map(|it| it.counts.packets[Class::Access as usize]).sum::<u64>(), 3);
 }
 
 #[test]

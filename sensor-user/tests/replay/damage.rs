@@ -17,7 +17,7 @@ fn packet(endian: Endian) -> Vec<u8> {
 fn told(capture: &[u8]) -> (u64, u64, Vec<String>) {
     let (_, outcome) = replay(&config(), &[capture]);
     let texts = outcome.errors.iter().map(|error| error.fault.to_string()).collect();
-    (outcome.packets, outcome.left_out, texts)
+    (outcome.packets, outcome.contents.left_out, texts)
 }
 
 /// A pcapng file of raw IP: `head`, then these blocks.
@@ -221,7 +221,7 @@ fn packets_without_a_time_are_told_and_have_no_day_in_a_ledger() {
     ];
     for capture in without {
         let (_, outcome) = replay(&config(), &[&capture]);
-        assert_eq!((outcome.packets, outcome.untimed, outcome.first), (2, 2, None));
+        assert_eq!((outcome.packets, outcome.contents.untimed, outcome.contents.first), (2, 2, None));
         let (code, text, _) = teiten(&["replay", "-"], &capture);
         assert!(code == Some(0) && text.contains("of which 2 have no time of their own"), "{text}");
         assert!(!text.contains("1970-"), "{text}");
@@ -235,6 +235,6 @@ fn packets_without_a_time_are_told_and_have_no_day_in_a_ledger() {
     }
     // Beside packets that have one.
     let (_, outcome) = replay(&config(), &[&pcapng(little, &[&packet(little), &simple])]);
-    assert_eq!((outcome.packets, outcome.untimed), (2, 1));
-    assert_eq!(outcome.last.unwrap().to_string(), "2010-07-09T03:59:59Z");
+    assert_eq!((outcome.packets, outcome.contents.untimed), (2, 1));
+    assert_eq!(outcome.contents.last.unwrap().to_string(), "2010-07-09T03:59:59Z");
 }

@@ -33,7 +33,7 @@ fn ip_behind_tags_sessions_and_labels_counts() {
         ethernet(0x8847, &labels),
     ]);
     assert_eq!(observation.accesses, [(slot(23), 5), (Slot::new(Transport::Udp, 5060), 1)]);
-    assert_eq!(observation.details.iter().count(), 0);
+    assert_eq!(observation.counts.details.iter().count(), 0);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn frames_that_are_not_of_ip_are_counted_by_what_they_hold() {
     ]);
     assert_eq!(of_class(&observation, Class::NonIp), 5);
     let kinds: Vec<_> =
-        observation.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
+        observation.counts.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
     let wanted =
         [(unread("llc"), 1), (unread("0x0806"), 2), (unread("0x8100"), 1), (unread("0x8864/0xc021"), 1)];
     assert_eq!(kinds, wanted);
@@ -95,7 +95,7 @@ fn pings_behind_many_and_long_extension_headers_are_accesses_up_to_the_bounds() 
         let observation = counted(&[ping6(&options(headers, size))]);
         assert_eq!(of_class(&observation, Class::Malformed), 1, "{headers} headers of {size} bytes");
         let details: Vec<_> =
-            observation.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
+            observation.counts.details.iter().map(|(series, packets)| (series.clone(), packets)).collect();
         assert_eq!(details, [(Series::Malformed(Flaw::Extensions), 1)]);
     }
 }
@@ -131,15 +131,15 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         let observation = counted(&in_eights(&segment(flags)));
         assert_eq!(observation.accesses, [(slot(23), 1)]);
         assert_eq!(of_class(&observation, Class::Fragment), 2);
-        assert_eq!(observation.details.get(&Series::Assumed), 1);
-        assert_eq!(observation.tools.iter().sum::<u64>(), 0, "no SYN was seen");
+        assert_eq!(observation.counts.details.get(&Series::Assumed), 1);
+        assert_eq!(observation.counts.tools.iter().sum::<u64>(), 0, "no SYN was seen");
     }
     let observation = counted(&in_sixteens(&segment(SYN)));
     assert_eq!(
-        (&observation.accesses[..], observation.details.get(&Series::Assumed)),
+        (&observation.accesses[..], observation.counts.details.get(&Series::Assumed)),
         (&[(slot(23), 1)][..], 0)
     );
-    assert_eq!(observation.tools[Tool::Other as usize], 1);
+    assert_eq!(observation.counts.tools[Tool::Other as usize], 1);
     let observation = counted(&in_sixteens(&segment(SYN_ACK)));
     assert_eq!((of_class(&observation, Class::Backscatter), of_class(&observation, Class::Fragment)), (1, 1));
     // A datagram, a ping, and SCTP whose chunk is beyond.
@@ -151,7 +151,7 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         fragment(17, 0, true, &[0, 53, 0x9c, 0x40, 0, 100, 0, 0]),
     ]);
     assert_eq!(of_class(&observation, Class::Access), 4);
-    assert_eq!(observation.details.get(&Series::Assumed), 2);
+    assert_eq!(observation.counts.details.get(&Series::Assumed), 2);
     // What is no fragment is whole, or malformed; and a fragment without eight bytes is nothing.
     for frame in [
         fragment(6, 0, false, &segment(SYN)[..16]),
@@ -160,7 +160,7 @@ fn a_first_fragment_counts_by_what_it_holds_of_the_header() {
         fragment(132, 0, false, &[0x9c, 0x40, 0x0b, 0x59, 0, 0, 0, 0]),
     ] {
         let observation = counted(&[frame]);
-        assert_eq!(observation.details.get(&Series::Malformed(Flaw::Truncated)), 1);
+        assert_eq!(observation.counts.details.get(&Series::Malformed(Flaw::Truncated)), 1);
     }
 }
 

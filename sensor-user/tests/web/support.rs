@@ -5,7 +5,8 @@ use sensor_user::counters::port_names::PortTable;
 use sensor_user::counters::totals::{PortLabel, Tally, Totals};
 use sensor_user::country::Country;
 use sensor_user::exposition::{Exposition, SensorInfo};
-use sensor_user::shown::{DaySoFar, Inputs, Status};
+use sensor_user::ledger::Today;
+use sensor_user::shown::{Inputs, Status};
 use sensor_user::web::{Limits, Server, WebConfig, WebState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -72,14 +73,21 @@ impl Serving {
             Status::new(Inputs {
                 info: &info(),
                 totals: &totals,
-                today: Some(&DaySoFar {
+                today: Some(&Today {
                     total: totals.ports.values().fold(Tally::default(), |mut total, tally| {
                         total += *tally;
                         total
                     }),
-                    ports: totals.ports.iter().map(|(port, tally)| (*port, *tally)).collect(),
+                    ports: totals
+                        .ports
+                        .iter()
+                        .filter_map(|(label, tally)| match label {
+                            PortLabel::Own(slot) => Some((*slot, *tally)),
+                            PortLabel::Rest(_) => None,
+                        })
+                        .collect(),
                     countries: totals.countries.iter().map(|(country, tally)| (*country, *tally)).collect(),
-                    ..DaySoFar::default()
+                    ..Today::default()
                 }),
                 ports: &PortTable::default(),
                 health: source.health(),

@@ -45,7 +45,7 @@ mod tests {
 
     fn arp(packets: u64) -> Observation {
         let mut observation = Observation::default();
-        observation.packets[Class::NonIp as usize] = packets;
+        observation.counts.packets[Class::NonIp as usize] = packets;
         observation
     }
 
@@ -55,7 +55,7 @@ mod tests {
         let seen = &mut taken;
         let prepare = move || {
             Ok::<_, ()>(move |observation: Observation| {
-                seen.push(observation.packets[Class::NonIp as usize]);
+                seen.push(observation.counts.packets[Class::NonIp as usize]);
                 Ok(())
             })
         };

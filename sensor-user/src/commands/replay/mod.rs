@@ -71,14 +71,14 @@ pub fn command(
     let outcome = fold_thread::take_in(prepare, |sink| run(files, config, observed, sink))?;
     if let Some(ledger) = kept {
         anyhow::ensure!(
-            outcome.untimed == 0,
+            outcome.contents.untimed == 0,
             "{} packets have no time, so they have no day in a ledger; none was added to it. Leave --state-dir out, or give \
              them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
-            outcome.untimed
+            outcome.contents.untimed
         );
         ledger.finish_captures(&outcome.observed)?;
         // Of captures that could not be read nothing is in it.
-        let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.outbound > 0;
+        let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.contents.outbound > 0;
         if let Some(made) = not_there.filter(|_| has_counts) {
             made.keep();
         }
@@ -88,7 +88,7 @@ pub fn command(
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
-    } else if report.errors.is_empty() || report.packets + report.outbound > 0 {
+    } else if report.errors.is_empty() || report.packets + report.contents.outbound > 0 {
         write!(out, "{}", render_report(&report, config))?;
     }
     for error in &report.errors {

@@ -2,11 +2,11 @@
 
 use crate::config::Config;
 use crate::counters::port_names::PortTable;
-use crate::counters::totals::{PortLabel, Tally, Totals};
+use crate::counters::totals::Totals;
 use crate::exposition::{Exposition, SensorInfo};
 use crate::kernel::{GENERIC_MERGES, Kernel, Mode};
-use crate::ledger::{self, Ledger};
-use crate::shown::{DaySoFar, Inputs, Note, Status};
+use crate::ledger::{self, Ledger, Today};
+use crate::shown::{Inputs, Note, Status};
 use crate::system::clock;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +48,7 @@ pub(super) struct LastCommit(Mutex<CommitView>);
 struct CommitView {
     info: SensorInfo,
     totals: Arc<Totals>,
-    today: Option<DaySoFar>,
+    today: Option<Today>,
     since: Option<Timestamp>,
     /// What holds as long as the daemon runs.
     standing: Vec<Note>,
@@ -92,16 +92,7 @@ impl LastCommit {
         watch: &ledger::Verifier,
     ) {
         exposition.health().set_ledger_lacking(!ledger.losses().is_empty());
-        let today = ledger.today().map(|today| DaySoFar {
-            date: today.day,
-            total: Tally { accesses: today.accesses, sources: today.sources },
-            hosts: today.hosts,
-            ports: today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally)).collect(),
-            countries: today.countries.clone(),
-            lists: today.lists.clone(),
-            hours: today.hours,
-            packets: Some(today.packets),
-        });
+        let today = ledger.today();
         let notes: Vec<Note> = attachments
             .iter()
             .filter(|(_, mode)| *mode == Mode::Generic)

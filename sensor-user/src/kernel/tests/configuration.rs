@@ -65,7 +65,7 @@ fn a_switch_that_fails_changes_nothing() {
     harness.kernel.generations.replace_outer(outer);
     let drained = harness.switch(&after()).expect("switch");
     let classes = [Class::OtherDestination, Class::Excluded, Class::Access];
-    assert_eq!(classes.map(|class| drained.counted.packets[class as usize]), [6, 3, 3]);
+    assert_eq!(classes.map(|class| drained.counted.counts.packets[class as usize]), [6, 3, 3]);
     assert_eq!(judged(&mut harness), JUDGED_AFTER);
 }
 
@@ -147,7 +147,7 @@ fn packets_are_counted_while_thousands_of_prefixes_change() {
         let mut counted = 0;
         let mut check = |drained: &Drained| {
             let [excluded, accesses] =
-                [Class::Excluded, Class::Access].map(|class| drained.counted.packets[class as usize]);
+                [Class::Excluded, Class::Access].map(|class| drained.counted.counts.packets[class as usize]);
             assert!(excluded.abs_diff(accesses) <= 1, "{excluded} excluded, {accesses} accesses");
             assert!(accesses > 0, "packets came all the time");
             counted += excluded + accesses;

@@ -76,7 +76,7 @@ fn frames_in_pieces_are_judged_as_on_the_host() {
     }
     let drained = harness.switch(&Policy::default()).expect("switch");
     let classes = [Class::Excluded, Class::Malformed, Class::NonIp];
-    assert_eq!(classes.map(|class| drained.counted.packets[class as usize]), [1, 2, 1]);
+    assert_eq!(classes.map(|class| drained.counted.counts.packets[class as usize]), [1, 2, 1]);
 }
 
 /// What departs makes a conversation, and the answer to it is found in a later piece.
@@ -98,5 +98,5 @@ fn an_answer_in_a_later_piece_is_solicited() {
     answer[flags] = 0x12;
     harness.run("teiten_eth_frags", &answer, 2);
     let drained = harness.switch(&Policy::default()).expect("switch");
-    assert_eq!(drained.counted.packets[Class::Solicited as usize], 2);
+    assert_eq!(drained.counted.counts.packets[Class::Solicited as usize], 2);
 }

@@ -21,11 +21,11 @@ fn two_days() -> Ledger {
     ];
     for (generation, (instant, bursts)) in (1..).zip(steps) {
         let mut observation = observe(generation, at(instant), &bursts);
-        observation.packets[Class::NonIp as usize] = 2;
-        observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 2);
-        observation.packets[Class::Malformed as usize] = 1;
-        observation.details.add(Series::Malformed(Flaw::Extensions), 1);
-        observation.details.add(Series::Assumed, 3);
+        observation.counts.packets[Class::NonIp as usize] = 2;
+        observation.counts.details.add(Series::Unread(Unread::Kind(LinkProtocol::ethertype(0x8847))), 2);
+        observation.counts.packets[Class::Malformed as usize] = 1;
+        observation.counts.details.add(Series::Malformed(Flaw::Extensions), 1);
+        observation.counts.details.add(Series::Assumed, 3);
         ledger.fold(&observation, &ByLastByte, &[]).unwrap();
     }
     ledger

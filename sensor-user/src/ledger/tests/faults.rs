@@ -198,10 +198,10 @@ fn ledger_with_everything(directory: &Path) {
     ];
     for day in 0..3 {
         let mut observation = noon(u64::from(day) + 1, day, &bursts);
-        observation.backscatter = vec![(SIP, 6)];
-        observation.packets[Class::Backscatter as usize] = 6;
-        observation.packets[Class::NonIp as usize] = 8;
-        observation.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 8);
+        observation.counts.backscatter = vec![(SIP, 6)];
+        observation.counts.packets[Class::Backscatter as usize] = 6;
+        observation.counts.packets[Class::NonIp as usize] = 8;
+        observation.counts.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 8);
         fold(&mut ledger, &observation).unwrap();
     }
     let foreign = Observation { ledger: 6, ..noon(9, 2, &[burst("2001:db8::7", SMB, 1)]) };

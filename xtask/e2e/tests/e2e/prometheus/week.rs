@@ -130,8 +130,8 @@ pub(crate) fn observation(generation: u64, at: i64, seconds: i64, packets: &[Pac
         *accesses.entry(packet.slot).or_default() += 1;
         *sources.entry((packet.src.to_bits(), Target::new(packet.slot, false))).or_default() += 1;
     }
-    observation.packets[Class::Access as usize] = packets.len() as u64;
-    observation.bytes[Class::Access as usize] = packets.len() as u64 * 60;
+    observation.counts.packets[Class::Access as usize] = packets.len() as u64;
+    observation.counts.bytes[Class::Access as usize] = packets.len() as u64 * 60;
     observation.accesses = accesses.into_iter().collect();
     observation.sources_v4 =
         sources.into_iter().map(|((src, target), packets)| SourceCount { src, target, packets }).collect();
