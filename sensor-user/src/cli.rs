@@ -215,13 +215,13 @@ pub struct CountingArgs {
     /// Ports charted as one, like messenger=1026-1039/udp,1434/udp (repeatable)
     #[arg(long, value_name = "NAME=LIST")]
     pub port_group: Vec<String>,
-    /// Port that always gets full detail, region and hour, like 445/tcp or 8/icmp (repeatable)
+    /// Port that always has series by region, hour and tool, like 445/tcp or 8/icmp (repeatable)
     #[arg(long, value_name = "PORT/PROTO")]
     pub feature: Vec<String>,
     /// Ports with a series of their own; the rest is port="other" [default: 500]
     #[arg(long, value_name = "N")]
     pub max_ports: Option<String>,
-    /// Busiest ports with region and hour detail [default: 30]
+    /// How many other ports get series by region, hour and tool [default: 30]
     #[arg(long, value_name = "N")]
     pub feature_ports: Option<String>,
     /// Time zone of the observation day, an IANA name like Asia/Tokyo [default: the system's]
@@ -465,7 +465,7 @@ pub enum LedgerCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write days out for Prometheus, notebooks or engines
+    /// Write days for Prometheus, notebooks or query engines
     ///
     /// `openmetrics` is what `promtool tsdb create-blocks-from openmetrics` takes, to fill a gap in
     /// Prometheus.

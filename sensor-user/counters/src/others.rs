@@ -125,7 +125,7 @@ pub static OTHERS: &[Other] = &[
         name: "teiten_flow_tracking",
         kind: Kind::Gauge,
         labels: &["interface", "method"],
-        help: "How it is learned what the sensor itself sends, so that answers are distinguished from accesses: by tcx, clsact or none; always 1.",
+        help: "How the sensor sees what it sends itself, which distinguishes answers from accesses: by tcx, by clsact, or not at all (none); always 1.",
     },
     Other {
         name: "teiten_flows",

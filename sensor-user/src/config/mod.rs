@@ -87,11 +87,11 @@ pub struct Config {
     pub services: Vec<Slot>,
     /// Port groups, in the order given; names differ, ports may overlap.
     pub port_groups: Vec<PortGroup>,
-    /// Ports that always get full detail, ascending; none is a service.
+    /// Ports that are always feature ports, ascending; none is a service.
     pub features: Vec<Slot>,
     /// Ports with a series of their own, at least as many as `features` and `feature_ports`.
     pub max_ports: usize,
-    /// Busiest ports with region and hour detail.
+    /// How many ports other than `features` get series by region, hour and tool.
     pub feature_ports: usize,
     /// Sources × ports that the overflow table holds per drain interval, at least 1; `None`: as many as the
     /// memory allows, 1,048,576 at most.

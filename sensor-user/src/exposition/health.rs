@@ -420,7 +420,7 @@ impl Health {
         self.change(|state| state.sensor = Some(info.clone()));
     }
 
-    /// How it is learned what each interface sends: `tcx`, `clsact` or `none`.
+    /// How packets that each interface sends are seen: `tcx`, `clsact` or `none`.
     pub fn set_flow_tracking<'a>(&self, interfaces: impl Iterator<Item = (&'a str, &'a str)>) {
         let tracking = interfaces.map(|(interface, method)| (interface.to_owned(), method.to_owned()));
         let tracking = tracking.collect();

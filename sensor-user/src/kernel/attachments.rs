@@ -83,7 +83,7 @@ impl Attachments {
         self.iter().map(|(name, attachment)| (name, attachment.interface.index, attachment.mode))
     }
 
-    /// How it is learned what they send.
+    /// How packets that they send are seen.
     pub(super) fn tracking(&self) -> impl Iterator<Item = (&str, Tracking)> {
         self.iter().map(|(name, attachment)| (name, attachment.tracking))
     }

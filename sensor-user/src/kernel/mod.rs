@@ -272,7 +272,7 @@ impl Kernel {
         self.attachments.modes()
     }
 
-    /// How it is learned what the attached interfaces send.
+    /// How packets that the attached interfaces send are seen.
     pub fn tracking(&self) -> impl Iterator<Item = (&str, Tracking)> {
         self.attachments.tracking()
     }

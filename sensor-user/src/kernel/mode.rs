@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-/// How it is learned what is sent by an interface.
+/// How packets that an interface sends are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
     /// By a TCX link (Linux 6.6).

@@ -166,7 +166,7 @@ async fn daemon(
     let result = signals.answer(config, reload, log, commands, reconfigured, drain_ended).await;
     drop(shutdown);
     if let Ok(Err(error)) = web.await {
-        error!(%error, "the HTTP server ended badly");
+        error!(%error, "HTTP server ended with an error; counts are not affected");
     }
     result
 }

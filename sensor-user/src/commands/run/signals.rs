@@ -42,7 +42,7 @@ impl Signals {
         let mut reloading: Option<JoinHandle<Result<Reload, ConfigError>>> = None;
         loop {
             let detach = tokio::select! {
-                ended = &mut drain_ended => return ended.context("the drain thread has died")?.map_err(Into::into),
+                ended = &mut drain_ended => return ended.context("the drain thread panicked")?.map_err(Into::into),
                 _ = self.terminate.recv() => false,
                 _ = self.interrupt.recv() => true,
                 _ = self.hang_up.recv() => {
@@ -60,7 +60,7 @@ impl Signals {
                     reloading = None;
                     match reloaded.context("reload the configuration")? {
                         Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
-                        Err(error) => error!(error = &error as &dyn std::error::Error, "keeping the configuration"),
+                        Err(error) => error!(error = &error as &dyn std::error::Error, "reload failed; keeping the configuration"),
                     }
                     continue;
                 }
@@ -68,7 +68,7 @@ impl Signals {
             info!(signal = if detach { "SIGINT" } else { "SIGTERM" }, "final drain before exit");
             // When the drain has ended already, its result is on its way.
             let _ = commands.send(DrainCommand::Stop { detach });
-            return drain_ended.await.context("the drain thread has died")?.map_err(Into::into);
+            return drain_ended.await.context("the drain thread panicked")?.map_err(Into::into);
         }
     }
 }
