@@ -55,10 +55,10 @@ struct ListOfDay {
 }
 
 /// Accesses, sources and unique hosts by day and source list.
-type Lists = BTreeMap<Date, BTreeMap<String, [u64; 3]>>;
+type ListsByDay = BTreeMap<Date, BTreeMap<String, [u64; 3]>>;
 
-fn lists(ledger: &Reader, days: &RangeInclusive<Date>) -> anyhow::Result<Lists> {
-    let mut lists = Lists::new();
+fn lists(ledger: &Reader, days: &RangeInclusive<Date>) -> anyhow::Result<ListsByDay> {
+    let mut lists = ListsByDay::new();
     ledger.growth(&["list", "list_hosts"], days, &mut |day, series, value| {
         let of_day = lists.entry(day).or_default();
         match series {
@@ -74,7 +74,7 @@ fn lists(ledger: &Reader, days: &RangeInclusive<Date>) -> anyhow::Result<Lists> 
 }
 
 impl DayRow {
-    fn new(day: &DaySummary, lists: &Lists) -> Self {
+    fn new(day: &DaySummary, lists: &ListsByDay) -> Self {
         let of_day = lists.get(&day.day).into_iter().flatten();
         let lists = of_day.map(|(list, &[accesses, sources, hosts])| ListOfDay {
             list: list.clone(),

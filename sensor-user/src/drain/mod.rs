@@ -147,7 +147,7 @@ pub struct Drain {
     /// Regions.
     pub geoip: geoip::Watcher,
     /// Lists of sources.
-    pub lists: who::Watcher,
+    pub lists: who::ListWatcher,
     /// What counts.
     pub policy: Policy,
     /// Zone of hours and days.

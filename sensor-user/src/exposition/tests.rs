@@ -249,7 +249,7 @@ fn golden_exposition() -> Vec<u8> {
         name: "research".to_owned(),
         prefixes: 1_234,
         widest: None,
-        modified: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_699_500_000)),
+        modified: Some(std::time::UNIX_EPOCH + Duration::from_mins(28_325_000)),
     }]);
     health.set_monitored_addresses(256.0, 2.0_f64.powi(64));
     health.set_ledger(0xc17f_5898_2aba_04c7);

@@ -580,10 +580,10 @@ impl Model {
             *self.hours.entry(hour).or_default() += burst.packets;
             match (burst.src, country) {
                 (Some(src), Some(country)) => {
-                    let list = list(last.unwrap_or_default()).to_owned();
-                    *self.lists.entry(list.clone()).or_default() += news;
+                    let of = list(last.unwrap_or_default()).to_owned();
+                    *self.lists.entry(of.clone()).or_default() += news;
                     if self.hosts.insert((day, src)) {
-                        *self.list_hosts.entry(list).or_default() += 1;
+                        *self.list_hosts.entry(of).or_default() += 1;
                     }
                     *self.countries.entry(country).or_default() += news;
                     for group in settings.groups.iter().filter(|group| group.slots.contains(&burst.slot)) {

@@ -129,14 +129,14 @@ pub enum ListFault {
 
 /// Where a source is in the lists of a configuration: 0 for none, or one more than the place of the first
 /// list that holds it.
-pub type Place = u16;
+pub type ListPlace = u16;
 
 /// All lists of a configuration, for look-ups.
 #[derive(Clone)]
 pub struct Lists {
     names: Vec<String>,
-    v4: Ranges<u32, Place>,
-    v6: Ranges<u128, Place>,
+    v4: Ranges<u32, ListPlace>,
+    v6: Ranges<u128, ListPlace>,
     read: Vec<Read>,
 }
 
@@ -193,13 +193,13 @@ impl Lists {
 
     /// The place of an IPv4 address.
     #[inline]
-    pub fn v4(&self, address: u32) -> Place {
+    pub fn v4(&self, address: u32) -> ListPlace {
         self.v4.get(address)
     }
 
     /// The place of an IPv6 address.
     #[inline]
-    pub fn v6(&self, address: u128) -> Place {
+    pub fn v6(&self, address: u128) -> ListPlace {
         self.v6.get(address)
     }
 }
@@ -217,11 +217,11 @@ fn is_wide(prefix: &IpNet) -> bool {
 
 /// Ranges in which each address has the place of the first list that holds it. Prefixes lie in each other
 /// or apart.
-fn flattened<A: Number>(mut prefixes: Vec<(A, u8, Place)>) -> Ranges<A, Place> {
+fn flattened<A: Number>(mut prefixes: Vec<(A, u8, ListPlace)>) -> Ranges<A, ListPlace> {
     prefixes.sort_unstable();
     let mut builder = RangesBuilder::default();
     // What is open around the current prefix: its last address, and the first list up to here.
-    let mut open: Vec<(A, Place)> = Vec::new();
+    let mut open: Vec<(A, ListPlace)> = Vec::new();
     // The first address that has not been given out, while something is open.
     let mut at = A::default();
     for (first, length, place) in prefixes {
@@ -435,7 +435,7 @@ mod tests {
             prefixes in prop::collection::vec((any::<u32>(), 0..=32_u8, 1..6_u16), 0..40),
             near in prop::collection::vec(any::<u32>(), 0..40),
         ) {
-            let masked: Vec<(u32, u8, Place)> = prefixes
+            let masked: Vec<(u32, u8, ListPlace)> = prefixes
                 .iter()
                 .map(|&(address, length, place)| {
                     let net = Ipv4Net::new((address & 0xe00f_00ff).into(), length).unwrap();
@@ -448,7 +448,7 @@ mod tests {
                 [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
             });
             for address in near.iter().copied().chain(edges).chain([0, u32::MAX]) {
-                let holds = |&&(first, length, _): &&(u32, u8, Place)| {
+                let holds = |&&(first, length, _): &&(u32, u8, ListPlace)| {
                     first <= address && address <= first.last(length)
                 };
                 let expected = masked.iter().filter(holds).map(|&(.., place)| place).min().unwrap_or(0);

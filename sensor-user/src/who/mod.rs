@@ -3,7 +3,7 @@
 pub mod lists;
 mod watcher;
 
-pub use watcher::{ListFiles, Watcher};
+pub use watcher::{ListFiles, ListWatcher};
 
 use crate::country::{Country, Locate, Who};
 use crate::geoip::GeoIp;

@@ -55,9 +55,9 @@ impl Files for ListFiles {
 
 /// Lists that are read again when one of their files changes: all of them or none, so that no access is
 /// judged by one list of before and another of after.
-pub type Watcher = Followed<ListFiles>;
+pub type ListWatcher = Followed<ListFiles>;
 
-impl Watcher {
+impl ListWatcher {
     /// Loads the lists.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ mod tests {
     }
 
     /// The place of an address given as text.
-    fn place(watcher: &Watcher, address: &str) -> u16 {
+    fn place(watcher: &ListWatcher, address: &str) -> u16 {
         watcher.current().v4(address.parse::<std::net::Ipv4Addr>().unwrap().into())
     }
 
@@ -98,7 +98,7 @@ mod tests {
         replace("a", "192.0.2.0/24\n");
         replace("b", "192.0.2.0/23\n");
         let lists = vec![list("first", &path("a")), list("second", &path("b"))];
-        let mut watcher = Watcher::open(lists.clone()).unwrap();
+        let mut watcher = ListWatcher::open(lists.clone()).unwrap();
         let before = Arc::clone(watcher.current());
         assert_eq!(watcher.look_and_wait(), Look::Unchanged);
         assert_eq!((place(&watcher, "192.0.2.1"), place(&watcher, "192.0.3.1")), (1, 2));

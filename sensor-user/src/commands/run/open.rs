@@ -41,8 +41,8 @@ pub(super) fn geoip(config: &Config) -> Result<geoip::Watcher> {
 }
 
 /// Reads the source lists.
-pub(super) fn lists(config: &Config) -> Result<who::Watcher> {
-    let lists = who::Watcher::open(config.source_lists.clone())?;
+pub(super) fn lists(config: &Config) -> Result<who::ListWatcher> {
+    let lists = who::ListWatcher::open(config.source_lists.clone())?;
     for list in lists.current().read() {
         info!(list = list.name, prefixes = list.prefixes, "source list loaded");
     }

@@ -67,8 +67,11 @@ fn replace(path: &Path, text: &str) {
     fs::rename(new, path).unwrap();
 }
 
+/// A source and its list.
+type Listed = (IpAddr, &'static str);
+
 /// Four thousand sources, of which twenty are in lists, and which that is.
-fn sources() -> (Vec<(IpAddr, &'static str)>, Vec<(IpAddr, &'static str)>) {
+fn sources() -> [Vec<Listed>; 2] {
     let mut listed: Vec<(IpAddr, &str)> =
         [0, 1, 2, 3, 500, 998, 999].map(|at| (research(at).into(), "research")).into();
     for (list, addresses) in [
@@ -86,7 +89,7 @@ fn sources() -> (Vec<(IpAddr, &'static str)>, Vec<(IpAddr, &'static str)>) {
         beside.iter().map(|address| (address.parse().unwrap(), "none")).collect();
     others.extend((0..3_975_u32).map(|at| (Ipv4Addr::from(0x5000_0000 + at * 70_001).into(), "none")));
     assert_eq!((listed.len(), others.len()), (20, 3_980));
-    (listed, others)
+    [listed, others]
 }
 
 /// What was sent.
@@ -100,24 +103,16 @@ struct Sent {
 }
 
 impl Sent {
-    fn add(
-        &mut self,
-        site: &Site,
-        frames: &mut Frames,
-        rng: &mut ChaCha8Rng,
-        from: (IpAddr, &'static str),
-        port: Port,
-    ) {
+    fn add(&mut self, site: &Site, frames: &mut Frames, rng: &mut ChaCha8Rng, from: Listed, port: Port) {
         let (src, list) = from;
         let dst = if src.is_ipv4() { "198.18.0.1" } else { "3fff::1" };
         let ip = Ip::new(src, dst.parse().unwrap());
-        let packet = match port.0 {
-            Transport::Udp => ip.packet(protocol::UDP, &udp(&ip, 40_000, port.1, b"?")),
+        let packet = if port.0 == Transport::Udp {
+            ip.packet(protocol::UDP, &udp(&ip, 40_000, port.1, b"?"))
+        } else {
             // A FIN bears the mark of no tool.
-            _ => {
-                let tcp = Tcp { src: 40_000, dst: port.1, flags: flag::FIN, ..Tcp::default() };
-                ip.packet(protocol::TCP, &tcp.segment(&ip, &[]))
-            }
+            let tcp = Tcp { src: 40_000, dst: port.1, flags: flag::FIN, ..Tcp::default() };
+            ip.packet(protocol::TCP, &tcp.segment(&ip, &[]))
         };
         let frame = site.frame(rng, &packet);
         self.expected.add(&Meaning::Access { src, port, tool: None }, frame.len());
@@ -149,7 +144,8 @@ impl Sent {
         ) -> BTreeMap<[String; N], u64> {
             let mut sums = BTreeMap::new();
             for (mut key, count) in counts {
-                key[N - 1] = joined(&key[N - 1]).to_owned();
+                let list = std::mem::take(&mut key[N - 1]);
+                joined(&list).clone_into(&mut key[N - 1]);
                 *sums.entry(key).or_default() += count;
             }
             sums
@@ -209,7 +205,7 @@ fn more_than_half_of_all_packets_come_from_half_a_percent_of_the_sources_and_eac
         ["research", "clouds", "wide"].map(|list| prefixes(&daemon.metrics().unwrap(), list).unwrap());
     assert_eq!((in_use, in_use.iter().sum()), ([1_000, 60_000, 39_000], 100_000_u64));
 
-    let (listed, others) = sources();
+    let [listed, others] = sources();
     let (site, mut sender) = (lab.site(), lab.sender().unwrap());
     let mut rng = ChaCha8Rng::seed_from_u64(14);
     let (mut sent, mut frames) = (Sent::default(), Frames::default());
