@@ -3,7 +3,7 @@
 //! Normal is a port's median day of the 28 days before on the same sensor, each scaled to a day observed in full; a day
 //! of which less than six hours were observed does not count. A port rises where its days are beyond what they do by
 //! chance. The rules are those of `grafana/prometheus/rules`, without the comparison with the same day of other weeks:
-//! one sample a day has no time of the week. Of sources more is asked than by the alerts ([`SOURCES_BEYOND`]).
+//! one sample a day has no time of the week.
 
 use crate::data::Data;
 use jiff::ToSpan as _;
@@ -20,8 +20,8 @@ const UNKNOWN_SPREAD: f64 = 0.3;
 /// Accesses of the period below which a port is left out.
 const LEAST_ACCESSES: u64 = 60;
 
-/// By how many spreads one day, the mean of two days and that of three must be above normal.
-const SOURCES_BEYOND: [f64; 3] = [4.3, 2.75, 2.15];
+/// By how many spreads one day, the mean of two days and that of three must be above normal: those of the alerts.
+const SOURCES_BEYOND: [f64; 3] = [3.8, 2.45, 1.9];
 const ACCESSES_BEYOND: [f64; 3] = [5.0, 3.25, 2.55];
 
 /// Something that happened.
@@ -489,6 +489,20 @@ mod tests {
         assert_eq!(Course::normal(&days, 30), None);
         days[..30].fill(Some(4.0));
         assert_eq!(Course::normal(&days, 30), Some(4.0));
+    }
+
+    #[test]
+    fn the_alerts_ask_for_the_same_deviations() {
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/prometheus/rules/teiten-alerts.yml");
+        let rules = std::fs::read_to_string(rules).expect("the alerts");
+        for (counter, beyond) in [("sources", SOURCES_BEYOND), ("accesses", ACCESSES_BEYOND)] {
+            for (rise, deviations) in ["rise", "rise2d", "rise3d"].iter().zip(beyond) {
+                let asked = format!(
+                    "transport_port:teiten_{counter}:{rise} >= {deviations} * transport_port:teiten_{counter}:spread"
+                );
+                assert!(rules.contains(&asked), "the alerts do not ask `{asked}`");
+            }
+        }
     }
 
     #[test]

@@ -238,6 +238,10 @@ impl Counters {
         growth.now += amount;
     }
 
+    fn now(&self, metric: &'static str, labels: &str) -> u64 {
+        self.counters.get(&(metric, labels.to_owned())).map_or(0, |growth| growth.now)
+    }
+
     fn snapshot(&mut self, at: i64) {
         for growth in self.counters.values_mut() {
             growth.samples.push((at, growth.now as f64));
@@ -272,6 +276,28 @@ pub fn write_openmetrics(report: HistoryReport, out: &mut dyn Write) -> io::Resu
         }
     }
     writeln!(out, "# EOF")
+}
+
+/// Every counter of the first sensor at the end of the history: metric, labels without those of the target, and value.
+pub fn sensor_series(report: HistoryReport) -> Vec<(String, String, f64)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut counters = Counters::default();
+    for month in report.months() {
+        simulate(report, month, &mut rng, &mut counters);
+    }
+    let first = "job=\"teiten\",instance=\"192.0.2.1:9477\",sensor=\"sensor-01\"";
+    let own = |((metric, labels), value): (&Series, f64)| {
+        let labels = labels.strip_prefix(first)?;
+        Some(((*metric).to_owned(), labels.trim_start_matches(',').to_owned(), value))
+    };
+    let gauges = counters.gauges.iter().map(|(series, _)| (series, 1.0));
+    counters
+        .counters
+        .iter()
+        .map(|(series, growth)| (series, growth.now as f64))
+        .chain(gauges)
+        .filter_map(own)
+        .collect()
 }
 
 struct Cell {
@@ -380,7 +406,19 @@ fn cell_counters(
         let country = countries.choose(rng).expect("a cell has sources");
         by_country.get_mut(country).expect("a source's region").0 += 1;
     }
+    // The share of each tool is kept over the days: what a day has none of, a later one has.
+    let mut seen = counters.now("teiten_accesses_total", &port) - accesses;
     for (country, (accesses, sources)) in by_country {
+        for (tool, amount) in tools(transport, number, seen, accesses) {
+            let tool = format!("tool=\"{tool}\"");
+            let mut add = |metric, labels| counters.add(metric, labels, amount, since);
+            add("teiten_tool_accesses_total", format!("{sensor},{tool}"));
+            add("teiten_country_tool_accesses_total", format!("{sensor},country=\"{country}\",{tool}"));
+            if feature {
+                add("teiten_port_tool_accesses_total", format!("{port},{tool}"));
+            }
+        }
+        seen += accesses;
         let labels = format!("{sensor},country=\"{country}\"");
         counters.add("teiten_country_accesses_total", labels.clone(), accesses, since);
         counters.add("teiten_country_sources_total", labels, sources, since);
@@ -409,6 +447,30 @@ fn cell_counters(
     }
 }
 
+/// The tools of `accesses` to a port after `seen` others: of a hundred, so many by each, and the rest by none that is known.
+fn tools(transport: &str, number: u16, seen: u64, accesses: u64) -> Vec<(&'static str, u64)> {
+    if transport != "tcp" {
+        return Vec::new();
+    }
+    let of_hundred: &[(&str, u64)] = match number {
+        23 => &[("mirai", 55), ("zmap", 8), ("masscan", 4)],
+        22 | 3389 => &[("zmap", 18), ("zmap4", 9), ("masscan", 12), ("nmap", 3)],
+        445 | 1433 => &[("masscan", 22), ("zmap", 5), ("stateless", 3)],
+        _ => &[("zmap", 16), ("masscan", 11), ("zmap4", 4), ("stateless", 2), ("nmap", 1)],
+    };
+    let mut amounts = Vec::new();
+    let mut rest = accesses;
+    for (tool, share) in of_hundred {
+        // Several may be due at once.
+        let amount = ((seen + accesses) * share / 100 - seen * share / 100).min(rest);
+        rest -= amount;
+        amounts.push((*tool, amount));
+    }
+    amounts.push(("other", rest));
+    amounts.retain(|(_, amount)| *amount > 0);
+    amounts
+}
+
 /// What is counted for a sensor as a whole.
 fn day_counters(
     report: HistoryReport,
@@ -423,15 +485,6 @@ fn day_counters(
     counters.add("teiten_observation_seconds_total", name.to_owned(), 86_400, since);
     counters.add("teiten_hosts_total", name.to_owned(), sources * 9 / 10, since);
     counters.add("teiten_source_table_overflow_packets_total", name.to_owned(), 0, since);
-    let tools = [
-        ("zmap", total / 8),
-        ("masscan", total / 10),
-        ("mirai", 0),
-        ("other", total - total / 8 - total / 10),
-    ];
-    for (tool, amount) in tools {
-        counters.add("teiten_tool_accesses_total", format!("{name},tool=\"{tool}\""), amount, since);
-    }
     for (port, amount) in [("80", 6), ("443", 2), ("6667", 4)] {
         let amount = rng.random_range(amount / 2..amount * 2);
         counters.add(

@@ -19,6 +19,22 @@ pub(super) fn ports(other: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Scanning tools: a family of tools has a family of colours.
+const TOOLS: [(&str, &str); 6] = [
+    ("zmap", "#1f77b4"),
+    ("zmap4", "#aec7e8"),
+    ("masscan", "#ff7f0e"),
+    ("mirai", "#d62728"),
+    ("nmap", "#2ca02c"),
+    ("stateless", "#9467bd"),
+];
+
+/// Overrides for charts whose series are tools; `unknown` is the label of those without one, shown as `name`.
+pub(super) fn tools(unknown: &str, name: &str) -> Vec<Value> {
+    let tools = TOOLS.iter().map(|(tool, color)| by_name(tool, &[("color", fixed(color))]));
+    tools.chain([other_named(unknown, name)]).collect()
+}
+
 /// The colour of a region.
 pub(super) fn region(code: &str) -> Option<Value> {
     REGIONS.iter().find(|(known, _)| *known == code).map(|(_, color)| fixed(color))
@@ -56,6 +72,21 @@ mod tests {
             f64::from(u8::from_str_radix(&color[at..at + 2], 16).expect("two hexadecimal digits"))
         };
         [1, 3, 5].map(|at| (channel(a, at) - channel(b, at)).powi(2)).iter().sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn every_tool_has_a_color_of_its_own() {
+        let mut known: Vec<&str> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+        known.push(sensor_common::Tool::Other.name());
+        known.sort_unstable();
+        let mut all = sensor_common::Tool::ALL.map(sensor_common::Tool::name);
+        all.sort_unstable();
+        assert_eq!(known, all);
+        for (index, (tool, color)) in TOOLS.iter().enumerate() {
+            for (other, beside) in TOOLS[index + 1..].iter().chain(&[("other", OTHER)]) {
+                assert!(distance(color, beside) >= 20.0, "{tool} and {other} look alike");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::colors;
 use super::panels::{Language, Order, Panel, Run, by_name};
-use super::queries::{Counter, PORT, PORT_ACCESSES, PORT_SOURCES, country, named, top};
+use super::queries::{self, Counter, PORT, PORT_ACCESSES, PORT_SOURCES, all_sized, country, named, top};
 
 /// Ports and regions that are drawn by name; the others are one series.
 pub(super) const PORTS: usize = 10;
@@ -72,6 +72,54 @@ pub(super) fn by_port_daily(counter: Counter, matchers: &str, other: &str) -> St
     top(&counter.daily(PORT, matchers), &rank, PORT, "", &|e| named(e), other)
 }
 
+/// Accesses by scanning tool, day by day.
+pub(super) fn tools_daily(
+    l: Language,
+    title: &str,
+    description: &str,
+    counter: Counter,
+    matchers: &str,
+) -> Panel {
+    let amounts = all_sized(
+        &counter.daily("tool", matchers),
+        &counter.total("tool", matchers),
+        "tool",
+        Some(UNKNOWN_TOOL),
+    );
+    Panel::daily_bars(title, description, &amounts, "{{tool}}")
+        .colored(colors::tools(UNKNOWN_TOOL, l.t("other", "その他")))
+}
+
+/// The tool of accesses that bear no tool's mark.
+const UNKNOWN_TOOL: &str = "other";
+
+/// A bar for each of the `n` busiest label sets `by` of a counter by tool: the share of each tool. The label `row` is
+/// what `name` gives them.
+#[expect(clippy::too_many_arguments, reason = "two panels, each with words of its own")]
+pub(super) fn tools_of(
+    l: Language,
+    title: &str,
+    description: &str,
+    counter: Counter,
+    by: &str,
+    n: usize,
+    row: &str,
+    name: &dyn Fn(&str) -> String,
+) -> Panel {
+    let rank = format!("topk({n}, {})", counter.total(by, ""));
+    let ranked = format!("({} and on ({by}) {rank})", counter.total(&format!("tool, {by}"), ""));
+    Panel::bars(
+        title,
+        description,
+        &queries::tool_shares(&ranked, &rank, by, UNKNOWN_TOOL, name),
+        (row, "tool"),
+        "normal",
+    )
+    .shares_of_whole()
+    .options(json!({ "orientation": "horizontal" }))
+    .colored(colors::tools(UNKNOWN_TOOL, l.t("other", "その他")))
+}
+
 /// The ports of `rank` with their amounts and what they are known for.
 pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
     let amount = format!("({} and on ({PORT}) {rank})", PORT_ACCESSES.total(PORT, ""));
@@ -92,7 +140,7 @@ pub(super) fn explanation_table(l: Language, rank: &str) -> Panel {
         .map(|(index, port)| (port.en.clone(), json!({ "text": port.ja, "index": index })))
         .collect();
     let description = [
-        ("custom.width", json!(900)),
+        ("custom.width", json!(1080)),
         ("custom.cellOptions", json!({ "type": "auto", "wrapText": true })),
         (
             "mappings",

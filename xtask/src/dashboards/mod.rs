@@ -110,6 +110,13 @@ pub fn generated(site: &Site, name: &str) -> anyhow::Result<String> {
     Ok(found.with_context(|| format!("no file {name} is generated"))?.1)
 }
 
+/// What the rules would have recorded at midnight of a sensor's counters, given as metric, labels and value: name, labels
+/// without the sensor, and value. The value is the same for each operation.
+#[must_use]
+pub fn daily_series(counters: &[(&str, &str, f64)]) -> Vec<(String, String, f64)> {
+    rules::daily_series(counters)
+}
+
 /// JSON with a line for whatever fits on one.
 fn write_json(value: &Value, indent: usize, out: &mut String) {
     let line = value.to_string();

@@ -370,6 +370,7 @@ fn ranks_against_last_month(l: Language) -> Panel {
     };
     let text = json!({ "text": l.t("below 20", "21位以下"), "index": 0 });
     let below = json!([{ "type": "value", "options": { (RANKS.1 + 1).to_string(): text } }]);
+    let amount_last = l.t("Accesses last month", "先月のアクセス数");
     let (rank, last, port) =
         (l.t("Rank", "順位"), l.t("Last month", "先月の順位"), l.t("Port", "ポート種類"));
     Panel::table(
@@ -391,12 +392,13 @@ fn ranks_against_last_month(l: Language) -> Panel {
             "indexByName": { "Value #A": 0, "Value #B": 1, "name": 2, "Value #C": 3, "Value #D": 4 },
             "renameByName": {
                 "Value #A": rank, "Value #B": last, "name": port,
-                "Value #C": l.t("Accesses", "アクセス数"), "Value #D": l.t("Accesses last month", "先月のアクセス数"),
+                "Value #C": l.t("Accesses", "アクセス数"), "Value #D": amount_last,
             },
         }),
     )
     .defaults(json!({ "noValue": "–", "custom": { "minWidth": 75 } }))
     .overrides([
+        by_name(amount_last, &[("custom.width", json!(170))]),
         by_name(rank, &[("custom.width", json!(60))]),
         by_name(last, &[("custom.width", json!(100)), ("mappings", below)]),
     ])

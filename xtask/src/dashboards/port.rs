@@ -3,12 +3,15 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::common::{accesses_and_sources, by_country_daily, by_port_daily, explanation_table, regions};
+use super::common::{
+    PORTS, accesses_and_sources, by_country_daily, by_port_daily, explanation_table, regions, tools_daily,
+    tools_of,
+};
 use super::panels::{Language, Layout, Order, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
-    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, SENSOR, TOOLS, all_sized, by_sensor_daily, named,
-    top_regions_of,
+    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, PORT_TOOLS, SENSOR, TOOLS, by_sensor_daily,
+    named, top_regions_of,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -115,7 +118,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         Panel::daily_bars(
             l.t("By sensor, daily", "観測点別アクセス数の変化"),
             l.t(
-                "Does the event stand on several sensors or on one only?",
+                "Does the event show on several sensors or on one only?",
                 "複数の観測点で観測されたか、1つの観測点だけか。",
             ),
             &by_sensor_daily(PORT_ACCESSES, ONE, other),
@@ -174,6 +177,21 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
         .colored(regions(l)),
     );
+    layout.add(
+        24,
+        9,
+        tools_daily(
+            l,
+            l.t("By scanning tool, daily", "スキャンツール別アクセス数の変化"),
+            l.t(
+                "TCP accesses to this port by the marks that tools leave in packets; only ports with full detail have this.",
+                "このポートへのTCPアクセスのツール別の内訳（パケットの特徴による）。詳細を記録するポートのみ。",
+            ),
+            PORT_TOOLS,
+            ONE,
+        )
+        .empty(l.t("This port is not counted by tool", "このポートはツール別に数えていない")),
+    );
     layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
     layout.row(l.t("Port group $group", "ポートグループ $group"));
     layout.add(
@@ -207,16 +225,16 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
     layout.add(
         12,
         9,
-        Panel::daily_bars(
-            l.t("Accesses by scanning tool, daily", "スキャンツール別アクセス数の変化"),
+        tools_daily(
+            l,
+            l.t("Accesses by scanning tool, daily", "スキャンツール別アクセス数の変化（全ポート）"),
             l.t(
                 "Tools known by the marks that they leave in packets: ZMap (zmap4 from version 4.1), masscan, nmap, Mirai, and scanners that keep no state.",
                 "パケットの特徴から判別したツール（ZMap（4.1 以降は zmap4）、masscan、nmap、Mirai、状態を持たないスキャナ）。",
             ),
-            &all_sized(&TOOLS.daily("tool", ""), &TOOLS.total("tool", ""), "tool", Some("other")),
-            "{{tool}}",
-        )
-        .overrides([colors::other_named("other", other)]),
+            TOOLS,
+            "",
+        ),
     );
     layout.add(
         12,
@@ -231,6 +249,24 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             "{{name}}",
         )
         .colored(colors::ports(other)),
+    );
+    layout.add(
+        24,
+        11,
+        tools_of(
+            l,
+            l.t("Tools of each port", "宛先（ポート種類）毎のスキャンツール別アクセス数の比率"),
+            l.t(
+                "Of the accesses to each of the busiest TCP ports that are counted by tool, what each tool sent.",
+                "ツール別に数えた上位のTCPポートごとの、アクセス数に占める各ツールの比率。",
+            ),
+            PORT_TOOLS,
+            PORT,
+            PORTS,
+            "name",
+            &|expression| named(expression),
+        )
+        .empty(l.t("No port is counted by tool", "ツール別に数えているポートなし")),
     );
     layout.add(
         24,

@@ -4,12 +4,13 @@
 //! two hours by which every window is moved take in that sample and a change of daylight saving.
 
 use super::rules;
+use sensor_common::Tool;
 
 /// Only the sensors that were chosen.
 pub(super) const SENSOR: &str = r#"sensor=~"$sensor""#;
 
 /// The end of the dashboard's time range, as an argument of `@`.
-const TO: &str = "@ ${__to:date:seconds}";
+pub(super) const TO: &str = "@ ${__to:date:seconds}";
 
 fn selector(record: &str, matchers: &str) -> String {
     let comma = if matchers.is_empty() { "" } else { "," };
@@ -61,6 +62,8 @@ pub(super) const SERVICE_ACCESSES: Counter = counter("teiten_service_accesses");
 pub(super) const SERVICE_SOURCES: Counter = counter("teiten_service_sources");
 pub(super) const BACKSCATTER: Counter = counter("teiten_backscatter_packets");
 pub(super) const TOOLS: Counter = counter("teiten_tool_accesses");
+pub(super) const PORT_TOOLS: Counter = counter("teiten_port_tool_accesses");
+pub(super) const COUNTRY_TOOLS: Counter = counter("teiten_country_tool_accesses");
 pub(super) const CLASSES: Counter = counter("teiten_packets");
 pub(super) const OVERFLOW: Counter = counter("teiten_source_table_overflow_packets");
 
@@ -371,6 +374,28 @@ pub(super) fn top_regions_of(expression: &str, rank: &str, whole: &str, other: &
         country(&sized(expression, rank, "country")),
         named_other(&format!("({whole} - sum({ranked}))"), other)
     )
+}
+
+/// Parts of 1 of each tool in each label set `by` of `amounts`, which are those of `rank`: rows in its order, tools by
+/// their sum, `other` last. Every row has every tool, since columns come in the order in which rows show them.
+pub(super) fn tool_shares(
+    amounts: &str,
+    rank: &str,
+    by: &str,
+    other: &str,
+    name: &dyn Fn(&str) -> String,
+) -> String {
+    let tools: Vec<String> = Tool::ALL
+        .iter()
+        .map(|tool| format!(r#"label_replace({rank} * 0, "tool", "{}", "", "")"#, tool.name()))
+        .collect();
+    let sums = format!("sum by (tool) ({amounts})");
+    let all = format!("({amounts} or ({}) and on (tool) ({sums} > 0))", tools.join(" or "));
+    let columns = all_sized(&format!("({all} / on ({by}) group_left () {rank})"), &sums, "tool", Some(other));
+    let rows = format!(r#"count_values by ({by}) ("row_size", 999999999999999 - {rank})"#);
+    name(&format!(
+        r#"label_join({columns} * on ({by}) group_left (row_size) {rows}, "by_size", " ", "by_size", "row_size")"#
+    ))
 }
 
 /// The label `name` for regions: their code.

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::colors;
-use super::common::{PORTS, accesses_and_sources};
+use super::common::{COUNTRIES, PORTS, accesses_and_sources, tools_daily, tools_of};
 use super::panels::{Language, Layout, Panel, Run};
 use super::queries::{
-    ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, PORT, PORT_COUNTRY_ACCESSES, by_sensor_daily, top_of,
+    ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, COUNTRY_TOOLS, PORT, PORT_COUNTRY_ACCESSES, by_sensor_daily,
+    top_of,
 };
 
 const ONE: &str = r#"country="$country""#;
@@ -131,6 +132,20 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         )
         .colored([colors::other(other)]),
     );
+    layout.add(
+        24,
+        9,
+        tools_daily(
+            l,
+            l.t("By scanning tool, daily", "スキャンツール別アクセス数の変化"),
+            l.t(
+                "TCP accesses from this region by the marks that tools leave in packets.",
+                "この地域からのTCPアクセスのツール別の内訳（パケットの特徴による）。",
+            ),
+            COUNTRY_TOOLS,
+            ONE,
+        ),
+    );
     layout.row(l.t("All regions", "全地域"));
     layout.add(16, 14, Panel::new("geomap", l.t("Where accesses come from", "発信元地域の分布"), l.t("Accesses of the range by region of the source.", "期間内の発信元地域別アクセス数。"))
         .query(Run::Table, &COUNTRY_ACCESSES.total("country", ""), "")
@@ -155,10 +170,26 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 },
             }],
         })));
+    let tools = tools_of(
+        l,
+        l.t("Tools of each region", "発信元地域毎のスキャンツール別アクセス数の比率"),
+        l.t(
+            "Of the TCP accesses from each of the busiest regions, what each tool sent.",
+            "上位の発信元地域ごとの、TCPアクセス数に占める各ツールの比率。",
+        ),
+        COUNTRY_TOOLS,
+        "country",
+        COUNTRIES,
+        "country",
+        &str::to_owned,
+    );
+    let names = json!([{ "type": "value", "options": mapping(l) }]);
+    let tools = tools.overrides([super::panels::by_name("country\\tool", &[("mappings", names)])]);
     layout.add(8, 14, Panel::table(l.t("Ranking", "順位"), l.t("Regions by accesses of the range.", "期間内のアクセス数による地域の順位。"))
         .query(Run::Table, &format!("sort_desc({})", COUNTRY_ACCESSES.total("country", "")), "")
         .transform("organize", json!({ "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": { "country": l.t("Region", "地域"), "Value": l.t("Accesses", "アクセス数") } }))
         .overrides([super::panels::by_name(l.t("Region", "地域"), &[("mappings", json!([{ "type": "value", "options": mapping(l) }]))])]));
+    layout.add(24, 10, tools);
     layout.panels(l)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | operation | holds | when |
 //! |---|---|---|
-//! | `:midnight` | the counter at the start of a local day; of a sensor that was replaced on it, below 0 by what the old one had counted | once a day |
+//! | `:midnight` | the counter at the start of a local day | once a day |
+//! | `:replaced` | of a sensor that was replaced, what takes the place of `:midnight` for the rest of that day: 0 less what was counted on it before | when that is noticed |
 //! | `:day` | the amount of the local day that has just ended | once a day |
 //! | `:today` | the amount of the day that runs | every ten minutes |
 //! | `:month` | the amount of the month that has just ended, label `month` | once a month |
@@ -85,7 +86,16 @@ impl Family {
 
     /// The counter now, also of a sensor that does not say how long it has observed.
     fn now(&self, site: &Site) -> String {
-        if self.metric == FAMILIES[0].metric { observed(site, None) } else { self.counter(site, "") }
+        self.now_by(site, LAST)
+    }
+
+    /// The same by [`LAST`] or [`MOST`].
+    fn now_by(&self, site: &Site, function: &str) -> String {
+        if self.metric == FAMILIES[0].metric {
+            observed(site, function, None)
+        } else {
+            self.counter_by(site, function, "")
+        }
     }
 
     /// `level:metric:operation`.
@@ -101,13 +111,17 @@ impl Family {
     /// The counter as last scraped. Fifteen minutes bridge a restart of Prometheus or a missed
     /// scrape; `max` takes the newer of two series when a sensor changed its address.
     fn counter(&self, site: &Site, at: &str) -> String {
+        self.counter_by(site, LAST, at)
+    }
+
+    fn counter_by(&self, site: &Site, function: &str, at: &str) -> String {
         let list = |more: &[&str]| {
             let labels = self.labels();
             let labels: Vec<&str> = ["sensor"].iter().chain(&labels).chain(more).copied().collect();
             labels.join(", ")
         };
         let counter = format!(
-            "max by ({}) (last_over_time({}_total{{{}}}[15m]{at}))",
+            "max by ({}) ({function}({}_total{{{}}}[15m]{at}))",
             list(self.over),
             self.metric,
             site.matcher()
@@ -118,13 +132,22 @@ impl Family {
 
 /// How long each sensor has observed, as last scraped; one that does not say so observed for as long as
 /// it was scraped, and as `ago` is.
-fn observed(site: &Site, ago: Option<(&str, u32)>) -> String {
+fn observed(site: &Site, function: &str, ago: Option<(&str, u32)>) -> String {
     let (at, since) = ago.map_or_else(Default::default, |(window, seconds)| {
         (format!(" offset {window}"), format!(" - {seconds}"))
     });
     let accesses = format!("last_over_time(teiten_accesses_total{{{}}}[15m]{at})", site.matcher());
-    format!("({} or max by (sensor) ({accesses}) * 0 + time(){since})", FAMILIES[0].counter(site, &at))
+    format!(
+        "({} or max by (sensor) ({accesses}) * 0 + time(){since})",
+        FAMILIES[0].counter_by(site, function, &at)
+    )
 }
+
+/// How a counter is read of a quarter of an hour. A counter that begins again at 0 has for so long its old value by
+/// [`MOST`], so that a look every ten minutes sees the last one that was scraped, and the new one when no
+/// sample of the old one is left.
+const LAST: &str = "last_over_time";
+const MOST: &str = "max_over_time";
 
 /// The labels of a port.
 pub(super) const PORT: &[&str] = &["transport", "port"];
@@ -153,6 +176,8 @@ const FAMILIES: &[Family] = &[
     Family::new("teiten_service_sources").over(COUNTRY).today(false).alert(),
     Family::new("teiten_backscatter_packets").alert(),
     Family::new("teiten_tool_accesses"),
+    Family::new("teiten_port_tool_accesses"),
+    Family::new("teiten_country_tool_accesses"),
     Family::new("teiten_packets").today(false),
     Family::new("teiten_source_table_overflow_packets").today(false),
 ];
@@ -163,6 +188,27 @@ pub(super) fn family(metric: &str, over: &[&str]) -> &'static Family {
         .iter()
         .find(|family| family.metric == metric && family.over == over)
         .unwrap_or_else(|| panic!("no rule records {metric} over {over:?}"))
+}
+
+/// See [`super::daily_series`].
+pub(super) fn daily_series(counters: &[(&str, &str, f64)]) -> Vec<(String, String, f64)> {
+    let mut all = Vec::new();
+    for family in FAMILIES {
+        let kept = family.labels();
+        let mut sums: std::collections::BTreeMap<String, f64> = std::collections::BTreeMap::new();
+        for (_, labels, value) in
+            counters.iter().filter(|(metric, ..)| metric.strip_suffix("_total") == Some(family.metric))
+        {
+            let is_kept = |label: &&str| label.split('=').next().is_some_and(|name| kept.contains(&name));
+            let labels: Vec<&str> = labels.split(',').filter(is_kept).collect();
+            *sums.entry(labels.join(",")).or_default() += value;
+        }
+        let operations = [("midnight", true), ("day", true), ("today", family.today), ("full", family.full)];
+        for (operation, _) in operations.into_iter().filter(|(_, recorded)| *recorded) {
+            all.extend(sums.iter().map(|(labels, sum)| (family.record(operation), labels.clone(), *sum)));
+        }
+    }
+    all
 }
 
 /// What the file is for.
@@ -213,11 +259,14 @@ pub(super) fn files(site: &Site) -> anyhow::Result<Vec<(&'static str, String)>> 
 
 /// How long each sensor that says so has observed, as last scraped.
 fn said(site: &Site) -> String {
-    format!("max by (sensor) (last_over_time(teiten_observation_seconds_total{{{}}}[15m]))", site.matcher())
+    FAMILIES[0].counter(site, "")
 }
 
 /// Seconds since local midnight, one value for each sensor.
 const SECOND_OF_DAY: &str = "(time() + sensor:teiten_utc_offset:seconds) % 86400";
+
+/// The number of the local day, one value for each sensor.
+const DAY: &str = "floor((time() + sensor:teiten_utc_offset:seconds) / 86400)";
 
 /// Six observed hours are the least that a day's rate can be estimated from.
 const LEAST_OF_A_DAY: u32 = 21_600;
@@ -229,19 +278,27 @@ fn days(site: &Site, mode: Mode) -> anyhow::Result<String> {
         Mode::Live => format!("\n          unless last_over_time({record}[30m])"),
         Mode::Backfill => String::new(),
     };
+    if mode == Mode::Live {
+        unnoticed(site, &mut out)?;
+    }
     for family in FAMILIES {
         let (midnight, day) = (family.record("midnight"), family.record("day"));
-        let counter = family.now(site);
+        let counter = if family.today && mode == Mode::Live {
+            format!("({} unless on (sensor) {UNNOTICED})", family.now_by(site, MOST))
+        } else {
+            family.now(site)
+        };
         let (once_midnight, once_day) = (once(&midnight), once(&day));
         // A sensor that cannot be reached at midnight keeps what it last said today.
         let fallback = if family.today && mode == Mode::Live {
             let today = family.record("today");
-            format!(
-                "\n            or (last_over_time({midnight}[26h] offset 16m) + last_over_time({today}[1430m]))"
-            )
+            let start = start(family, &format!("last_over_time({midnight}[26h] offset 16m)"), 1);
+            format!("\n            or ({start} + last_over_time({today}[1430m]))")
         } else {
             String::new()
         };
+        let before = format!("last_over_time({midnight}[8d] offset 16m)");
+        let before = if family.today && mode == Mode::Live { start(family, &before, 1) } else { before };
         // What a sensor counted that began after midnight belongs to the new day.
         write!(
             out,
@@ -259,10 +316,10 @@ fn days(site: &Site, mode: Mode) -> anyhow::Result<String> {
           )
           and on (sensor) {SECOND_OF_DAY} < {window}{once_day}
 ",
-            observed(site, None),
+            observed(site, LAST, None),
             difference(
                 &format!("last_over_time({midnight}[15m])"),
-                &format!("last_over_time({midnight}[8d] offset 16m)"),
+                &before,
                 "last_over_time(sensor:teiten_observation_seconds:midnight[8d] offset 16m)",
                 &format!("({} < 90000 > on (sensor) {SECOND_OF_DAY})", said(site)),
             )
@@ -290,31 +347,82 @@ fn days(site: &Site, mode: Mode) -> anyhow::Result<String> {
 /// When today each sensor was last counted, in seconds since local midnight.
 const LAST_TODAY: &str = "sensor:teiten_today:second_of_day";
 
-/// The counters of a sensor that was replaced, or lost its ledger, since midnight begin again at 0. From then on
-/// they count as if they had been below 0 at midnight by what was counted today before, so that the day has both parts.
-/// Not in the half hour before midnight, where a sample must be that midnight's.
+/// There while a sensor is seen to have been replaced: 1 when the old one was counted today, 0 when not.
+const REPLACED: &str = "sensor:teiten_replaced:counted";
+
+/// The number of the local day on which a sensor was last replaced.
+const REPLACED_ON: &str = "sensor:teiten_replaced:day";
+
+/// Where the counters of a family were when a day began, the running one or `ago` days before it: at `midnight`, or where a
+/// sensor that was replaced on that day counts as if they had been.
+fn start(family: &Family, midnight: &str, ago: u32) -> String {
+    let replaced = family.record("replaced");
+    let day = if ago == 0 { DAY.to_owned() } else { format!("{DAY} - {ago}") };
+    format!(
+        "((last_over_time({replaced}[26h]) and on (sensor) (last_over_time({REPLACED_ON}[26h]) == on (sensor) {day})) or {midnight})"
+    )
+}
+
+/// There around midnight for a sensor that was replaced in the last minutes of the day, since the last look.
+const UNNOTICED: &str = "sensor:teiten_replaced:unnoticed";
+
+/// A sensor that was replaced so shortly before midnight that no look has seen it ends its day as the last look left it;
+/// what the new one counted since belongs to the next day.
+fn unnoticed(site: &Site, out: &mut String) -> std::fmt::Result {
+    let observed = &FAMILIES[0];
+    let midnight = format!("last_over_time({}[26h] offset 16m)", observed.record("midnight"));
+    write!(
+        out,
+        "      - record: {UNNOTICED}
+        expr: >-
+          {} - on (sensor) {}
+          < on (sensor) last_over_time({}[1430m])
+          and on (sensor) {SECOND_OF_DAY} < 900
+",
+        observed.counter_by(site, MOST, ""),
+        start(observed, &midnight, 1),
+        observed.record("today"),
+    )
+}
+
+/// The counters of a sensor that was replaced, or lost its ledger, begin again at 0: what is counted of the running day
+/// falls. From then on they count as if they had been below 0 at midnight by what was counted today before, so that the
+/// day has all parts, however often that happens. The first two minutes of a day are for its `:midnight`.
 fn replaced(site: &Site, out: &mut String) -> std::fmt::Result {
-    let said = said(site);
-    let midnight = FAMILIES[0].record("midnight");
-    // The first family tells the others of it, so it is the last to follow.
-    for family in FAMILIES.iter().filter(|f| f.today).rev() {
+    let observed = &FAMILIES[0];
+    let said = observed.counter_by(site, MOST, "");
+    let midnight = format!("last_over_time({}[26h])", observed.record("midnight"));
+    // One of yesterday evening is later in its day than it is now, or has left the window.
+    let counted = format!("(last_over_time({LAST_TODAY}[1430m]) <= bool on (sensor) {SECOND_OF_DAY})");
+    write!(
+        out,
+        "      - record: {REPLACED}
+        expr: >-
+          {counted}
+          and on (sensor) (
+            {said} - on (sensor) ({} or {said} * 0)
+            < on (sensor) last_over_time({}[1430m]) * on (sensor) {counted}
+          )
+          and on (sensor) {SECOND_OF_DAY} >= 120
+",
+        start(observed, &midnight, 0),
+        observed.record("today"),
+    )?;
+    for family in FAMILIES.iter().filter(|f| f.today) {
         write!(
             out,
             "      - record: {}
-        expr: >-
-          -last_over_time({}[1430m])
-          and on (sensor) ({said} < on (sensor) last_over_time({midnight}[26h]))
-          and on (sensor) (last_over_time({LAST_TODAY}[1430m]) <= on (sensor) {SECOND_OF_DAY})
-          and on (sensor) ({SECOND_OF_DAY} >= 900 and {SECOND_OF_DAY} < 84600)
+        expr: -last_over_time({}[1430m]) * on (sensor) group_left () {REPLACED}
 ",
-            family.record("midnight"),
+            family.record("replaced"),
             family.record("today"),
         )?;
     }
-    // One of yesterday evening is later in its day than it is now, or has left the window.
     write!(
         out,
-        "      - record: {LAST_TODAY}
+        "      - record: {REPLACED_ON}
+        expr: {DAY} and on (sensor) {REPLACED}
+      - record: {LAST_TODAY}
         expr: ({SECOND_OF_DAY} >= 120) and on (sensor) {said}
 "
     )
@@ -324,24 +432,25 @@ fn today(site: &Site) -> anyhow::Result<String> {
     let mut out = String::from("  - name: teiten-today\n    interval: 10m\n    rules:\n");
     replaced(site, &mut out)?;
     for family in FAMILIES.iter().filter(|f| f.today) {
-        let midnight = family.record("midnight");
+        let start = start(family, &format!("last_over_time({}[26h])", family.record("midnight")), 0);
+        let amount = difference(
+            &family.now_by(site, MOST),
+            &start,
+            "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
+            &format!("{} < 90000", said(site)),
+        );
+        // What only the replaced sensor has counted stays.
         write!(
             out,
             "      - record: {}
         expr: >-
           (
-{}
+{amount}
+            or -({start} < 0)
           )
           and on (sensor) {SECOND_OF_DAY} >= 120
 ",
             family.record("today"),
-            difference(
-                // What only the replaced sensor has counted stays.
-                &format!("({} or (last_over_time({midnight}[26h]) < 0) * 0)", family.now(site)),
-                &format!("last_over_time({midnight}[26h])"),
-                "last_over_time(sensor:teiten_observation_seconds:midnight[26h])",
-                &format!("{} < 90000", said(site)),
-            )
         )?;
     }
     Ok(out)
@@ -436,7 +545,7 @@ fn hours(site: &Site, mode: Mode) -> anyhow::Result<String> {
 fn rolling(site: &Site, family: &Family, window: &str, seconds: u32) -> String {
     let then = family.counter(site, &format!(" offset {window}"));
     let young = format!("{} < {}", said(site), seconds + 3600);
-    difference(&family.now(site), &then, &observed(site, Some((window, seconds))), &young)
+    difference(&family.now(site), &then, &observed(site, LAST, Some((window, seconds))), &young)
 }
 
 fn normal(site: &Site) -> anyhow::Result<String> {

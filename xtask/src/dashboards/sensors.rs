@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::colors;
 use super::panels::{Language, Layout, Order, Panel, Run, by_name};
 use super::queries::{
-    ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES, SOURCES,
+    ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES, SOURCES, TO,
     all_sized, by_sensor_daily, named,
 };
 use super::site::Site;
@@ -80,10 +80,19 @@ fn states(l: Language) -> Value {
     json!([{ "type": "value", "options": options }])
 }
 
+/// As many lines as can be told apart.
+const LINES: usize = 10;
+
+/// Lines of the sensors whose `most` is the largest.
+fn largest(expression: &str, most: &str) -> String {
+    format!("({expression}) and on (sensor) topk({LINES}, {most})")
+}
+
 pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
     let other = l.t("other", "その他");
     let mut layout = Layout::new();
     let raw = |metric: &str| format!("{metric}{{{},{SENSOR}}}", site.matcher());
+    let in_range = |metric: &str| format!("{}[${{__range_s}}s] {TO}", raw(metric));
     layout.row(l.t("Now", "現在の状態"));
     layout.add(
         6,
@@ -134,11 +143,19 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         Panel::lines(
             l.t("Observed share of each day", "各日の観測率"),
             l.t(
-                "Time during which the sensor could see its line, of 24 hours; finished days only. A day of 23 hours has 96 %.",
-                "24時間のうち回線が見えていた時間の割合。終了した日のみ。23時間の日は96%となる。",
+                "Time during which the sensor could see its line, of 24 hours; finished days only, and the ten sensors that \
+                 observed least. A day of 23 hours has 96 %.",
+                "24時間のうち回線が見えていた時間の割合。終了した日のみ、観測時間の最も短い10観測点。23時間の日は96%となる。",
             ),
         )
-        .query(Run::Daily, &format!("clamp_max({} / 86400, 1)", OBSERVED.finished_daily("sensor", "")), "{{sensor}}")
+        .query(
+            Run::Daily,
+            &largest(
+                &format!("clamp_max({} / 86400, 1)", OBSERVED.finished_daily("sensor", "")),
+                &format!("-{}", OBSERVED.total("sensor", "")),
+            ),
+            "{{sensor}}",
+        )
         .defaults(json!({ "custom": { "lineInterpolation": "stepAfter", "axisSoftMax": 1 } }))
         .share(),
     );
@@ -148,13 +165,19 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         Panel::lines(
             l.t("Monitored addresses", "観測アドレス数"),
             l.t(
-                "Size of the observed space; a change is no trend of the Internet.",
-                "観測対象のアドレス数。この変化は傾向ではない。",
+                "Size of the observed space, of the ten sensors on which it changed most; a change is no trend of the Internet.",
+                "観測対象のアドレス数（変化の大きい10観測点）。この変化は傾向ではない。",
             ),
         )
         .query(
             Run::Range,
-            &format!("sum by (sensor, family) ({})", raw("teiten_monitored_addresses")),
+            &largest(
+                &format!("sum by (sensor, family) ({})", raw("teiten_monitored_addresses")),
+                &format!(
+                    "max by (sensor) (max_over_time({addresses}) - min_over_time({addresses}))",
+                    addresses = in_range("teiten_monitored_addresses")
+                ),
+            ),
             "{{sensor}} {{family}}",
         ),
     );
@@ -260,15 +283,21 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         Panel::lines(
             l.t("Drain duration, 99th percentile", "集計時間（99パーセンタイル）"),
             l.t(
-                "From the swap of the maps to the commit of the ledger.",
-                "マップの切り替えから台帳への書き込みまでの時間。",
+                "From the swap of the maps to the commit of the ledger; the ten slowest sensors.",
+                "マップの切り替えから台帳への書き込みまでの時間（最も遅い10観測点）。",
             ),
         )
         .query(
             Run::Range,
-            &format!(
-                "histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))",
-                raw("teiten_drain_duration_seconds_bucket")
+            &largest(
+                &format!(
+                    "histogram_quantile(0.99, sum by (sensor, le) (rate({}[$__rate_interval])))",
+                    raw("teiten_drain_duration_seconds_bucket")
+                ),
+                &format!(
+                    "histogram_quantile(0.99, sum by (sensor, le) (rate({})))",
+                    in_range("teiten_drain_duration_seconds_bucket")
+                ),
             ),
             "{{sensor}}",
         )
@@ -279,11 +308,20 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         8,
         Panel::lines(
             l.t("Age of the last drain", "最後の集計からの経過時間"),
-            l.t("Falls below 0 when the sensor's clock is ahead.", "観測点の時計が進んでいると負になる。"),
+            l.t(
+                "The ten sensors on which it was largest. Falls below 0 when the sensor's clock is ahead.",
+                "最も長かった10観測点。観測点の時計が進んでいると負になる。",
+            ),
         )
         .query(
             Run::Range,
-            &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")),
+            &largest(
+                &format!("time() - max by (sensor) ({})", raw("teiten_last_drain_timestamp_seconds")),
+                &format!(
+                    "max_over_time(abs(time() - max by (sensor) ({}))[${{__range_s}}s:5m] {TO})",
+                    raw("teiten_last_drain_timestamp_seconds")
+                ),
+            ),
             "{{sensor}}",
         )
         .seconds(),
@@ -301,9 +339,22 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         8,
         Panel::lines(
             l.t("Scrape duration", "収集時間"),
-            l.t("How long Prometheus waits for each sensor.", "Prometheusによる各観測点の収集にかかる時間。"),
+            l.t(
+                "How long Prometheus waits for each sensor; the ten slowest.",
+                "Prometheusによる各観測点の収集にかかる時間（最も遅い10観測点）。",
+            ),
         )
-        .query(Run::Range, &format!("max by (sensor) ({})", raw("scrape_duration_seconds")), "{{sensor}}")
+        .query(
+            Run::Range,
+            &largest(
+                &format!("max by (sensor) ({})", raw("scrape_duration_seconds")),
+                &format!(
+                    "max by (sensor) (quantile_over_time(0.95, {}))",
+                    in_range("scrape_duration_seconds")
+                ),
+            ),
+            "{{sensor}}",
+        )
         .seconds(),
     );
     layout.panels(l)

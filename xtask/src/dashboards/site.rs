@@ -107,7 +107,9 @@ impl Site {
             (retention(&own.retention), retention(&self.retention)),
         ];
         let alerts = [(own.matcher(), self.matcher())];
-        let files: [(&str, &[(String, String)]); 10] = [
+        let files: [(&str, &[(String, String)]); 12] = [
+            ("mixin.libsonnet", &[]),
+            ("../docs/runbooks.md", &alerts),
             ("prometheus/prometheus.yml", &prometheus),
             ("prometheus/prometheus.default", &[(retention(&own.retention), retention(&self.retention))]),
             ("prometheus/rules/teiten-alerts.yml", &alerts),
@@ -126,7 +128,7 @@ impl Site {
                 ensure!(text.contains(from), "grafana/{name} has no `{from}`");
                 text = text.replace(from, to);
             }
-            Ok((name.to_owned(), text))
+            Ok((name.trim_start_matches("../docs/").to_owned(), text))
         };
         files.into_iter().map(read).collect()
     }

@@ -85,6 +85,8 @@ fn another_site_has_its_own_files_and_nothing_of_the_committed_one() {
         }
         all += &text;
     }
+    let runbooks = std::fs::read_to_string(out.path().join("runbooks.md")).expect("the runbooks");
+    assert!(runbooks.contains("{job=\"honeypots\""), "queries of another job");
     for own in
         ["job=\"honeypots\"", "job_name: honeypots", "https://charts.example.org", "* 0 + -10800", "time=2y"]
     {
@@ -114,6 +116,53 @@ fn promtool_accepts_rules_and_configuration() {
     promtool(&["check", "rules"], &yaml("backfill"));
     promtool(&["check", "config", "--syntax-only"], &yaml("remote-write"));
     promtool(&["check", "config"], &[dashboards::directory().join("prometheus/prometheus.yml")]);
+}
+
+#[test]
+fn the_mixin_gives_every_file_and_no_rule_twice() {
+    let grafana = dashboards::directory();
+    let directory = tempfile::tempdir().expect("a directory");
+    let field = |name: &str| {
+        let program = format!("(import 'mixin.libsonnet').{name}");
+        let output = match Command::new("jsonnet").args(["-e", &program]).current_dir(&grafana).output() {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("skipped: jsonnet cannot be run: {error}");
+                return None;
+            }
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = directory.path().join(format!("{name}.json"));
+        std::fs::write(&file, &output.stdout).expect("a file");
+        Some((file, serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")))
+    };
+    let Some((rules, recorded)) = field("prometheusRules") else { return };
+    let (alerts, fired) = field("prometheusAlerts").expect("jsonnet");
+    let (_, boards) = field("grafanaDashboards").expect("jsonnet");
+    promtool(&["check", "rules", "--lint=duplicate-rules", "--lint-fatal"], &[rules, alerts]);
+    let groups = |value: &serde_json::Value| -> Vec<String> {
+        let groups = value["groups"].as_array().expect("groups");
+        groups.iter().map(|group| group["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let mut given = [groups(&recorded), groups(&fired)].concat();
+    let mut committed: Vec<String> = yaml("rules")
+        .iter()
+        .flat_map(|file| {
+            let text = std::fs::read_to_string(file).expect("a text");
+            let names = text.lines().filter_map(|line| line.strip_prefix("  - name: "));
+            names.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    given.sort();
+    committed.sort();
+    assert_eq!(given, committed);
+    let mut files: Vec<String> = files_below(&grafana.join("dashboards"))
+        .iter()
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    let given: Vec<&String> = boards.as_object().expect("dashboards").keys().collect();
+    assert_eq!(given, files.iter().collect::<Vec<_>>());
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn events_on_several_sensors_are_caught_in_ordinary_noise() {
 
 fn quiet() -> AlertsArgs {
     AlertsArgs {
+        cost: None,
         table: false,
         sensors: 10,
         ports: 40,
