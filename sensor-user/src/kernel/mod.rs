@@ -16,6 +16,7 @@
 //! rules of their version ([`Kernel::earlier`]); conversations are learned again. A layout that is not
 //! known is left alone.
 
+pub mod adapter;
 mod attachments;
 mod clsact;
 mod drained;
@@ -56,7 +57,7 @@ pub use outlook::Outlook;
 pub use pin_files::Found;
 pub use pins::{any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
-pub use size::{default_source_table, memory};
+pub use size::{MapMemory, default_source_table, map_memory, memory};
 
 use crate::config::XdpMode;
 use crate::observation::{FlowStatus, Numbering};

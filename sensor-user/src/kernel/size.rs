@@ -58,6 +58,23 @@ pub(super) const fn all(cpus: usize, table: u32) -> u64 {
     generations(cpus) + source_table(table) + FLOWS + recent(cpus)
 }
 
+/// What the maps need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapMemory {
+    /// Bytes of all.
+    pub all: u64,
+    /// Bytes of all generations for one CPU.
+    pub per_cpu: u64,
+    /// CPUs that there may ever be.
+    pub cpus: usize,
+}
+
+/// What the maps need with a source table of so many entries.
+pub fn map_memory(source_table: u32) -> MapMemory {
+    let cpus = cpus();
+    MapMemory { all: all(cpus, source_table), per_cpu: generations(1), cpus }
+}
+
 /// CPUs that there may ever be: each has its part of a generation.
 pub(super) fn cpus() -> usize {
     aya::util::nr_cpus().unwrap_or(1)

@@ -1,13 +1,14 @@
 //! What can be found out about this machine without changing it.
 
+use super::line::Line;
 use crate::config::Config;
 use crate::error_chain;
 use crate::geoip::GeoIp;
-use crate::kernel::Found;
 use crate::kernel::inspect::{self, Attached, PinDir, nearest};
 use crate::kernel::interface::Interface;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::network::Network;
+use crate::kernel::{self, Found, adapter};
 use crate::sight::Blind;
 use crate::sight::targets::Targets;
 use crate::system::trusted;
@@ -16,6 +17,7 @@ use crate::who::lists::{Lists, Read, SourceList};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use caps::{CapSet, Capability};
+use jiff::Timestamp;
 use nix::unistd::{AccessFlags, access};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +34,11 @@ pub(super) struct Facts {
     pub(super) btf: bool,
     /// Those configured, else those of the default routes.
     pub(super) interfaces: Vec<Result<(Interface, Attached), String>>,
+    /// What is known of those that are there, by name.
+    pub(super) lines: Vec<(String, Line)>,
+    /// CPUs that are there.
+    pub(super) cpus: usize,
+    pub(super) memory: Memory,
     /// What the daemon would not see from the start.
     pub(super) blind: Vec<Blind>,
     /// Observed interfaces that see the same packets.
@@ -41,10 +48,33 @@ pub(super) struct Facts {
     pub(super) state_dir: StateDir,
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
     pub(super) web_config: Option<(String, Result<(), String>)>,
-    pub(super) geoip: Result<String, String>,
+    pub(super) geoip: Result<CountryDatabase, String>,
     /// Each source list with what was found in it.
     pub(super) lists: Vec<(String, Result<Read, String>)>,
     pub(super) now: SystemTime,
+}
+
+/// A country database that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CountryDatabase {
+    pub(super) text: String,
+    /// Since it was built.
+    pub(super) age_days: i64,
+    pub(super) is_embedded: bool,
+}
+
+/// Bytes, and where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Of all maps.
+    pub(super) maps: u64,
+    /// Of them, for each CPU that there may ever be.
+    pub(super) per_cpu: u64,
+    pub(super) possible_cpus: usize,
+    /// Entries of the source table.
+    pub(super) source_table: u32,
+    /// What this process may use; `None` when that cannot be read.
+    pub(super) available: Option<u64>,
 }
 
 /// A state directory as it is found.
@@ -64,7 +94,9 @@ pub(super) fn gather(config: &Config) -> Facts {
     let release = nix::sys::utsname::uname()
         .map(|names| names.release().to_string_lossy().into_owned())
         .unwrap_or_default();
-    let (interfaces, blind, doubles) = observed(config, survey());
+    let network = survey();
+    let lines = network.as_ref().map(|network| lines(config, network)).unwrap_or_default();
+    let (interfaces, blind, doubles) = observed(config, network);
     Facts {
         kernel: version(&release),
         release,
@@ -72,6 +104,9 @@ pub(super) fn gather(config: &Config) -> Facts {
         bpf: bpf(),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         interfaces,
+        lines,
+        cpus: std::thread::available_parallelism().map_or(1, Into::into),
+        memory: memory(config),
         blind,
         doubles,
         pin_dir: inspect::pin_dir(&config.pin_dir),
@@ -90,8 +125,17 @@ pub(super) fn gather(config: &Config) -> Facts {
         web_config: config.web_config.as_ref().map(|path| (path.display().to_string(), web_config(path))),
         geoip: GeoIp::open(config.geoip.as_deref())
             .map(|geoip| {
-                let built = geoip.built().strftime("%Y-%m-%d");
-                format!("{}, type {}, built {built}", geoip.origin(), geoip.database_type())
+                let built = geoip.built();
+                CountryDatabase {
+                    text: format!(
+                        "{}, type {}, built {}",
+                        geoip.origin(),
+                        geoip.database_type(),
+                        built.strftime("%Y-%m-%d")
+                    ),
+                    age_days: Timestamp::now().duration_since(built).as_hours() / 24,
+                    is_embedded: config.geoip.is_none(),
+                }
             })
             .map_err(|error| error_chain(&error)),
         lists: config.source_lists.iter().map(list).collect(),
@@ -181,6 +225,27 @@ fn observed(config: &Config, network: Result<Network, String>) -> LineFacts {
     let interfaces =
         targets.interfaces(&network).into_iter().map(|(_, interface)| interface.map(attached)).collect();
     (interfaces, targets.blind(&network, config), targets.doubles(&network))
+}
+
+/// What the drivers of the observed interfaces say, and what is stacked on them.
+fn lines(config: &Config, network: &Network) -> Vec<(String, Line)> {
+    let Ok(mut targets) = Targets::new(network, config) else { return Vec::new() };
+    let found = targets.interfaces(network).into_iter().filter_map(|(_, interface)| interface.ok());
+    found
+        .filter_map(|interface| {
+            // The name that the kernel has for it.
+            let name = &network.with_index(interface.index)?.name;
+            let line = Line::of(&interface, network, adapter::ask(name, interface.index));
+            Some((interface.name, line))
+        })
+        .collect()
+}
+
+fn memory(config: &Config) -> Memory {
+    let available = kernel::memory();
+    let source_table = config.source_table.unwrap_or_else(|| kernel::default_source_table(available));
+    let needs = kernel::map_memory(source_table);
+    Memory { maps: needs.all, per_cpu: needs.per_cpu, possible_cpus: needs.cpus, source_table, available }
 }
 
 /// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.

@@ -4,6 +4,7 @@
 //! returns at once, and close it). Judging them does no input or output.
 
 mod facts;
+mod line;
 
 use crate::config::{Config, Environment, Flags, XdpMode};
 use crate::error_chain;
@@ -12,9 +13,9 @@ use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
 use crate::system::output::Output;
 use crate::who::lists::Read;
-use facts::{Facts, StateDir, gather};
+use facts::{Facts, Memory, StateDir, gather};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 /// How good or bad a finding is.
@@ -119,10 +120,7 @@ const BLIND: &str = "would be blind";
 
 fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![configuration(config)];
-    findings.push(match &facts.geoip {
-        Ok(text) => Finding::new(Level::Good, "geoip", text),
-        Err(text) => Finding::new(Level::Problem, "geoip", text),
-    });
+    findings.push(geoip(facts));
     findings.extend(facts.lists.iter().map(|(name, read)| judge_list(name, read.as_ref(), facts.now)));
     kernel(facts, &mut findings);
     for interface in &facts.interfaces {
@@ -130,6 +128,9 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
             Ok((found, attached)) => findings.push(judge_interface(config, found, attached)),
             Err(text) => findings.push(Finding::new(Level::Problem, "interface", text)),
         }
+    }
+    for (name, line) in &facts.lines {
+        findings.extend(line::judge(config, name, line, facts.cpus));
     }
     let sight = facts.blind.iter().map(|blind| {
         let about = blind.interface.as_deref().unwrap_or("interface");
@@ -139,6 +140,7 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     findings.extend(sight);
     let doubles = facts.doubles.iter().map(|text| Finding::new(Level::Warning, "interfaces", text));
     findings.extend(doubles);
+    findings.push(memory(&facts.memory));
     findings.push(pins(config, facts));
     findings.push(state_dir(config, facts));
     for (address, bound) in &facts.listen {
@@ -186,6 +188,53 @@ fn judge_list(name: &str, read: Result<&Read, &String>, now: SystemTime) -> Find
     }
     let level = if is_old || read.widest.is_some() { Level::Warning } else { Level::Good };
     Finding::new(level, about, text)
+}
+
+/// From this age the alert `TeitenGeoIpStale` fires, for a file and for the database in the program.
+const OLD_DATABASE_DAYS: [i64; 2] = [90, 365];
+
+fn geoip(facts: &Facts) -> Finding {
+    let found = match &facts.geoip {
+        Ok(found) => found,
+        Err(text) => return Finding::new(Level::Problem, "geoip", text),
+    };
+    if found.age_days <= OLD_DATABASE_DAYS[usize::from(found.is_embedded)] {
+        return Finding::new(Level::Good, "geoip", &found.text);
+    }
+    let way_out = if found.is_embedded {
+        "install a newer release, or let teiten-geoip.timer fetch one and name it with --geoip"
+    } else {
+        "replace the file; a running sensor reads it again"
+    };
+    let text = format!(
+        "{}, {} days ago: address blocks have changed hands since; {way_out}",
+        found.text, found.age_days
+    );
+    Finding::new(Level::Warning, "geoip", text)
+}
+
+fn memory(memory: &Memory) -> Finding {
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    let mut text = format!(
+        "the maps take {} MB: {} MB for each of {} possible CPUs, the rest for {} sources of a flood and for conversations",
+        megabytes(memory.maps),
+        megabytes(memory.per_cpu),
+        memory.possible_cpus,
+        memory.source_table
+    );
+    let Some(available) = memory.available else {
+        text.push_str("; how much memory there is cannot be read");
+        return Finding::new(Level::Good, "memory", text);
+    };
+    let _ = write!(text, "; this process may use {} MB", megabytes(available));
+    if memory.maps <= available / 2 {
+        return Finding::new(Level::Good, "memory", text);
+    }
+    text.push_str(
+        ", and the ledger's day needs memory too: give a smaller --source-table, or the machine fewer possible CPUs \
+         (`possible_cpus=` for Linux)",
+    );
+    Finding::new(Level::Warning, "memory", text)
 }
 
 fn configuration(config: &Config) -> Finding {
@@ -344,6 +393,7 @@ fn pins(config: &Config, facts: &Facts) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::facts::CountryDatabase;
     use super::*;
     use crate::kernel::inspect::PinDir;
     use crate::kernel::{Keeper, Kind, Occupant};
@@ -351,7 +401,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    fn config(args: &[&str]) -> Config {
+    pub(super) fn config(args: &[&str]) -> Config {
         let environment = Environment {
             variables: BTreeMap::new(),
             host_name: "dark-1".to_owned(),
@@ -372,6 +422,15 @@ mod tests {
             bpf: Ok(()),
             btf: true,
             interfaces: vec![Ok((ethernet(), Attached::Free))],
+            lines: vec![],
+            cpus: 4,
+            memory: Memory {
+                maps: 290_000_000,
+                per_cpu: 2_500_000,
+                possible_cpus: 4,
+                source_table: 1 << 20,
+                available: Some(8_000_000_000),
+            },
             blind: vec![],
             doubles: vec![],
             pin_dir: PinDir {
@@ -385,9 +444,9 @@ mod tests {
             state_dir: StateDir::Good("would be created".to_owned()),
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
-            geoip: Ok("embedded".to_owned()),
             lists: vec![],
             now: SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 100),
+            geoip: Ok(CountryDatabase { text: "embedded".to_owned(), age_days: 40, is_embedded: true }),
         }
     }
 
@@ -517,6 +576,25 @@ mod tests {
                 lacking(|facts| facts.listen[0].1 = Err("Address in use".to_owned())),
                 "PROBLEM  http://127.0.0.1:9477: cannot listen there: Address in use; stop what does \
                  (another teiten?) or give another address with --web.listen-address",
+            ),
+            (
+                lacking(|facts| facts.memory.available = Some(512_000_000)),
+                "warning  memory: the maps take 290 MB: 3 MB for each of 4 possible CPUs, the rest for 1048576 sources of \
+                 a flood and for conversations; this process may use 512 MB, and the ledger's day needs memory too: give \
+                 a smaller --source-table, or the machine fewer possible CPUs (`possible_cpus=` for Linux)",
+            ),
+            (
+                lacking(|facts| {
+                    let text = "/geoip, type text, built 2026-01-01".to_owned();
+                    facts.geoip = Ok(CountryDatabase { text, age_days: 91, is_embedded: false });
+                }),
+                "warning  geoip: /geoip, type text, built 2026-01-01, 91 days ago: address blocks have changed hands \
+                 since; replace the file; a running sensor reads it again",
+            ),
+            (
+                lacking(|facts| facts.geoip.as_mut().unwrap().age_days = 366),
+                "warning  geoip: embedded, 366 days ago: address blocks have changed hands since; install a newer \
+                 release, or let teiten-geoip.timer fetch one and name it with --geoip",
             ),
             (
                 lacking(|facts| facts.state_dir = StateDir::Bad("it cannot be written".to_owned())),
