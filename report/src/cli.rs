@@ -12,7 +12,7 @@ use crate::period::Period;
 use crate::words::{Lang, Text};
 use crate::{html, json};
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -114,6 +114,11 @@ fn header(text: &str) -> Result<(String, String)> {
 
 fn zone(text: &str) -> Result<TimeZone> {
     TimeZone::get(text).with_context(|| format!("no time zone {text:?}; write it as in Asia/Tokyo"))
+}
+
+/// The command line, for man page and completions.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// The program.

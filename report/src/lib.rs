@@ -25,4 +25,4 @@ mod palette;
 mod period;
 mod words;
 
-pub use cli::{main, make};
+pub use cli::{command_line, main, make};

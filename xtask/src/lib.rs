@@ -10,6 +10,7 @@ pub mod history;
 pub mod licenses;
 pub mod lint;
 pub mod package;
+pub mod release;
 pub mod report;
 pub mod run;
 pub mod test;

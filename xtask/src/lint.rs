@@ -88,7 +88,7 @@ fn format(check: bool) -> Result<()> {
 
 /// What `deny.toml` says of licences, duplicates and sources, and, where its database can be fetched, what
 /// `RustSec` knows of the crates.
-fn dependencies() -> Outcome {
+pub(crate) fn dependencies() -> Outcome {
     let deny = |arguments: &[&str]| {
         let mut deny = command::cargo();
         deny.arg("deny").args(arguments);

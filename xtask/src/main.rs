@@ -112,6 +112,13 @@ enum Task {
     /// line, and makes the packages with debhelper and an archive for other systems. `--arch arm64` on amd64
     /// needs Debian's cross compiler and a standard library for arm64: both are fetched if they are missing.
     Package(xtask::package::PackageArgs),
+    /// Check whether this commit can be released
+    ///
+    /// Everything is committed; the versions agree; the BPF object, the generated pages and the dashboards are
+    /// current; the licences are those that are allowed; the packages of both architectures are whole; each
+    /// program gets a bill of materials in `CycloneDX`'s JSON beside them. The release itself is a signed tag, which
+    /// a person sets: see RELEASE.md.
+    Release(xtask::release::ReleaseArgs),
     /// Fetch the country database that `teiten` carries inside it
     ///
     /// Takes it from Debian's package tor-geoipdb with `apt-get download`, checks it, and writes it with its
@@ -157,6 +164,7 @@ fn run(task: Task) -> Result<()> {
         Task::History(arguments) => xtask::history::serve::run(&arguments),
         Task::Record(arguments) => xtask::history::record::run(&arguments),
         Task::Package(arguments) => xtask::package::run(&arguments),
+        Task::Release(arguments) => xtask::release::run(&arguments),
         Task::Geoip => xtask::geoip::refresh(),
     }
 }

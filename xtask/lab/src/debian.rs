@@ -178,14 +178,17 @@ impl Drop for Group {
     }
 }
 
-/// Where this machine gets packages of `release` from.
+/// Where this machine gets packages of `release` from: its own mirror of it, else that of another release of Debian's.
 fn mirror(release: &str) -> Result<String> {
-    let mut ask = Command::new("apt-get");
-    ask.args(["indextargets", "--format", "$(REPO_URI)"]);
-    ask.args([format!("Codename: {release}"), "Component: main".into(), "Created-By: Packages".into()]);
-    let known = command::output(&mut ask)?;
-    let first = known.lines().next();
-    first
-        .map(ToOwned::to_owned)
-        .with_context(|| format!("find a mirror of Debian's {release} in apt's sources"))
+    let first = |filter: &str| -> Result<Option<String>> {
+        let mut ask = Command::new("apt-get");
+        ask.args(["indextargets", "--format", "$(REPO_URI)", filter]);
+        ask.args(["Label: Debian", "Component: main", "Created-By: Packages"]);
+        Ok(command::output(&mut ask)?.lines().next().map(ToOwned::to_owned))
+    };
+    let found = match first(&format!("Codename: {release}"))? {
+        Some(own) => Some(own),
+        None => first("Origin: Debian")?,
+    };
+    found.with_context(|| format!("find a mirror of Debian's {release} in apt's sources"))
 }

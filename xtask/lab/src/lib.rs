@@ -4,7 +4,9 @@
 pub mod apt;
 pub mod build;
 pub mod command;
+pub mod conversation;
 pub mod debian;
+pub mod foreign;
 pub mod machine;
 pub mod netns;
 pub mod scrape;

@@ -1,18 +1,22 @@
 //! Other Linux kernels: a virtual machine with Debian's kernel of a series, and a few programs in its
 //! initial file system.
 
+use crate::foreign::{self, Apt};
 use crate::{apt, command, wait};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Debian's package of the emulator, and what else is needed here to boot a kernel.
-const PACKAGES: [(&str, &str); 3] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("busybox", "busybox")];
+/// What is needed here to boot a kernel, with the Debian packages: the emulator, …
+const X86_64: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
+const AARCH64: (&str, &str) = ("qemu-system-aarch64", "qemu-system-arm");
+/// … and what makes a file system.
+const TOOLS: [(&str, &str); 2] = [("cpio", "cpio"), ("busybox", "busybox")];
 /// What a test in the machine drives.
 const PROGRAMS: [&str; 4] = ["busybox", "ip", "tc", "ping"];
 /// Both ends of a `PPPoE` session, with their Debian packages.
@@ -44,7 +48,7 @@ const MODULES: [&str; 19] = [
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /busybox
-export PATH=/bin:/usr/sbin:/busybox
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin:/busybox
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -63,6 +67,8 @@ pub enum Flavour {
     Cloud,
     /// The one for all machines, with `pppd` and `pppoe-server`: the cloud kernel has no PPP.
     Pppoe,
+    /// The small one for virtual machines of 64-bit Arm.
+    CloudArm64,
 }
 
 impl Flavour {
@@ -71,6 +77,30 @@ impl Flavour {
         match self {
             Self::Cloud => "-cloud-amd64",
             Self::Pppoe => "-amd64",
+            Self::CloudArm64 => "-cloud-arm64",
+        }
+    }
+
+    /// Debian's name of its processors.
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Cloud | Self::Pppoe => "amd64",
+            Self::CloudArm64 => "arm64",
+        }
+    }
+
+    fn emulator(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cloud | Self::Pppoe => X86_64,
+            Self::CloudArm64 => AARCH64,
+        }
+    }
+
+    /// What the emulator is to be, and the console on which its kernel prints.
+    fn machine(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Self::Cloud | Self::Pppoe => (&[], "ttyS0"),
+            Self::CloudArm64 => (&["-machine", "virt", "-cpu", "cortex-a72"], "ttyAMA0"),
         }
     }
 }
@@ -96,19 +126,27 @@ impl Kernel {
             bail!("other kernels come as Debian's packages, for x86-64");
         }
         let programs: &[_] = if flavour == Flavour::Pppoe { &PPPOE } else { &[] };
-        let wanted = PACKAGES.iter().chain(programs);
+        let emulator = flavour.emulator();
+        let wanted = [emulator].iter().chain(&TOOLS).chain(programs).copied().collect::<Vec<_>>();
+        let wanted = wanted.iter();
         let missing = wanted.filter(|(program, _)| command::find(program).is_none());
         let missing: Vec<&str> = missing.map(|&(_, package)| package).collect();
         apt::install(&missing, "booting other kernels")?;
 
         let directory = cache.join(format!("{series}{}", flavour.suffix()));
         if !directory.join("boot").is_dir() {
-            let package = newest(series, flavour)?;
             let fresh = tempfile::tempdir_in(cache).context("make a directory for the kernel")?;
-            command::run(Command::new("apt-get").args(["download", &package]).current_dir(fresh.path()))?;
-            let archive = only_entry(fresh.path(), |name| name.starts_with("linux-image"))?;
             let unpacked = fresh.path().join("unpacked");
-            command::run(Command::new("dpkg").arg("-x").arg(archive).arg(&unpacked))?;
+            let archives = if flavour == Flavour::CloudArm64 {
+                let apt = Apt::new(flavour.architecture(), &cache.join("apt-arm64"))?;
+                let package = newest(series, flavour, &mut apt.command("apt-cache"))?;
+                apt.download(&[&package], fresh.path())?
+            } else {
+                let package = newest(series, flavour, &mut Command::new("apt-cache"))?;
+                command::run(Command::new("apt-get").args(["download", &package]).current_dir(fresh.path()))?;
+                vec![only_entry(fresh.path(), |name| name.starts_with("linux-image"))?]
+            };
+            foreign::unpack(&archives, &unpacked)?;
             // Another test may have been faster.
             if fs::rename(&unpacked, &directory).is_err() && !directory.join("boot").is_dir() {
                 bail!("cannot move the kernel to {}", directory.display());
@@ -130,24 +168,57 @@ impl Kernel {
     /// console.
     pub fn run(&self, binary: &Path, script: &str, patience: Duration) -> Result<String> {
         let work = tempfile::tempdir().context("make a directory for the machine")?;
-        let initrd = self.initial_file_system(work.path(), binary, script)?;
-        let console = work.path().join("console");
+        let root = work.path().join("root");
+        self.programs_of_this_machine(&root, binary)?;
+        self.boot(work.path(), script, patience)
+    }
+
+    /// Boots it in a small Debian system of its processors, which has `package` in `/packages` and installed what
+    /// that depends on, runs `script` there as [`run`](Self::run) does, and returns what was printed on the console.
+    /// `cache` keeps indexes of packages.
+    ///
+    /// # Errors
+    ///
+    /// A dependency of the package cannot be satisfied, the machine cannot be put together, or has not switched
+    /// itself off in time; the error holds the console.
+    pub fn run_with_package(
+        &self,
+        package: &Path,
+        script: &str,
+        cache: &Path,
+        patience: Duration,
+    ) -> Result<String> {
+        let work = tempfile::tempdir().context("make a directory for the machine")?;
+        let root = work.path().join("root");
+        let architecture = self.flavour.architecture();
+        let apt = Apt::new(architecture, &cache.join(format!("apt-{architecture}")))?;
+        small_system(&apt, package, work.path(), &root)?;
+        self.boot(work.path(), script, patience)
+    }
+
+    /// Boots it with the file system `root` below `work`.
+    fn boot(&self, work: &Path, script: &str, patience: Duration) -> Result<String> {
+        let initrd = self.initial_file_system(work, script)?;
+        let console = work.join("console");
+        let (emulator, _) = self.flavour.emulator();
+        let (options, terminal) = self.flavour.machine();
         // One processor: the emulator now and then runs into the breakpoint by which the kernel keeps a
         // second one away from code that it is patching. No check of the timer: it counts ticks, and fails
         // when the emulator gets too little time.
-        let mut machine = Command::new("qemu-system-x86_64")
+        let mut machine = Command::new(emulator)
+            .args(options)
             .args(["-accel", "tcg", "-smp", "1", "-m", "2048"])
             .args(["-nographic", "-no-reboot", "-nic", "none"])
             .arg("-kernel")
             .arg(&self.image)
             .arg("-initrd")
             .arg(&initrd)
-            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
+            .args(["-append", &format!("console={terminal} quiet panic=-1 no_timer_check")])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&console)?)
             .stderr(Stdio::null())
             .spawn()
-            .context("start qemu-system-x86_64")?;
+            .with_context(|| format!("start {emulator}"))?;
         let has_ended = wait::ends_within(&mut machine, patience)?;
         let printed = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
         if !has_ended {
@@ -156,27 +227,34 @@ impl Kernel {
         Ok(printed)
     }
 
-    fn initial_file_system(&self, work: &Path, binary: &Path, script: &str) -> Result<PathBuf> {
-        let root = work.join("root");
-        for directory in ["bin", "busybox", "modules", "proc", "sys", "dev"] {
-            fs::create_dir_all(root.join(directory))?;
-        }
+    /// `binary` and what tests drive, with libraries, as they are on this machine.
+    fn programs_of_this_machine(&self, root: &Path, binary: &Path) -> Result<()> {
+        fs::create_dir_all(root.join("bin"))?;
         let stripped = root.join("bin/teiten");
         command::run(Command::new("strip").arg("-o").arg(&stripped).arg(binary))?;
-        libraries(&stripped, &root)?;
+        libraries(&stripped, root)?;
         for program in PROGRAMS {
             let path = command::find(program).with_context(|| format!("find {program}"))?;
             fs::copy(&path, root.join("bin").join(program)).with_context(|| format!("copy {program}"))?;
-            libraries(&path, &root)?;
+            libraries(&path, root)?;
         }
         if self.flavour == Flavour::Pppoe {
             for (program, _) in PPPOE {
                 let path = command::find(program).with_context(|| format!("find {program}"))?;
-                in_its_place(&path, &root)?;
+                in_its_place(&path, root)?;
             }
             // The directory has the version of pppd for a name.
             let plugins = only_entry(Path::new("/usr/lib/pppd"), |_| true)?;
-            in_its_place(&plugins.join("pppoe.so"), &root)?;
+            in_its_place(&plugins.join("pppoe.so"), root)?;
+        }
+        Ok(())
+    }
+
+    /// Packs `root` below `work`, with the kernel's modules and `script`.
+    fn initial_file_system(&self, work: &Path, script: &str) -> Result<PathBuf> {
+        let root = work.join("root");
+        for directory in ["busybox", "modules", "proc", "sys", "dev"] {
+            fs::create_dir_all(root.join(directory))?;
         }
         symlink("/bin/busybox", root.join("bin/sh"))?;
         for (number, module) in MODULES.iter().enumerate() {
@@ -209,13 +287,46 @@ impl Kernel {
     }
 }
 
-/// The package of Debian's newest kernel of `series` and `flavour`.
-fn newest(series: &str, flavour: Flavour) -> Result<String> {
+/// What the script in [`Kernel::run_with_package`] drives, and what installs a package there.
+const SMALL_SYSTEM: [&str; 6] =
+    ["busybox", "dpkg", "iproute2", "iputils-ping", "libc-bin", "systemd-standalone-sysusers"];
+
+/// Unpacks below `root` what `package` and the machine's script need, recorded as installed, so that dpkg checks what
+/// the package depends on; the package itself lies in `/packages`.
+fn small_system(apt: &Apt, package: &Path, work: &Path, root: &Path) -> Result<()> {
+    let path = package.to_str().context("the path of a package is text")?;
+    let wanted = [&[path], &SMALL_SYSTEM[..]].concat();
+    let archives = apt.download_with_dependencies(&wanted, &work.join("archives"))?;
+    foreign::unpack(&archives, root)?;
+    // Nothing reads it there, and the file system lies in memory.
+    for unread in ["doc", "locale", "man"] {
+        let unread = root.join("usr/share").join(unread);
+        if unread.exists() {
+            fs::remove_dir_all(&unread).with_context(|| format!("remove {}", unread.display()))?;
+        }
+    }
+    let mut installed = String::new();
+    for archive in &archives {
+        let fields = command::output(Command::new("dpkg-deb").arg("--field").arg(archive))?;
+        let _ = writeln!(installed, "{}\nStatus: install ok installed\n", fields.trim_end());
+    }
+    for directory in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log", "etc", "packages"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    fs::write(root.join("var/lib/dpkg/status"), installed)?;
+    let name = package.file_name().context("a package has a name")?;
+    fs::copy(package, root.join("packages").join(name))
+        .map(drop)
+        .with_context(|| format!("copy {}", package.display()))
+}
+
+/// The package of Debian's newest kernel of `series` and `flavour`, which `apt_cache` knows.
+fn newest(series: &str, flavour: Flavour, apt_cache: &mut Command) -> Result<String> {
     let suffix = flavour.suffix();
     // Between version and suffix, no further flavour (`-rt`).
     let pattern =
         format!(r"^linux-image-{}\.[0-9.]+(-[0-9]+|[+]deb[0-9]+)?{suffix}$", series.replace('.', r"\."));
-    let found = command::output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let found = command::output(apt_cache.args(["search", "--names-only", &pattern]))?;
     let names = found.lines().filter_map(|line| line.split_whitespace().next());
     // Numbers of equal length in practice; any of the series will do.
     let newest = names.filter(|name| !name.contains("unsigned")).max_by_key(|name| (name.len(), *name));

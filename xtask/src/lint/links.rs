@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 /// What was true once, and what others wrote.
-pub(super) const OTHERS: [&str; 2] = ["CHANGELOG.md", "THIRD-PARTY.md"];
+pub(super) const OTHERS: [&str; 3] = ["CHANGELOG.md", "THIRD-PARTY.md", "report/THIRD-PARTY.md"];
 
 /// Looks at every page.
 ///

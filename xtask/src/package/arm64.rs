@@ -6,8 +6,9 @@
 
 use super::Architecture;
 use anyhow::{Context as _, Result, ensure};
+use lab::build::Program;
+use lab::foreign::{self, Apt};
 use lab::{apt, build, command};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,8 +16,8 @@ const LINKER: &str = "aarch64-linux-gnu-gcc";
 /// Debian's compiler and what cargo calls it by.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Builds `teiten` and returns its path.
-pub(super) fn program() -> Result<PathBuf> {
+/// Builds `program` and returns its path.
+pub(super) fn build(program: &Program) -> Result<PathBuf> {
     let target = Architecture::Arm64.target();
     let missing: &[&str] = if command::find(LINKER).is_none() {
         &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
@@ -24,9 +25,8 @@ pub(super) fn program() -> Result<PathBuf> {
         &[]
     };
     apt::install(missing, "building for arm64")?;
-    let mut build = command::cargo();
-    build.args(["build", "--locked", "--release", "--package", "sensor-user", "--bin", "teiten"]);
-    build.args(["--features", "parquet", "--target", target]);
+    let mut build = program.build();
+    build.args(["--release", "--target", target]);
     build.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
     if !has_standard_library(target)? {
         let sysroot = debian_sysroot(target)?;
@@ -35,7 +35,7 @@ pub(super) fn program() -> Result<PathBuf> {
         build.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags);
     }
     command::run(&mut build)?;
-    Ok(build::target_directory()?.join(target).join("release/teiten"))
+    Ok(build::target_directory()?.join(target).join("release").join(program.name))
 }
 
 /// Whether the toolchain in use has the standard library of `target`.
@@ -61,27 +61,8 @@ fn debian_sysroot(target: &str) -> Result<PathBuf> {
     Ok(sysroot)
 }
 
-/// Downloads the packages of the standard library with an apt of its own, which knows arm64, and unpacks them.
+/// Downloads the packages of the standard library and unpacks them.
 fn unpack_standard_library(directory: &Path) -> Result<()> {
-    let packages = directory.join("packages");
-    for made in ["lists/partial", "cache/archives/partial", "packages"] {
-        let made = directory.join(made);
-        fs::create_dir_all(&made).with_context(|| format!("create {}", made.display()))?;
-    }
-    let apt_get = |arguments: &[&str]| {
-        let mut apt_get = Command::new("apt-get");
-        for option in [
-            "APT::Architectures::=arm64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            format!("Dir::State::Lists={}", directory.join("lists").display()),
-            format!("Dir::Cache={}", directory.join("cache").display()),
-        ] {
-            apt_get.args(["-o", &option]);
-        }
-        apt_get.args(["-o", "APT::Architectures::=amd64"]).args(arguments).current_dir(&packages);
-        command::run(&mut apt_get)
-    };
-    apt_get(&["-q", "update"])?;
     let version = command::output(Command::new("dpkg-query").args([
         "--show",
         "--showformat",
@@ -89,11 +70,8 @@ fn unpack_standard_library(directory: &Path) -> Result<()> {
         "rustc-web",
     ]))?;
     let series: Vec<&str> = version.splitn(3, '.').take(2).collect();
-    let library = format!("libstd-rust-web-{}:arm64", series.join("."));
-    apt_get(&["-q", "download", "libstd-rust-web-dev:arm64", &library])?;
-    for entry in fs::read_dir(&packages).context("read the downloaded packages")? {
-        let package = entry?.path();
-        command::run(Command::new("dpkg").arg("-x").arg(package).arg(directory.join("sysroot")))?;
-    }
-    Ok(())
+    let library = format!("libstd-rust-web-{}", series.join("."));
+    let apt = Apt::new(Architecture::Arm64.name(), &directory.join("apt"))?;
+    let packages = apt.download(&["libstd-rust-web-dev", &library], &directory.join("packages"))?;
+    foreign::unpack(&packages, &directory.join("sysroot"))
 }

@@ -1,28 +1,28 @@
 //! What is installed with the sensor: Debian packages in a system of their own, systemd units, and the script that
 //! fetches the country database.
 
-use crate::common::teiten;
+use crate::common::{report, teiten};
 use lab::build::target_directory;
 use lab::command::{find, root};
 use lab::debian::System;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use xtask::package::Programs;
 
 const UNIT: &str = "packaging/teiten.service";
 
-/// A package's life on a sensor. Each line that a test looks at is printed as `NAME: VALUE`.
-const LIFE: &str = r#"
+/// A line with a peer in a namespace of its own, and what scripts ask the sensor.
+const COMMON: &str = r#"
 # The packets of a class since counting began.
 class() { teiten status --json | grep -o '"total":.*' | grep -o "\"class\":\"$1\",\"packets\":[0-9]*" | head -1 | grep -o '[0-9]*$'; }
 fail() { echo "FAILED: $*"; systemctl status teiten --no-pager -l || true; journalctl -u teiten --no-pager | tail -30; exit 1; }
 ready() { for i in $(seq 600); do ! teiten status >/dev/null 2>&1 || return 0; sleep 0.1; done; fail "not ready"; }
 counted() { for i in $(seq 600); do [ "$(class access)" != "$1" ] || return 0; sleep 0.1; done; fail "$1 accesses were sent, $(class access) counted"; }
-knock() { ip netns exec peer bash -c 'for port; do timeout 5 bash -c "exec 3<>/dev/tcp/192.0.2.1/$port" 2>/dev/null || true; done' knock "$@"; }
-apt() { apt-get -y --no-install-recommends -o DPkg::Use-Pty=0 "$@" >>/root/apt.log 2>&1 || fail "$(tail -n 20 /root/apt.log)"; }
-
 ip netns add peer
 ip link add eth0 type veth peer name eth0 netns peer
 ip link set eth0 up
@@ -30,6 +30,13 @@ ip -n peer link set eth0 up
 ip addr add 192.0.2.1/24 dev eth0
 ip -n peer addr add 192.0.2.2/24 dev eth0
 ip route add default via 192.0.2.2
+"#;
+
+/// A package's life on a sensor. Each line that a test looks at is printed as `NAME: VALUE`.
+const LIFE: &str = r#"
+knock() { ip netns exec peer bash -c 'for port; do timeout 5 bash -c "exec 3<>/dev/tcp/192.0.2.1/$port" 2>/dev/null || true; done' knock "$@"; }
+apt() { apt-get -y --no-install-recommends -o DPkg::Use-Pty=0 "$@" >>/root/apt.log 2>&1 || fail "$(tail -n 20 /root/apt.log)"; }
+
 mkdir -p /etc/default
 echo TEITEN_DRAIN_INTERVAL=1s >/etc/default/teiten
 
@@ -76,6 +83,11 @@ echo "version: $(dpkg-query -W -f '${Version}' teiten)"
 echo "sent during the upgrade: $sent"
 echo "verify: $(teiten ledger verify)"
 
+apt install /root/teiten-report.deb
+teiten-report --month "$(date +%Y-%m)" --date "$(date -d 'tomorrow' +%F)" --ledger /var/lib/teiten --output /root/report.html
+echo "report: $(grep -o '<h1[^>]*>[^<]*' /root/report.html | sed 's/.*>//')"
+apt purge teiten-report
+
 apt remove teiten
 echo "pins: $(ls -d /sys/fs/bpf/teiten 2>/dev/null || true)"
 echo "programs: $(ip -details link show eth0 | grep -c xdp || true)"
@@ -91,27 +103,110 @@ knock 1
 counted 1
 "#;
 
+/// Debian's `release`, or nothing where it cannot be had.
+fn system(release: &str) -> Option<System> {
+    match System::of_release(release, &target_directory().unwrap().join("debian")) {
+        Ok(system) => Some(system),
+        Err(error) => {
+            println!("skipped: {error:#}");
+            None
+        }
+    }
+}
+
+/// A system lies in memory, so there is one at a time.
+static SYSTEM: Mutex<()> = Mutex::new(());
+
+/// The Debian packages of this build, in `work`: dashboards, report and sensor.
+fn packages(work: &Path) -> Vec<PathBuf> {
+    let generated = work.join("generated");
+    packaging::write_all(&generated.join("teiten")).unwrap();
+    packaging::write_report(&generated.join("teiten-report")).unwrap();
+    let programs = Programs { teiten: teiten().to_owned(), report: Some(report().to_owned()) };
+    xtask::package::debian_packages(&programs, &generated, work).unwrap()
+}
+
+/// The commands of the tutorial in a page: who types each, and what.
+fn commands(page: &str) -> Vec<(&str, &str)> {
+    let prompts = ["sensor$ ", "build$ ", "elsewhere$ "];
+    page.lines()
+        .filter_map(|line| {
+            prompts
+                .iter()
+                .find_map(|prompt| Some((prompt.trim_end_matches("$ "), line.strip_prefix(prompt)?)))
+        })
+        .collect()
+}
+
+/// Every command of the tutorial, on Debian 13. What comes of itself after a moment is waited for; the month is the
+/// present one, up to today.
+#[test]
+fn the_tutorial_leads_to_a_report_and_back() {
+    needs_root!();
+    let Some(system) = system("trixie") else { return };
+    let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (english, japanese) = (read("tutorial.md"), read("tutorial.ja.md"));
+    let typed = commands(&english);
+    assert_eq!(typed, commands(&japanese));
+    assert!(typed.len() > 10, "{typed:?}");
+
+    let mut script = COMMON.to_owned();
+    script.push_str(
+        r#"
+sudo() { "$@"; }
+echo 'APT::Get::Assume-Yes "true";' >/etc/apt/apt.conf.d/yes
+month=$(date +%Y-%m)
+cd /root
+"#,
+    );
+    for (who, command) in typed {
+        let command = command
+            .replace("2026-12 ", "$month --date $(date -d tomorrow +%F) ")
+            .replace("2026-12", "$month");
+        match who {
+            "sensor" => writeln!(script, "{command}").unwrap(),
+            // Nothing listens there.
+            "elsewhere" => writeln!(script, "ip netns exec peer {command} || true\ncounted 1").unwrap(),
+            _ => {}
+        }
+        if command.contains("install ./teiten_") {
+            script.push_str("ready\n");
+        }
+    }
+    script.push_str(
+        r#"
+echo "report: $(grep -c '</html>' $month.html) $(grep -c '</html>' $month.ja.html)"
+echo "pins: $(ls -d /sys/fs/bpf/teiten 2>/dev/null || true)"
+apt purge teiten-report
+echo "left: $(find / -xdev -name '*teiten*' -not -path '/root/*' -not -path '/proc/*' -not -path '/tmp/*' | tr '\n' ' ')"
+"#,
+    );
+    let work = tempfile::tempdir().unwrap();
+    let made = packages(work.path());
+    let [_, report, sensor] = &made[..] else { panic!("{made:?}") };
+    let files: [(&Path, &str); 2] =
+        [(sensor, "teiten_0.1.0_amd64.deb"), (report, "teiten-report_0.1.0_amd64.deb")];
+    let _alone = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
+    let printed = system.run(&files, &script, Duration::from_mins(10)).unwrap();
+    for line in ["active", "report: 1 1", "pins: ", "left: ", "exit status 0"] {
+        assert!(printed.lines().any(|found| found == line), "no `{line}` in\n{printed}");
+    }
+}
+
 #[test]
 fn a_package_is_installed_upgraded_under_traffic_and_purged() {
     needs_root!();
-    let target = target_directory().unwrap();
-    let system = match System::of_release("bookworm", &target.join("debian")) {
-        Ok(system) => system,
-        Err(error) => {
-            println!("skipped: {error:#}");
-            return;
-        }
-    };
+    let Some(system) = system("bookworm") else { return };
     let work = tempfile::tempdir().unwrap();
-    let generated = work.path().join("generated");
-    packaging::write_all(&generated).unwrap();
-    let made = xtask::package::debian_packages(teiten(), &generated, work.path()).unwrap();
-    let [dashboards, sensor] = &made[..] else { panic!("{made:?}") };
+    let made = packages(work.path());
+    let [dashboards, report, sensor] = &made[..] else { panic!("{made:?}") };
     assert!(
         dashboards.ends_with(format!("teiten-grafana_{}_all.deb", env!("CARGO_PKG_VERSION"))),
         "{made:?}"
     );
-    let printed = system.run(&[(sensor, "teiten.deb")], LIFE, Duration::from_mins(10)).unwrap();
+    let files: [(&Path, &str); 2] = [(sensor, "teiten.deb"), (report, "teiten-report.deb")];
+    let _alone = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
+    let printed = system.run(&files, &[COMMON, LIFE].concat(), Duration::from_mins(10)).unwrap();
     let value = |name: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
         line.unwrap_or_else(|| panic!("no {name} in\n{printed}")).to_owned()
@@ -135,6 +230,7 @@ fn a_package_is_installed_upgraded_under_traffic_and_purged() {
         assert_eq!(value(nothing), "", "{printed}");
     }
     assert_eq!(value("programs"), "0");
+    assert!(!value("report").is_empty(), "{printed}");
     assert_eq!(value("ledger"), "/var/lib/teiten/ledger.sqlite");
 }
 
