@@ -82,7 +82,7 @@ pub struct PackageArgs {
 
 /// Finished programs of one architecture.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub struct Binaries {
     /// `teiten`.
     pub teiten: PathBuf,
     /// `teiten-report`; without it, it is not packaged.
@@ -110,7 +110,7 @@ pub fn run(arguments: &PackageArgs) -> Result<()> {
     let generated = generated(if is_released_here { Profile::Release } else { Profile::Development })?;
     for architecture in wanted {
         let programs = match &arguments.teiten {
-            Some(teiten) => Programs { teiten: teiten.clone(), report: arguments.report.clone() },
+            Some(teiten) => Binaries { teiten: teiten.clone(), report: arguments.report.clone() },
             None => programs(architecture, here)?,
         };
         let made = Staged::new(&programs, generated.path(), architecture)?.make(&out)?;
@@ -140,7 +140,7 @@ pub fn make_all(out: &Path) -> Result<()> {
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, or fails.
-pub fn debian_packages(programs: &Programs, generated: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+pub fn debian_packages(programs: &Binaries, generated: &Path, out: &Path) -> Result<Vec<PathBuf>> {
     let here = Architecture::here().context("packages are made on x86-64 and 64-bit Arm")?;
     Staged::new(programs, generated, here)?.debian(out)
 }
@@ -194,13 +194,13 @@ fn generated(profile: Profile) -> Result<tempfile::TempDir> {
 }
 
 /// Builds the programs and returns their paths.
-fn programs(architecture: Architecture, here: Architecture) -> Result<Programs> {
+fn programs(architecture: Architecture, here: Architecture) -> Result<Binaries> {
     let build = match architecture {
         _ if architecture == here => build::release,
         Architecture::Arm64 => arm64::build,
         Architecture::Amd64 => bail!("packages for amd64 are made on amd64"),
     };
-    Ok(Programs { teiten: build(&build::TEITEN)?, report: Some(build(&build::REPORT)?) })
+    Ok(Binaries { teiten: build(&build::TEITEN)?, report: Some(build(&build::REPORT)?) })
 }
 
 /// All files of the packages for one architecture, laid out.
@@ -214,7 +214,7 @@ struct Staged {
 
 impl Staged {
     /// The sources of Debian packages, with the finished files in `stage` and `stage-report`.
-    fn new(programs: &Programs, generated: &Path, architecture: Architecture) -> Result<Self> {
+    fn new(programs: &Binaries, generated: &Path, architecture: Architecture) -> Result<Self> {
         let work = tempfile::tempdir().context("make a directory for the package")?;
         let has_report = programs.report.is_some();
         let staged = Self { work, architecture, commit: Commit::of_head()?, has_report };

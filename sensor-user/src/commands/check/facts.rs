@@ -1,6 +1,6 @@
 //! What can be found out about this machine without changing it.
 
-use super::line::Line;
+use super::line::ObservedLine;
 use crate::config::Config;
 use crate::error_chain;
 use crate::geoip::GeoIp;
@@ -35,10 +35,10 @@ pub(super) struct Facts {
     /// Those configured, else those of the default routes.
     pub(super) interfaces: Vec<Result<(Interface, Attached), String>>,
     /// What is known of those that are there, by name.
-    pub(super) lines: Vec<(String, Line)>,
+    pub(super) lines: Vec<(String, ObservedLine)>,
     /// CPUs that are there.
     pub(super) cpus: usize,
-    pub(super) memory: Memory,
+    pub(super) memory: MapNeeds,
     /// What the daemon would not see from the start.
     pub(super) blind: Vec<Blind>,
     /// Observed interfaces that see the same packets.
@@ -65,7 +65,7 @@ pub(super) struct CountryDatabase {
 
 /// Bytes, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct MapNeeds {
     /// Of all maps.
     pub(super) maps: u64,
     /// Of them, for each CPU that there may ever be.
@@ -228,24 +228,24 @@ fn observed(config: &Config, network: Result<Network, String>) -> LineFacts {
 }
 
 /// What the drivers of the observed interfaces say, and what is stacked on them.
-fn lines(config: &Config, network: &Network) -> Vec<(String, Line)> {
+fn lines(config: &Config, network: &Network) -> Vec<(String, ObservedLine)> {
     let Ok(mut targets) = Targets::new(network, config) else { return Vec::new() };
     let found = targets.interfaces(network).into_iter().filter_map(|(_, interface)| interface.ok());
     found
         .filter_map(|interface| {
             // The name that the kernel has for it.
             let name = &network.with_index(interface.index)?.name;
-            let line = Line::of(&interface, network, adapter::ask(name, interface.index));
+            let line = ObservedLine::of(&interface, network, adapter::ask(name, interface.index));
             Some((interface.name, line))
         })
         .collect()
 }
 
-fn memory(config: &Config) -> Memory {
+fn memory(config: &Config) -> MapNeeds {
     let available = kernel::memory();
     let source_table = config.source_table.unwrap_or_else(|| kernel::default_source_table(available));
     let needs = kernel::map_memory(source_table);
-    Memory { maps: needs.all, per_cpu: needs.per_cpu, possible_cpus: needs.cpus, source_table, available }
+    MapNeeds { maps: needs.all, per_cpu: needs.per_cpu, possible_cpus: needs.cpus, source_table, available }
 }
 
 /// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.

@@ -19,7 +19,7 @@ const VLAN_STRIPPING: &str = "rx-vlan-hw-parse";
 
 /// An interface and what was found about it.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct ObservedLine {
     pub(super) adapter: Adapter,
     /// Tunnels and sessions whose packets travel in those of the interface.
     pub(super) carried: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct Line {
     pub(super) has_pppoe: bool,
 }
 
-impl Line {
+impl ObservedLine {
     /// What `network` knows of the interface, and its driver says.
     pub(super) fn of(interface: &Interface, network: &Network, adapter: Adapter) -> Self {
         let inner =
@@ -41,7 +41,7 @@ impl Line {
 }
 
 /// What is to be said of a line on a machine of so many CPUs.
-pub(super) fn judge(config: &Config, name: &str, line: &Line, cpus: usize) -> Vec<Finding> {
+pub(super) fn judge(config: &Config, name: &str, line: &ObservedLine, cpus: usize) -> Vec<Finding> {
     let adapter = &line.adapter;
     let mut findings = vec![
         mode(config, name, adapter),
@@ -186,9 +186,9 @@ mod tests {
     use super::super::tests::config;
     use super::*;
 
-    fn good() -> Line {
+    fn good() -> ObservedLine {
         let on = |names: &[&str]| Answer::Is(names.iter().map(|name| (*name).to_owned()).collect());
-        Line {
+        ObservedLine {
             adapter: Adapter {
                 mtu: Answer::Is(1500),
                 features: on(&["rx-checksum", VLAN_STRIPPING, VLAN_FILTER]),
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    fn warnings(flags: &[&str], line: &Line) -> Vec<String> {
+    fn warnings(flags: &[&str], line: &ObservedLine) -> Vec<String> {
         let findings = judge(&config(flags), "eth0", line, 4);
         findings.iter().filter(|it| it.level != Level::Good).map(|it| it.text.clone()).collect()
     }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_line_that_changes_no_count_gives_no_warning() {
         assert_eq!(warnings(&[], &good()), [""; 0]);
-        let unsaid = Line {
+        let unsaid = ObservedLine {
             adapter: Adapter {
                 mtu: Answer::Is(1500),
                 features: Answer::Unsaid,
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_cause_of_wrong_numbers_is_named_with_what_ends_it() {
-        let with = |change: fn(&mut Line)| {
+        let with = |change: fn(&mut ObservedLine)| {
             let mut line = good();
             change(&mut line);
             line
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_travels_inside_is_named() {
-        let line = Line { carried: vec!["wg0".into()], has_pppoe: true, ..good() };
+        let line = ObservedLine { carried: vec!["wg0".into()], has_pppoe: true, ..good() };
         let text: Vec<String> = judge(&config(&[]), "eth0", &line, 4).into_iter().map(|it| it.text).collect();
         assert!(text.iter().any(|text| text.contains("carries a PPPoE session")), "{text:?}");
         assert!(text.iter().any(|text| text.contains("carries the tunnel wg0")), "{text:?}");

@@ -13,7 +13,7 @@ use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
 use crate::system::output::Output;
 use crate::who::lists::Read;
-use facts::{Facts, Memory, StateDir, gather};
+use facts::{Facts, MapNeeds, StateDir, gather};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::time::SystemTime;
@@ -213,7 +213,7 @@ fn geoip(facts: &Facts) -> Finding {
     Finding::new(Level::Warning, "geoip", text)
 }
 
-fn memory(memory: &Memory) -> Finding {
+fn memory(memory: &MapNeeds) -> Finding {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let mut text = format!(
         "the maps take {} MB: {} MB for each of {} possible CPUs, the rest for {} sources of a flood and for conversations",
@@ -424,7 +424,7 @@ mod tests {
             interfaces: vec![Ok((ethernet(), Attached::Free))],
             lines: vec![],
             cpus: 4,
-            memory: Memory {
+            memory: MapNeeds {
                 maps: 290_000_000,
                 per_cpu: 2_500_000,
                 possible_cpus: 4,

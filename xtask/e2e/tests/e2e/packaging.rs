@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use xtask::package::Programs;
+use xtask::package::Binaries;
 
 const UNIT: &str = "packaging/teiten.service";
 
@@ -122,7 +122,7 @@ fn packages(work: &Path) -> Vec<PathBuf> {
     let generated = work.join("generated");
     packaging::write_all(&generated.join("teiten")).unwrap();
     packaging::write_report(&generated.join("teiten-report")).unwrap();
-    let programs = Programs { teiten: teiten().to_owned(), report: Some(report().to_owned()) };
+    let programs = Binaries { teiten: teiten().to_owned(), report: Some(report().to_owned()) };
     xtask::package::debian_packages(&programs, &generated, work).unwrap()
 }
 
