@@ -287,12 +287,14 @@ mod tests {
         ethtool(name, &mut [0x26, flags])
     }
 
+    /// `ETH_FLAG_RXVLAN`.
+    const RX_VLAN: u32 = 1 << 8;
+
     #[test]
     fn features_are_read_as_they_are_switched() {
         if !cable() {
             return;
         }
-        const RX_VLAN: u32 = 1 << 8;
         let is_on = |features: &[String], name: &str| features.iter().any(|feature| feature == name);
         set_flags("eth0", RX_VLAN).unwrap();
         let on = features("eth0").unwrap();

@@ -31,7 +31,7 @@ echo "left: $(find / -xdev -name '*teiten*' -not -path '/proc/*' -not -path '/sy
 pub(super) fn run(made: &[PathBuf], architecture: Architecture) -> Result<()> {
     let is_sensor = |path: &&PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("teiten_") && name.ends_with(".deb")
+        name.starts_with("teiten_") && path.extension().is_some_and(|extension| extension == "deb")
     };
     let package = made.iter().find(is_sensor).context("find the sensor's Debian package")?;
     let cache = build::target_directory()?.join("kernels");

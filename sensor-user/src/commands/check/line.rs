@@ -23,7 +23,7 @@ pub(super) struct ObservedLine {
     pub(super) adapter: Adapter,
     /// Tunnels and sessions whose packets travel in those of the interface.
     pub(super) carried: Vec<String>,
-    /// Whether the kernel's PPPoE has a session on it.
+    /// Whether the kernel's `PPPoE` has a session on it.
     pub(super) has_pppoe: bool,
 }
 
@@ -236,7 +236,7 @@ mod tests {
         let none =
             with(|line| line.adapter.xdp = Answer::Is(Xdp { takes_programs: false, takes_fragments: false }));
         let single = with(|line| {
-            line.adapter.channels = Answer::Is(Channels { used: 1, most: 2, are_combined: false })
+            line.adapter.channels = Answer::Is(Channels { used: 1, most: 2, are_combined: false });
         });
         for (flags, line, words) in [
             (&[][..], &merging, "`ethtool -K eth0 lro off rx-gro-hw off`"),
