@@ -47,6 +47,8 @@ pub(crate) fn escape(text: &str) -> String {
             '\'' => out.push_str("&#39;"),
             // XML has no other control characters.
             c if c.is_control() && !matches!(c, '\t' | '\n') => out.push('\u{fffd}'),
+            // These turn the text after them round.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             c => out.push(c),
         }
     }
@@ -70,6 +72,23 @@ struct Pen {
 fn at(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// About how wide a text is: East Asian characters are square, others take a bit more than half of that.
+fn width(text: &str) -> f64 {
+    text.chars().map(|c| if u32::from(c) < 0x1100 { 0.6 } else { 1.0 }).sum::<f64>() * SIZE
+}
+
+/// The text, or its two ends where it is wider than `room`: a name can end in a port.
+fn clip(text: &str, room: f64) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let mut clipped = text.to_owned();
+    while width(&clipped) > room && chars.len() > 2 {
+        let middle = chars.len() / 2;
+        chars.remove(middle);
+        clipped = chars.iter().take(middle).chain(&['…']).chain(&chars[middle..]).collect();
+    }
+    clipped
 }
 
 impl Pen {
@@ -170,7 +189,7 @@ impl Pen {
         for (row, (name, style)) in entries.iter().enumerate() {
             let y = y + row as f64 * ROW;
             self.rect(x, y - 9.5, 14.0, 11.0, *style);
-            self.text(x + 20.0, y, Anchor::Start, name);
+            self.text(x + 20.0, y, Anchor::Start, &clip(name, WIDTH - x - 20.0));
         }
     }
 
@@ -279,7 +298,7 @@ impl Pen {
         let (pitch, bar) = (29.0, 11.5);
         for (category, name) in chart.categories.iter().enumerate() {
             let y = top + pitch * category as f64;
-            self.text(left - 8.0, y + bar + 4.0, Anchor::End, name);
+            self.text(left - 8.0, y + bar + 4.0, Anchor::End, &clip(name, left - 8.0));
             for (row, line) in chart.series.iter().enumerate() {
                 let y = y + row as f64 * bar;
                 match line.values[category] {
@@ -399,7 +418,7 @@ impl Pen {
             let percent =
                 chart.percent(line, 0).map_or_else(|| "–".to_owned(), |percent| format!("{percent}%"));
             self.rect(370.0, y - 9.5, 14.0, 11.0, line.style);
-            self.text(390.0, y, Anchor::Start, &line.name);
+            self.text(390.0, y, Anchor::Start, &clip(&line.name, 185.0));
             self.text(610.0, y, Anchor::End, &percent);
             self.text(690.0, y, Anchor::End, &words::number(line.values[0].unwrap_or(0)));
         }
@@ -463,7 +482,7 @@ impl Pen {
         let pitch = 30.0;
         for (category, name) in chart.categories.iter().enumerate() {
             let y = top + pitch * category as f64;
-            self.text(left - 8.0, y + 15.0, Anchor::End, name);
+            self.text(left - 8.0, y + 15.0, Anchor::End, &clip(name, left - 8.0));
             let whole = chart.whole(category);
             let mut x = left;
             for line in &chart.series {
@@ -521,6 +540,14 @@ mod tests {
             assert_eq!(step(max, 5), expected, "{max}");
         }
         assert!(step(u64::MAX, 5) > u64::MAX / 10);
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_ends() {
+        assert_eq!(clip("445/tcp", 100.0), "445/tcp");
+        let clipped = clip("観測点01（東京・府中市） 80/tcp", 140.0);
+        assert!(clipped.starts_with("観測点01") && clipped.ends_with("80/tcp"), "{clipped}");
+        assert!(clipped.contains('…') && width(&clipped) <= 140.0, "{clipped}");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use crate::content::{self, Manner, Source};
 use crate::data::{self, Data};
-use crate::document::Document;
 use crate::input::Input;
 use crate::input::ledger::Ledgers;
 use crate::input::parquet::Tables;
@@ -94,6 +93,10 @@ struct Cli {
     /// Where to write; its ending says which format
     #[arg(long, short, value_name = "FILE", required_unless_present_any = ["init_notes", "format"])]
     output: Option<PathBuf>,
+    /// File with a font for characters of a PDF that the program's own lacks; several times
+    #[cfg(feature = "pdf")]
+    #[arg(long, value_name = "FILE")]
+    font: Vec<PathBuf>,
     /// The format, whatever the ending; without --output on standard output
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -101,6 +104,9 @@ struct Cli {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// Tagged, PDF/UA-1 and PDF/A-2b
+    #[cfg(feature = "pdf")]
+    Pdf,
     /// One self-contained file
     Html,
     /// Every number with its figure's name
@@ -195,13 +201,24 @@ fn run(cli: &Cli) -> Result<Vec<u8>> {
         cli.name.clone().unwrap_or_else(|| cli.lang.t("Teiten", "インターネット定点観測").to_owned());
     let manner = Manner { lang: cli.lang, centre, today };
     let document = content::write(&data, &manner, &notes, &source);
-    Ok(render(&document, &data, format.context("a format")?))
-}
-
-fn render(document: &Document, data: &Data, format: Format) -> Vec<u8> {
-    match format {
-        Format::Html => html::write(document).into_bytes(),
-        Format::Json => json::write(document, &content::headline(data)).into_bytes(),
+    match format.context("a format")? {
+        Format::Html => Ok(html::write(&document).into_bytes()),
+        Format::Json => Ok(json::write(&document, &content::headline(&data)).into_bytes()),
+        #[cfg(feature = "pdf")]
+        Format::Pdf => {
+            let (bytes, missing) = crate::pdf::write(&document, crate::pdf::fonts(&cli.font)?)?;
+            if !missing.is_empty() {
+                let list: Vec<String> =
+                    missing.iter().take(8).map(|c| format!("{} (U+{:04X})", c.escape_debug(), u32::from(*c))).collect();
+                eprintln!(
+                    "teiten-report: no glyph for {} of the report's characters, printed as □: {}. Give a font that has \
+                     them with --font FILE.",
+                    missing.len(),
+                    list.join(", ")
+                );
+            }
+            Ok(bytes)
+        }
     }
 }
 
@@ -216,16 +233,24 @@ fn put(file: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("write {}", file.display()))
 }
 
+#[cfg(feature = "pdf")]
+const ENDINGS: &str = ".pdf, .html or .json";
+#[cfg(not(feature = "pdf"))]
+const ENDINGS: &str = ".html or .json";
+
 fn by_ending(output: Option<&Path>) -> Result<Format> {
     let output = output.context("--format or --output says which format")?;
     match output.extension().and_then(|ending| ending.to_str()) {
         Some("html" | "htm") => Ok(Format::Html),
         Some("json") => Ok(Format::Json),
+        #[cfg(feature = "pdf")]
+        Some("pdf") => Ok(Format::Pdf),
+        #[cfg(not(feature = "pdf"))]
         Some("pdf") => bail!(
-            "--output {}: this build has no PDF; end the name in .html and print it from a browser, or in .json",
+            "--output {}: this build has no PDF; build it with `--features pdf`, or end the name in .html and print it from a browser, or in .json",
             output.display()
         ),
-        _ => bail!("--output {}: end the name in .html or .json, or give --format", output.display()),
+        _ => bail!("--output {}: end the name in {ENDINGS}, or give --format", output.display()),
     }
 }
 

@@ -100,7 +100,14 @@ pub(crate) fn write(data: &Data, manner: &Manner, notes: &Notes, source: &Source
         Lang::En => format!("What {} observed in {period}", manner.centre),
         Lang::Ja => format!("{}での観測状況について", manner.centre),
     };
-    Document { lang, title, subtitle: period, period: data.period.code(), blocks: writer.blocks }
+    Document {
+        lang,
+        title,
+        subtitle: period,
+        period: data.period.code(),
+        date: manner.today,
+        blocks: writer.blocks,
+    }
 }
 
 /// The places at which this period's report takes notes.

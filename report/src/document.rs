@@ -2,6 +2,7 @@
 
 use crate::palette::Style;
 use crate::words::{self, Lang};
+use jiff::civil::Date;
 
 /// A report.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Document {
     pub(crate) subtitle: String,
     /// `2010-07`.
     pub(crate) period: String,
+    /// The day on which it was written.
+    pub(crate) date: Date,
     pub(crate) blocks: Vec<Block>,
 }
 

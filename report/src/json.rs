@@ -59,6 +59,7 @@ pub(crate) fn write(document: &Document, headline: &[Number]) -> String {
     let report = json!({
         "period": document.period,
         "language": document.lang.code(),
+        "date": document.date.to_string(),
         "title": document.title,
         "headline": headline,
         "texts": texts,

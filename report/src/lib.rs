@@ -6,7 +6,8 @@
 //! events     what happened, by the rules of the alerts on daily data
 //! content    the document: paragraphs, figures with their numbers, tables
 //! charts     a figure as SVG
-//! json, html the document as a file
+//! json, html, pdf
+//!            the document as a file
 //! ```
 
 #![expect(clippy::format_push_string, reason = "sentences are chosen by language, and are few")]
@@ -22,7 +23,12 @@ mod input;
 mod json;
 mod notes;
 mod palette;
+#[cfg(feature = "pdf")]
+mod pdf;
 mod period;
 mod words;
+
+/// Whether this build writes PDF.
+pub const HAS_PDF: bool = cfg!(feature = "pdf");
 
 pub use cli::{command_line, main, make};

@@ -1,6 +1,7 @@
 //! `cargo xtask docs`: the generated parts of the pages in `docs/`, and `THIRD-PARTY.md`.
 
 use crate::licenses;
+use crate::WORKSPACE;
 use anyhow::Result;
 use lab::command;
 
@@ -13,7 +14,7 @@ use lab::command;
 pub fn generate(check: bool) -> Result<()> {
     licenses::generate(check)?;
     let mut test = command::cargo();
-    test.args(["test", "--locked", "--workspace", "--test", "reference"]);
+    test.args(["test", "--locked"]).args(WORKSPACE).args(["--test", "reference"]);
     if !check {
         test.env("TEITEN_WRITE_DOCS", "1");
     }

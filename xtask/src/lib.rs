@@ -15,3 +15,6 @@ pub mod report;
 pub mod run;
 pub mod test;
 pub mod toolchain;
+
+/// All packages with all of the report: one build for every task.
+pub const WORKSPACE: [&str; 3] = ["--workspace", "--features", "report/pdf,packaging/report"];

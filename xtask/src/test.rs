@@ -2,7 +2,7 @@
 
 use crate::ebpf::{self, Fresh};
 use crate::report::{Outcome, Report};
-use crate::{lint, toolchain};
+use crate::{WORKSPACE, lint, toolchain};
 use anyhow::{Context as _, Result, bail};
 use bpf_origin as origin;
 use lab::{apt, command, netns};
@@ -12,7 +12,7 @@ mod lanes;
 mod results;
 
 /// Programs that tests drive or ask as judges, and the Debian package of each.
-const TOOLS: [(&str, &str); 31] = [
+const TOOLS: [(&str, &str); 32] = [
     ("amtool", "prometheus-alertmanager"),
     ("bpftool", "bpftool"),
     ("busybox", "busybox"),
@@ -30,6 +30,7 @@ const TOOLS: [(&str, &str); 31] = [
     ("nft", "nftables"),
     ("nmap", "nmap"),
     ("ntpdig", "ntpsec-ntpdig"),
+    ("pdftotext", "poppler-utils"),
     ("ping", "iputils-ping"),
     ("prometheus", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
@@ -124,7 +125,7 @@ fn tools(install: bool) -> Outcome {
 
 fn documentation(embed: Option<&Path>) -> Result<()> {
     let mut cargo = command::cargo();
-    cargo.args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--locked", "--no-deps"]).args(WORKSPACE).env("RUSTDOCFLAGS", "-D warnings");
     if let Some(object) = embed {
         cargo.env("TEITEN_BPF_OBJECT", object);
     }

@@ -75,6 +75,9 @@ struct Answer {
     data: Option<Found>,
     #[serde(default)]
     warnings: Vec<String>,
+    /// `VictoriaMetrics`' cluster: a part of its storage did not answer.
+    #[serde(default, rename = "isPartial")]
+    is_partial: bool,
 }
 
 #[derive(Deserialize)]
@@ -229,22 +232,42 @@ impl Prometheus {
             request = request.header(name, value);
         }
         let at = at.to_string();
-        let mut response = request.send_form([("query", query), ("time", &at)]).map_err(|error| {
+        // Thanos and VictoriaMetrics answer with a part of the counts unless they are asked not to.
+        let form =
+            [("query", query), ("time", &at), ("partial_response", "false"), ("deny_partial_response", "1")];
+        let mut response = request.send_form(form).map_err(|error| {
             let url = &self.access.url;
             match error {
+                ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Io(_)
+                    if url.starts_with("https://") =>
+                {
+                    anyhow::anyhow!(
+                        "{url}: no connection by TLS: {error}; check the address, give http:// if it has no TLS, or its \
+                         authority's certificate with --ca FILE"
+                    )
+                }
                 ureq::Error::Timeout(_) => anyhow::anyhow!(
                     "{url}: no answer within {} s to {query}; --timeout allows more",
                     self.access.timeout.as_secs()
                 ),
-                error => anyhow::anyhow!("{url} cannot be reached: {error}"),
+                error => anyhow::anyhow!(
+                    "{url} cannot be reached: {error}; check the address and whether it runs"
+                ),
             }
         })?;
         let status = response.status();
-        let body = response.body_mut().with_config().limit(1 << 30).read_to_vec().with_context(context)?;
+        let body = response.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|error| {
+            anyhow::anyhow!(
+                "{}: the answer to {query} broke off: {error}; run this again, with a longer --timeout if it took that \
+                 long",
+                self.access.url
+            )
+        })?;
         let parsed: Result<Answer, _> = serde_json::from_slice(&body);
         let answer = match (status.as_u16(), parsed) {
             (401 | 403, _) => bail!(
-                "{}: {status}; give --user with --password-file, or --bearer-token-file",
+                "{}: {status}; check --user with --password-file, or --bearer-token-file; a tenant's name goes with \
+                 --header X-Scope-OrgID=NAME",
                 self.access.url
             ),
             (_, Ok(answer)) => answer,
@@ -252,11 +275,35 @@ impl Prometheus {
                 "{}: the answer is not that of Prometheus' HTTP API ({error}); give the address before /api/v1/query",
                 self.access.url
             ),
-            (_, Err(_)) => bail!("{}: {status} to {query}", self.access.url),
+            (404, Err(_)) => bail!("{}: {status}; give the address before /api/v1/query", self.access.url),
+            (_, Err(_)) => {
+                let text = String::from_utf8_lossy(&body);
+                let text: String = text.lines().next().unwrap_or_default().chars().take(120).collect();
+                let advice = if text.contains("HTTPS") || text.contains("https") {
+                    "give its address with https://"
+                } else {
+                    "its log, or that of a proxy before it, says why; then run this again"
+                };
+                bail!("{}: {status} {text:?} to {query}; {advice}", self.access.url)
+            }
         };
         if answer.status != "success" {
-            bail!("{}: {} in {query}", self.access.url, answer.error.unwrap_or_else(|| status.to_string()));
+            let error = answer.error.unwrap_or_else(|| status.to_string());
+            // Its limits of one query.
+            let advice = if error.contains("too many samples") {
+                "; raise its --query.max-samples"
+            } else if error.contains("timed out") || error.contains("timeout") {
+                "; raise its --query.timeout"
+            } else {
+                ""
+            };
+            bail!("{}: {error} in {query}{advice}", self.access.url);
         }
+        ensure!(
+            !answer.is_partial,
+            "{}: a part of its storage does not answer, so counts would be missing; run this again when all of it does",
+            self.access.url
+        );
         self.warnings.extend(answer.warnings);
         let data = answer.data.context("no data").with_context(context)?;
         ensure!(matches!(data.kind.as_str(), "vector" | "matrix"), "a {} is no answer to {query}", data.kind);

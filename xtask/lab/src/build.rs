@@ -74,6 +74,17 @@ pub fn daemon(profile: Profile) -> Result<PathBuf> {
     Ok(target_directory()?.join("debug").join(TEITEN.name))
 }
 
+/// Builds `teiten-report` without the typesetter and returns the path of its executable.
+///
+/// # Errors
+///
+/// The build fails.
+pub fn report() -> Result<PathBuf> {
+    let mut build = command::cargo();
+    command::run(build.args(["build", "--locked", "--package", "report"]))?;
+    Ok(target_directory()?.join("debug/teiten-report"))
+}
+
 /// The directory that cargo builds in.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod grafana;
 mod history;
 mod pictures;
 mod ports;
+mod printed;
 mod prometheus;
 
 use self::comparison::Comparison;
@@ -76,6 +77,9 @@ pub struct DemoArgs {
     /// Do not draw the panels of the dashboards, which takes some minutes
     #[arg(long)]
     pub no_panels: bool,
+    /// Do not write the printed report of the model's last month, which waits for its history
+    #[arg(long)]
+    pub no_report: bool,
     /// Pin in this directory of the machine's own bpffs, as an installed sensor does, like
     /// /sys/fs/bpf/teiten-demo [default: a bpffs of the demo's own]
     #[arg(long, value_name = "DIR")]
@@ -83,6 +87,9 @@ pub struct DemoArgs {
     /// Use this `teiten` instead of building one
     #[arg(long, value_name = "FILE")]
     pub teiten: Option<PathBuf>,
+    /// Use this `teiten-report` instead of building one, as one that writes PDF too
+    #[arg(long, value_name = "FILE")]
+    pub teiten_report: Option<PathBuf>,
 }
 
 /// Builds the daemon, plays the model to it and compares.
@@ -99,16 +106,26 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         Some(path) => path.canonicalize().with_context(|| format!("find {}", path.display()))?,
         None => build::daemon(Profile::Development)?,
     };
+    let has_history = ["prometheus", "promtool"].iter().all(|name| command::find(name).is_some());
+    let report = match &args.teiten_report {
+        _ if args.no_report || !has_history => None,
+        Some(path) => Some(path.canonicalize().with_context(|| format!("find {}", path.display()))?),
+        None => Some(build::report()?),
+    };
     let pictures = match &args.pictures {
         Some(directory) => std::path::absolute(directory).context("find the directory for pictures")?,
         // Without cargo there is no other target directory to know of.
         None => build::target_directory().unwrap_or_else(|_| command::root().join("target")).join("demo"),
     };
-    if is_root() { play(args, &teiten, pictures) } else { again_as_root(args, &teiten, &pictures) }
+    if is_root() {
+        play(args, &teiten, report.as_deref(), pictures)
+    } else {
+        again_as_root(args, &teiten, report.as_deref(), &pictures)
+    }
 }
 
 /// Runs this program's privileged part through sudo.
-fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> {
+fn again_as_root(args: &DemoArgs, teiten: &Path, report: Option<&Path>, pictures: &Path) -> Result<()> {
     let mut demo = Command::new(std::env::current_exe().context("find this program")?);
     demo.arg("demo").arg("--teiten").arg(teiten).arg("--pictures").arg(pictures);
     for (name, value) in [
@@ -122,6 +139,10 @@ fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> 
     if args.no_panels {
         demo.arg("--no-panels");
     }
+    match report {
+        Some(report) => demo.arg("--teiten-report").arg(report),
+        None => demo.arg("--no-report"),
+    };
     if let Some(keep) = args.keep {
         demo.arg("--keep").arg(keep.to_string());
     }
@@ -137,7 +158,7 @@ fn again_as_root(args: &DemoArgs, teiten: &Path, pictures: &Path) -> Result<()> 
     Ok(())
 }
 
-fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
+fn play(args: &DemoArgs, teiten: &Path, report: Option<&Path>, pictures: PathBuf) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("listen to signals")?;
@@ -231,7 +252,7 @@ fn play(args: &DemoArgs, teiten: &Path, pictures: PathBuf) -> Result<()> {
         println!("Every number above is the same on both sides, to the packet.\n");
     }
     // A picture that cannot be drawn is no fault of the sensor.
-    if let Err(error) = draw(args, pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
+    if let Err(error) = draw(args, report, pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
         println!("no pictures: {error:#}");
     }
     keep(args, pages, prometheus.as_ref(), &interrupted);
@@ -441,15 +462,16 @@ fn countries(
 /// Writes what is to be looked at afterwards, and says where it is.
 fn draw(
     args: &DemoArgs,
+    report: Option<&Path>,
     directory: PathBuf,
     pages: SocketAddr,
     prometheus: Option<&Prometheus>,
-    history: Option<&mut Making>,
+    mut history: Option<&mut Making>,
     interrupted: &AtomicBool,
 ) -> Result<()> {
     let pictures = Pictures::new(directory)?;
     pictures.page(pages)?;
-    match (prometheus, history, pictures.panels_need()) {
+    match (prometheus, history.as_deref_mut(), pictures.panels_need()) {
         _ if args.no_panels => {}
         (Some(prometheus), Some(history), None) => {
             println!("drawing the panels of the model's last month; Ctrl-C leaves them out");
@@ -463,6 +485,16 @@ fn draw(
                 "pictures of the panels need Prometheus and promtool: `sudo apt-get install prometheus`"
             );
         }
+    }
+    match (report, prometheus, history) {
+        (Some(report), Some(prometheus), Some(history)) => {
+            println!("writing the report of the model's last month; Ctrl-C leaves it out");
+            if history.wait(prometheus, interrupted)? {
+                printed::write(report, prometheus, pictures.directory())?;
+            }
+        }
+        _ if args.no_report => {}
+        _ => println!("the printed report needs Prometheus and promtool: `sudo apt-get install prometheus`"),
     }
     pictures.hand_over()
 }

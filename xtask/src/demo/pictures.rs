@@ -30,6 +30,11 @@ impl Pictures {
         Ok(Self { directory, chromium })
     }
 
+    /// Where the files go.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Saves the landing page at `pages` in both languages, and draws it if there is a Chromium. Says
     /// where the files are, or what is missing.
     pub(super) fn page(&self, pages: SocketAddr) -> Result<()> {

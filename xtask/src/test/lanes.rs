@@ -5,6 +5,7 @@
 //! line by line, and what a failed test printed is printed in one piece.
 
 use super::results::Results;
+use crate::WORKSPACE;
 use crate::report::{Outcome, Tested};
 use anyhow::{Context as _, Result, bail};
 use lab::{command, sudo};
@@ -43,6 +44,11 @@ fn words(line: &str) -> Selection {
     line.split_whitespace().map(String::from).collect()
 }
 
+/// All packages as a selection, and `more`.
+fn workspace(more: &str) -> Selection {
+    WORKSPACE.map(String::from).into_iter().chain(words(more)).collect()
+}
+
 /// Every selection names the whole workspace, because cargo builds a dependency again for another
 /// choice of packages when their features differ.
 fn everything_in_lanes() -> Result<Vec<Vec<Selection>>> {
@@ -50,13 +56,13 @@ fn everything_in_lanes() -> Result<Vec<Vec<Selection>>> {
         integration_tests()?.into_iter().partition(|test| test == CHARTS);
     let select = |tests: Vec<String>| tests.into_iter().flat_map(|test| ["--test".into(), test]);
 
-    let mut in_namespaces = words("--workspace");
+    let mut in_namespaces = workspace("");
     in_namespaces.extend(select(others));
-    let mut charts_first = words("--workspace");
+    let mut charts_first = workspace("");
     charts_first.extend(select(charts));
     Ok(vec![
         vec![in_namespaces],
-        vec![charts_first, words("--workspace --lib --bins"), words("--workspace --doc")],
+        vec![charts_first, workspace("--lib --bins"), workspace("--doc")],
     ])
 }
 
@@ -92,7 +98,7 @@ fn run(lanes: impl FnOnce() -> Result<Vec<Vec<Selection>>>, embed: Option<&Path>
 
 fn run_lanes(lanes: &[Vec<Selection>], embed: Option<&Path>, results: &Mutex<Results>) -> Result<()> {
     let environment = Environment::prepare(embed)?;
-    let mut build = environment.cargo(&words("--workspace --no-run"));
+    let mut build = environment.cargo(&workspace("--no-run"));
     command::run(&mut build)?;
 
     let one_lane = |lane: &[Selection]| -> Result<()> {

@@ -1,6 +1,6 @@
 //! `cargo xtask demo` as a newcomer runs it. Needs root.
 
-use crate::common::{output, teiten, xtask};
+use crate::common::{output, teiten, teiten_report, xtask};
 use lab::wait::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +16,9 @@ fn demo(temporary: &Path, arguments: &[&str]) -> Command {
     let mut demo = Command::new(xtask());
     demo.args(["demo", "--port", "0", "--teiten"]).arg(teiten()).args(arguments);
     demo.arg("--no-panels").arg("--pictures").arg(pictures().path());
+    if !arguments.contains(&"--no-report") {
+        demo.arg("--teiten-report").arg(teiten_report());
+    }
     demo.env("TMPDIR", temporary).stdin(Stdio::null());
     demo
 }
@@ -55,6 +58,9 @@ fn it_ends_with_equal_numbers_and_leaves_nothing_behind() {
     if lab::command::find("prometheus").is_some() {
         assert!(text.contains("/graph?g0.expr="), "{text}");
         assert!(text.contains("Grafana  "), "where it is, or that it is not: {text}");
+        assert!(text.contains("the report of "), "{text}");
+        let report = std::fs::read_to_string(pictures().path().join("report.en.html")).unwrap();
+        assert!(report.contains("unsolicited accesses on ") && report.contains("data-name=\"six-means\""));
     }
     assert!(is_empty(temporary.path()));
 }
@@ -63,7 +69,7 @@ fn it_ends_with_equal_numbers_and_leaves_nothing_behind() {
 /// it said that it failed, and what is left.
 fn ended_by(signal: Signal) -> (Option<i32>, bool) {
     let temporary = tempfile::tempdir().unwrap();
-    let mut demo = demo(temporary.path(), &["--seconds", "600"]);
+    let mut demo = demo(temporary.path(), &["--seconds", "600", "--no-report"]);
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let page = lines.find_map(|line| line.unwrap().split_once("http://").map(|(_, rest)| rest.to_owned()));
@@ -143,7 +149,7 @@ fn without_root_and_sudo_it_says_what_it_needs() {
     std::fs::set_permissions(temporary.path(), mode).unwrap();
     let mut demo = Command::new("setpriv");
     demo.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    demo.arg(&copies[0]).args(["demo", "--seconds", "5", "--teiten"]).arg(&copies[1]);
+    demo.arg(&copies[0]).args(["demo", "--seconds", "5", "--no-report", "--teiten"]).arg(&copies[1]);
     let output = demo.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{text}");

@@ -58,6 +58,12 @@ pub(crate) fn xtask() -> &'static Path {
     XTASK.get_or_init(|| built("xtask"))
 }
 
+/// The program that writes reports.
+pub(crate) fn teiten_report() -> &'static Path {
+    static REPORT: OnceLock<PathBuf> = OnceLock::new();
+    REPORT.get_or_init(|| built("teiten-report"))
+}
+
 /// The program `name` of the workspace, built with the profile of these tests.
 fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
@@ -67,6 +73,9 @@ fn built(name: &str) -> PathBuf {
         let mut cargo = lab::command::cargo();
         // With the features of the test build: whatever these tests depend on is built already.
         cargo.args(["build", "--locked", "--quiet", "--workspace", "--test", "e2e", "--bin", name]);
+        if report::HAS_PDF {
+            cargo.args(&xtask::WORKSPACE[1..]);
+        }
         if profile.ends_with("release") {
             cargo.arg("--release");
         }

@@ -1,12 +1,16 @@
 //! The program on ledgers that are read as such, as Parquet and through a real Prometheus.
 
+mod engines;
+#[cfg(feature = "pdf")]
+mod pdf;
+
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use sensor_common::{Class, Slot, Transport};
 use sensor_counters::Series;
 use sensor_user::country::{Country, Locate};
-use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings};
+use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings, Reader};
 use sensor_user::observation::{Observation, PacketCounts, SourceCount, Target};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -130,13 +134,47 @@ fn numbers(mut report: Value) -> Value {
     report
 }
 
-#[test]
-fn ledgers_parquet_and_prometheus_give_the_same_report() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let paths: Vec<PathBuf> = (0..2).map(|number| directory.path().join(format!("s{number}"))).collect();
+/// Two ledgers below the directory.
+fn two(directory: &Path) -> Vec<PathBuf> {
+    let paths: Vec<PathBuf> = (0..2).map(|number| directory.join(format!("s{number}"))).collect();
     for (number, path) in paths.iter().enumerate() {
         ledger(path, &format!("sensor-0{}", number + 1), number as u32);
     }
+    paths
+}
+
+/// The directory of a Prometheus that has the ledgers' counters as if it had scraped them.
+fn scraped(directory: &Path, readers: &[Reader]) -> PathBuf {
+    let prometheus = directory.join("prometheus");
+    std::fs::create_dir_all(prometheus.join("data")).expect("a directory");
+    for (number, reader) in readers.iter().enumerate() {
+        let file = prometheus.join(format!("{number}.om"));
+        let mut out = std::fs::File::create(&file).expect("a file");
+        let extent = Extent { days: date(2010, 1, 1)..=date(2010, 8, 1), end: None, labels: Vec::new() };
+        reader.export(Format::OpenMetrics, &extent, &mut out).expect("an export");
+        create_blocks(&file, &prometheus.join("data")).expect("blocks");
+    }
+    prometheus
+}
+
+/// The directory of a Prometheus with the recorded days of two ledgers, and the numbers of their report.
+fn recorded(directory: &Path) -> (PathBuf, Value) {
+    let paths = two(directory);
+    let readers: Vec<Reader> =
+        paths.iter().map(|path| Ledger::open_read_only(path).expect("a reader")).collect();
+    let server = Server::start(&scraped(directory, &readers), "").expect("prometheus");
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let recorded = directory.join("recorded");
+    record(&Site::default(), &url, date(2010, 6, 1), date(2010, 7, 31), &recorded).expect("records");
+    let [a, b] = [0, 1].map(|number| paths[number].to_str().expect("text"));
+    let report = json(&["--month", "2010-07", "--date", "2010-08-02", "--ledger", a, "--ledger", b]);
+    (recorded, numbers(report))
+}
+
+#[test]
+fn ledgers_parquet_and_prometheus_give_the_same_report() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = two(directory.path());
     let [a, b] = [0, 1].map(|number| paths[number].to_str().expect("text"));
     let common = ["--month", "2010-07", "--date", "2010-08-02"];
     let from_ledgers = json(&[&common[..], &["--ledger", a, "--ledger", b]].concat());
@@ -174,21 +212,12 @@ fn ledgers_parquet_and_prometheus_give_the_same_report() {
     let readers: Vec<_> = paths.iter().map(|path| Ledger::open_read_only(path).expect("a reader")).collect();
     let mut out = std::fs::File::create(&file).expect("a file");
     let days = date(2010, 1, 1)..=date(2010, 8, 1);
-    sensor_user::ledger::Reader::export_tables(&readers, Format::Parquet, &days, &mut out)
+    Reader::export_tables(&readers, Format::Parquet, &days, &mut out)
         .expect("an export");
     let from_parquet = json(&[&common[..], &["--parquet", file.to_str().expect("text")]].concat());
     assert_eq!(numbers(from_ledgers.clone()), numbers(from_parquet));
 
-    let prometheus = directory.path().join("prometheus");
-    std::fs::create_dir_all(prometheus.join("data")).expect("a directory");
-    for (number, reader) in readers.iter().enumerate() {
-        let file = prometheus.join(format!("{number}.om"));
-        let mut out = std::fs::File::create(&file).expect("a file");
-        let extent = Extent { days: days.clone(), end: None, labels: Vec::new() };
-        reader.export(Format::OpenMetrics, &extent, &mut out).expect("an export");
-        create_blocks(&file, &prometheus.join("data")).expect("blocks");
-    }
-    let server = Server::start(&prometheus, "").expect("prometheus");
+    let server = Server::start(&scraped(directory.path(), &readers), "").expect("prometheus");
     let url = format!("http://127.0.0.1:{}", server.port);
     let output = run(&[&common[..], &["--prometheus", &url, "--format", "json"]].concat());
     assert!(!output.status.success());
@@ -215,7 +244,7 @@ fn what_is_wrong_is_named_with_the_way_out() {
         (vec!["--month", "2010-07", "--ledger", one, "--format", "json"], "--ledger"),
         (vec!["--ledger", one, "--format", "json"], "give --month, --quarter or --year"),
         (vec!["--month", "2010-07", "--format", "json"], "nothing to read; give --prometheus URL"),
-        (vec!["--month", "2010-07", "--ledger", one, "--output", "r.doc"], "end the name in .html or .json"),
+        (vec!["--month", "2010-07", "--ledger", one, "--output", "r.doc"], ".html or .json, or give --format"),
         (
             vec!["--month", "2010-07", "--prometheus", "http://127.0.0.1:1", "--format", "json"],
             "http://127.0.0.1:1 cannot be reached",
