@@ -208,8 +208,11 @@ fn run(cli: &Cli) -> Result<Vec<u8>> {
         Format::Pdf => {
             let (bytes, missing) = crate::pdf::write(&document, crate::pdf::fonts(&cli.font)?)?;
             if !missing.is_empty() {
-                let list: Vec<String> =
-                    missing.iter().take(8).map(|c| format!("{} (U+{:04X})", c.escape_debug(), u32::from(*c))).collect();
+                let list: Vec<String> = missing
+                    .iter()
+                    .take(8)
+                    .map(|c| format!("{} (U+{:04X})", c.escape_debug(), u32::from(*c)))
+                    .collect();
                 eprintln!(
                     "teiten-report: no glyph for {} of the report's characters, printed as □: {}. Give a font that has \
                      them with --font FILE.",

@@ -279,7 +279,9 @@ impl Sheet<'_> {
             let caption = html::caption(figure, self.lang);
             if figure.chart.categories.len() > ROWS {
                 let text = match self.lang {
-                    Lang::En => format!("{caption}: too many days to be printed; they are in the report as HTML and as JSON."),
+                    Lang::En => format!(
+                        "{caption}: too many days to be printed; they are in the report as HTML and as JSON."
+                    ),
                     Lang::Ja => format!("{caption}：日数が多いため印刷しない。HTMLとJSONの報告に含まれる。"),
                 };
                 let text = self.shown(&text);

@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: the generated parts of the pages in `docs/`, and `THIRD-PARTY.md`.
 
-use crate::licenses;
 use crate::WORKSPACE;
+use crate::licenses;
 use anyhow::Result;
 use lab::command;
 

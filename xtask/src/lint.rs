@@ -6,10 +6,10 @@ mod modules;
 mod runbooks;
 mod words;
 
+use crate::WORKSPACE;
 use crate::dashboards::{self, DashboardsArgs};
 use crate::licenses;
 use crate::report::{Outcome, Report};
-use crate::WORKSPACE;
 use anyhow::{Context as _, Result, bail};
 use lab::command;
 use std::process::Command;

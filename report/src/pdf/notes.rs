@@ -37,7 +37,9 @@ impl Sheet<'_> {
                 Event::SoftBreak if image.is_none() => out.push_str("text(\" \")\n"),
                 Event::HardBreak if image.is_none() => out.push_str("linebreak()\n"),
                 Event::Rule => out.push_str("line(length: 100%, stroke: 0.5pt + rule)\n"),
-                Event::Start(Tag::Image { dest_url, .. }) => image = Some((dest_url.into_string(), String::new())),
+                Event::Start(Tag::Image { dest_url, .. }) => {
+                    image = Some((dest_url.into_string(), String::new()))
+                }
                 Event::End(TagEnd::Image) => {
                     let (url, alternative) = image.take().unwrap_or_default();
                     out += &self.image(&url, &alternative)?;
@@ -69,7 +71,9 @@ impl Sheet<'_> {
         let body = |name: &str| (format!("{name}({{ []\n"), "})");
         match tag {
             Tag::Paragraph => body("par"),
-            Tag::Heading { .. } => (format!("heading(level: {}, outlined: false, {{ []\n", self.level + 1), "})"),
+            Tag::Heading { .. } => {
+                (format!("heading(level: {}, outlined: false, {{ []\n", self.level + 1), "})")
+            }
             Tag::BlockQuote(_) => body("quote"),
             Tag::List(Some(first)) => (format!("enum(start: {first}, "), ")"),
             Tag::List(None) => ("list(".to_owned(), ")"),
@@ -102,7 +106,8 @@ impl Sheet<'_> {
     /// An image that is in the notes themselves; of others the alternative text.
     fn image(&mut self, url: &str, alternative: &str) -> Result<String> {
         let shown = if alternative.is_empty() { self.lang.t("Image", "画像") } else { alternative };
-        let Some((kind, data)) = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,")) else {
+        let Some((kind, data)) = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"))
+        else {
             let text = self.shown(shown);
             return Ok(format!("text({text})\n"));
         };

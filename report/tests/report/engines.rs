@@ -13,7 +13,8 @@ use xtask::history::prometheus::{Server, free_port, get, post};
 
 const COMMON: [&str; 6] = ["--month", "2010-07", "--date", "2010-08-02", "--timezone", "Asia/Tokyo"];
 /// bcrypt of `secret`.
-const USERS: &str = "basic_auth_users:\n  alice: $2b$06$ASlMawx0NwDB4Lack8bLYe5dJaVaZOfFbbIarxCfyxzVocL00/jhC\n";
+const USERS: &str =
+    "basic_auth_users:\n  alice: $2b$06$ASlMawx0NwDB4Lack8bLYe5dJaVaZOfFbbIarxCfyxzVocL00/jhC\n";
 
 struct Ends(Child);
 
@@ -74,7 +75,8 @@ fn a_prometheus_with_tls_and_passwords() {
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-    fs::write(path("server.crt"), params.signed_by(&key, &issuer).expect("a certificate").pem()).expect("a file");
+    fs::write(path("server.crt"), params.signed_by(&key, &issuer).expect("a certificate").pem())
+        .expect("a file");
     fs::write(path("server.key"), key.serialize_pem()).expect("a file");
     let tls = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
     fs::write(path("web.yml"), format!("{tls}{USERS}")).expect("a file");
@@ -124,7 +126,9 @@ fn broken(answer: fn(&mut std::net::TcpStream)) -> String {
 #[test]
 fn an_engine_with_faults_is_named_with_a_way_out() {
     let error = broken(|stream| {
-        let _ = stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 6\r\nConnection: close\r\n\r\nbroken");
+        let _ = stream.write_all(
+            b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 6\r\nConnection: close\r\n\r\nbroken",
+        );
     });
     let error = fails(&error, &[]);
     assert!(error.contains("500 Internal Server Error \"broken\"") && error.contains("its log"), "{error}");
@@ -134,18 +138,25 @@ fn an_engine_with_faults_is_named_with_a_way_out() {
     assert!(slow.contains("no answer within 1 s") && slow.contains("--timeout allows more"), "{slow}");
     assert!(since.elapsed() < Duration::from_secs(5));
     let partial = broken(|stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\nConnection: close\r\n\r\n{\"status\":\"success\",");
+        let _ = stream.write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\nConnection: close\r\n\r\n{\"status\":\"success\",",
+        );
     });
     let partial = fails(&partial, &[]);
     assert!(partial.contains("broke off") && partial.contains("run this again"), "{partial}");
     let cluster = broken(|stream| {
         let body = r#"{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}"#;
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
     });
     let cluster = fails(&cluster, &[]);
     assert!(cluster.contains("a part of its storage does not answer"), "{cluster}");
     let page = broken(|stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>");
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>");
     });
     let page = fails(&page, &[]);
     assert!(page.contains("not that of Prometheus' HTTP API"), "{page}");
@@ -171,7 +182,8 @@ fn victoriametrics_gives_the_same_report() {
         .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
         .args(["-search.latencyOffset=1s", "-retentionPeriod=100y"])
         .arg(format!("-storageDataPath={}", directory.path().join("engine").display()));
-    let Some(_engine) = start(&mut command, || get(port, "/health").is_ok_and(|(status, _)| status == 200)) else {
+    let Some(_engine) = start(&mut command, || get(port, "/health").is_ok_and(|(status, _)| status == 200))
+    else {
         return;
     };
     let lines = {
@@ -181,11 +193,15 @@ fn victoriametrics_gives_the_same_report() {
         let mut lines = String::new();
         for series in found {
             let labels = series["metric"].as_object().expect("labels");
-            let text: Vec<String> =
-                labels.iter().filter(|(name, _)| *name != "__name__").map(|(name, value)| format!("{name}={value}")).collect();
+            let text: Vec<String> = labels
+                .iter()
+                .filter(|(name, _)| *name != "__name__")
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             for value in series["values"].as_array().expect("values") {
                 let milliseconds = (value[0].as_f64().expect("a time") * 1000.0).round();
-                let (name, amount) = (labels["__name__"].as_str().expect("text"), value[1].as_str().expect("text"));
+                let (name, amount) =
+                    (labels["__name__"].as_str().expect("text"), value[1].as_str().expect("text"));
                 lines += &format!("{name}{{{}}} {amount} {milliseconds}\n", text.join(","));
             }
         }
@@ -195,7 +211,11 @@ fn victoriametrics_gives_the_same_report() {
     let file = directory.path().join("lines");
     fs::write(&file, lines).expect("a file");
     let import = format!("http://127.0.0.1:{port}/api/v1/import/prometheus");
-    let sent = Command::new("curl").args(["-sS", "--fail", "--data-binary"]).arg(format!("@{}", file.display())).arg(&import).output();
+    let sent = Command::new("curl")
+        .args(["-sS", "--fail", "--data-binary"])
+        .arg(format!("@{}", file.display()))
+        .arg(&import)
+        .output();
     let sent = sent.expect("curl");
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     assert!(post(port, "/internal/force_flush", &[]).is_ok_and(|(status, _)| status == 200));

@@ -212,8 +212,7 @@ fn ledgers_parquet_and_prometheus_give_the_same_report() {
     let readers: Vec<_> = paths.iter().map(|path| Ledger::open_read_only(path).expect("a reader")).collect();
     let mut out = std::fs::File::create(&file).expect("a file");
     let days = date(2010, 1, 1)..=date(2010, 8, 1);
-    Reader::export_tables(&readers, Format::Parquet, &days, &mut out)
-        .expect("an export");
+    Reader::export_tables(&readers, Format::Parquet, &days, &mut out).expect("an export");
     let from_parquet = json(&[&common[..], &["--parquet", file.to_str().expect("text")]].concat());
     assert_eq!(numbers(from_ledgers.clone()), numbers(from_parquet));
 
@@ -244,7 +243,10 @@ fn what_is_wrong_is_named_with_the_way_out() {
         (vec!["--month", "2010-07", "--ledger", one, "--format", "json"], "--ledger"),
         (vec!["--ledger", one, "--format", "json"], "give --month, --quarter or --year"),
         (vec!["--month", "2010-07", "--format", "json"], "nothing to read; give --prometheus URL"),
-        (vec!["--month", "2010-07", "--ledger", one, "--output", "r.doc"], ".html or .json, or give --format"),
+        (
+            vec!["--month", "2010-07", "--ledger", one, "--output", "r.doc"],
+            ".html or .json, or give --format",
+        ),
         (
             vec!["--month", "2010-07", "--prometheus", "http://127.0.0.1:1", "--format", "json"],
             "http://127.0.0.1:1 cannot be reached",

@@ -7,13 +7,14 @@ use std::process::Command;
 
 /// What `pdftotext` reads, with the words of a line parted by one space; `None` without it.
 fn text(file: &Path) -> Option<String> {
-    let output = match Command::new("pdftotext").args(["-layout", "-enc", "UTF-8"]).arg(file).arg("-").output() {
-        Ok(output) => output,
-        Err(error) => {
-            eprintln!("skipped: pdftotext cannot be run: {error}");
-            return None;
-        }
-    };
+    let output =
+        match Command::new("pdftotext").args(["-layout", "-enc", "UTF-8"]).arg(file).arg("-").output() {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("skipped: pdftotext cannot be run: {error}");
+                return None;
+            }
+        };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
     Some(text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect())
@@ -53,7 +54,14 @@ fn every_number_of_a_figure_is_read_back() {
     }
     let bytes = std::fs::read(&file).expect("the file");
     assert!(bytes == std::fs::read(&again).expect("the file"), "the same bytes");
-    for mark in ["pdfuaid:part>1<", "pdfaid:part>2<", "pdfaid:conformance>B<", "/MarkInfo", "/StructTreeRoot", "/Lang"] {
+    for mark in [
+        "pdfuaid:part>1<",
+        "pdfaid:part>2<",
+        "pdfaid:conformance>B<",
+        "/MarkInfo",
+        "/StructTreeRoot",
+        "/Lang",
+    ] {
         assert!(bytes.windows(mark.len()).any(|window| window == mark.as_bytes()), "{mark}");
     }
 
@@ -108,7 +116,8 @@ fn every_number_of_a_figure_is_read_back() {
             }
             _ => {
                 let rows = rows(&text, number);
-                for (at, category) in figure["categories"].as_array().expect("categories").iter().enumerate() {
+                for (at, category) in figure["categories"].as_array().expect("categories").iter().enumerate()
+                {
                     let mut row = vec![category.as_str().expect("text").to_owned()];
                     row.extend(series.iter().map(|line| cells(line, at)));
                     let row = row.join(" ");
@@ -136,14 +145,36 @@ fn hostile_names_and_notes_stay_text() {
     .expect("a file");
     let file = directory.path().join("r.pdf");
     let arguments = [
-        "--month", "2010-07", "--lang", "ja", "--date", "2010-08-02", "--ledger", path.to_str().expect("text"),
-        "--notes", notes.to_str().expect("text"), "--output", file.to_str().expect("text"),
+        "--month",
+        "2010-07",
+        "--lang",
+        "ja",
+        "--date",
+        "2010-08-02",
+        "--ledger",
+        path.to_str().expect("text"),
+        "--notes",
+        notes.to_str().expect("text"),
+        "--output",
+        file.to_str().expect("text"),
     ];
     let output = run(&arguments);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("no glyph for 1 of the report's characters") && said(&output).contains("--font FILE"), "{}", said(&output));
+    assert!(
+        said(&output).contains("no glyph for 1 of the report's characters")
+            && said(&output).contains("--font FILE"),
+        "{}",
+        said(&output)
+    );
     let Some(text) = text(&file) else { return };
-    for part in ["#panic() \"\\u{41} $x$ @a <b> □", "<script>alert(1)</script> bold both code #1", "Part", "let #x = \"1\";", "said", "ok bad"] {
+    for part in [
+        "#panic() \"\\u{41} $x$ @a <b> □",
+        "<script>alert(1)</script> bold both code #1",
+        "Part",
+        "let #x = \"1\";",
+        "said",
+        "ok bad",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 

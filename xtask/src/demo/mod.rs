@@ -252,7 +252,9 @@ fn play(args: &DemoArgs, teiten: &Path, report: Option<&Path>, pictures: PathBuf
         println!("Every number above is the same on both sides, to the packet.\n");
     }
     // A picture that cannot be drawn is no fault of the sensor.
-    if let Err(error) = draw(args, report, pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted) {
+    if let Err(error) =
+        draw(args, report, pictures, pages, prometheus.as_ref(), history.as_mut(), &interrupted)
+    {
         println!("no pictures: {error:#}");
     }
     keep(args, pages, prometheus.as_ref(), &interrupted);

@@ -60,10 +60,7 @@ fn everything_in_lanes() -> Result<Vec<Vec<Selection>>> {
     in_namespaces.extend(select(others));
     let mut charts_first = workspace("");
     charts_first.extend(select(charts));
-    Ok(vec![
-        vec![in_namespaces],
-        vec![charts_first, workspace("--lib --bins"), workspace("--doc")],
-    ])
+    Ok(vec![vec![in_namespaces], vec![charts_first, workspace("--lib --bins"), workspace("--doc")]])
 }
 
 /// The names of all integration tests, as `--test` takes them.
