@@ -290,7 +290,7 @@ pub fn sensor_series(report: HistoryReport) -> Vec<(String, String, f64)> {
         let labels = labels.strip_prefix(first)?;
         Some(((*metric).to_owned(), labels.trim_start_matches(',').to_owned(), value))
     };
-    let gauges = counters.gauges.iter().map(|(series, _)| (series, 1.0));
+    let gauges = counters.gauges.keys().map(|series| (series, 1.0));
     counters
         .counters
         .iter()
