@@ -205,9 +205,9 @@ impl RecentV6 {
     /// Whether this entry is that of `wanted`; its end is looked at apart.
     #[inline(always)]
     pub const fn is(&self, wanted: &Self) -> bool {
-        let [a, b, c, d] = self.addresses;
-        let [e, f, g, h] = wanted.addresses;
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0 && self.recent.without_end() == wanted.recent.without_end()
+        let ([a, b, c, d], other) = (self.addresses, wanted.addresses);
+        (a ^ other[0]) | (b ^ other[1]) | (c ^ other[2]) | (d ^ other[3]) == 0
+            && self.recent.without_end() == wanted.recent.without_end()
     }
 }
 

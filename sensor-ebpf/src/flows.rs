@@ -9,8 +9,8 @@ use sensor_common::{Frame, Link, Slot, Transport};
 
 use crate::bounds::below;
 use crate::frame::SkbFrame;
-use crate::recent::teiten_note_recent;
 use crate::maps::{ACCEPTED, ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
+use crate::recent::teiten_note_recent;
 
 /// The maps of flows.
 pub struct KernelFlows;
@@ -139,7 +139,7 @@ impl Flows for KernelFlows {
         Some(unsafe { *state })
     }
 
-    /// Of a key that is stored ([`Scratch`](crate::slow_path::Scratch)), as those of packets that arrive are.
+    /// Of a key that is stored ([`Scratch`](crate::scratch::Scratch)), as those of packets that arrive are.
     #[inline(always)]
     fn found(&self, _key: &FlowKey, now: u64, end: u64) {
         teiten_note_recent(now, end);

@@ -18,6 +18,7 @@ mod headers;
 mod maps;
 mod pieces;
 mod recent;
+mod scratch;
 mod sensor;
 mod slow_path;
 
@@ -114,7 +115,7 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
                 let sensor = Sensor::new(generation.rules());
                 let verdict = judge_packet(&frame, &packet, &sensor);
                 if sensor.is_undecided() {
-                    slow_path::put_aside(&packet, frame.length());
+                    scratch::put_aside(&packet, frame.length());
                     return Rest::Flows;
                 }
                 sensor::arrived(generation.rules(), &packet, &verdict);

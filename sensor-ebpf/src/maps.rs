@@ -8,8 +8,8 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
-use sensor_common::recent::{self, RecentV4, RecentV6};
 use sensor_common::layout::{Block, SourceKey, TrieKeyV4, TrieKeyV6};
+use sensor_common::recent::{self, RecentV4, RecentV6};
 
 use crate::frame::READABLE;
 

@@ -17,8 +17,8 @@ use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
 use crate::headers::forgotten;
 use crate::maps::{BEGINNING, Beginning, ROOM};
+use crate::scratch::{put_aside, scratch};
 use crate::sensor::{self, Sensor};
-use crate::slow_path::{put_aside, scratch};
 use crate::{generation, slow_path};
 
 /// The copy of this CPU.

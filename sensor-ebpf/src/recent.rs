@@ -8,7 +8,7 @@ use sensor_common::Packet;
 use sensor_common::recent::{Entry, RECENT_WAYS, Recent, RecentV4, RecentV6};
 
 use crate::maps::{RECENT_V4, RECENT_V6};
-use crate::slow_path::scratch;
+use crate::scratch::scratch;
 
 /// Whether `packet`, which has arrived, belongs to a conversation that was found a moment ago.
 #[inline(always)]
@@ -87,7 +87,7 @@ pub extern "C" fn teiten_is_recent_v6(a: u64, b: u64, c: u64, d: u64, recent: u6
     is_among!(entries(&RECENT_V6, wanted.set()), wanted)
 }
 
-/// Notes that the flow with the stored key ([`Scratch`](crate::slow_path::Scratch)) was found at `now`, and
+/// Notes that the flow with the stored key ([`Scratch`](crate::scratch::Scratch)) was found at `now`, and
 /// lives until `end`, both in nanoseconds. The return value has no meaning.
 #[unsafe(no_mangle)]
 #[inline(never)]

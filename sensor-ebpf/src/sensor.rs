@@ -13,8 +13,8 @@ use sensor_common::{Address, AddressBytes, Conversation, Packet, Slot, Verdict, 
 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
-use crate::recent::is_recent;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
+use crate::recent::is_recent;
 
 /// The rules of one generation, as the classifier asks for them.
 pub struct Sensor<'a> {

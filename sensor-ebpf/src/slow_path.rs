@@ -6,45 +6,16 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent};
-use sensor_common::flow::{self, FlowKey};
+use sensor_common::flow;
 use sensor_common::layout::{Rules, TRACK_FLOWS};
 use sensor_common::parse::{link_protocol, source_v6};
-use sensor_common::{Class, Headers, Link, Packet, Unparsed};
+use sensor_common::{Class, Headers, Link, Unparsed};
 
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
 use crate::generation::Current;
-use crate::maps::{SCRATCH, ScratchRoom};
+use crate::scratch::scratch;
 use crate::{generation, sensor};
-
-/// A stored packet.
-pub struct Scratch {
-    pub packet: Packet,
-    /// Bytes.
-    pub length: u64,
-    /// Room for the key of its flow.
-    pub key: FlowKey,
-}
-
-const _: () = assert!(size_of::<Scratch>() <= size_of::<ScratchRoom>() && align_of::<Scratch>() <= 8);
-
-/// This CPU's scratch memory.
-#[inline(always)]
-pub fn scratch() -> Option<*mut Scratch> {
-    SCRATCH.get_ptr_mut(0).map(|room| room.cast())
-}
-
-/// Stores a packet of `length` bytes.
-#[inline(always)]
-pub fn put_aside(packet: &Packet, length: u64) {
-    if let Some(scratch) = scratch() {
-        // SAFETY: the pointer is into this CPU's map value, which has the room.
-        unsafe {
-            (&raw mut (*scratch).packet).write(*packet);
-            (&raw mut (*scratch).length).write(length);
-        }
-    }
-}
 
 /// Looks the stored packet up among the flows, and counts it. The return value has no meaning; BPF
 /// functions must return one. Global, so that the verifier checks it once, apart from its callers.
