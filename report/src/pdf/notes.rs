@@ -27,18 +27,19 @@ impl Sheet<'_> {
                         out += &format!("text({text})\n");
                     }
                 }
-                Event::Code(text) => match &mut image {
-                    Some((_, alternative)) => alternative.push_str(&text),
-                    None => {
+                Event::Code(text) => {
+                    if let Some((_, alternative)) = &mut image {
+                        alternative.push_str(&text);
+                    } else {
                         let text = self.shown(&text);
                         out += &format!("raw({text})\n");
                     }
-                },
+                }
                 Event::SoftBreak if image.is_none() => out.push_str("text(\" \")\n"),
                 Event::HardBreak if image.is_none() => out.push_str("linebreak()\n"),
                 Event::Rule => out.push_str("line(length: 100%, stroke: 0.5pt + rule)\n"),
                 Event::Start(Tag::Image { dest_url, .. }) => {
-                    image = Some((dest_url.into_string(), String::new()))
+                    image = Some((dest_url.into_string(), String::new()));
                 }
                 Event::End(TagEnd::Image) => {
                     let (url, alternative) = image.take().unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::{json, numbers, recorded, run, said};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -115,7 +116,7 @@ fn broken(answer: fn(&mut std::net::TcpStream)) -> String {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             // All of the request, lest closing resets the connection.
-            let mut request = [0; 65_536];
+            let mut request = vec![0; 65_536];
             let _ = stream.read(&mut request);
             answer(&mut stream);
         }
@@ -202,7 +203,7 @@ fn victoriametrics_gives_the_same_report() {
                 let milliseconds = (value[0].as_f64().expect("a time") * 1000.0).round();
                 let (name, amount) =
                     (labels["__name__"].as_str().expect("text"), value[1].as_str().expect("text"));
-                lines += &format!("{name}{{{}}} {amount} {milliseconds}\n", text.join(","));
+                let _ = writeln!(lines, "{name}{{{}}} {amount} {milliseconds}", text.join(","));
             }
         }
         lines

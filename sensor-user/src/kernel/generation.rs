@@ -103,7 +103,6 @@ impl Generation {
     }
 
     /// The block of a CPU, of which only the head is there.
-    #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
     fn block(&self, cpu: usize) -> *mut Block {
         self.heads[cpu].as_ptr().cast()
     }

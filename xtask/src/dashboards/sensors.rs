@@ -80,7 +80,7 @@ fn states(l: Language) -> Value {
     json!([{ "type": "value", "options": options }])
 }
 
-/// As many lines as can be told apart.
+/// As many lines as a reader can distinguish.
 const LINES: usize = 10;
 
 /// Lines of the sensors whose `most` is the largest.

@@ -54,7 +54,7 @@ pub(super) fn decompressed<'a>(
         let is_zstd = magic.starts_with(&ZSTD);
         let whole = Cursor::new(magic).chain(input);
         return Ok(if is_gzip {
-            Box::new(Gzip::Member(GzDecoder::new(BufReader::with_capacity(1 << 16, whole))))
+            Box::new(Gzip { member: Some(GzDecoder::new(BufReader::with_capacity(1 << 16, whole))) })
         } else if is_zstd {
             Box::new(zstd::stream::read::Decoder::new(whole).map_err(CaptureFault::Open)?)
         } else {
@@ -71,24 +71,24 @@ fn skippable(header: &[u8]) -> Option<u64> {
 }
 
 /// Members of gzip, one after another, and zeros after them, to which some media are filled up.
-enum Gzip<R> {
-    Member(GzDecoder<R>),
-    Ended,
+struct Gzip<R> {
+    /// `None` after the last one.
+    member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> Read for Gzip<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Self::Member(member) = self else { return Ok(0) };
+            let Some(member) = &mut self.member else { return Ok(0) };
             let bytes = member.read(buffer)?;
             if bytes > 0 || buffer.is_empty() {
                 return Ok(bytes);
             }
-            let Self::Member(member) = std::mem::replace(self, Self::Ended) else { return Ok(0) };
+            let Some(member) = self.member.take() else { return Ok(0) };
             let mut rest = member.into_inner();
             match first_non_zero(&mut rest)? {
                 None => return Ok(0),
-                Some(byte) if byte == GZIP[0] => *self = Self::Member(GzDecoder::new(rest)),
+                Some(byte) if byte == GZIP[0] => self.member = Some(GzDecoder::new(rest)),
                 Some(_) => {
                     let what = "what follows the last gzip member is neither another one nor zeros";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, what));
