@@ -16,7 +16,9 @@ impl Writer<'_> {
         self.heading("How it was observed", "観測の方法");
         self.sensors();
         self.coverage();
-        self.loss();
+        if self.data.own().observed() > 0 {
+            self.loss();
+        }
         self.definitions();
         self.made_from(source);
         self.place(&Place::Observation);
@@ -188,13 +190,21 @@ impl Writer<'_> {
                 });
             }
         }
-        if changes.is_empty() {
+        if !changes.is_empty() {
+            self.blocks.push(Block::Items(changes));
+            return;
+        }
+        let observed = data.sums.iter().filter(|sums| sums.observed() > 0).count();
+        if observed == data.sums.len() {
             self.paragraph(self.t(
                 "The same sensors observed in all of these periods.",
                 "これらの期間を通じて、観測点に変更はない。",
             ));
-        } else {
-            self.blocks.push(Block::Items(changes));
+        } else if observed > 1 {
+            self.paragraph(self.t(
+                "The same sensors observed in all of these periods that have observations.",
+                "観測のある期間を通じて、観測点に変更はない。",
+            ));
         }
     }
 

@@ -138,9 +138,9 @@ impl Writer<'_> {
         if missing > 0 {
             let names: Vec<String> = data
                 .sums
-                .iter()
-                .filter(|sums| sums.observed() == 0)
-                .map(|sums| self.lang().tick(sums.period))
+                .chunk_by(|one, next| (one.observed() == 0) == (next.observed() == 0))
+                .filter(|periods| periods[0].observed() == 0)
+                .flat_map(|periods| self.ticks_of(periods))
                 .collect();
             let names = self.lang().list(&names);
             text += self.lang().gap();
@@ -178,6 +178,18 @@ impl Writer<'_> {
             )
             .to_owned();
         self.figure("six-means", &caption, chart);
+    }
+
+    /// The names of consecutive periods; of more than two only those of the first and the last.
+    fn ticks_of(&self, periods: &[crate::data::Sums]) -> Vec<String> {
+        let tick = |sums: &crate::data::Sums| self.lang().tick(sums.period);
+        match periods {
+            [first, .., last] if periods.len() > 2 => vec![match self.lang() {
+                Lang::En => format!("{} to {}", tick(first), tick(last)),
+                Lang::Ja => format!("{}～{}", tick(first), tick(last)),
+            }],
+            few => few.iter().map(tick).collect(),
+        }
     }
 
     /// The period against the last one, and which ports made the difference.
