@@ -619,7 +619,7 @@ fn source_lists_have_names_that_can_be_labels_and_each_one_file() {
         ("=/a", "expected a name and a file"),
         ("a=", "expected a name and a file"),
         ("none=/a", "`none` is what sources of no list count as"),
-        ("other=/a", "`other` is what sources of no list count as"),
+        ("other=/a", "`other` is what lists beyond those that a ledger can name count as"),
         ("a b=/a", "letters, digits, `_`, `-` and `.`"),
         ("a\"=/a", "letters, digits, `_`, `-` and `.`"),
         ("12345678901234567890123456789012345678901=/a", "at most 40"),

@@ -178,8 +178,13 @@ pub(super) fn source_list(text: &str) -> Parsed<SourceList> {
     if name.is_empty() || file.is_empty() {
         return Err(FORM.to_owned());
     }
-    if [NO_LIST, OTHER_LISTS].contains(&name) {
-        return Err(format!("`{name}` is what sources of no list count as; give another name"));
+    let taken = match name {
+        NO_LIST => Some("sources of no list"),
+        OTHER_LISTS => Some("lists beyond those that a ledger can name"),
+        _ => None,
+    };
+    if let Some(taken) = taken {
+        return Err(format!("`{name}` is what {taken} count as; give another name"));
     }
     // It becomes a label value, and is written into rules and queries as it is.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);

@@ -226,7 +226,7 @@ const LISTED: u32 = 100_000;
 /// Source lists of [`LISTED`] prefixes all over the address space, each of them apart from the others.
 fn source_lists(directory: &Path) -> Result<Vec<String>> {
     let mut arguments = Vec::new();
-    for (list, step) in ["research", "cloud", "other", "more"].iter().zip(0..) {
+    for (list, step) in ["research", "cloud", "hosting", "more"].iter().zip(0..) {
         let path = directory.join(list);
         let mut text = String::new();
         for at in (step..LISTED).step_by(4) {
