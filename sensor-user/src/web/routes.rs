@@ -336,9 +336,9 @@ fn text_format() -> HeaderValue {
 
 fn render(exposition: &Exposition, gzip: bool) -> Result<Metrics, ExpositionError> {
     let render = exposition.render(clock::now())?;
-    // Level 1: a tenth of the size for a fraction of the time that the rest of the levels take.
+    // Level 2: a quarter smaller than level 1 for a third more time; the levels above gain little.
     let gzip = gzip.then(|| {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(render.text.len() / 8), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::with_capacity(render.text.len() / 8), Compression::new(2));
         encoder.write_all(&render.text).and_then(|()| encoder.finish()).ok().map(Bytes::from)
     });
     Ok(Metrics { shown: render.shown, gzip: gzip.flatten(), text: render.text.into() })

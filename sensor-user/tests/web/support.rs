@@ -8,6 +8,7 @@ use sensor_user::exposition::{Exposition, SensorInfo};
 use sensor_user::ledger::Today;
 use sensor_user::shown::{Inputs, Status};
 use sensor_user::web::{Limits, Server, WebConfig, WebState};
+use sensor_user::who::lists::NO_LIST;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -208,6 +209,7 @@ pub(crate) fn accesses(port: u16, accesses: u64) -> Totals {
     totals.packets.entry(Class::Access).or_default().packets = accesses;
     totals.ports.insert(PortLabel::Own(Slot::new(Transport::Tcp, port)), tally);
     totals.countries.insert(Country::from_code("JP").unwrap(), tally);
+    totals.lists.insert(NO_LIST.to_owned(), tally);
     totals
 }
 
