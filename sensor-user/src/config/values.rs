@@ -314,17 +314,18 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
 /// Levels that a filter may name alone.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// tracing's levels and filters, like `info` or `info,sensor_user::drain=debug`.
+/// Levels of the log, alone or for a target, like `info` or `info,sensor_user::drain=debug`.
 pub(super) fn log_level(text: &str) -> Parsed<String> {
-    for directive in text.split(',').map(str::trim) {
+    let directives: Vec<&str> = text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+    for directive in &directives {
         // A word alone would be taken as a target at its most verbose, so a typo would
         // flood the log.
         let level = match directive.rsplit_once('=') {
             Some((_, level)) => level,
-            None if directive.contains("::") || directive.contains('[') => continue,
+            None if directive.contains("::") => continue,
             None => directive,
         };
-        if !directive.contains('[') && !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
             return Err(format!(
                 "there is no level `{level}`{}; there are {}, alone or for a target, like `info,sensor_user::drain=debug`",
                 did_you_mean(nearest(level, LEVELS.into_iter())),
@@ -332,8 +333,12 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
             ));
         }
     }
-    tracing_subscriber::EnvFilter::builder()
-        .parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| format!("this is not a filter: {error}"))
+    if directives.is_empty() {
+        return Err(format!("name a level: {}", LEVELS.join(", ")));
+    }
+    let text = directives.join(",");
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("this is not a filter: {error}")),
+    }
 }

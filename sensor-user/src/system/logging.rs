@@ -8,9 +8,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_log::AsLog;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum LogFormat {
 
 /// Changes the filter of a running log.
 #[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle(reload::Handle<Targets, Registry>);
 
 /// The log cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +51,8 @@ pub enum LogError {
 /// A directive for the same target beats it.
 const QUIET: &str = "h2=error,hyper=error,hyper_util=error,rustls=error,tokio_rustls=error";
 
-fn filter(text: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder()
-        .parse(format!("{QUIET},{text}"))
-        .map_err(|source| LogError::Filter { filter: text.to_owned(), source })
+fn filter(text: &str) -> Result<Targets, LogError> {
+    format!("{QUIET},{text}").parse().map_err(|source| LogError::Filter { filter: text.to_owned(), source })
 }
 
 /// Sets up the log of this process; `log`'s records, which aya writes, go to it too. Colours only on a
