@@ -30,43 +30,31 @@ impl Value for crate::country::Country {
 
 const BUCKET_BITS: u32 = 16;
 
-impl Number for u32 {
-    #[inline]
-    fn bucket(self) -> usize {
-        (self >> (Self::BITS - BUCKET_BITS)) as usize
-    }
-    fn first_of(bucket: u16) -> Self {
-        Self::from(bucket) << (Self::BITS - BUCKET_BITS)
-    }
-    fn last(self, prefix_len: u8) -> Self {
-        self | Self::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
-    }
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-    fn previous(self) -> Option<Self> {
-        self.checked_sub(1)
-    }
+macro_rules! impl_number {
+    ($number:ty) => {
+        impl Number for $number {
+            #[inline]
+            fn bucket(self) -> usize {
+                (self >> (Self::BITS - BUCKET_BITS)) as usize
+            }
+            fn first_of(bucket: u16) -> Self {
+                Self::from(bucket) << (Self::BITS - BUCKET_BITS)
+            }
+            fn last(self, prefix_len: u8) -> Self {
+                self | Self::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
+            }
+            fn next(self) -> Option<Self> {
+                self.checked_add(1)
+            }
+            fn previous(self) -> Option<Self> {
+                self.checked_sub(1)
+            }
+        }
+    };
 }
 
-impl Number for u128 {
-    #[inline]
-    fn bucket(self) -> usize {
-        (self >> (Self::BITS - BUCKET_BITS)) as usize
-    }
-    fn first_of(bucket: u16) -> Self {
-        Self::from(bucket) << (Self::BITS - BUCKET_BITS)
-    }
-    fn last(self, prefix_len: u8) -> Self {
-        self | Self::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
-    }
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-    fn previous(self) -> Option<Self> {
-        self.checked_sub(1)
-    }
-}
+impl_number!(u32);
+impl_number!(u128);
 
 /// Sorted ranges that cover the whole space. The first bytes of an address lead to the few ranges
 /// that it can be in; addresses looked up in ascending order find them in the cache.
