@@ -131,6 +131,7 @@ impl Attachments {
         wanted: XdpMode,
         track: impl FnOnce(),
     ) -> Result<(Mode, Before), KernelError> {
+        self.object.load_ahead(interface, wanted);
         let (tracking, egress) = self.track(pins, interface)?;
         if tracking != Tracking::None {
             track();

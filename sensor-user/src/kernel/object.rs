@@ -5,7 +5,7 @@ use super::pins::{MAPS, Pins};
 use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, program_names, size, sys};
 use crate::config::XdpMode;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use sensor_common::layout::PREFIX_SETS;
 #[cfg(test)]
@@ -82,6 +82,34 @@ impl Object {
 
     pub(super) fn flow_counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
         self.take_map("FLOW_COUNTERS")?.try_into().map_err(|error: MapError| KernelError::Load(error.into()))
+    }
+
+    /// Loads the two programs that an attachment to `interface` most likely takes, side by side: the kernel verifies
+    /// each for a fifth of a second. What it refuses here is loaded again where it is needed, and told there.
+    pub(super) fn load_ahead(&mut self, interface: &Interface, wanted: XdpMode) {
+        let is_generic = wanted == XdpMode::Generic
+            || wanted == XdpMode::Auto && interface.xdp.is_some_and(|(mode, _)| mode == Mode::Generic);
+        let ingress = program_names::ingress(interface.link, !is_generic);
+        let egress = program_names::egress(interface.link);
+        std::thread::scope(|scope| {
+            for (name, program) in self.ebpf.programs_mut() {
+                if (name != ingress && name != egress) || program.fd().is_ok() {
+                    continue;
+                }
+                let load = move || {
+                    let loaded = match program {
+                        Program::Xdp(program) => program.load(),
+                        Program::SchedClassifier(program) => program.load(),
+                        _ => Ok(()),
+                    };
+                    if let Err(error) = loaded {
+                        debug!(%error, "not loaded");
+                    }
+                };
+                // Without a thread it is loaded where it is needed.
+                let _ = std::thread::Builder::new().name("load".into()).spawn_scoped(scope, load);
+            }
+        });
     }
 
     /// Loads the program of this name, once.

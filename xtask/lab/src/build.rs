@@ -27,7 +27,7 @@ pub struct Program {
 /// The daemon and its commands.
 pub const TEITEN: Program = Program { name: "teiten", package: "sensor-user", features: "parquet" };
 /// The report of a month.
-pub const REPORT: Program = Program { name: "teiten-report", package: "report", features: "" };
+pub const REPORT: Program = Program { name: "teiten-report", package: "report", features: "pdf" };
 
 impl Program {
     /// A cargo that builds it with its features, for development.

@@ -6,11 +6,10 @@ use lab::netns::{Interface, Route};
 use lab::scrape::Samples;
 use lab::sensor::{Daemon, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
 use lab::traffic::{
-    Carry, Expectation, Frames, Ip, Meaning, Port, Tcp, Tool, Transport, flag, protocol, udp,
+    Carry, Expectation, Frames, Ip, Meaning, Port, Sender, Tcp, Tool, Transport, flag, protocol, udp,
 };
-use lab::wait::PATIENCE;
+use lab::wait::{PATIENCE, poll};
 use std::process::Stdio;
-use std::time::Duration;
 
 const SENSOR: &str = "198.18.0.1";
 const SCANNER: &str = "198.18.0.2";
@@ -41,18 +40,19 @@ fn scanned(arguments: &[&str]) -> (Lab, Daemon) {
     (lab, daemon)
 }
 
-/// Waits until the counts have not changed for two drains.
-fn settled(daemon: &Daemon) -> Samples {
-    let mut last = daemon.metrics().unwrap();
-    for _ in 0..60 {
-        std::thread::sleep(Duration::from_millis(1500));
-        let now = daemon.metrics().unwrap();
-        if now.sum("teiten_packets_total") == last.sum("teiten_packets_total") {
-            return now;
-        }
-        last = now;
-    }
-    panic!("the counts do not come to rest");
+/// The counts of everything that was sent so far. The wire keeps the order, so what is counted with a last frame,
+/// which is no scanner's, was sent before it.
+fn settled(lab: &Lab, daemon: &Daemon) -> Samples {
+    // IEEE 802: an EtherType for local experiments.
+    let last = [&SENSOR_MAC[..], &INTERNET_MAC[..], &[0x88, 0xb5], &[0; 46]].concat();
+    let mut frames = Frames::default();
+    frames.push(&last);
+    Sender::as_host(&lab.internet, WIRE, &lab.sensor, INTERFACE).unwrap().send(&frames).unwrap();
+    let counted = poll(PATIENCE, || {
+        let samples = daemon.metrics().unwrap();
+        samples.counter("teiten_unread_frames_total", &[("ethertype", "0x88b5")]).filter(|&count| count > 0).map(|_| samples)
+    });
+    counted.expect("the last frame is counted")
 }
 
 fn accesses(samples: &Samples, transport: &str, port: u16) -> u64 {
@@ -83,7 +83,7 @@ fn nmap_syn_scan_counts_every_port_once_and_as_nmap() {
     nmap.args(["-sS", "-Pn", "-n", "--max-retries", "0", "-p1-1000", "--reason", "-oG", "-", SENSOR]);
     let report = output(&mut nmap);
     assert!(report.contains("Ignored State: closed (1000)"), "{report}");
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     assert_eq!(total(&samples, "tcp"), 1000);
     for port in [1, 22, 445, 1000] {
         assert_eq!(accesses(&samples, "tcp", port), 1, "{port}/tcp");
@@ -107,7 +107,7 @@ fn nmap_udp_and_stealth_scans_are_accesses() {
         nmap.args([scan, "-Pn", "-n", "--max-retries", "0", "--data-length", "4", "-p10001-10020", SENSOR]);
         output(&mut nmap);
     }
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     assert_eq!((total(&samples, "udp"), total(&samples, "tcp")), (20, 60));
     assert_eq!(accesses(&samples, "tcp", 10_020), 3);
     assert_eq!(samples.sum("teiten_tool_accesses_total"), 0, "no SYN among them");
@@ -129,7 +129,7 @@ fn nmap_in_fragments_counts_every_port_once() {
             "the sensor's host has put them together: {report}"
         );
     }
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     assert_eq!(total(&samples, "tcp"), 200);
     for port in [1001, 1100, 2001, 2100] {
         assert_eq!(accesses(&samples, "tcp", port), 1, "{port}/tcp");
@@ -152,7 +152,7 @@ fn masscan_is_known() {
     // It sits waiting for packets when it is done, as long as none come.
     let mut masscan = masscan.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     daemon.wait_counted(500, PATIENCE).unwrap();
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     masscan.kill().unwrap();
     masscan.wait().unwrap();
     assert_eq!(total(&samples, "tcp"), 500);
@@ -176,7 +176,7 @@ fn zmap_is_known() {
     // Its mark is on these too, but a tool is known by its SYN.
     zmap(&["-M", "udp", "-p", "1900"]);
     zmap(&["-M", "icmp_echoscan"]);
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     // One probe for each address of the prefix.
     assert_eq!(accesses(&samples, "tcp", 80), 256);
     assert_eq!(accesses(&samples, "icmp", 8), 256);
@@ -201,7 +201,7 @@ fn mirai_is_known() {
         hping.args(["-q", "-i", "u2000", "-c", "100", "-I", WIRE, "-S", "-M", sequence, "-p", port, SENSOR]);
         hping.output().unwrap();
     }
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     assert_eq!((accesses(&samples, "tcp", 23), accesses(&samples, "tcp", 2323)), (100, 100));
     assert_eq!(tool(&samples, "mirai"), 100);
     assert_eq!(tool(&samples, "zmap"), 0);
@@ -229,7 +229,7 @@ fn hping3_counts_what_it_sent() {
     hping(&["-1"]);
     // SYN+ACK that no one asked for.
     hping(&["-S", "-A", "-p", "447", "-s", "443", "-k"]);
-    let samples = settled(&daemon);
+    let samples = settled(&lab, &daemon);
     assert_eq!(accesses(&samples, "tcp", 445), 100);
     assert_eq!(accesses(&samples, "tcp", 446), 100);
     assert_eq!(accesses(&samples, "udp", 1434), 100);

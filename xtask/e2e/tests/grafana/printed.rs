@@ -2,7 +2,8 @@
 
 use sensor_counters::Country;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use xtask::history::prometheus::Server;
 use xtask::history::{HistoryReport, write_openmetrics};
 
@@ -57,8 +58,8 @@ fn truth(history: &str, report: HistoryReport, metric: &str, labels: &[&str]) ->
 pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(&str, u64)]) {
     let month = report.months()[5].first.strftime("%Y-%m").to_string();
     let url = format!("http://127.0.0.1:{}", server.port);
-    let make = |lang: &str, format: &str| {
-        let bytes = report::make([
+    let bytes = |lang: &str, format: &str| {
+        let made = report::make([
             "teiten-report",
             "--month",
             &month,
@@ -71,8 +72,9 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
             "--date",
             "2026-01-01",
         ]);
-        String::from_utf8(bytes.expect("a report")).expect("text")
+        made.expect("a report")
     };
+    let make = |lang: &str, format: &str| String::from_utf8(bytes(lang, format)).expect("text");
     let printed: Value = serde_json::from_str(&make("en", "json")).expect("JSON");
     for (name, value) in headline {
         assert_eq!(printed["headline"][name].as_u64(), Some(*value), "{name}");
@@ -124,22 +126,72 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
     // The same in both languages and on every run.
     let japanese = make("ja", "html");
     let numbers: BTreeMap<&str, u64> = headline.iter().copied().collect();
-    let with_commas = |value: u64| {
-        let text = value.to_string();
-        if text.len() > 3 { format!("{},{}", &text[..text.len() - 3], &text[text.len() - 3..]) } else { text }
-    };
-    for text in [
+    let sentences = [
         format!("{}件", with_commas(numbers["accesses"])),
         format!(
             "1日あたり{}の発信元から{}件",
             with_commas(numbers["sources_per_sensor_day"]),
             with_commas(numbers["accesses_per_sensor_day"])
         ),
-    ] {
-        assert!(japanese.contains(&text), "{text}");
+    ];
+    for text in &sentences {
+        assert!(japanese.contains(text), "{text}");
     }
     assert!(make("en", "html").contains(&with_commas(numbers["accesses"])));
     assert_eq!(japanese, make("ja", "html"));
+
+    if !report::HAS_PDF {
+        eprintln!("skipped: built without the feature pdf");
+        return;
+    }
+    for lang in ["en", "ja"] {
+        let Some(text) = text_of(&bytes(lang, "pdf")) else { return };
+        // A line may end within a sentence, and Japanese has no spaces.
+        let flowing: String = text.split_whitespace().collect();
+        for sentence in sentences.iter().filter(|_| lang == "ja") {
+            assert!(flowing.contains(sentence.as_str()), "{sentence}");
+        }
+        let words: BTreeSet<&str> =
+            text.split(|c: char| !c.is_ascii_digit() && c != ',').filter(|word| !word.is_empty()).collect();
+        for (name, value) in headline {
+            assert!(words.contains(with_commas(*value).as_str()), "{lang}: {name}");
+        }
+        let mut checked = 0;
+        for figure in printed["figures"].as_array().expect("figures") {
+            for value in figure["series"].as_array().expect("series").iter().flat_map(numbers_of) {
+                let value = with_commas(value);
+                assert!(words.contains(value.as_str()), "{lang}: {}: {value}", figure["name"]);
+                checked += 1;
+            }
+        }
+        assert!(checked > 2_000, "{lang}: {checked}");
+    }
+}
+
+/// The values of a series, and their percentages where it has some.
+fn numbers_of(series: &Value) -> impl Iterator<Item = u64> {
+    ["values", "percent"].into_iter().filter_map(|name| series[name].as_array()).flatten().filter_map(Value::as_u64)
+}
+
+fn with_commas(value: u64) -> String {
+    let text = value.to_string();
+    if text.len() > 3 { format!("{},{}", &text[..text.len() - 3], &text[text.len() - 3..]) } else { text }
+}
+
+/// What poppler reads in a PDF; `None` without it.
+fn text_of(pdf: &[u8]) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), pdf).expect("write the file");
+    match Command::new("pdftotext").args(["-layout", "-enc", "UTF-8"]).arg(file.path()).arg("-").output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).expect("text"))
+        }
+        Err(error) => {
+            eprintln!("skipped: pdftotext cannot be run: {error}");
+            None
+        }
+    }
 }
 
 /// The sentences on what happened.
