@@ -159,7 +159,7 @@ fn overview(l: Language, layout: &mut Layout) {
             ),
             "{{name}}",
         )
-        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
+        .empty(l.t("No data by region in this range; feature ports have it (--feature)", "この期間の地域別データなし（--feature のポートにある）"))
         .colored(regions(l)),
     );
     layout.add(
@@ -174,7 +174,7 @@ fn overview(l: Language, layout: &mut Layout) {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
             "{{name}}",
         )
-        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）"))
+        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）"))
         .colored(regions(l)),
     );
 }
@@ -271,8 +271,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         let expression = top_sorted(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
         layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link).link_of(other, all_ports, &port_uid, &port_ranking));
     }
-    layout.add(9, 13, ranks_against_last_month(l));
-    layout.add(15, 13, ranks_by_sensor(l));
+    layout.add(10, 13, ranks_against_last_month(l));
+    layout.add(14, 13, ranks_by_sensor(l));
     let drill = l.t("Show this region", "この地域を見る");
     let all_regions = l.t("Show all regions", "全地域を見る");
     let region_ranking = super::region::ranking(l);
@@ -340,7 +340,7 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         )),
         "{{sensor}} {{name}}",
     )
-    .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）")));
+    .empty(l.t("No data in this range; services are declared by --service", "この期間のデータなし（提供サービスは --service で宣言）")));
     layout.add(12, 9, Panel::text(
         l.t("What the packets say", "パケットの内容"),
         l.t("Texts of packets; section 2.4 of 2005-11.", "パケットに含まれる文字列。2005年11月の2.4節に相当する。"),
@@ -370,7 +370,7 @@ fn ranks_against_last_month(l: Language) -> Panel {
     };
     let text = json!({ "text": l.t("below 20", "21位以下"), "index": 0 });
     let below = json!([{ "type": "value", "options": { (RANKS.1 + 1).to_string(): text } }]);
-    let amount_last = l.t("Accesses last month", "先月のアクセス数");
+    let (this_month, amount_last) = (l.t("Accesses", "アクセス数"), l.t("Accesses last month", "先月のアクセス数"));
     let (rank, last, port) =
         (l.t("Rank", "順位"), l.t("Last month", "先月の順位"), l.t("Port", "ポート種類"));
     Panel::table(
@@ -392,15 +392,16 @@ fn ranks_against_last_month(l: Language) -> Panel {
             "indexByName": { "Value #A": 0, "Value #B": 1, "name": 2, "Value #C": 3, "Value #D": 4 },
             "renameByName": {
                 "Value #A": rank, "Value #B": last, "name": port,
-                "Value #C": l.t("Accesses", "アクセス数"), "Value #D": amount_last,
+                "Value #C": this_month, "Value #D": amount_last,
             },
         }),
     )
-    .defaults(json!({ "noValue": "–", "custom": { "minWidth": 75 } }))
     .overrides([
-        by_name(amount_last, &[("custom.width", json!(170))]),
-        by_name(rank, &[("custom.width", json!(60))]),
-        by_name(last, &[("custom.width", json!(100)), ("mappings", below)]),
+        by_name(rank, &[("custom.width", json!(55))]),
+        by_name(last, &[("custom.width", json!(90)), ("mappings", below)]),
+        by_name(port, &[("custom.width", json!(95))]),
+        by_name(this_month, &[("custom.width", json!(80))]),
+        by_name(amount_last, &[("custom.minWidth", json!(145))]),
     ])
 }
 
@@ -428,7 +429,7 @@ fn ranks_by_sensor(l: Language) -> Panel {
     .transform("sortBy", json!({ "sort": [{ "field": "by_size", "desc": false }] }))
     .transform("groupingToMatrix", json!({ "columnField": "sensor", "rowField": "name", "valueField": "Value", "emptyValue": "null" }))
     .transform("organize", json!({ "excludeByName": {}, "indexByName": {}, "renameByName": { "name\\sensor": port } }))
-    .defaults(json!({ "noValue": " ", "custom": { "align": "center", "minWidth": 75 } }))
+    .defaults(json!({ "custom": { "align": "center", "minWidth": 90 } }))
     .overrides([by_name(port, &[("custom.width", json!(100)), ("custom.align", json!("left"))])])
 }
 

@@ -352,21 +352,41 @@ impl Layout {
         self.panels.push(panel);
     }
 
-    /// The panels; those that say nothing else say in their language that they have no data. In a table that
-    /// would be the text of each empty cell.
+    /// The panels; those that say nothing else say in their language that they have no data. Grafana would also write
+    /// that into each empty cell of a table, so these are mapped to a dash.
     pub(super) fn panels(mut self, l: Language) -> Vec<Value> {
         for panel in &mut self.panels {
-            let Some(defaults) = panel.pointer_mut("/fieldConfig/defaults").and_then(Value::as_object_mut)
-            else {
+            if panel["type"] == "text" || panel.pointer("/fieldConfig/defaults").is_none() {
                 continue;
-            };
-            let is_own = defaults.contains_key("noValue");
-            if !is_own && panel["type"] != "table" && panel["type"] != "text" {
+            }
+            if panel.pointer("/fieldConfig/defaults/noValue").is_none() {
                 let why = l.t("No data in this range", "この期間のデータなし");
                 merge(panel, json!({ "fieldConfig": { "defaults": { "noValue": why } } }));
             }
+            if panel["type"] == "table" {
+                dash_empty_cells(&mut panel["fieldConfig"]);
+            }
         }
         self.panels
+    }
+}
+
+/// Adds the mapping of empty cells to all mappings of a table's columns.
+fn dash_empty_cells(config: &mut Value) {
+    let dash = |mappings: &mut Value| {
+        let mut all = mappings.as_array().cloned().unwrap_or_default();
+        for (index, what) in ["null+nan", "empty"].into_iter().enumerate() {
+            let shown = json!({ "text": "–", "index": 10_000 + index });
+            all.push(json!({ "type": "special", "options": { "match": what, "result": shown } }));
+        }
+        *mappings = json!(all);
+    };
+    dash(&mut config["defaults"]["mappings"]);
+    let overrides = config["overrides"].as_array_mut().into_iter().flatten();
+    for property in overrides.filter_map(|it| it["properties"].as_array_mut()).flatten() {
+        if property["id"] == "mappings" {
+            dash(&mut property["value"]);
+        }
     }
 }
 

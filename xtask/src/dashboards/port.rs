@@ -109,7 +109,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
-        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
+        .empty(l.t("No data by region in this range; feature ports have it (--feature)", "この期間の地域別データなし（--feature のポートにある）"))
         .colored(regions(l)),
     );
     layout.add(
@@ -153,7 +153,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ("hour", "name"),
             "none",
         )
-        .empty(l.t("This port is not counted by hour", "このポートは時間帯別に数えていない"))
+        .empty(l.t("No data by hour in this range; feature ports have it (--feature)", "この期間の時間帯別データなし（--feature のポートにある）"))
         .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] }))
         .colored(colors::ports(other)),
     );
@@ -174,7 +174,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
                 other,
             ),
         )
-        .empty(l.t("This port is not counted by region", "このポートは地域別に数えていない"))
+        .empty(l.t("No data by region in this range; feature ports have it (--feature)", "この期間の地域別データなし（--feature のポートにある）"))
         .colored(regions(l)),
     );
     layout.add(
@@ -190,7 +190,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             PORT_TOOLS,
             ONE,
         )
-        .empty(l.t("This port is not counted by tool", "このポートはツール別に数えていない")),
+        .empty(l.t("No data by tool in this range; feature ports have it (--feature)", "この期間のツール別データなし（--feature のポートにある）")),
     );
     layout.add(24, 5, explanation_table(l, &PORT_ACCESSES.total("transport, port", ONE)));
     layout.row(l.t("Port group $group", "ポートグループ $group"));
@@ -206,7 +206,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
             "{{name}}",
         )
-        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）"))
+        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）"))
         .colored(regions(l)),
     );
     layout.add(
@@ -219,7 +219,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &GROUP_ACCESSES.daily("", r#"group="$group""#),
             &GROUP_SOURCES.daily("", r#"group="$group""#),
         )
-        .empty(l.t("No port group of this name: see --group", "ポートグループなし（--group）")),
+        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）")),
     );
     layout.row(l.t("All ports", "全ポート"));
     layout.add(
@@ -266,7 +266,7 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             "name",
             &|expression| named(expression),
         )
-        .empty(l.t("No port is counted by tool", "ツール別に数えているポートなし")),
+        .empty(l.t("No data by tool in this range", "この期間のツール別データなし")),
     );
     layout.add(
         24,

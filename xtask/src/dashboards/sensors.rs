@@ -225,7 +225,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
             )),
             "{{sensor}} {{name}}",
         )
-        .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）")),
+        .empty(l.t("No data in this range; services are declared by --service", "この期間のデータなし（提供サービスは --service で宣言）")),
     );
     layout.add(
         12,
@@ -247,7 +247,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
             )),
             "{{sensor}} {{name}}",
         )
-        .empty(l.t("No sensor offers a service: see --service", "提供サービスなし（--service）"))
+        .empty(l.t("No data in this range; services are declared by --service", "この期間のデータなし（提供サービスは --service で宣言）"))
         .unit("locale", 1)
         .defaults(json!({ "custom": { "lineInterpolation": "stepAfter" } })),
     );

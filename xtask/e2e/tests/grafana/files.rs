@@ -1,5 +1,6 @@
 //! The committed files of `grafana/`: current, well-formed, and accepted by promtool.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -206,4 +207,31 @@ fn every_explained_port_is_short_unique_and_bilingual() {
     ] {
         assert!(seen.contains(name), "{name} is not explained");
     }
+}
+
+/// Long options of a command and of those below it.
+fn options(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(options)).collect()
+}
+
+#[test]
+fn options_that_dashboards_and_alerts_name_exist() {
+    let known = options(&sensor_user::cli::Cli::command_line());
+    let mut files = files_below(&dashboards::directory().join("dashboards"));
+    files.extend(yaml("rules"));
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        for (_, rest) in text.match_indices("--").map(|(at, _)| text.split_at(at + 2)) {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-' && c != '.');
+            let name = &rest[..end.unwrap_or(rest.len())];
+            if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+                let name = name.trim_end_matches(['.', '-']);
+                assert!(known.contains(name), "{} names --{name}", file.display());
+                seen.insert(name.to_owned());
+            }
+        }
+    }
+    assert!(seen.contains("service") && seen.contains("geoip"), "{seen:?}");
 }
