@@ -78,7 +78,7 @@ const bundle = await build({
     name: 'commonjs',
     setup: (builder) => builder.onResolve({ filter: /^@grafana\// }, ({ path }) => ({ path: createRequire(import.meta.url).resolve(path) })),
   }],
-  loader: { '.svg': 'text', '.ttf': 'empty', '.woff2': 'empty' },
+  loader: { '.svg': 'text', '.ttf': 'empty', '.woff': 'dataurl', '.woff2': 'dataurl' },
   outdir: 'out',
   logLevel: 'error',
 });

@@ -1,6 +1,9 @@
 // What runs in the browser: queries, frames, and the dashboard's grid.
 import { createTheme, ThemeContext } from '@grafana/data';
 import { GlobalStyles } from '@grafana/ui';
+// Grafana's font, by whose widths its components measure their texts.
+import '@fontsource/inter/latin-400.css';
+import '@fontsource/inter/latin-500.css';
 import { createRoot } from 'react-dom/client';
 import { flushSync } from 'react-dom';
 import { annotationsOf, fieldsOf } from './frames.js';
@@ -11,6 +14,7 @@ const UNIT = 30;
 const GAP = 8;
 
 window.draw = async ({ dashboard, prometheus, from, to, theme: mode, width, variables }) => {
+  await Promise.all([400, 500].map((weight) => document.fonts.load(`${weight} 14px Inter`)));
   const theme = createTheme({ colors: { mode } });
   const values = { datasource: 'prometheus', ...variables };
   for (const { name, current } of dashboard.templating.list) {

@@ -400,7 +400,7 @@ fn ranks_against_last_month(l: Language) -> Panel {
         by_name(rank, &[("custom.width", json!(55))]),
         by_name(last, &[("custom.width", json!(90)), ("mappings", below)]),
         by_name(port, &[("custom.width", json!(95))]),
-        by_name(this_month, &[("custom.width", json!(80))]),
+        by_name(this_month, &[("custom.width", json!(90))]),
         by_name(amount_last, &[("custom.minWidth", json!(145))]),
     ])
 }

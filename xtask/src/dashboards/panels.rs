@@ -133,6 +133,13 @@ impl Panel {
         self.share().defaults(json!({ "min": 0, "max": 1 }))
     }
 
+    /// Shows this moment in every range that is given relative to it: Grafana asks for one value at the end of the
+    /// range, and `now/M` to `now/M` ends in the future.
+    pub(super) fn now(mut self) -> Self {
+        merge(&mut self.0, json!({ "timeFrom": "5m", "hideTimeOverride": true }));
+        self
+    }
+
     /// What the panel says when it has no data.
     pub(super) fn empty(self, why: &str) -> Self {
         self.defaults(json!({ "noValue": why }))

@@ -107,6 +107,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
                 raw("teiten_blind")
             ),
         )
+        .now()
         .thresholds(&[(Value::Null, "red"), (json!(1), "green")]),
     );
     layout.add(18, 10, Panel::new("state-timeline", l.t("Observing", "観測状態"), l.t("Whether the sensor can see its line, and if not, why. Gaps are scrapes that failed.", "回線が見えているか、見えない場合はその理由。途切れは収集の失敗を示す。"))
@@ -328,6 +329,7 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
     );
     layout.add(12, 8, Panel::new("bargauge", l.t("Age of the GeoIP database", "GeoIPデータベースの経過日数"), l.t("The twelve oldest. Regions drift as address blocks change hands.", "古い順に12観測点。アドレスの移転により地域の判定は徐々にずれる。"))
         .query(Run::Instant, &format!("sort_desc(topk(12, floor((time() - max by (sensor) ({})) / 86400)))", raw("teiten_geoip_build_timestamp_seconds")), "{{sensor}}").unit(l.t("suffix: days", "suffix:日"), 0)
+        .now()
         .defaults(json!({ "min": 0 }))
         .thresholds(&[(Value::Null, "green"), (json!(90), "orange")])
         .options(json!({ "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto", "showUnfilled": true, "sizing": "auto",
