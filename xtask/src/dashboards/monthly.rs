@@ -271,8 +271,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         let expression = top_sorted(&counter.total(PORT, ""), &top_ports(counter, PORTS), PORT, "", &|e| named(e), other);
         layout.add(12, 10, Panel::pie(title, figure, &expression).colored(colors::ports(other)).link(drill, &port_uid, port_link).link_of(other, all_ports, &port_uid, &port_ranking));
     }
-    layout.add(10, 13, ranks_against_last_month(l));
-    layout.add(14, 13, ranks_by_sensor(l));
+    layout.add(11, 13, ranks_against_last_month(l));
+    layout.add(13, 13, ranks_by_sensor(l));
     let drill = l.t("Show this region", "この地域を見る");
     let all_regions = l.t("Show all regions", "全地域を見る");
     let region_ranking = super::region::ranking(l);
@@ -398,10 +398,10 @@ fn ranks_against_last_month(l: Language) -> Panel {
     )
     .overrides([
         by_name(rank, &[("custom.width", json!(55))]),
-        by_name(last, &[("custom.width", json!(90)), ("mappings", below)]),
+        by_name(last, &[("custom.width", json!(100)), ("mappings", below)]),
         by_name(port, &[("custom.width", json!(95))]),
         by_name(this_month, &[("custom.width", json!(90))]),
-        by_name(amount_last, &[("custom.minWidth", json!(145))]),
+        by_name(amount_last, &[("custom.minWidth", json!(165))]),
     ])
 }
 
