@@ -30,21 +30,79 @@ pub const fn is_extension(next: u8) -> bool {
 /// [`Unparsed::Truncated`], [`Unparsed::TooManyExtensions`], or [`Unparsed::Fragment`].
 #[inline(always)]
 pub fn skip<F: Frame + ?Sized>(frame: &F, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-    let mut next = next;
-    let mut at = at;
-    let mut more_fragments = false;
-    for _ in 0..MAX_EXTENSION_HEADERS {
-        if !is_extension(next) {
-            return Ok(Extensions { next, at, more_fragments });
+    Walk::new(next, at).through(|walk| walk.step(frame))
+}
+
+/// How far extension headers are skipped, in one word. Where a function of its own takes each step, the verifier checks
+/// one header instead of all that there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk(u64);
+
+impl Walk {
+    /// There is another header.
+    const GOES_ON: u64 = 1 << 33;
+    /// What follows is found.
+    const FOUND: u64 = 1 << 32;
+    const MORE_FRAGMENTS: u64 = 1 << 31;
+    /// The frame ends within a header.
+    pub const TRUNCATED: Self = Self(0);
+    const TOO_MANY: Self = Self(1);
+    const FRAGMENT: Self = Self(2);
+
+    /// Before a header of the kind `next` at `at` (bytes from the start of the frame).
+    #[inline(always)]
+    pub const fn new(next: u8, at: usize) -> Self {
+        Self::before(next, at, 0)
+    }
+
+    #[inline(always)]
+    const fn before(next: u8, at: usize, more_fragments: u64) -> Self {
+        let state = if is_extension(next) { Self::GOES_ON } else { Self::FOUND };
+        Self(state | more_fragments | (next as u64) << 16 | at as u64)
+    }
+
+    /// As a number; [`Walk::from_bits`] reads it.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The reverse of [`Walk::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Takes steps as long as there is a header.
+    ///
+    /// # Errors
+    ///
+    /// As [`skip`].
+    #[inline(always)]
+    pub fn through(self, step: impl Fn(Self) -> Self) -> Result<Extensions, Unparsed> {
+        let mut walk = self;
+        for _ in 0..MAX_EXTENSION_HEADERS {
+            if walk.0 & Self::GOES_ON == 0 {
+                break;
+            }
+            walk = step(walk);
         }
-        let header: [u8; 4] = frame.load(at).ok_or(Unparsed::Truncated)?;
-        at += match next {
+        walk.result()
+    }
+
+    /// Skips one header.
+    #[inline(always)]
+    pub fn step<F: Frame + ?Sized>(self, frame: &F) -> Self {
+        let mut at = self.at();
+        let mut more_fragments = self.0 & Self::MORE_FRAGMENTS;
+        let Some(header) = frame.load::<4>(at) else { return Self::TRUNCATED };
+        at += match self.next() {
             44 => {
                 let fragment = u16::from_be_bytes([header[2], header[3]]);
                 if fragment & 0xfff8 != 0 {
-                    return Err(Unparsed::Fragment);
+                    return Self::FRAGMENT;
                 }
-                more_fragments = fragment & 1 != 0;
+                more_fragments = ((fragment & 1) as u64) << 31;
                 8
             }
             // Authentication (RFC 4302): units of 4 bytes, not counting the first two.
@@ -53,50 +111,37 @@ pub fn skip<F: Frame + ?Sized>(frame: &F, next: u8, at: usize) -> Result<Extensi
             // counting the first.
             _ => (usize::from(header[1]) + 1) * 8,
         };
-        next = header[0];
         if at > MAX_OFFSET {
-            return Err(Unparsed::TooManyExtensions);
+            return Self::TOO_MANY;
         }
+        Self::before(header[0], at, more_fragments)
     }
-    if is_extension(next) {
-        Err(Unparsed::TooManyExtensions)
-    } else {
-        Ok(Extensions { next, at, more_fragments })
-    }
-}
 
-/// The result of [`skip`] in one word. The verifier knows no constants in it, so it follows fewer paths.
-#[inline(always)]
-pub const fn to_bits(found: Result<Extensions, Unparsed>) -> u64 {
-    match found {
-        Ok(Extensions { next, at, more_fragments }) => {
-            1 << 32 | (more_fragments as u64) << 31 | (next as u64) << 16 | at as u64
+    #[inline(always)]
+    const fn next(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    #[inline(always)]
+    const fn at(self) -> usize {
+        (self.0 & (2 * MAX_OFFSET as u64 - 1)) as usize
+    }
+
+    #[inline(always)]
+    const fn result(self) -> Result<Extensions, Unparsed> {
+        if self.0 & Self::FOUND == 0 {
+            return Err(match self {
+                Self::FRAGMENT => Unparsed::Fragment,
+                Self::TRUNCATED => Unparsed::Truncated,
+                _ => Unparsed::TooManyExtensions,
+            });
         }
-        Err(Unparsed::Fragment) => 2,
-        Err(Unparsed::TooManyExtensions) => 1,
-        Err(Unparsed::Truncated | Unparsed::NotIp | Unparsed::BadHeader) => 0,
+        Ok(Extensions {
+            next: self.next(),
+            at: self.at(),
+            more_fragments: self.0 & Self::MORE_FRAGMENTS != 0,
+        })
     }
-}
-
-/// The reverse of [`to_bits`].
-///
-/// # Errors
-///
-/// As [`skip`].
-#[inline(always)]
-pub const fn from_bits(bits: u64) -> Result<Extensions, Unparsed> {
-    if bits >> 32 == 0 {
-        return Err(match bits {
-            2 => Unparsed::Fragment,
-            1 => Unparsed::TooManyExtensions,
-            _ => Unparsed::Truncated,
-        });
-    }
-    Ok(Extensions {
-        next: (bits >> 16) as u8,
-        at: (bits & (2 * MAX_OFFSET as u64 - 1)) as usize,
-        more_fragments: bits >> 31 & 1 != 0,
-    })
 }
 
 const _: () = assert!(MAX_OFFSET.is_power_of_two() && 2 * MAX_OFFSET <= 1 << 16);

@@ -108,26 +108,6 @@ pub struct Payload {
 
 const _: () = assert!(ETHERNET + 8 * MAX_LINK_HEADERS < 128);
 
-impl Payload {
-    /// All of it in one word, in which the verifier knows no constants; 0 for `None`.
-    #[inline(always)]
-    pub const fn to_bits(payload: Option<Self>) -> u64 {
-        match payload {
-            Some(Self { protocol, offset }) => (protocol.0 as u64) << 32 | offset as u64,
-            None => 0,
-        }
-    }
-
-    /// The reverse of [`Payload::to_bits`].
-    #[inline(always)]
-    pub const fn from_bits(bits: u64) -> Option<Self> {
-        if bits == 0 {
-            return None;
-        }
-        Some(Self { protocol: LinkProtocol((bits >> 32) as u32), offset: (bits & 0x7f) as usize })
-    }
-}
-
 /// Skips tags, labels and `PPPoE` headers after an Ethernet header with this `ethertype` (host
 /// order); `None` when one of them, or IP by its own length, ends after what it lies in.
 ///
@@ -141,60 +121,157 @@ pub fn unwrap<F: Frame + ?Sized>(frame: &F, ethertype: u16) -> Option<Payload> {
 /// The same after another header, which ends at `offset` (bytes from the start of the frame).
 #[inline(always)]
 pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) -> Option<Payload> {
-    let mut ethertype = ethertype;
-    let mut offset = offset;
-    // Where the session's length field says that it ends, from the start of the frame.
-    let mut end = None;
-    for _ in 0..MAX_LINK_HEADERS {
-        match ethertype {
+    Walk::before(ethertype, offset, None).through(|walk| walk.step(frame))
+}
+
+/// How far link headers are skipped, in one word. Where a function of its own takes each step, the verifier checks one
+/// header instead of all that there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk(u64);
+
+impl Walk {
+    /// There is another header.
+    const GOES_ON: u64 = 1 << 31;
+    /// A session has said where it ends.
+    const IN_SESSION: u64 = 1 << 30;
+    /// Found nothing.
+    pub const NOTHING: Self = Self(0);
+
+    /// After an Ethernet header with this `ethertype`, host order.
+    #[inline(always)]
+    pub const fn new(ethertype: u16) -> Self {
+        Self::before(ethertype, ETHERNET, None)
+    }
+
+    /// `end`: where the session ends by its length field, bytes from the start of the frame.
+    #[inline(always)]
+    const fn before(ethertype: u16, offset: usize, end: Option<usize>) -> Self {
+        let state = match ethertype {
             // IEEE 802.1Q, 802.1ad, and what vendors used before the latter was a standard.
-            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
-                ethertype = u16::from_be_bytes(frame.load(offset + 2)?);
-                offset += 4;
-            }
-            ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => {
-                let [_, _, last, _] = frame.load(offset)?;
-                offset += 4;
-                if last & 1 != 0 {
-                    return match frame.load::<2>(offset)?[0] >> 4 {
-                        4 => ip(frame, LinkProtocol::IPV4, offset, end),
-                        6 => ip(frame, LinkProtocol::IPV6, offset, end),
-                        _ => Some(Payload { protocol: LinkProtocol::ethertype(ethertype), offset }),
-                    };
-                }
-            }
-            ETHERTYPE_PPPOE_SESSION => {
-                // Version and type, code, session, length, and the protocol field.
-                let header: [u8; 8] = frame.load(offset)?;
-                if header[0] != 0x11 || header[1] != 0 {
-                    break;
-                }
-                let is_compressed = header[6] & 1 != 0;
-                let protocol = if is_compressed {
-                    u16::from(header[6])
-                } else {
-                    u16::from_be_bytes([header[6], header[7]])
-                };
-                let session_end = offset + 6 + usize::from(u16::from_be_bytes([header[4], header[5]]));
-                offset += if is_compressed { 7 } else { 8 };
-                if offset > session_end {
-                    return None;
-                }
-                end = Some(session_end);
-                match protocol {
-                    PPP_IPV4 => return ip(frame, LinkProtocol::IPV4, offset, end),
-                    PPP_IPV6 => return ip(frame, LinkProtocol::IPV6, offset, end),
-                    PPP_MPLS => ethertype = ETHERTYPE_MPLS,
-                    PPP_MPLS_UPSTREAM => ethertype = ETHERTYPE_MPLS_UPSTREAM,
-                    protocol => return Some(Payload { protocol: LinkProtocol::ppp(protocol), offset }),
-                }
-            }
-            _ => break,
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Self::GOES_ON,
+            ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM | ETHERTYPE_PPPOE_SESSION => Self::GOES_ON,
+            _ => 0,
+        };
+        let end = match end {
+            Some(end) => Self::IN_SESSION | (end as u64) << 8,
+            None => 0,
+        };
+        let protocol =
+            if ethertype < FIRST_ETHERTYPE { LinkProtocol::LLC } else { LinkProtocol::ethertype(ethertype) };
+        Self((protocol.0 as u64) << 32 | state | end | offset as u64)
+    }
+
+    #[inline(always)]
+    const fn ended(payload: Option<Payload>) -> Self {
+        match payload {
+            Some(Payload { protocol, offset }) => Self((protocol.0 as u64) << 32 | offset as u64),
+            None => Self::NOTHING,
         }
     }
-    let protocol =
-        if ethertype < FIRST_ETHERTYPE { LinkProtocol::LLC } else { LinkProtocol::ethertype(ethertype) };
-    Some(Payload { protocol, offset })
+
+    /// As a number; [`Walk::from_bits`] reads it.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The reverse of [`Walk::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Takes steps as long as there is a header.
+    #[inline(always)]
+    pub fn through(self, step: impl Fn(Self) -> Self) -> Option<Payload> {
+        let mut walk = self;
+        for _ in 0..MAX_LINK_HEADERS {
+            if walk.0 & Self::GOES_ON == 0 {
+                break;
+            }
+            walk = step(walk);
+        }
+        walk.result()
+    }
+
+    /// Skips one header.
+    #[inline(always)]
+    pub fn step<F: Frame + ?Sized>(self, frame: &F) -> Self {
+        let offset = self.offset();
+        match self.ethertype() {
+            ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => self.label(frame, offset),
+            ETHERTYPE_PPPOE_SESSION => Self::session(frame, offset),
+            _ => match frame.load(offset + 2) {
+                Some(ethertype) => Self::before(u16::from_be_bytes(ethertype), offset + 4, self.end()),
+                None => Self::NOTHING,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn label<F: Frame + ?Sized>(self, frame: &F, offset: usize) -> Self {
+        let Some([_, _, last, _]) = frame.load(offset) else { return Self::NOTHING };
+        let offset = offset + 4;
+        if last & 1 == 0 {
+            return Self::before(self.ethertype(), offset, self.end());
+        }
+        let Some([first, _]) = frame.load(offset) else { return Self::NOTHING };
+        Self::ended(match first >> 4 {
+            4 => ip(frame, LinkProtocol::IPV4, offset, self.end()),
+            6 => ip(frame, LinkProtocol::IPV6, offset, self.end()),
+            _ => Some(Payload { protocol: LinkProtocol::ethertype(self.ethertype()), offset }),
+        })
+    }
+
+    #[inline(always)]
+    fn session<F: Frame + ?Sized>(frame: &F, offset: usize) -> Self {
+        // Version and type, code, session, length, and the protocol field.
+        let Some(header) = frame.load::<8>(offset) else { return Self::NOTHING };
+        if header[0] != 0x11 || header[1] != 0 {
+            let protocol = LinkProtocol::ethertype(ETHERTYPE_PPPOE_SESSION);
+            return Self::ended(Some(Payload { protocol, offset }));
+        }
+        let is_compressed = header[6] & 1 != 0;
+        let protocol =
+            if is_compressed { u16::from(header[6]) } else { u16::from_be_bytes([header[6], header[7]]) };
+        let end = offset + 6 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let offset = offset + if is_compressed { 7 } else { 8 };
+        if offset > end {
+            return Self::NOTHING;
+        }
+        let end = Some(end);
+        match protocol {
+            PPP_IPV4 => Self::ended(ip(frame, LinkProtocol::IPV4, offset, end)),
+            PPP_IPV6 => Self::ended(ip(frame, LinkProtocol::IPV6, offset, end)),
+            PPP_MPLS => Self::before(ETHERTYPE_MPLS, offset, end),
+            PPP_MPLS_UPSTREAM => Self::before(ETHERTYPE_MPLS_UPSTREAM, offset, end),
+            protocol => Self::ended(Some(Payload { protocol: LinkProtocol::ppp(protocol), offset })),
+        }
+    }
+
+    #[inline(always)]
+    const fn ethertype(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline(always)]
+    const fn offset(self) -> usize {
+        (self.0 & 0x7f) as usize
+    }
+
+    #[inline(always)]
+    const fn end(self) -> Option<usize> {
+        if self.0 & Self::IN_SESSION == 0 { None } else { Some((self.0 >> 8 & 0x1_ffff) as usize) }
+    }
+
+    #[inline(always)]
+    const fn result(self) -> Option<Payload> {
+        if self.0 == Self::NOTHING.0 {
+            return None;
+        }
+        let protocol = LinkProtocol((self.0 >> 32) as u32);
+        Some(Payload { protocol, offset: self.offset() })
+    }
 }
 
 /// An IP packet at `offset`; `None` when its own length exceeds what is left before the `end` of its
@@ -334,9 +411,9 @@ mod tests {
             assert_eq!(LinkProtocol::from_label(&protocol.to_string()), Some(protocol));
             assert_eq!(LinkProtocol::from_number(protocol.number()), protocol);
             let payload = Some(Payload { protocol, offset: 78 });
-            assert_eq!(Payload::from_bits(Payload::to_bits(payload)), payload);
+            assert_eq!(Walk::from_bits(Walk::ended(payload).bits()).result(), payload);
         }
-        assert_eq!(Payload::from_bits(Payload::to_bits(None)), None);
+        assert_eq!(Walk::ended(None).result(), None);
         for label in ["", "0x", "0x88CC", "0x88c", "88cc", "0x8864/0x0000", "0x8863/0xc021", "0x0001", "LLC"]
         {
             assert_eq!(LinkProtocol::from_label(label), None, "{label}");

@@ -1,7 +1,6 @@
 //! Access to the packet in XDP and in traffic control.
 
 use core::arch::asm;
-use core::cell::Cell;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
@@ -126,40 +125,5 @@ impl Frame for SkbFrame<'_> {
         };
         // SAFETY: all bytes are written when the helper returns 0.
         if result == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
-    }
-}
-
-/// The same for reads in a loop: no read fails, so that no register holds a value that was not read; bytes
-/// beyond the end are zeros, and [`SkbBytes::are_whole`] says whether there were any.
-pub struct SkbBytes<'a> {
-    ctx: &'a TcContext,
-    are_whole: Cell<bool>,
-}
-
-impl<'a> SkbBytes<'a> {
-    #[inline(always)]
-    pub fn new(ctx: &'a TcContext) -> Self {
-        Self { ctx, are_whole: Cell::new(true) }
-    }
-
-    /// Whether all that was read lies in the frame.
-    #[inline(always)]
-    pub fn are_whole(&self) -> bool {
-        self.are_whole.get()
-    }
-}
-
-impl Frame for SkbBytes<'_> {
-    #[inline(always)]
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
-        // SAFETY: the helper writes `N` bytes, for which there is room.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset as u32, bytes.as_mut_ptr().cast(), N as u32)
-        };
-        if result != 0 {
-            self.are_whole.set(false);
-        }
-        Some(bytes)
     }
 }

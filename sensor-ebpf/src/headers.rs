@@ -1,75 +1,65 @@
 //! Headers that few packets have, in separate functions: between the Ethernet header and the IP
 //! header, and between that of IPv6 and the transport; and the options of a TCP SYN.
 //!
-//! Their results go through scratch memory, which makes them unknown to the verifier. It would otherwise
-//! follow the rest of the program once for each known constant, so for each number of tags.
+//! They are global, so that the verifier checks each once, apart from its callers, and knows nothing of what they
+//! return. It would otherwise follow each way through all headers that there may be, and the rest of the program once
+//! for each.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use sensor_common::extensions::Extensions;
+use sensor_common::extensions::{self, Extensions};
 use sensor_common::link::{self, Payload};
-use sensor_common::{Headers, Marks, Syn, Tool, Unparsed, extensions};
+use sensor_common::{Headers, Marks, Syn, Tool, Unparsed};
 
-use crate::frame::{SkbBytes, SkbFrame, XdpFrame};
-use crate::maps::HEADERS;
+use crate::frame::{SkbFrame, XdpFrame};
 
-/// Returns `bits` as a value that is unknown to the verifier.
-#[inline(always)]
-pub fn forgotten(bits: u64) -> u64 {
-    // XDP programs and those of the traffic control layer run with softirqs off, one after the other.
-    let Some(room) = HEADERS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: a word of this CPU's map value; volatile, so that it is written and read.
-    unsafe {
-        room.write_volatile(bits);
-        room.read_volatile()
-    }
-}
-
-/// [`link::unwrap`] of a frame that arrives.
+/// [`link::Walk::step`] of a frame that arrives.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn unwrap_xdp(ctx: &XdpContext, ethertype: u16) -> u64 {
-    forgotten(Payload::to_bits(link::unwrap(&XdpFrame::<false>::new(ctx), ethertype)))
+pub extern "C" fn teiten_unwrap(ctx: *mut xdp_md, walk: u64) -> u64 {
+    link::Walk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
 }
 
-/// [`extensions::skip`] of a frame that arrives.
+/// [`extensions::Walk::step`] of a frame that arrives.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn skip_xdp(ctx: &XdpContext, next: u8, at: usize) -> u64 {
-    forgotten(extensions::to_bits(extensions::skip(&XdpFrame::<false>::new(ctx), next, at)))
+pub extern "C" fn teiten_skip(ctx: *mut xdp_md, walk: u64) -> u64 {
+    extensions::Walk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
 }
 
-/// [`Tool::of_options`] of a frame that arrives, as a number. Global, so that the verifier checks it once, apart
-/// from its callers, and knows nothing of what it returns.
+/// [`Tool::of_options`] of a frame that arrives, as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_tool(ctx: *mut xdp_md, syn: u64) -> u32 {
     Tool::of_options(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn(syn)) as u32
 }
 
-/// [`link::unwrap`] of a frame that departs.
+/// [`link::Walk::step`] of a frame that departs.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn unwrap_skb(ctx: &TcContext, ethertype: u16) -> u64 {
-    let bytes = SkbBytes::new(ctx);
-    let bits = Payload::to_bits(link::unwrap(&bytes, ethertype));
-    forgotten(if bytes.are_whole() { bits } else { Payload::to_bits(None) })
+pub extern "C" fn teiten_unwrap_sent(ctx: *mut __sk_buff, walk: u64) -> u64 {
+    link::Walk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
 }
 
-/// [`extensions::skip`] of a frame that departs.
+/// [`extensions::Walk::step`] of a frame that departs.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn skip_skb(ctx: &TcContext, next: u8, at: usize) -> u64 {
-    let bytes = SkbBytes::new(ctx);
-    let bits = extensions::to_bits(extensions::skip(&bytes, next, at));
-    forgotten(if bytes.are_whole() { bits } else { extensions::to_bits(Err(Unparsed::Truncated)) })
+pub extern "C" fn teiten_skip_sent(ctx: *mut __sk_buff, walk: u64) -> u64 {
+    extensions::Walk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
 }
 
 impl<const FRAGS: bool> Headers for XdpFrame<'_, FRAGS> {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        Payload::from_bits(unwrap_xdp(self.ctx, ethertype))
+        let step = |walk: link::Walk| link::Walk::from_bits(teiten_unwrap(self.ctx.ctx, walk.bits()));
+        link::Walk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        extensions::from_bits(skip_xdp(self.ctx, next, at))
+        let step =
+            |walk: extensions::Walk| extensions::Walk::from_bits(teiten_skip(self.ctx.ctx, walk.bits()));
+        extensions::Walk::new(next, at).through(step)
     }
 }
 
@@ -83,11 +73,16 @@ impl<const FRAGS: bool> Marks for XdpFrame<'_, FRAGS> {
 impl Headers for SkbFrame<'_> {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        Payload::from_bits(unwrap_skb(self.ctx, ethertype))
+        let step =
+            |walk: link::Walk| link::Walk::from_bits(teiten_unwrap_sent(self.ctx.skb.skb, walk.bits()));
+        link::Walk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        extensions::from_bits(skip_skb(self.ctx, next, at))
+        let step = |walk: extensions::Walk| {
+            extensions::Walk::from_bits(teiten_skip_sent(self.ctx.skb.skb, walk.bits()))
+        };
+        extensions::Walk::new(next, at).through(step)
     }
 }

@@ -90,10 +90,6 @@ pub type ScratchRoom = [u64; 16];
 #[btf_map]
 pub static SCRATCH: PerCpuArray<ScratchRoom, 1> = PerCpuArray::new();
 
-/// This CPU's word; no other program interrupts between the write and the read.
-#[btf_map]
-pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
-
 /// Bytes of a frame that are copied: all that is ever read.
 pub const ROOM: usize = READABLE + 64;
 const _: () = assert!(ROOM > MAX_OFFSET + 64);

@@ -15,7 +15,6 @@ use sensor_common::{Frame, Headers, Link, Marks, Syn, Tool, Unparsed, flow, pars
 use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
-use crate::headers::forgotten;
 use crate::maps::{BEGINNING, Beginning, ROOM};
 use crate::scratch::{put_aside, scratch};
 use crate::sensor::{self, Sensor};
@@ -70,12 +69,14 @@ impl Frame for Copied {
 impl Headers for Copied {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        Payload::from_bits(unwrap(ethertype))
+        let step = |walk: link::Walk| link::Walk::from_bits(teiten_unwrap_pieces(walk.bits()));
+        link::Walk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        extensions::from_bits(skip(next, at))
+        let step = |walk: extensions::Walk| extensions::Walk::from_bits(teiten_skip_pieces(walk.bits()));
+        extensions::Walk::new(next, at).through(step)
     }
 }
 
@@ -94,16 +95,20 @@ pub extern "C" fn teiten_tool_of_pieces(syn: u64) -> u32 {
     Tool::of_options(&frame, Syn(syn)) as u32
 }
 
+/// [`link::Walk::step`] of the copied frame.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn unwrap(ethertype: u16) -> u64 {
-    let Some(frame) = Copied::last() else { return 0 };
-    forgotten(Payload::to_bits(link::unwrap(&frame, ethertype)))
+pub extern "C" fn teiten_unwrap_pieces(walk: u64) -> u64 {
+    let Some(frame) = Copied::last() else { return link::Walk::NOTHING.bits() };
+    link::Walk::from_bits(walk).step(&frame).bits()
 }
 
+/// [`extensions::Walk::step`] of the copied frame.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn skip(next: u8, at: usize) -> u64 {
-    let Some(frame) = Copied::last() else { return 0 };
-    forgotten(extensions::to_bits(extensions::skip(&frame, next, at)))
+pub extern "C" fn teiten_skip_pieces(walk: u64) -> u64 {
+    let Some(frame) = Copied::last() else { return extensions::Walk::TRUNCATED.bits() };
+    extensions::Walk::from_bits(walk).step(&frame).bits()
 }
 
 /// Whether there is more of the frame than its first piece.

@@ -159,7 +159,10 @@ fn overview(l: Language, layout: &mut Layout) {
             ),
             "{{name}}",
         )
-        .empty(l.t("No data by region in this range; feature ports have it (--feature)", "この期間の地域別データなし（--feature のポートにある）"))
+        .empty(l.t(
+            "No data by region in this range; feature ports have it (--feature)",
+            "この期間の地域別データなし（--feature のポートにある）",
+        ))
         .colored(regions(l)),
     );
     layout.add(
@@ -174,7 +177,10 @@ fn overview(l: Language, layout: &mut Layout) {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, l.t("other", "その他")),
             "{{name}}",
         )
-        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）"))
+        .empty(l.t(
+            "No data of this group in this range; groups are declared by --port-group",
+            "この期間のデータなし（ポートグループは --port-group で宣言）",
+        ))
         .colored(regions(l)),
     );
 }
@@ -370,7 +376,8 @@ fn ranks_against_last_month(l: Language) -> Panel {
     };
     let text = json!({ "text": l.t("below 20", "21位以下"), "index": 0 });
     let below = json!([{ "type": "value", "options": { (RANKS.1 + 1).to_string(): text } }]);
-    let (this_month, amount_last) = (l.t("Accesses", "アクセス数"), l.t("Accesses last month", "先月のアクセス数"));
+    let (this_month, amount_last) =
+        (l.t("Accesses", "アクセス数"), l.t("Accesses last month", "先月のアクセス数"));
     let (rank, last, port) =
         (l.t("Rank", "順位"), l.t("Last month", "先月の順位"), l.t("Port", "ポート種類"));
     Panel::table(

@@ -109,7 +109,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(PORT_COUNTRY_ACCESSES, ONE, other),
             "{{name}}",
         )
-        .empty(l.t("No data by region in this range; feature ports have it (--feature)", "この期間の地域別データなし（--feature のポートにある）"))
+        .empty(l.t(
+            "No data by region in this range; feature ports have it (--feature)",
+            "この期間の地域別データなし（--feature のポートにある）",
+        ))
         .colored(regions(l)),
     );
     layout.add(
@@ -153,7 +156,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             ("hour", "name"),
             "none",
         )
-        .empty(l.t("No data by hour in this range; feature ports have it (--feature)", "この期間の時間帯別データなし（--feature のポートにある）"))
+        .empty(l.t(
+            "No data by hour in this range; feature ports have it (--feature)",
+            "この期間の時間帯別データなし（--feature のポートにある）",
+        ))
         .transform("sortBy", json!({ "sort": [{ "field": "hour\\name", "desc": false }] }))
         .colored(colors::ports(other)),
     );
@@ -206,7 +212,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &by_country_daily(GROUP_ACCESSES, r#"group="$group""#, other),
             "{{name}}",
         )
-        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）"))
+        .empty(l.t(
+            "No data of this group in this range; groups are declared by --port-group",
+            "この期間のデータなし（ポートグループは --port-group で宣言）",
+        ))
         .colored(regions(l)),
     );
     layout.add(
@@ -219,7 +228,10 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
             &GROUP_ACCESSES.daily("", r#"group="$group""#),
             &GROUP_SOURCES.daily("", r#"group="$group""#),
         )
-        .empty(l.t("No data of this group in this range; groups are declared by --port-group", "この期間のデータなし（ポートグループは --port-group で宣言）")),
+        .empty(l.t(
+            "No data of this group in this range; groups are declared by --port-group",
+            "この期間のデータなし（ポートグループは --port-group で宣言）",
+        )),
     );
     layout.row(l.t("All ports", "全ポート"));
     layout.add(

@@ -226,7 +226,10 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
             )),
             "{{sensor}} {{name}}",
         )
-        .empty(l.t("No data in this range; services are declared by --service", "この期間のデータなし（提供サービスは --service で宣言）")),
+        .empty(l.t(
+            "No data in this range; services are declared by --service",
+            "この期間のデータなし（提供サービスは --service で宣言）",
+        )),
     );
     layout.add(
         12,

@@ -10,15 +10,6 @@ mod frame;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../../../sensor-ebpf/src/headers.rs"]
 mod headers;
-/// The map that `headers` puts its results in.
-mod maps {
-    use aya_ebpf::btf_maps::PerCpuArray;
-    use aya_ebpf::macros::btf_map;
-
-    #[btf_map]
-    pub static HEADERS: PerCpuArray<u64, 1> = PerCpuArray::new();
-}
-
 mod feed;
 
 use aya_ebpf::bindings::{BPF_ANY, xdp_action};

@@ -50,7 +50,10 @@ fn settled(lab: &Lab, daemon: &Daemon) -> Samples {
     Sender::as_host(&lab.internet, WIRE, &lab.sensor, INTERFACE).unwrap().send(&frames).unwrap();
     let counted = poll(PATIENCE, || {
         let samples = daemon.metrics().unwrap();
-        samples.counter("teiten_unread_frames_total", &[("ethertype", "0x88b5")]).filter(|&count| count > 0).map(|_| samples)
+        samples
+            .counter("teiten_unread_frames_total", &[("ethertype", "0x88b5")])
+            .filter(|&count| count > 0)
+            .map(|_| samples)
     });
     counted.expect("the last frame is counted")
 }

@@ -170,7 +170,11 @@ pub(crate) fn is_the_seeds(server: &Server, report: HistoryReport, headline: &[(
 
 /// The values of a series, and their percentages where it has some.
 fn numbers_of(series: &Value) -> impl Iterator<Item = u64> {
-    ["values", "percent"].into_iter().filter_map(|name| series[name].as_array()).flatten().filter_map(Value::as_u64)
+    ["values", "percent"]
+        .into_iter()
+        .filter_map(|name| series[name].as_array())
+        .flatten()
+        .filter_map(Value::as_u64)
 }
 
 fn with_commas(value: u64) -> String {
