@@ -2,7 +2,7 @@
 
 use crate::ebpf::{self, Fresh};
 use crate::report::{Outcome, Report};
-use crate::{WORKSPACE, lint, toolchain};
+use crate::{lint, toolchain};
 use anyhow::{Context as _, Result, bail};
 use bpf_origin as origin;
 use lab::{apt, command, netns};
@@ -123,9 +123,10 @@ fn tools(install: bool) -> Outcome {
     }
 }
 
+/// Without the typesetter: nothing that needs it is public, and cargo would check its crates a second time.
 fn documentation(embed: Option<&Path>) -> Result<()> {
     let mut cargo = command::cargo();
-    cargo.args(["doc", "--locked", "--no-deps"]).args(WORKSPACE).env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--locked", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings");
     if let Some(object) = embed {
         cargo.env("TEITEN_BPF_OBJECT", object);
     }
