@@ -150,6 +150,13 @@ pub enum Command {
     Detach(DetachArgs),
     /// Inspect, export or verify the ledger
     Ledger(LedgerArgs),
+    /// Show what packets to chosen ports held
+    ///
+    /// Shows the contents that --samples kept, each once: text as text, the rest as a dump, with the name of
+    /// the question where it is known. Hosts, the sensor's addresses, e-mail addresses and long numbers are
+    /// hidden.
+    #[command(after_help = SAMPLES_HELP)]
+    Samples(SamplesArgs),
 }
 
 /// Options of `teiten run` and `teiten check`.
@@ -239,6 +246,24 @@ pub struct CountingArgs {
     pub source_list: Vec<String>,
 }
 
+/// What is kept of the packets themselves.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Samples")]
+pub struct SampleArgs {
+    /// Ports to keep the first bytes of accesses to, like 1026-1030/udp,27649/udp or 8/icmp; `feature` is
+    /// every feature port, `all` every port; datagrams, TCP SYNs with data and ICMP requests are looked at
+    /// (repeatable) [default: none]
+    #[arg(long, value_name = "LIST")]
+    pub samples: Vec<String>,
+    /// Bytes that are kept of a packet's content, 1024 at most [default: 768]
+    #[arg(long, value_name = "N")]
+    pub sample_bytes: Option<String>,
+    /// Contents that are kept of each port and day, 1000 at most; of the rest packets are counted
+    /// [default: 20]
+    #[arg(long, value_name = "N")]
+    pub sample_contents: Option<String>,
+}
+
 /// What the daemon keeps and serves.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Ledger and metrics")]
@@ -324,6 +349,12 @@ pub struct ReplayArgs {
     pub counting: CountingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "see above")]
+    pub samples: SampleArgs,
+    /// Show hosts, addresses and numbers in samples as they came
+    #[arg(long)]
+    pub unmasked: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
     pub log: LogArgs,
 }
 
@@ -392,6 +423,53 @@ pub struct LedgerArgs {
     /// [default: /var/lib/teiten]
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Vec<String>,
+}
+
+const SAMPLES_HELP: &str = "\
+Examples:
+  What came to 1026/udp on the last day that has samples:
+    teiten samples --port 1026/udp
+  All of July 2010, for programs:
+    teiten samples --from 2010-07-01 --to 2010-07-31 --json
+  A capture that can be shared:
+    teiten samples --port 27649/udp --pcapng samples.pcapng";
+
+/// Options of `teiten samples`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SamplesArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
+    /// Ports to show, like 1026/udp or 1026-1030/udp (repeatable) [default: all that have samples]
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub port: Vec<String>,
+    /// Observation day to show, like 2010-07-01 [default: the last that has samples]
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["from", "to"])]
+    pub day: Option<Date>,
+    /// First observation day [default: the first there is]
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<Date>,
+    /// Last observation day [default: the last there is]
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<Date>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the first packet of each content into this file instead, as pcapng; `-` is standard output
+    ///
+    /// Headers and times are those of the packets. The sensor's address is replaced by one for
+    /// documentation, what is hidden by asterisks, and checksums are corrected.
+    #[arg(long, value_name = "FILE")]
+    pub pcapng: Option<PathBuf>,
+    /// Hide nothing: show hosts, addresses and numbers as they came
+    #[arg(long)]
+    pub unmasked: bool,
+    /// The daemon's settings, for the directory of the ledger and the sensor's addresses
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Directory of the ledger, or a ledger that was moved aside [default: /var/lib/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
 }
 
 const DAYS_HELP: &str = "\

@@ -7,6 +7,7 @@
 //! kernel        the XDP program: load, attach, pin; the generations it counts into
 //! drain         when to switch generations, and what a drained one becomes
 //! replay        the same from capture files
+//! samples       what packets to chosen ports held: contents, their names, what is hidden of them
 //! observation   what one drained generation (or a stretch of a capture) saw
 //! geoip         source address -> country
 //! who           source address -> country and source list
@@ -29,6 +30,8 @@ pub mod kernel;
 
 pub mod drain;
 pub mod replay;
+
+pub mod samples;
 
 pub mod observation;
 

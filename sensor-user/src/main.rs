@@ -4,7 +4,7 @@
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sensor_user::cli::{Cli, Command};
-use sensor_user::commands::{check, detach, ledger, replay, run, status};
+use sensor_user::commands::{check, detach, ledger, replay, run, samples, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
 use std::process::ExitCode;
@@ -59,7 +59,8 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             let ledger = state_dir
                 .as_deref()
                 .map(|state_dir| replay::ReplayLedger { state_dir, any_sensor: args.any_sensor });
-            let all_read = replay::command(&args.files, &config, ledger.as_ref(), args.json)?;
+            let shown = replay::Shown { json: args.json, unmasked: args.unmasked };
+            let all_read = replay::command(&args.files, &config, ledger.as_ref(), shown)?;
             return Ok(exit_code(all_read, FAILED));
         }
         Command::Check(args) => return Ok(exit_code(check::command(&args.flags, environment)?, USAGE)),
@@ -81,6 +82,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             let config = Config::load(&args.flags, environment)?;
             return Ok(exit_code(ledger::run(&config.state_dir, &args)?, FAILED));
         }
+        Command::Samples(args) => samples::run(&Config::load(&args.flags, environment)?, &args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,14 +36,16 @@ fn help_names_every_command_and_of_run_every_flag_with_its_variable() {
     const OF_STATUS: [&str; 4] =
         ["web.user", "web.password-file", "web.client-cert-file", "web.client-key-file"];
     let text = stdout(&teiten(&["--help"]));
-    for command in ["run", "replay", "check", "status", "detach", "ledger"] {
+    for command in ["run", "replay", "check", "status", "detach", "ledger", "samples"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {text}");
     }
     // Without the line breaks that the terminal's width makes.
     let help =
         |command| stdout(&teiten(&[command, "--help"])).split_whitespace().collect::<Vec<_>>().join(" ");
     let (of_run, of_status) = (help("run"), help("status"));
-    for key in sensor_user::config::KEYS.iter().filter(|key| key.name != "local") {
+    for key in
+        sensor_user::config::KEYS.iter().filter(|key| key.name != "local" && !key.name.starts_with("sample"))
+    {
         let text = if OF_STATUS.contains(&key.name) { &of_status } else { &of_run };
         assert!(text.contains(&format!("--{} ", key.name)), "--{}", key.name);
         assert!(text.contains(&format!("[env: {}]", key.variable())), "{}", key.variable());

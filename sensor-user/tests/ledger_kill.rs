@@ -35,6 +35,7 @@ fn settings() -> LedgerSettings {
         features: Vec::new(),
         groups: Vec::new(),
         sensor_name: "killed".to_owned(),
+        samples: sensor_user::samples::SampleSettings::default(),
     }
 }
 

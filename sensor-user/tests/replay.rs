@@ -11,6 +11,8 @@ mod damage;
 mod headers;
 #[path = "replay/ledger.rs"]
 mod ledger;
+#[path = "replay/samples.rs"]
+mod samples;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;

@@ -65,6 +65,7 @@ fn ledger(directory: &Path, name: &str, number: u32) {
         features: [445, 22].map(|port| Slot::new(Transport::Tcp, port)).to_vec(),
         groups: Vec::new(),
         sensor_name: name.to_owned(),
+        samples: sensor_user::samples::SampleSettings::default(),
     };
     let mut ledger = Ledger::open(directory, settings).expect("a ledger");
     let mut day = date(2010, 6, 1);

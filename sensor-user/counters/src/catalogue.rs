@@ -1,7 +1,7 @@
 //! The list of counters, and what follows from it: [`Series`], [`Totals`] and [`COUNTERS`].
 
 use crate::country::Country;
-use crate::label::{self, Label, PortLabel, Unread};
+use crate::label::{self, Label, PortLabel, SampleResult, Unread};
 use crate::value::{Counts, Pair, Tally, Volume};
 use sensor_common::{Class, Flaw, Slot, Tool};
 use std::collections::BTreeMap;
@@ -542,6 +542,23 @@ counters! {
             ),
         ],
     }
+
+    /// Accesses to the ports whose packets are sampled, of those that can hold something.
+    Samples(result: SampleResult) => samples: BTreeMap<SampleResult, u64> {
+        kind: "samples",
+        labels: &["result"],
+        held: true,
+        status: Some("total.samples"),
+        numbers: [
+            metric(
+                "teiten_samples_total",
+                Unit::Packets,
+                "Datagrams, TCP SYNs with data and ICMP requests among the accesses to the ports of --samples: \
+                 those whose content was new and is kept (kept), was kept already (known), or is not kept \
+                 because a bound was reached (over_budget).",
+            ),
+        ],
+    }
 }
 
 /// No labels: one series, which always exists.
@@ -675,6 +692,7 @@ mod tests {
             (Series::Unread(Unread::Kind(LinkProtocol::LLC)), "unread", "llc"),
             (Series::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), "unread", "0x8864/0xc021"),
             (Series::Malformed(Flaw::Extensions), "malformed", "extensions"),
+            (Series::Samples(SampleResult::OverBudget), "samples", "over_budget"),
         ];
         let unlabelled = COUNTERS.iter().filter(|counter| counter.labels.is_empty());
         let unlabelled = unlabelled.map(|counter| (counter.fixed().swap_remove(0), counter.kind, ""));
@@ -715,7 +733,10 @@ mod tests {
         let fixed: usize = COUNTERS.iter().map(|counter| counter.fixed().len()).sum();
         let unlabelled = COUNTERS.iter().filter(|counter| counter.labels.is_empty()).count();
         // Of unread frames, `other` is known.
-        assert_eq!(fixed, Class::COUNT + Tool::COUNT + unlabelled + 1 + Flaw::COUNT);
+        assert_eq!(
+            fixed,
+            Class::COUNT + Tool::COUNT + unlabelled + 1 + Flaw::COUNT + SampleResult::ALL.len()
+        );
         let totals = Totals::default();
         for counter in COUNTERS {
             assert!(counter.fixed().iter().all(|series| series.kind() == counter.kind));

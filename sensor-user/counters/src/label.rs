@@ -181,6 +181,46 @@ impl Label for Flaw {
     }
 }
 
+/// What became of a packet whose content was looked at, as the `result` label names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SampleResult {
+    /// Its content is kept since.
+    Kept,
+    /// Its content was kept already.
+    Known,
+    /// Its content is not kept: a bound was reached before.
+    OverBudget,
+}
+
+impl SampleResult {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kept, Self::Known, Self::OverBudget];
+
+    /// The label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Known => "known",
+            Self::OverBudget => "over_budget",
+        }
+    }
+}
+
+impl Label for SampleResult {
+    fn values(&self, visit: &mut dyn FnMut(&str)) {
+        visit(self.name());
+    }
+
+    fn parse(values: &mut Values<'_>) -> Option<Self> {
+        let value = values.next()?;
+        Self::ALL.into_iter().find(|result| result.name() == value)
+    }
+
+    fn fixed() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+}
+
 /// What a frame holds that is not IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unread {

@@ -207,7 +207,11 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
 
 /// Writes a file whole or not at all: under another name beside it first, so that on a full disk, or when
 /// it is interrupted, what had the name before is still there.
-fn write_file(output: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Writes a file that is whole or not there: beside its name first.
+pub(super) fn write_file(
+    output: &Path,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     // Of a symbolic link, the file that it names.
     let existing = output.canonicalize().ok();
     let output = existing.as_deref().unwrap_or(output);

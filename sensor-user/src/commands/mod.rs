@@ -5,6 +5,7 @@ pub mod detach;
 pub mod ledger;
 pub mod replay;
 pub mod run;
+pub mod samples;
 pub mod status;
 
 use crate::config::Config;
@@ -24,5 +25,6 @@ fn ledger_settings(config: &Config) -> LedgerSettings {
         features: config.features.clone(),
         groups: groups.collect(),
         sensor_name: config.sensor_name.clone(),
+        samples: config.samples.clone(),
     }
 }

@@ -32,7 +32,7 @@ const fn list(name: &'static str, reloadable: bool, copy: fn(&mut Config, &Confi
 ///
 /// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
 /// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 31] = [
+pub const KEYS: [Key; 34] = [
     list("interface", FIXED, |to, from| to.interfaces.clone_from(&from.interfaces)),
     one("xdp-mode", FIXED, |to, from| to.xdp_mode.clone_from(&from.xdp_mode)),
     list("observe", RELOADED, |to, from| to.observe.clone_from(&from.observe)),
@@ -49,6 +49,9 @@ pub const KEYS: [Key; 31] = [
     one("sensor-name", FIXED, |to, from| to.sensor_name.clone_from(&from.sensor_name)),
     one("geoip", RELOADED, |to, from| to.geoip.clone_from(&from.geoip)),
     list("source-list", RELOADED, |to, from| to.source_lists.clone_from(&from.source_lists)),
+    list("samples", RELOADED, |to, from| to.samples.choice.clone_from(&from.samples.choice)),
+    one("sample-bytes", RELOADED, |to, from| to.samples.bytes.clone_from(&from.samples.bytes)),
+    one("sample-contents", RELOADED, |to, from| to.samples.contents.clone_from(&from.samples.contents)),
     one("keep-days", RELOADED, |to, from| to.keep_days.clone_from(&from.keep_days)),
     one("state-dir", FIXED, |to, from| to.state_dir.clone_from(&from.state_dir)),
     one("pin-dir", FIXED, |to, from| to.pin_dir.clone_from(&from.pin_dir)),

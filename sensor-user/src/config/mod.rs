@@ -18,6 +18,7 @@ pub use keys::{KEYS, Key};
 pub use origin::{DEFAULT_CONFIG, Origin};
 pub use settings::{Environment, Flags, PASSWORD_VARIABLE, Settings};
 
+use crate::samples::{Choice, MAX_BYTES, SampleSettings};
 use crate::who::lists::{MAX_LISTS, SourceList};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
@@ -71,6 +72,19 @@ pub struct WebClient {
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
+/// The ports in a text like `1026/udp` or `1026-1030/udp`.
+///
+/// # Errors
+///
+/// What is wrong with it, and what would be right.
+pub fn parse_slots(text: &str) -> Result<BTreeSet<Slot>, String> {
+    let choice = values::samples(text)?;
+    if choice.slots.is_empty() {
+        return Err("expected ports like `1026/udp`, `1026-1030/udp` or `8/icmp`".to_owned());
+    }
+    Ok(choice.slots)
+}
+
 /// Everything that flags, environment and file can say, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -108,6 +122,8 @@ pub struct Config {
     pub geoip: Option<PathBuf>,
     /// Lists of sources, in the order given, which decides; names differ.
     pub source_lists: Vec<SourceList>,
+    /// Which packets are sampled, none of a service, and how much of them is kept.
+    pub samples: SampleSettings,
     /// Days of detail kept in the ledger, at least 1.
     pub keep_days: u32,
     /// Where the ledger lives.
@@ -159,6 +175,8 @@ const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(
 /// 64 Mi entries of 32 bytes are 2 GiB of kernel memory; more is almost certainly a typo.
 const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
 const MAX_KEEP_DAYS: u64 = 36_525;
+/// A day's contents are in memory while it lasts.
+const MAX_SAMPLE_CONTENTS: u64 = 1000;
 
 impl Config {
     /// The configuration that flags, the environment and the file named by either describe.
@@ -283,6 +301,23 @@ impl Config {
                 .unwrap_or_else(|| environment.host_name.clone()),
             geoip: errors.take(path("geoip")),
             source_lists: errors.take(source_lists(settings)),
+            samples: SampleSettings {
+                choice: errors.take(samples(settings)),
+                bytes: errors.take(number(
+                    settings,
+                    "sample-bytes",
+                    1,
+                    MAX_BYTES.into(),
+                    SampleSettings::BYTES.into(),
+                )) as u16,
+                contents: errors.take(number(
+                    settings,
+                    "sample-contents",
+                    1,
+                    MAX_SAMPLE_CONTENTS,
+                    SampleSettings::CONTENTS.into(),
+                )) as u32,
+            },
             keep_days: errors.take(number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)) as u32,
             state_dir: errors.take(path("state-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
             pin_dir: errors.take(path("pin-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
@@ -327,6 +362,20 @@ impl Config {
                     reason: "a service is left out of the totals by port and has its own by country; \
                              drop one of the two"
                         .to_owned(),
+                });
+            }
+        }
+        for sampled in settings.list("samples") {
+            let service = values::samples(sampled.value())
+                .ok()
+                .and_then(|choice| services.iter().find(|(slot, _)| choice.slots.contains(*slot)));
+            if let Some((slot, service)) = service {
+                errors.push(ConfigError::Contradiction {
+                    first: Box::new(sampled.clone()),
+                    second: Box::new((*service).clone()),
+                    reason: format!(
+                        "only accesses are sampled, and to a service there are none; leave {slot} out"
+                    ),
                 });
             }
         }
@@ -427,6 +476,22 @@ fn distinct<T: Clone + Eq + Hash>(
 fn ascending<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values.sort_unstable();
     values
+}
+
+fn samples(settings: &Settings) -> Result<Choice, ConfigError> {
+    let mut sum = Choice::default();
+    let mut errors = Vec::new();
+    for origin in settings.list("samples") {
+        match parse(origin, values::samples) {
+            Ok(Choice { all, features, slots }) => {
+                sum.all |= all;
+                sum.features |= features;
+                sum.slots.extend(slots);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    ConfigError::of_all(errors).map_or(Ok(sum), Err)
 }
 
 fn port_groups(settings: &Settings) -> Result<Vec<PortGroup>, ConfigError> {

@@ -74,6 +74,7 @@ fn without_settings_the_documented_defaults_hold() {
             sensor_name: "dark-1".to_owned(),
             geoip: None,
             source_lists: vec![],
+            samples: SampleSettings::default(),
             keep_days: 400,
             state_dir: PathBuf::from("/var/lib/teiten"),
             pin_dir: PathBuf::from("/sys/fs/bpf/teiten"),
@@ -280,6 +281,7 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file_for_each_key() 
         assert!(
             PRECEDENCE.iter().any(|row| row.key == key.name)
                 || ["config", "local"].contains(&key.name)
+                || key.name.starts_with("sample")
                 || OF_STATUS.contains(&key.name),
             "no row for {}",
             key.name

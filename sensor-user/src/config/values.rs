@@ -3,6 +3,7 @@
 
 use super::error::{did_you_mean, nearest};
 use super::{LogFormat, PortGroup, XdpMode};
+use crate::samples::Choice;
 use crate::who::lists::{NO_LIST, OTHER_LISTS, SourceList};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -157,17 +158,43 @@ pub(super) fn port_group(text: &str) -> Parsed<PortGroup> {
             .split_once('/')
             .ok_or_else(|| format!("`{item}` is neither `PORT/PROTO` nor `PORT-PORT/PROTO`; {FORM}"))?;
         let transport = transport_named(protocol)?;
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (port_number(first, transport)?, port_number(last, transport)?);
-        if first > last {
-            return Err(format!(
-                "the range `{item}` runs backwards; give `{last}-{first}/{}`",
-                transport.name()
-            ));
-        }
-        slots.extend((first..=last).map(|port| Slot::new(transport, port)));
+        slots.extend(port_range(range, transport)?);
     }
     Ok(PortGroup { name: name.to_owned(), slots })
+}
+
+/// `1026-1030/udp`, `27649/udp`, `8/icmp`, `feature`, `all`.
+pub(super) fn samples(text: &str) -> Parsed<Choice> {
+    let mut choice = Choice::default();
+    match text {
+        "all" => choice.all = true,
+        "feature" => choice.features = true,
+        _ => {
+            let (range, protocol) = text.split_once('/').ok_or_else(|| {
+                "expected ports like `1026/udp`, `1026-1030/udp` or `8/icmp`, or `feature`, or `all`"
+                    .to_owned()
+            })?;
+            let transport = transport_named(protocol)?;
+            if !crate::samples::can_hold(transport) {
+                return Err("only tcp, udp, icmp and icmpv6 are sampled".to_owned());
+            }
+            choice.slots = port_range(range, transport)?;
+        }
+    }
+    Ok(choice)
+}
+
+/// A port, or a range of them.
+fn port_range(range: &str, transport: Transport) -> Parsed<BTreeSet<Slot>> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last) = (port_number(first, transport)?, port_number(last, transport)?);
+    if first > last {
+        return Err(format!(
+            "the range `{range}/{name}` runs backwards; give `{last}-{first}/{name}`",
+            name = transport.name()
+        ));
+    }
+    Ok((first..=last).map(|port| Slot::new(transport, port)).collect())
 }
 
 /// `NAME=FILE`.

@@ -9,7 +9,7 @@ use crate::who::lists::Read;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
-use sensor_counters::Unread;
+use sensor_counters::{SampleResult, Unread};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -130,9 +130,9 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
     exposition.update(one_access());
     assert_eq!(scrape(&exposition, now)[ACCESSES_445], 1.0);
     let due = exposition.due(now);
-    // 10 classes, 7 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, a port
-    // and a country.
-    assert_eq!(due.len(), 10 + 7 + 3 + 4 + 2 + 2);
+    // 10 classes, 7 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, 3 results
+    // of samples, a port and a country.
+    assert_eq!(due.len(), 10 + 7 + 3 + 4 + 2 + 3 + 2);
     exposition.release(&due);
     assert_eq!(exposition.due(now), []);
 }
@@ -233,6 +233,7 @@ fn one_of_each() -> Totals {
     totals.unread.insert(Unread::Kind(LinkProtocol::ppp(0xc021)), 2);
     totals.malformed.insert(Flaw::Truncated, 6);
     totals.assumed = 1;
+    totals.samples.insert(SampleResult::Known, 2);
     totals
 }
 
@@ -318,6 +319,7 @@ fn every_documented_metric_is_there_with_its_labels() {
         ("teiten_unread_frames_total", "counter", "ethertype"),
         ("teiten_malformed_packets_total", "counter", "reason"),
         ("teiten_assumed_accesses_total", "counter", ""),
+        ("teiten_samples_total", "counter", "result"),
         ("teiten_source_table_overflow_packets_total", "counter", ""),
         ("teiten_port_info", "gauge", "transport port name description"),
         ("teiten_sensor_info", "gauge", "sensor timezone interface xdp_mode"),

@@ -8,11 +8,12 @@ use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::{Country, Locate, Who};
 use crate::observation::{Observation, SourceCount, Target};
+use crate::samples;
 use crate::who::lists::{MAX_NAMES, NO_LIST, OTHER_LISTS};
 use jiff::Timestamp;
 use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
-use sensor_counters::{Pair, Series, Value as _};
+use sensor_counters::{Pair, SampleResult, Series, Value as _};
 use std::collections::{BTreeSet, HashMap};
 
 /// What one observation changes.
@@ -30,6 +31,8 @@ pub(super) struct Change {
     pub(super) backscatter: Vec<(Slot, u64)>,
     /// New members of the day's sets.
     pub(super) delta: Delta,
+    /// What the packets held.
+    pub(super) samples: samples::Outcome,
 }
 
 impl LedgerState {
@@ -57,6 +60,7 @@ impl LedgerState {
             *self.day.backscatter.entry(*slot).or_default() += packets;
         }
         self.day.sets.apply(&change.delta);
+        self.day.samples.apply(&change.samples);
         match generation {
             GenerationId::Own(0) => {}
             GenerationId::Own(number) => {
@@ -207,6 +211,15 @@ pub(super) fn compute(
     sums.add(Series::ServiceOverflow, [observation.service_overflow, 0]);
     sums.add(Series::SetOverflow, [lost, 0]);
     sums.add(Series::Observed, observation.observed.pair());
+    let is_feature = |slot| features.contains(&slot);
+    let samples = day.samples.compute(&observation.samples, &settings.samples, is_feature, locate);
+    for (result, packets) in [
+        (SampleResult::Kept, samples.kept),
+        (SampleResult::Known, samples.known),
+        (SampleResult::OverBudget, samples.over),
+    ] {
+        sums.add(Series::Samples(result), [packets, 0]);
+    }
 
     let mut increments: Vec<_> = sums.0.into_iter().collect();
     increments.sort_unstable();
@@ -217,6 +230,7 @@ pub(super) fn compute(
         ports,
         backscatter: observation.counts.backscatter.clone(),
         delta,
+        samples,
     }
 }
 

@@ -40,6 +40,7 @@ mod moment;
 mod prune;
 mod ranking;
 mod reader;
+mod samples;
 mod seal;
 mod selection;
 mod sets;
@@ -62,6 +63,7 @@ pub use files::LEDGER_FILE;
 pub use lock::{LOCK_FILE, make_state_dir};
 pub use ranking::Ranking;
 pub use reader::{DaySummary, LedgerOrigin, Reader};
+pub use samples::SampledDays;
 pub use state::{ChartedPorts, LedgerSettings};
 pub use summary::Summary;
 pub use undo::NotThere;
@@ -299,6 +301,15 @@ impl Ledger {
         out: &mut dyn Write,
     ) -> Result<(), LedgerError> {
         export::export(self.store.connection()?, &self.store.path(), format, &range.clone().into(), out)
+    }
+
+    /// What packets held, of the days of `range`, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn samples(&self, range: &RangeInclusive<Date>) -> Result<SampledDays, LedgerError> {
+        samples::of_days(self.store.connection()?, &self.store.path(), range)
     }
 
     /// Checks the file and every identity, day by day.

@@ -8,6 +8,7 @@ use super::files::{LEDGER_FILE, log_of};
 use super::growth;
 use super::moment::day_of_number;
 use super::ranking::{self, Ranking};
+use super::samples::{self, SampledDays};
 use super::store::{VERSION, migrate, version};
 use super::verify::{self, Verification};
 use super::wal::{self, LogDamage};
@@ -218,6 +219,15 @@ impl Reader {
     /// The ledger cannot be read.
     pub fn ranking(&self, days: &RangeInclusive<Date>) -> Result<Ranking, LedgerError> {
         ranking::ranking(&self.connection, &self.path, days)
+    }
+
+    /// What packets held, of the days of `range`, ascending.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn samples(&self, range: &RangeInclusive<Date>) -> Result<SampledDays, LedgerError> {
+        samples::of_days(&self.connection, &self.path, range)
     }
 
     /// Checks the file and every identity, day by day.

@@ -108,10 +108,16 @@ const fn weight(row: u64, column: usize) -> u64 {
 }
 
 /// What the seal of a day covers: table, how many columns are the key, the rows of day `?1`.
-const OF_DAY: [(&str, usize, &str); 5] = [
+const OF_DAY: [(&str, usize, &str); 7] = [
     ("day", 0, "SELECT first_ns, last_ns FROM day WHERE day = ?1"),
     ("day_port", 1, "SELECT slot, accesses, sources FROM day_port WHERE day = ?1"),
     ("day_backscatter", 1, "SELECT slot, packets FROM day_backscatter WHERE day = ?1"),
+    (
+        "day_sample",
+        2,
+        "SELECT slot, content, first_ns, last_ns, packets, sources, variants, checksum FROM day_sample WHERE day = ?1",
+    ),
+    ("day_sample_rest", 1, "SELECT slot, packets FROM day_sample_rest WHERE day = ?1"),
     ("hour", 1, "SELECT start, stop, hour FROM hour WHERE day = ?1"),
     (
         "hour_series",

@@ -4,6 +4,7 @@ use super::selection::{Candidate, Reserve, choose};
 use super::sets::DaySets;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::observation::Observation;
+use crate::samples::{DaySamples, SampleSettings};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::{Slot, Transport};
@@ -36,6 +37,8 @@ pub struct LedgerSettings {
     pub groups: Vec<ChartedPorts>,
     /// Name of this sensor.
     pub sensor_name: String,
+    /// What packets are sampled.
+    pub samples: SampleSettings,
 }
 
 /// Groups of up to this many ports give each of them a series of its own.
@@ -73,6 +76,8 @@ pub(super) struct Day {
     pub(super) ports_before: HashMap<Slot, Tally>,
     /// Backscatter, on the calendar day before.
     pub(super) backscatter_before: HashMap<Slot, u64>,
+    /// What packets held.
+    pub(super) samples: DaySamples,
 }
 
 impl Day {
@@ -86,6 +91,7 @@ impl Day {
             totals: Totals::default(),
             ports_before: HashMap::new(),
             backscatter_before: HashMap::new(),
+            samples: DaySamples::default(),
         }
     }
 }

@@ -2,15 +2,18 @@
 
 use super::change;
 use super::moment::{Moment, day_number};
+use super::samples::SampledDays;
 use super::sets::{self, DaySets};
 use super::state::{Day, GenerationId, LedgerSettings, LedgerState};
 use super::store::PART;
 use crate::counters::totals::Totals;
 use crate::country::Locate;
 use crate::observation::Observation;
+use crate::samples::DaySamples;
 use jiff::civil::Date;
 use rusqlite::{Connection, params};
 use sensor_common::Slot;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Counts as a [`Ledger`](super::Ledger) does, with a series for every port and without detail by
@@ -20,6 +23,8 @@ pub struct Summary {
     state: LedgerState,
     settings: LedgerSettings,
     others: Others,
+    /// What packets held on the other days.
+    samples: BTreeMap<Date, DaySamples>,
 }
 
 impl Summary {
@@ -28,7 +33,7 @@ impl Summary {
         // Some places are held back for busy ports, so that there are more places than ports.
         let settings =
             LedgerSettings { max_ports: 2 * Slot::COUNT, feature_ports: 0, features: Vec::new(), ..settings };
-        Self { state: LedgerState::empty(), settings, others: Others::default() }
+        Self { state: LedgerState::empty(), settings, others: Others::default(), samples: BTreeMap::new() }
     }
 
     /// Takes in an observation.
@@ -52,10 +57,25 @@ impl Summary {
         &self.state.totals
     }
 
+    /// What packets held, by ascending day.
+    pub fn samples(&self) -> SampledDays {
+        let Day { date, samples, .. } = &self.state.day;
+        let mut days = self.samples.clone();
+        if !samples.is_empty() {
+            days.insert(*date, samples.clone());
+        }
+        days.into_iter().collect()
+    }
+
     /// Switches to another day.
     fn switch_to(&mut self, date: Date) -> io::Result<()> {
         let sets = self.others.take(date)?;
-        let left = std::mem::replace(&mut self.state.day, Day { sets, ..Day::empty(date) });
+        let samples = self.samples.remove(&date).unwrap_or_default();
+        let mut left = std::mem::replace(&mut self.state.day, Day { sets, samples, ..Day::empty(date) });
+        let samples = std::mem::take(&mut left.samples);
+        if !samples.is_empty() {
+            self.samples.insert(left.date, samples);
+        }
         if self.state.heartbeat.is_some() { self.others.put(left.date, &left.sets) } else { Ok(()) }
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn settings(zone: &str) -> LedgerSettings {
         features: Vec::new(),
         groups: Vec::new(),
         sensor_name: "test".to_owned(),
+        samples: crate::samples::SampleSettings::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use super::commits::LostCommits;
 use super::error::LedgerError;
 use super::growth;
 use super::moment::{day_number, day_of_number};
+use super::samples;
 use super::seal::{self, Seal};
 use super::sets::HOSTS;
 use super::store;
@@ -72,6 +73,7 @@ pub(super) fn verify(
         let day = Sums::of_day(&snapshot, number, &names).map_err(fail)?;
         identities(Some(number), &day, &mut verification);
         day.within(number, &mut verification);
+        samples_of(&snapshot, number, &day, &mut verification).map_err(fail)?;
         add_all(&mut kept, &day.by_kind);
         sealed(
             &mut verification,
@@ -343,6 +345,25 @@ impl Sums {
             verification.equal(some, &identity, &wrong, &0);
         }
     }
+}
+
+/// What packets held, against what was counted of them.
+fn samples_of(
+    snapshot: &Connection,
+    day: i64,
+    counted: &Sums,
+    verification: &mut Verification,
+) -> rusqlite::Result<()> {
+    let [_, kept, rest, wrong] = samples::sums(snapshot, day)?;
+    verification.equal(Some(day), "samples that do not match their checksum = 0", &wrong, &0);
+    // Detail that began again misses what the samples know.
+    let rebuilt: Option<i64> =
+        snapshot.query_row("SELECT rebuilt_day FROM state", [], |row| row.get(0)).optional()?.flatten();
+    if rebuilt != Some(day) {
+        let identity = "packets of samples and of the rest = packets whose content was looked at";
+        verification.equal(Some(day), identity, &(kept + rest), &counted.kind("samples")[0]);
+    }
+    Ok(())
 }
 
 /// What holds on each day, and for all counters.

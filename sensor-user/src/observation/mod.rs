@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod spans;
 
 use crate::counters::detail::Details;
+use crate::samples::Samples;
 use jiff::Timestamp;
 use sensor_common::layout::{self, SERVICE_BIT, TOOL_BITS};
 use sensor_common::{Class, Slot, Tool};
@@ -58,6 +59,8 @@ pub struct Observation {
     pub sources_v4: Vec<SourceCount<u32>>,
     /// IPv6 sources, likewise.
     pub sources_v6: Vec<SourceCount<u128>>,
+    /// What packets to chosen ports held.
+    pub samples: Samples,
 }
 
 const TOOL_MASK: u32 = (1 << TOOL_BITS) - 1;

@@ -2,6 +2,7 @@
 
 use crate::observation::aggregate::{AccessV4, AccessV6, aggregate_v4, aggregate_v6};
 use crate::observation::{Observation, PacketCounts, Target};
+use crate::samples::{Chosen, Collector};
 use jiff::Timestamp;
 use sensor_common::{AddressBytes, Class, Slot, Verdict};
 use sensor_counters::Series;
@@ -56,9 +57,15 @@ pub struct Accumulator {
     backscatter: BySlot,
     v4: Vec<AccessV4>,
     v6: Vec<AccessV6>,
+    samples: Collector,
 }
 
 impl Accumulator {
+    /// Nothing counted yet. Of the packets to each chosen port so many contents are kept.
+    pub fn new(contents: u32) -> Self {
+        Self { samples: Collector::new(contents), ..Self::default() }
+    }
+
     /// Counts one packet of `bytes` bytes on the wire. `unparsed` is why it was not judged by transport and
     /// port.
     #[inline]
@@ -93,6 +100,14 @@ impl Accumulator {
         }
     }
 
+    /// Adds the first bytes of a packet that was counted as `verdict` at `at`, nanoseconds since the epoch.
+    #[cold]
+    pub fn sample(&mut self, verdict: &Verdict, at: i64, packet: Chosen) {
+        if let Some(access) = verdict.access() {
+            self.samples.add(access.slot, at, access.tool, packet);
+        }
+    }
+
     /// Whether it holds as many accesses as it should.
     #[inline]
     pub fn is_full(&self) -> bool {
@@ -118,6 +133,7 @@ impl Accumulator {
             service_overflow: 0,
             sources_v4: aggregate_v4(&mut self.v4),
             sources_v6: aggregate_v6(&mut self.v6),
+            samples: self.samples.take(),
         }
     }
 }

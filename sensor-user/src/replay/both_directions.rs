@@ -6,6 +6,7 @@ use super::flows::Conversations;
 use super::link::LinkType;
 use super::rules::{PacketWorld, Rules};
 use super::{Replay, Sink, open};
+use crate::samples::Chosen;
 use indicatif::ProgressBar;
 use sensor_common::frame::MAX_OFFSET;
 use sensor_common::parse::{TCP_ACK, TCP_SYN};
@@ -66,6 +67,8 @@ pub(super) struct Seen {
     /// Who sent it, when that is known.
     src: Option<Address>,
     message: Message,
+    /// The first bytes, if it is chosen when it is an access.
+    pub(super) sample: Option<Chosen>,
 }
 
 impl Seen {
@@ -89,7 +92,12 @@ impl Seen {
             _ => Message::default(),
         };
         let unparsed = parsed.as_ref().err().and_then(|why| link.detail(frame, *why));
-        Self { at, bytes, is_outbound, to_group: link.is_to_group(frame), parsed, unparsed, src, message }
+        let sample = match (&parsed, link.open(frame)) {
+            (Ok(packet), Ok((frame, link))) if !is_outbound => rules.sample(frame, link, packet),
+            _ => None,
+        };
+        let to_group = link.is_to_group(frame);
+        Self { at, bytes, is_outbound, to_group, parsed, unparsed, src, message, sample }
     }
 
     /// Learns from what the sensor's side sends; judges what it receives.
@@ -246,11 +254,11 @@ pub(super) fn captures<E>(
     sink: &mut Sink<'_, E>,
 ) -> Result<BTreeMap<usize, Vec<CaptureFault>>, E> {
     let mut captures = Captures::new(files, progress);
-    while let Some((seen, is_next_capture)) = captures.next(&replay.rules) {
+    while let Some((mut seen, is_next_capture)) = captures.next(&replay.rules) {
         if is_next_capture {
             replay.hours.begin_capture();
         }
-        replay.take(&seen, sink)?;
+        replay.take(&mut seen, sink)?;
     }
     Ok(captures.findings.into_iter().map(|(index, findings)| (index, replay.note(findings))).collect())
 }

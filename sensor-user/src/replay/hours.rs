@@ -3,6 +3,7 @@
 use super::accumulator::Accumulator;
 use crate::observation::Observation;
 use crate::observation::spans::Spans;
+use crate::samples::Chosen;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sensor_common::Verdict;
@@ -27,6 +28,8 @@ pub struct Hours {
     /// The latest time in this capture.
     latest: Option<i64>,
     observed: ObservedTime,
+    /// Contents that are kept of a chosen port.
+    contents: u32,
 }
 
 /// What captures have observed, each instant once.
@@ -55,9 +58,10 @@ pub type Sink<'a, E> = dyn FnMut(Observation) -> Result<(), E> + 'a;
 
 impl Hours {
     /// Hours of this time zone. What is in `observed` was observed before, and is not once more.
-    pub fn new(timezone: TimeZone, observed: Spans) -> Self {
+    /// Of the packets to each chosen port `contents` are kept.
+    pub fn new(timezone: TimeZone, observed: Spans, contents: u32) -> Self {
         let observed = ObservedTime { spans: observed, ..ObservedTime::default() };
-        Self { timezone, open: Vec::new(), latest: None, observed }
+        Self { timezone, open: Vec::new(), latest: None, observed, contents }
     }
 
     /// Begins with another capture: the time between two captures was not observed.
@@ -67,7 +71,8 @@ impl Hours {
         }
     }
 
-    /// Counts one packet at `at` (nanoseconds since the epoch), of `bytes` on the wire.
+    /// Counts one packet at `at` (nanoseconds since the epoch), of `bytes` on the wire. `sample` is what it
+    /// holds, if it is chosen.
     ///
     /// # Errors
     ///
@@ -79,6 +84,7 @@ impl Hours {
         verdict: &Verdict,
         unparsed: Option<&Series>,
         bytes: u32,
+        sample: Option<Chosen>,
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
         let second = at.div_euclid(NANOS);
@@ -88,6 +94,9 @@ impl Hours {
         }
         let hour = &mut self.open[0];
         hour.counts.count(verdict, unparsed, bytes);
+        if let Some(sample) = sample {
+            hour.counts.sample(verdict, at, sample);
+        }
         hour.latest = hour.latest.max(at);
         let is_full = hour.counts.is_full();
         match self.latest {
@@ -169,7 +178,7 @@ impl Hours {
             return Ok(());
         }
         let counts = if self.open.len() < OPEN_HOURS {
-            Accumulator::default()
+            Accumulator::new(self.contents)
         } else {
             let (oldest, _) =
                 self.open.iter().enumerate().min_by_key(|(_, hour)| hour.begin).expect("not empty");
@@ -262,7 +271,7 @@ mod tests {
     /// seconds).
     fn split(times: &[&str]) -> Vec<(String, u64, u64)> {
         let mut handed_on = Vec::new();
-        let mut hours = Hours::new(TimeZone::UTC, Spans::default());
+        let mut hours = Hours::new(TimeZone::UTC, Spans::default(), 0);
         let mut sink = |observation: Observation| {
             handed_on.push((
                 observation.at.to_string(),
@@ -273,7 +282,7 @@ mod tests {
         };
         for time in times {
             let at = time.parse::<Timestamp>().unwrap().as_nanosecond();
-            hours.count(i64::try_from(at).unwrap(), &telnet(), None, 60, &mut sink).unwrap();
+            hours.count(i64::try_from(at).unwrap(), &telnet(), None, 60, None, &mut sink).unwrap();
         }
         hours.finish(&mut sink).unwrap();
         handed_on
@@ -331,11 +340,11 @@ mod tests {
             seconds += observation.observed.as_secs();
             Ok::<(), Infallible>(())
         };
-        let mut hours = Hours::new(TimeZone::UTC, before);
+        let mut hours = Hours::new(TimeZone::UTC, before, 0);
         for &(begin, end) in captures {
             hours.begin_capture();
             for at in begin..=end {
-                hours.count(at * NANOS, &telnet(), None, 60, &mut sink).unwrap();
+                hours.count(at * NANOS, &telnet(), None, 60, None, &mut sink).unwrap();
             }
         }
         hours.finish(&mut sink).unwrap();

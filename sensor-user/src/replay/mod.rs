@@ -31,7 +31,7 @@ use both_directions::Seen;
 use capture::{Captured, is_time};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use sensor_common::{Link, judge};
+use sensor_common::{Class, Link, judge};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -97,11 +97,12 @@ pub struct Replay {
 impl Replay {
     /// Counts by the rules of `config`; what is in `observed` was observed by captures before.
     pub fn new(config: &Config, observed: Spans) -> Self {
-        let rules = Rules::new(&config.observe, &config.excluded, &config.services, &config.local);
+        let rules = Rules::new(&config.observe, &config.excluded, &config.services, &config.local)
+            .with_samples(config.samples.clone());
         Self {
             conversations: rules.has_local().then(|| Conversations::of_services(&config.services)),
             rules,
-            hours: Hours::new(config.timezone.clone(), observed),
+            hours: Hours::new(config.timezone.clone(), observed, config.samples.contents),
             packets: 0,
             contents: Contents::default(),
             span: None,
@@ -120,7 +121,7 @@ impl Replay {
     ) -> Result<Vec<CaptureFault>, E> {
         self.hours.begin_capture();
         let findings = if self.conversations.is_some() {
-            capture::read(input, |packet| self.take(&Seen::new(&packet, &self.rules), sink))?
+            capture::read(input, |packet| self.take(&mut Seen::new(&packet, &self.rules), sink))?
         } else {
             capture::read(input, |packet| self.received(&packet, sink))?
         };
@@ -140,15 +141,19 @@ impl Replay {
         self.extend_span(packet.at);
         let moment = PacketWorld::<[u8]> { rules: &self.rules, conversations: None };
         let parsed = packet.link.parse_captured(packet.frame, packet.bytes);
-        let (frame, _) = packet.link.open(packet.frame).unwrap_or((&[], Link::Ip));
+        let (frame, link) = packet.link.open(packet.frame).unwrap_or((&[], Link::Ip));
         let verdict = judge(frame, &parsed, &moment);
+        let sample = match &parsed {
+            Ok(parsed) if verdict.class == Class::Access => self.rules.sample(frame, link, parsed),
+            _ => None,
+        };
         let unparsed = parsed.err().and_then(|why| packet.link.detail(packet.frame, why));
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.bytes, sink)
+        self.hours.count(packet.at, &verdict, unparsed.as_ref(), packet.bytes, sample, sink)
     }
 
     /// Counts a packet of a capture of both directions.
-    fn take<E>(&mut self, packet: &Seen, sink: &mut Sink<'_, E>) -> Result<(), E> {
+    fn take<E>(&mut self, packet: &mut Seen, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.extend_span(packet.at);
         let conversations = self.conversations.as_ref().expect("captures of both directions have them");
         let Some(verdict) = packet.judge(&self.rules, conversations) else {
@@ -156,7 +161,8 @@ impl Replay {
             return Ok(());
         };
         self.packets += 1;
-        self.hours.count(packet.at, &verdict, packet.unparsed.as_ref(), packet.bytes, sink)
+        let sample = if verdict.class == Class::Access { packet.sample.take() } else { None };
+        self.hours.count(packet.at, &verdict, packet.unparsed.as_ref(), packet.bytes, sample, sink)
     }
 
     #[inline]

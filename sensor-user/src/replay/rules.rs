@@ -1,10 +1,11 @@
 //! The configured rules of observation, for packets of captures.
 
 use super::flows::Conversations;
+use crate::samples::{Chosen, SampleSettings};
 use ipnet::IpNet;
 use sensor_common::classify::Intent;
 use sensor_common::flow::{self, FlowKey};
-use sensor_common::{Address, AddressBytes, Conversation, Frame, Packet, Slot, World};
+use sensor_common::{Address, AddressBytes, Conversation, Frame, Link, Packet, Slot, World};
 
 /// A set of addresses given as prefixes.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,7 @@ pub struct Rules {
     local: PrefixSet,
     /// One bit for each slot.
     services: Box<[u64]>,
+    samples: SampleSettings,
 }
 
 impl Rules {
@@ -84,7 +86,24 @@ impl Rules {
             excluded: PrefixSet::new(excluded),
             local: PrefixSet::new(local),
             services: bits,
+            samples: SampleSettings::default(),
         }
+    }
+
+    /// The same, with what is sampled.
+    #[must_use]
+    pub fn with_samples(self, samples: SampleSettings) -> Self {
+        Self { samples, ..self }
+    }
+
+    /// The first bytes of `packet`, which was parsed from `frame`, if it is chosen when it is an access.
+    #[inline]
+    pub(super) fn sample(&self, frame: &[u8], link: Link, packet: &Packet) -> Option<Chosen> {
+        let SampleSettings { choice, bytes, .. } = &self.samples;
+        if choice.is_off() || !choice.may_have(Slot::new(packet.transport, packet.port)) {
+            return None;
+        }
+        Chosen::new(frame, link, packet, *bytes)
     }
 
     /// Whether the sensor's side can be distinguished from the other.

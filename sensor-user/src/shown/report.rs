@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::counters::totals::Totals;
 use crate::format::thousands;
 use crate::replay::{Contents, Outcome};
+use crate::samples::show::PortDay;
 use crate::system::terminal::Terminal;
 use comfy_table::Cell;
 use jiff::Timestamp;
@@ -31,6 +32,9 @@ pub struct Report {
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
+    /// What packets to chosen ports held; `None` when no port was chosen.
+    #[serde(rename = "sampled", skip_serializing_if = "Option::is_none")]
+    pub contents_of_ports: Option<Vec<PortDay>>,
     /// What is wrong with captures, a sentence each.
     pub errors: Vec<String>,
 }
@@ -45,6 +49,7 @@ impl Report {
             packets: totals.packets.values().map(|volume| volume.packets).sum(),
             contents: outcome.contents.clone(),
             counts: Subject::Captures.counts(totals),
+            contents_of_ports: None,
             errors: outcome.errors.iter().map(|error| crate::error_chain(error)).collect(),
         }
     }

@@ -64,6 +64,9 @@ pub struct Counts {
     /// Accesses whose first fragment does not tell whether they start something.
     #[serde(default)]
     pub assumed_accesses: u64,
+    /// Packets whose content was looked at.
+    #[serde(default)]
+    pub samples: Vec<SampleRow>,
 }
 
 /// One class.
@@ -234,6 +237,15 @@ pub struct UnreadRow {
 pub struct MalformedRow {
     /// The reason.
     pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Packets whose content was looked at, by what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleRow {
+    /// What became of it.
+    pub result: String,
     /// Packets.
     pub packets: u64,
 }
@@ -411,6 +423,10 @@ impl Subject<'_> {
                 .map(|(flaw, packets)| MalformedRow { reason: flaw.name().to_owned(), packets })
                 .collect(),
             assumed_accesses: totals.assumed,
+            samples: sensor_counters::with_fixed(&totals.samples)
+                .into_iter()
+                .map(|(result, packets)| SampleRow { result: result.name().to_owned(), packets })
+                .collect(),
         }
     }
 }

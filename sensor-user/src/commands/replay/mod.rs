@@ -8,6 +8,7 @@ use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, NotThere, Summary};
 use crate::observation::Observation;
 use crate::replay::run;
+use crate::samples::show::{note, render};
 use crate::shown::{Report, render_report};
 use crate::system::logging;
 use crate::system::output::Output;
@@ -27,6 +28,15 @@ pub struct ReplayLedger<'a> {
     pub any_sensor: bool,
 }
 
+/// How the result is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// As JSON.
+    pub json: bool,
+    /// Whether samples are shown as they came.
+    pub unmasked: bool,
+}
+
 /// `teiten replay`: counts `files`, prints what they hold, adds it to the `ledger` when there is one to
 /// write, and tells whether every capture could be read to its end. The ledger takes in all or nothing.
 ///
@@ -37,7 +47,7 @@ pub fn command(
     files: &[PathBuf],
     config: &Config,
     ledger: Option<&ReplayLedger<'_>>,
-    json: bool,
+    shown: Shown,
 ) -> anyhow::Result<bool> {
     // A faulty file fails at once; the embedded database is loaded while captures are read.
     let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
@@ -83,13 +93,22 @@ pub fn command(
             made.keep();
         }
     }
-    let report = Report::new(files, config, &outcome, printed.totals());
+    let mut report = Report::new(files, config, &outcome, printed.totals());
+    if !config.samples.choice.is_off() {
+        let query = super::samples::query(config, shown.unmasked);
+        let days = printed.samples();
+        let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
+        report.contents_of_ports = Some(super::samples::port_days(&query, &days, masker.as_ref()));
+    }
     let mut out = Output::lock();
-    if json {
+    if shown.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else if report.errors.is_empty() || report.packets + report.contents.outbound > 0 {
         write!(out, "{}", render_report(&report, config))?;
+        if let Some(ports) = report.contents_of_ports.as_ref().filter(|ports| !ports.is_empty()) {
+            writeln!(out, "\n{}\n{}", render(ports, &config.timezone), note(shown.unmasked))?;
+        }
     }
     for error in &report.errors {
         logging::tell(error);

@@ -6,6 +6,7 @@ use crate::counters::totals::Tally;
 use crate::ledger::error::LedgerError;
 use crate::ledger::growth::{self, Ids};
 use crate::ledger::moment::{day_number, day_of_number};
+use crate::ledger::samples;
 use crate::ledger::seal::Seal;
 use crate::ledger::sets::{self, DaySets};
 use crate::ledger::state::{Day, LedgerState};
@@ -136,6 +137,7 @@ pub(in crate::ledger) fn load_day(
     for (series, sum) in growth::of_day(connection, number).map_err(fail)? {
         day.totals.add(&series, sum);
     }
+    day.samples = samples::of_day(connection, path, number)?;
     let (sets, deltas) = load_sets(connection, path, number)?;
     day.sets = sets;
     Ok((day, deltas))

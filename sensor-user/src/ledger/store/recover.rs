@@ -63,8 +63,9 @@ impl Store {
                 ledger.display()
             ));
             self.scope = Scope::Everything;
-            let sets = std::mem::take(&mut state.day.sets);
-            state.day = Day { sets, ..Day::empty(state.day.date) };
+            let empty = Day::empty(state.day.date);
+            let Day { sets, samples, .. } = std::mem::replace(&mut state.day, empty);
+            (state.day.sets, state.day.samples) = (sets, samples);
         } else if of_file.commits != state.commits {
             // One more is the commit that failed to report.
             if of_file.commits != state.commits + 1 {

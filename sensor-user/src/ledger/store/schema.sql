@@ -97,6 +97,40 @@ CREATE TABLE day_backscatter (
     PRIMARY KEY (day, slot)
 ) STRICT, WITHOUT ROWID;
 
+-- What packets to chosen ports held, see docs/samples.md.
+CREATE TABLE day_sample (
+    day INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    -- Hash over the content without numbers, case and hosts.
+    content INTEGER NOT NULL,
+    -- Of the packets that had it.
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    packets INTEGER NOT NULL,
+    sources INTEGER NOT NULL,
+    -- How many contents there were, byte by byte.
+    variants INTEGER NOT NULL,
+    -- CRC-32 over the columns below.
+    checksum INTEGER NOT NULL,
+    -- JSON: packets by country, source list and tool.
+    origins TEXT NOT NULL,
+    -- The smallest hashes of sources and variants, 8 bytes each, ascending.
+    source_hashes BLOB NOT NULL,
+    variant_hashes BLOB NOT NULL,
+    -- The first packet, from its IP header on; where its content begins in it, and the content's bytes on the wire.
+    packet BLOB NOT NULL,
+    begin INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    PRIMARY KEY (day, slot, content)
+) STRICT;
+-- Packets to chosen ports whose content is not kept.
+CREATE TABLE day_sample_rest (
+    day INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    packets INTEGER NOT NULL,
+    PRIMARY KEY (day, slot)
+) STRICT, WITHOUT ROWID;
+
 -- What the days that are no longer kept held, by kind of series.
 CREATE TABLE carried (
     kind TEXT PRIMARY KEY,

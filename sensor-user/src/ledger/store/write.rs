@@ -6,6 +6,7 @@ use crate::ledger::change::Change;
 use crate::ledger::growth::Ids;
 use crate::ledger::moment::{day_number, epoch_seconds};
 use crate::ledger::prune;
+use crate::ledger::samples;
 use crate::ledger::seal::{self, Seal};
 use crate::ledger::sets::{self, Delta};
 use crate::ledger::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState};
@@ -173,6 +174,7 @@ impl Writer<'_> {
         }
         self.day(entry, day)?;
         self.increments(entry, born)?;
+        self.samples(entry, day)?;
         self.sets(entry, day)?;
         for series in entry.released {
             self.release(series)?;
@@ -336,6 +338,14 @@ impl Writer<'_> {
             self.day_seal.add("hour_series", &[born.into(), id.into()], &values);
         }
         Ok(())
+    }
+
+    /// Writes what packets held. An empty file gets also what the day has already.
+    fn samples(&mut self, entry: &Entry<'_>, day: i64) -> rusqlite::Result<()> {
+        if self.plan.scope == Scope::Everything {
+            samples::write_day(self.tx, day, &entry.day.day().samples, &mut self.day_seal)?;
+        }
+        samples::write(self.tx, day, &entry.change.samples.edits, &mut self.day_seal)
     }
 
     fn sets(&mut self, entry: &Entry<'_>, day: i64) -> Result<(), WriteError> {

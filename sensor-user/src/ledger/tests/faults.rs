@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::observation::spans::Spans;
+use crate::samples::{Choice, Chosen, Collector, Row, SampleSettings, Samples};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use sensor_common::{Link, parse};
+use sensor_counters::SampleResult;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
@@ -175,12 +178,87 @@ fn a_damaged_number_of_a_day_is_found_by_verify() {
     );
 }
 
+/// Datagrams to 5060/udp with these contents, and more of which nothing else is known.
+fn sampled(texts: &[&str], more: u64) -> Samples {
+    let mut collector = Collector::new(20);
+    for (at, text) in texts.iter().enumerate() {
+        let mut frame = Vec::new();
+        let builder = etherparse::PacketBuilder::ipv4([192, 0, 2, 5], [203, 0, 113, 77], 60);
+        builder.udp(40_000, 5060).write(&mut frame, text.as_bytes()).unwrap();
+        let packet = parse(&frame[..], Link::Ip).unwrap();
+        let chosen = Chosen::new(&frame, Link::Ip, &packet, 768).unwrap();
+        collector.add(SIP, at as i64 + 1, None, chosen);
+    }
+    collector.count(SIP, more);
+    collector.take()
+}
+
+/// Samples of the day: text of the content and packets; and packets that are not kept.
+fn samples_of(ledger: &Ledger, day: Date) -> (Vec<(String, u64)>, u64) {
+    let days = ledger.samples(&(day..=day)).unwrap();
+    let rows = days.iter().flat_map(|(_, samples)| samples.rows());
+    let text = |row: &Row| String::from_utf8(row.packet.content().to_vec()).unwrap();
+    let mut rows: Vec<_> = rows.map(|row| (text(row), row.packets)).collect();
+    rows.sort();
+    (rows, days.iter().flat_map(|(_, samples)| samples.rest()).map(|(_, packets)| packets).sum())
+}
+
+#[test]
+fn samples_are_in_with_their_generation_once_and_go_with_their_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = LedgerSettings {
+        keep_days: 2,
+        samples: SampleSettings {
+            choice: Choice { slots: BTreeSet::from([SIP]), ..Choice::default() },
+            contents: 2,
+            ..SampleSettings::default()
+        },
+        ..settings("UTC")
+    };
+    let mut ledger = Ledger::open(directory.path(), settings.clone()).unwrap();
+    let with = |generation, day, texts: &[&str], more| Observation {
+        samples: sampled(texts, more),
+        ..noon(generation, day, &[burst("192.0.2.5", SIP, 9)])
+    };
+    let first = with(1, 0, &["alpha", "alpha 7", "beta"], 5);
+    fold(&mut ledger, &first).unwrap();
+    fold(&mut ledger, &first).unwrap();
+    let day = Date::new(2026, 1, 1).unwrap();
+    let pairs =
+        |pairs: &[(&str, u64)]| pairs.iter().map(|(text, n)| ((*text).to_owned(), *n)).collect::<Vec<_>>();
+    assert_eq!(samples_of(&ledger, day), (pairs(&[("alpha", 2), ("beta", 1)]), 5));
+    // Over a restart they continue; what comes again takes the place of what came once.
+    drop(ledger);
+    let mut ledger = Ledger::open(directory.path(), settings).unwrap();
+    fold(&mut ledger, &with(2, 0, &["alpha", "gamma", "gamma"], 0)).unwrap();
+    assert_eq!(samples_of(&ledger, day), (pairs(&[("alpha", 3), ("gamma", 2)]), 6));
+    let results = SampleResult::ALL.map(|result| ledger.totals().samples.get(&result).copied().unwrap_or(0));
+    assert_eq!(results, [3, 3, 5]);
+    assert_verified(&ledger);
+    for later in 1..4 {
+        fold(&mut ledger, &with(u64::from(later) + 2, later, &["delta"], 1)).unwrap();
+        assert_verified(&ledger);
+    }
+    assert_eq!(samples_of(&ledger, day), (Vec::new(), 0));
+    assert_eq!(ledger.samples(&(Date::MIN..=Date::MAX)).unwrap().len(), 2);
+    // The file is lost while the ledger is open: what the day had is written again.
+    let last = Date::new(2026, 1, 4).unwrap();
+    fs::remove_file(directory.path().join(LEDGER_FILE)).unwrap();
+    fold(&mut ledger, &with(9, 3, &["delta", "epsilon"], 0)).unwrap();
+    assert_eq!(samples_of(&ledger, last), (pairs(&[("delta", 2), ("epsilon", 1)]), 1));
+    assert_verified(&ledger);
+}
+
 /// A ledger with a row in every table, closed.
 fn ledger_with_everything(directory: &Path) {
     let everything = LedgerSettings {
         keep_days: 2,
         features: vec![SMB],
         groups: vec![ChartedPorts { name: "voice".to_owned(), slots: vec![SIP] }],
+        samples: SampleSettings {
+            choice: Choice { slots: BTreeSet::from([SIP]), ..Choice::default() },
+            ..SampleSettings::default()
+        },
         ..settings("Asia/Tokyo")
     };
     let mut spans = Spans::default();
@@ -202,6 +280,7 @@ fn ledger_with_everything(directory: &Path) {
         observation.counts.packets[Class::Backscatter as usize] = 6;
         observation.counts.packets[Class::NonIp as usize] = 8;
         observation.counts.details.add(Series::Unread(Unread::Kind(LinkProtocol::LLC)), 8);
+        observation.samples = sampled(&["alpha", "alpha 5", "beta"], 4);
         fold(&mut ledger, &observation).unwrap();
     }
     let foreign = Observation { ledger: 6, ..noon(9, 2, &[burst("2001:db8::7", SMB, 1)]) };

@@ -112,6 +112,7 @@ pub(crate) fn settings() -> LedgerSettings {
         features: vec![TELNET],
         groups: Vec::new(),
         sensor_name: "week".to_owned(),
+        samples: sensor_user::samples::SampleSettings::default(),
     }
 }
 

@@ -1,0 +1,108 @@
+//! `teiten samples`: what packets to chosen ports held.
+
+use super::ledger::write_file;
+use crate::cli::SamplesArgs;
+use crate::config::{Config, parse_slots};
+use crate::ledger::{Ledger, SampledDays};
+use crate::samples::pcapng;
+use crate::samples::show::{PortDay, Query, note, render};
+use crate::system::output::{Output, say};
+use anyhow::{Context, bail};
+use jiff::civil::Date;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::Path;
+
+/// Shows what is asked for of the ledger in the configuration's state directory.
+///
+/// # Errors
+///
+/// There is no ledger, it cannot be read, or the output cannot be written.
+pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
+    let mut query = query(config, args.unmasked);
+    for port in &args.port {
+        query.slots.extend(parse_slots(port).map_err(|why| anyhow::anyhow!("--port {port}: {why}"))?);
+    }
+    let ledger = Ledger::open_read_only(&config.state_dir)?;
+    for loss in ledger.aside()? {
+        say(format_args!("warning: {loss}"));
+    }
+    // All days, since each tells addresses of the sensor.
+    let mut days = ledger.samples(&(Date::MIN..=Date::MAX))?;
+    let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
+    let (from, to) = match (args.day, args.from, args.to) {
+        (Some(day), ..) => (day, day),
+        (None, None, None) => {
+            let last = days.last().map_or(Date::MAX, |(day, _)| *day);
+            (last, last)
+        }
+        (None, from, to) => (from.unwrap_or(Date::MIN), to.unwrap_or(Date::MAX)),
+    };
+    if from > to {
+        bail!("--from {from} is after --to {to}; give the earlier day first");
+    }
+    let is_any = !days.is_empty();
+    days.retain(|(day, _)| (from..=to).contains(day));
+    if let Some(file) = &args.pcapng {
+        if file == Path::new("-") && io::stdout().is_terminal() {
+            bail!("a capture is not for terminals; give --pcapng FILE, or redirect");
+        }
+        let rows: Vec<_> = days
+            .iter()
+            .flat_map(|(_, samples)| samples.rows())
+            .filter(|row| query.slots.is_empty() || query.slots.contains(&row.slot))
+            .collect();
+        if file == Path::new("-") {
+            let mut out = BufWriter::new(Output::lock());
+            pcapng::write(&rows, masker.as_ref(), &mut out)?;
+            out.flush()?;
+        } else {
+            write_file(file, |out| Ok(pcapng::write(&rows, masker.as_ref(), out)?))
+                .with_context(|| format!("cannot write the capture `{}`", file.display()))?;
+        }
+        return Ok(());
+    }
+    let ports = port_days(&query, &days, masker.as_ref());
+    let mut out = BufWriter::new(Output::lock());
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &ports)?;
+        writeln!(out)?;
+    } else if ports.is_empty() {
+        writeln!(
+            out,
+            "{}",
+            if is_any {
+                "no samples of these days and ports"
+            } else {
+                "no samples; --samples says of which ports they are kept"
+            }
+        )?;
+    } else {
+        write!(out, "{}", render(&ports, &config.timezone))?;
+        writeln!(out, "\n{}", note(args.unmasked))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// What hides the sensor's addresses: those that the configuration names, and those that packets went to.
+pub(super) fn query(config: &Config, unmasked: bool) -> Query {
+    let own = config.observe.iter().chain(&config.local);
+    let own: Vec<IpAddr> =
+        own.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len()).map(ipnet::IpNet::addr).collect();
+    Query { own, unmasked, ..Query::default() }
+}
+
+/// The contents of some days, by day and port.
+pub(super) fn port_days(
+    query: &Query,
+    days: &SampledDays,
+    masker: Option<&crate::samples::mask::Masker>,
+) -> Vec<PortDay> {
+    days.iter()
+        .flat_map(|(day, samples)| {
+            let rows: Vec<_> = samples.rows().cloned().collect();
+            query.port_days(*day, &rows, &samples.rest().collect(), masker)
+        })
+        .collect()
+}

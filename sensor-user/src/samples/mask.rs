@@ -1,0 +1,779 @@
+//! What is hidden of a content before anyone sees it: hosts, the sensor's own addresses, e-mail addresses
+//! and long numbers.
+//!
+//! The November 2005 report prints `www.***.com`: a leading `www` and the last label of a host stay, so that
+//! a reader sees what kind of text it was.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
+
+/// What is shown instead.
+pub const HIDDEN: &str = "***";
+
+/// Digits in a row from which on a number is hidden.
+const LONG: usize = 7;
+/// Digits from which on a number with single spaces, hyphens or points between its digits is hidden.
+const LONG_GROUPED: usize = 11;
+
+/// Last labels of host names that are written without a scheme. Two letters are a country's, unless they are
+/// the ending of a file.
+const DOMAINS: [&str; 20] = [
+    "com", "net", "org", "info", "biz", "edu", "gov", "mil", "int", "name", "arpa", "xyz", "top", "site",
+    "online", "club", "shop", "app", "dev", "onion",
+];
+/// Endings of two letters that file names have.
+const ENDINGS: [&str; 16] =
+    ["sh", "py", "pl", "so", "js", "cc", "rs", "md", "cs", "ps", "gz", "db", "go", "ts", "vb", "jp2"];
+
+/// Hides what is not to be seen.
+#[derive(Clone, Debug, Default)]
+pub struct Masker {
+    /// The sensor's addresses.
+    v4: Vec<u32>,
+    v6: Vec<u128>,
+    /// How they are written as one number or word, lower case.
+    words: Vec<Vec<char>>,
+    /// As they are in packets: in network byte order, and IPv4 also reversed.
+    binary: Vec<Vec<u8>>,
+}
+
+/// A part of a text that is hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    range: Range<usize>,
+    instead: Cow<'static, str>,
+}
+
+impl Masker {
+    /// Hides these addresses in whatever notation, and all hosts.
+    pub fn new(own: &BTreeSet<IpAddr>) -> Self {
+        let mut masker = Self::default();
+        for address in own {
+            match address {
+                IpAddr::V4(address) => masker.add_v4(address.to_bits()),
+                IpAddr::V6(address) => masker.add_v6(address.to_bits()),
+            }
+        }
+        masker
+    }
+
+    fn add_v4(&mut self, address: u32) {
+        // Such an address is in most contents, and no one's.
+        if address == 0 || address == u32::MAX {
+            return;
+        }
+        self.v4.push(address);
+        for number in [address, address.swap_bytes()] {
+            self.binary.push(number.to_be_bytes().to_vec());
+            let [a, b, c, d] = number.to_be_bytes();
+            for word in [
+                format!("{number:08x}"),
+                format!("0x{number:x}"),
+                format!("{number}"),
+                format!("0{number:o}"),
+                format!("{a:03}{b:03}{c:03}{d:03}"),
+                format!("{a:08b}{b:08b}{c:08b}{d:08b}"),
+            ] {
+                self.words.push(word.chars().collect());
+            }
+        }
+    }
+
+    fn add_v6(&mut self, address: u128) {
+        if address <= 1 {
+            return;
+        }
+        self.v6.push(address);
+        self.binary.push(address.to_be_bytes().to_vec());
+        let hex = format!("{address:032x}");
+        let reversed: String = hex.chars().rev().flat_map(|digit| [digit, '.']).collect();
+        for word in [hex, reversed.trim_end_matches('.').to_owned(), format!("{address}")] {
+            self.words.push(word.chars().collect());
+        }
+    }
+
+    /// The text with hosts, addresses, e-mail addresses and long numbers hidden.
+    pub fn text(&self, text: &str) -> String {
+        self.replaced(text, true)
+    }
+
+    /// The same, but hosts stay, as the name that a DNS query asks for does.
+    pub fn own(&self, text: &str) -> String {
+        self.replaced(text, false)
+    }
+
+    fn replaced(&self, text: &str, hosts: bool) -> String {
+        let characters: Vec<char> = text.chars().collect();
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for Part { range, instead } in self.parts(&characters, hosts) {
+            out.extend(&characters[at..range.start]);
+            out.push_str(&instead);
+            at = range.end;
+        }
+        out.extend(&characters[at..]);
+        out
+    }
+
+    /// Which bytes are hidden, one flag each: whatever the characters are that the bytes are taken for, and
+    /// the sensor's addresses as bytes.
+    pub fn bytes(&self, bytes: &[u8]) -> Vec<bool> {
+        let mut hidden = vec![false; bytes.len()];
+        let latin: Vec<char> = bytes.iter().map(|byte| char::from(*byte)).collect();
+        for part in self.parts(&latin, true) {
+            hidden[part.range].fill(true);
+        }
+        // Texts of UTF-16 among the bytes, whichever half of a character comes first.
+        for odd in [0, 1] {
+            for (low, high) in [(0, 1), (1, 0)] {
+                let (pairs, _) = bytes.get(odd..).unwrap_or_default().as_chunks::<2>();
+                let wide: Vec<char> = pairs
+                    .iter()
+                    .map(|pair| if pair[high] == 0 { char::from(pair[low]) } else { '\0' })
+                    .collect();
+                for part in self.parts(&wide, true) {
+                    hidden[odd + 2 * part.range.start..odd + 2 * part.range.end].fill(true);
+                }
+            }
+        }
+        // Other texts, as far as their characters can be read.
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && !text.is_ascii()
+        {
+            let (places, characters): (Vec<usize>, Vec<char>) = text.char_indices().unzip();
+            for part in self.parts(&characters, true) {
+                let end = places.get(part.range.end).copied().unwrap_or(bytes.len());
+                hidden[places[part.range.start]..end].fill(true);
+            }
+        }
+        for range in self.addresses(bytes) {
+            hidden[range].fill(true);
+        }
+        hidden
+    }
+
+    /// Where the sensor's addresses are among the bytes.
+    pub fn addresses(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        for address in &self.binary {
+            for (at, part) in bytes.windows(address.len()).enumerate() {
+                if part == address {
+                    found.push(at..at + address.len());
+                }
+            }
+        }
+        found
+    }
+
+    /// The parts that are hidden, ascending, apart from each other.
+    fn parts(&self, text: &[char], hosts: bool) -> Vec<Part> {
+        let text: Vec<char> = text.iter().map(|c| narrow(*c)).collect();
+        let mut parts = Vec::new();
+        if hosts {
+            schemes(&text, &mut parts);
+            names(&text, &mut parts);
+        }
+        mails(&text, &mut parts);
+        numbers(&text, &mut parts);
+        v6_texts(&text, &mut parts);
+        quads(&text, &mut parts);
+        self.own_quads(&text, &mut parts);
+        self.own_words(&text, &mut parts);
+        joined(parts)
+    }
+
+    /// The sensor's addresses as numbers between separators: in bases 8, 10 and 16, forwards and backwards, and
+    /// with fewer than four numbers, of which the last has the rest of the address (`inet_aton`).
+    fn own_quads(&self, text: &[char], parts: &mut Vec<Part>) {
+        if self.v4.is_empty() {
+            return;
+        }
+        for begin in 0..text.len() {
+            if !text[begin].is_ascii_hexdigit() || (begin > 0 && text[begin - 1].is_ascii_digit()) {
+                continue;
+            }
+            if let Some(end) = self.own_quad(text, begin) {
+                parts.push(Part { range: begin..end, instead: HIDDEN.into() });
+            }
+        }
+    }
+
+    /// Where such an address that begins at `begin` ends.
+    fn own_quad(&self, text: &[char], begin: usize) -> Option<usize> {
+        let mut numbers: Vec<[Option<u32>; 3]> = Vec::new();
+        let mut ends = Vec::new();
+        let mut at = begin;
+        let mut separator: Option<&[char]> = None;
+        while numbers.len() < 4 {
+            let (values, end) = number(&text[at..])?;
+            numbers.push(values);
+            ends.push(at + end);
+            at += end;
+            let next = match separator {
+                Some(separator) if text[at..].starts_with(separator) => separator.len(),
+                Some(_) => break,
+                None => match separator_at(&text[at..]) {
+                    Some(length) => {
+                        separator = Some(&text[at..at + length]);
+                        length
+                    }
+                    None => break,
+                },
+            };
+            at += next;
+            if at >= text.len() || !text[at].is_ascii_hexdigit() {
+                break;
+            }
+        }
+        // Numbers that follow each other may be of several addresses, so the longest match counts.
+        for count in (2..=numbers.len()).rev() {
+            for base in 0..3 {
+                let values: Option<Vec<u32>> = numbers[..count].iter().map(|values| values[base]).collect();
+                let Some(values) = values else { continue };
+                let mut ways = vec![joined_address(&values)];
+                if count == 4 {
+                    let reversed: Vec<u32> = values.iter().rev().copied().collect();
+                    ways.push(joined_address(&reversed));
+                }
+                if ways.into_iter().flatten().any(|address| self.v4.contains(&address)) {
+                    return Some(ends[count - 1]);
+                }
+            }
+            // Bases may be mixed, as in `0300.0.2.1`: the one that a prefix tells.
+            let mixed: Option<Vec<u32>> =
+                numbers[..count].iter().map(|values| values[1].or(values[0])).collect();
+            if let Some(address) = mixed.and_then(|values| joined_address(&values))
+                && self.v4.contains(&address)
+            {
+                return Some(ends[count - 1]);
+            }
+        }
+        None
+    }
+
+    /// The sensor's addresses as one number or word.
+    fn own_words(&self, text: &[char], parts: &mut Vec<Part>) {
+        if self.words.is_empty() {
+            return;
+        }
+        let lower: Vec<char> = text.iter().map(char::to_ascii_lowercase).collect();
+        for word in &self.words {
+            for (at, part) in lower.windows(word.len()).enumerate() {
+                if part == word {
+                    parts.push(Part { range: at..at + word.len(), instead: HIDDEN.into() });
+                }
+            }
+        }
+        for (range, address) in v6_candidates(text) {
+            let of_v4 = [address.to_ipv4(), six_to_four(address)].into_iter().flatten();
+            if self.v6.contains(&address.to_bits())
+                || of_v4.into_iter().any(|address| self.v4.contains(&address.to_bits()))
+            {
+                parts.push(Part { range, instead: HIDDEN.into() });
+            }
+        }
+    }
+}
+
+/// RFC 3056, 2.
+fn six_to_four(address: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
+    match address.octets() {
+        [0x20, 2, a, b, c, d, ..] => Some([a, b, c, d].into()),
+        _ => None,
+    }
+}
+
+/// Full-width letters and digits as the narrow ones that they are read as.
+fn narrow(c: char) -> char {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+        c => c,
+    }
+}
+
+/// Sorts parts and joins those that overlap.
+fn joined(mut parts: Vec<Part>) -> Vec<Part> {
+    parts.sort_by_key(|part| (part.range.start, std::cmp::Reverse(part.range.end)));
+    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match out.last_mut() {
+            Some(last) if part.range.start < last.range.end => {
+                if part.range.end > last.range.end {
+                    last.range.end = part.range.end;
+                    last.instead = HIDDEN.into();
+                }
+            }
+            _ => out.push(part),
+        }
+    }
+    out
+}
+
+/// What host names are made of; and the asterisks of those that are hidden already.
+fn is_host(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '*') || (!c.is_ascii() && c.is_alphanumeric())
+}
+
+/// The end of the host that begins at `begin`, without what is no part of a name.
+fn host_end(text: &[char], begin: usize) -> usize {
+    let mut end = begin;
+    while end < text.len() && is_host(text[end]) {
+        end += 1;
+    }
+    while end > begin && matches!(text[end - 1], '.' | '*' | '-' | '_') {
+        end -= 1;
+    }
+    end
+}
+
+/// `www.***.com` for a host.
+fn hidden_host(host: &[char]) -> Cow<'static, str> {
+    let labels: Vec<&[char]> = host.split(|c| *c == '.').collect();
+    let is_www = |label: &[char]| {
+        label.len() >= 3
+            && label[..3].iter().all(|c| c.eq_ignore_ascii_case(&'w'))
+            && label[3..].iter().all(char::is_ascii_digit)
+    };
+    let last = labels.last().copied().unwrap_or_default();
+    let shows_last = labels.len() >= 2 && last.len() >= 2 && last.iter().all(char::is_ascii_alphabetic);
+    let first = if labels.len() >= 2 && is_www(labels[0]) { "www." } else { "" };
+    if shows_last {
+        let last: String = last.iter().collect();
+        format!("{first}{HIDDEN}.{last}").into()
+    } else {
+        format!("{first}{HIDDEN}").into()
+    }
+}
+
+/// Hosts after `scheme://`, also written with other strokes or in percent notation, and after `//`.
+fn schemes(text: &[char], parts: &mut Vec<Part>) {
+    let stroke = |at: usize| -> Option<usize> {
+        match text.get(at) {
+            Some('/' | '\\') => Some(1),
+            Some('%') => {
+                let (a, b) = (text.get(at + 1)?, text.get(at + 2)?);
+                matches!((a, b.to_ascii_lowercase()), ('2', 'f') | ('5', 'c')).then_some(3)
+            }
+            _ => None,
+        }
+    };
+    let mut at = 0;
+    while at < text.len() {
+        let Some(first) = stroke(at) else {
+            at += 1;
+            continue;
+        };
+        let Some(second) = stroke(at + first) else {
+            at += first;
+            continue;
+        };
+        let mut begin = at + first + second;
+        while let Some(more) = stroke(begin) {
+            begin += more;
+        }
+        at = begin;
+        authority(text, begin, parts);
+    }
+    // `sip:host`, `http:host` and what a header says: `Host: name`.
+    for mark in ["sip:", "sips:", "http:", "https:", "ldap:", "host:", "@"] {
+        let mark: Vec<char> = mark.chars().collect();
+        for at in 0..text.len().saturating_sub(mark.len()) {
+            let part = &text[at..at + mark.len()];
+            if part.iter().zip(&mark).all(|(a, b)| a.eq_ignore_ascii_case(b))
+                && (at == 0 || !text[at - 1].is_ascii_alphabetic())
+            {
+                let mut begin = at + mark.len();
+                while begin < text.len() && text[begin] == ' ' {
+                    begin += 1;
+                }
+                authority(text, begin, parts);
+            }
+        }
+    }
+}
+
+/// What stands between the strokes of a URL and its path: user, host; the port stays.
+fn authority(text: &[char], begin: usize, parts: &mut Vec<Part>) {
+    let ends = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '/' | '\\' | '?' | '#' | '"' | '\'' | '<' | '>' | '`')
+    };
+    let end = (begin..text.len()).find(|at| ends(text[*at])).unwrap_or(text.len());
+    let user = (begin..end).rev().find(|at| text[*at] == '@');
+    let host = user.map_or(begin, |at| at + 1);
+    if text.get(host) == Some(&'[')
+        && let Some(close) = (host..end).find(|at| text[*at] == ']')
+    {
+        if host > begin + 1 {
+            parts.push(Part { range: begin..host, instead: format!("{HIDDEN}@").into() });
+        }
+        parts.push(Part { range: host + 1..close, instead: HIDDEN.into() });
+        return;
+    }
+    let end = host_end(text, host);
+    let shown = if end > host { hidden_host(&text[host..end]) } else { Cow::Borrowed("") };
+    match user {
+        Some(at) if at > begin => {
+            parts.push(Part { range: begin..end.max(host), instead: format!("{HIDDEN}@{shown}").into() });
+        }
+        _ if end > host => parts.push(Part { range: host..end, instead: shown }),
+        _ => {}
+    }
+}
+
+/// Names of hosts without a scheme: `www.example.com`, `example.jp`.
+fn names(text: &[char], parts: &mut Vec<Part>) {
+    // In Japanese text no space separates a name from the words around it.
+    let is_name = |c: char| c.is_ascii() && is_host(c);
+    let mut at = 0;
+    while at < text.len() {
+        if !is_name(text[at]) {
+            at += 1;
+            continue;
+        }
+        // Of `%2F` the digits belong to the sign before them.
+        if at > 0 && text[at - 1] == '%' && text[at..].iter().take(2).all(char::is_ascii_hexdigit) {
+            at = text.len().min(at + 2);
+        }
+        let mut begin = at;
+        while at < text.len() && is_name(text[at]) {
+            at += 1;
+        }
+        if at == begin {
+            continue;
+        }
+        if text[begin] == '.' {
+            while begin > 0 && is_host(text[begin - 1]) {
+                begin -= 1;
+            }
+        }
+        while begin < at && matches!(text[begin], '.' | '-' | '*' | '_') {
+            begin += 1;
+        }
+        let end = host_end(&text[..at], begin);
+        if end <= begin {
+            continue;
+        }
+        let name = &text[begin..end];
+        let labels: Vec<&[char]> = name.split(|c| *c == '.').collect();
+        if labels.len() < 2 {
+            continue;
+        }
+        let last: String = labels[labels.len() - 1].iter().map(char::to_ascii_lowercase).collect();
+        let is_www = labels[0].len() >= 3 && labels[0][..3].iter().all(|c| c.eq_ignore_ascii_case(&'w'));
+        let is_country = last.len() == 2
+            && last.bytes().all(|byte| byte.is_ascii_lowercase())
+            && (labels.len() >= 3 || !ENDINGS.contains(&last.as_str()));
+        let is_domain = DOMAINS.contains(&last.as_str()) || last.starts_with("xn--");
+        if is_www || is_country || is_domain {
+            parts.push(Part { range: begin..end, instead: hidden_host(name) });
+        }
+    }
+}
+
+/// `user@host`.
+fn mails(text: &[char], parts: &mut Vec<Part>) {
+    let is_local =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-' | '=' | '*' | '~');
+    for at in (0..text.len()).filter(|at| text[*at] == '@') {
+        let mut begin = at;
+        while begin > 0 && is_local(text[begin - 1]) {
+            begin -= 1;
+        }
+        let end = host_end(text, at + 1);
+        if begin < at && end > at + 1 {
+            let host = hidden_host(&text[at + 1..end]);
+            parts.push(Part { range: begin..end, instead: format!("{HIDDEN}@{host}").into() });
+        }
+    }
+}
+
+/// Long numbers: of accounts, telephones, addresses.
+fn numbers(text: &[char], parts: &mut Vec<Part>) {
+    let mut at = 0;
+    while at < text.len() {
+        if !text[at].is_ascii_digit() {
+            at += 1;
+            continue;
+        }
+        let begin = at;
+        let (mut digits, mut run, mut longest) = (0, 0, 0);
+        let mut end = at;
+        while at < text.len() {
+            if text[at].is_ascii_digit() {
+                digits += 1;
+                run += 1;
+                longest = longest.max(run);
+                end = at + 1;
+            } else if matches!(text[at], ' ' | '-' | '.') && at == end {
+                run = 0;
+            } else {
+                break;
+            }
+            at += 1;
+        }
+        if digits >= LONG_GROUPED {
+            parts.push(Part { range: begin..end, instead: HIDDEN.into() });
+        } else if longest >= LONG {
+            for run in runs(&text[begin..end]) {
+                if run.len() >= LONG {
+                    parts.push(Part { range: begin + run.start..begin + run.end, instead: HIDDEN.into() });
+                }
+            }
+        }
+    }
+}
+
+/// Runs of digits.
+fn runs(text: &[char]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for at in (0..text.len()).filter(|at| text[*at].is_ascii_digit()) {
+        match runs.last_mut() {
+            Some(run) if run.end == at => run.end += 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
+}
+
+/// Dotted quads: hosts without a name, whoever's they are.
+fn quads(text: &[char], parts: &mut Vec<Part>) {
+    let mut begin = 0;
+    while begin < text.len() {
+        let starts = text[begin].is_ascii_digit() && (begin == 0 || !text[begin - 1].is_ascii_digit());
+        match starts.then(|| quad(&text[begin..])).flatten() {
+            Some(length) => {
+                parts.push(Part { range: begin..begin + length, instead: HIDDEN.into() });
+                begin += length;
+            }
+            None => begin += 1,
+        }
+    }
+}
+
+fn quad(text: &[char]) -> Option<usize> {
+    let mut at = 0;
+    for nth in 0..4 {
+        if nth > 0 {
+            (text.get(at) == Some(&'.')).then_some(())?;
+            at += 1;
+        }
+        let begin = at;
+        let mut value = 0;
+        while let Some(digit) = text.get(at).and_then(|c| c.to_digit(10)) {
+            value = value * 10 + digit;
+            at += 1;
+            if at - begin > 3 || value > 255 {
+                return None;
+            }
+        }
+        (at > begin).then_some(())?;
+    }
+    Some(at)
+}
+
+/// IPv6 addresses.
+fn v6_texts(text: &[char], parts: &mut Vec<Part>) {
+    for (range, _) in v6_candidates(text) {
+        parts.push(Part { range, instead: HIDDEN.into() });
+    }
+}
+
+/// Where addresses of IPv6 are: words of hexadecimal digits, colons and points, also with hyphens for colons,
+/// as in names of hosts.
+fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
+    let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '-');
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        if !is_part(text[at]) {
+            at += 1;
+            continue;
+        }
+        let begin = at;
+        while at < text.len() && is_part(text[at]) {
+            at += 1;
+        }
+        let separators = text[begin..at].iter().filter(|c| matches!(c, ':' | '-')).count();
+        if separators < 2 {
+            continue;
+        }
+        // The longest address at each place of the word.
+        let mut place = begin;
+        while place < at {
+            let most = at.min(place + 45);
+            let longest = (place + 3..=most).rev().find_map(|end| {
+                let word: String =
+                    text[place..end].iter().map(|c| if *c == '-' { ':' } else { *c }).collect();
+                let address = word.parse::<Ipv6Addr>().ok()?;
+                // `::` and `::1` are no one's.
+                (address.to_bits() > 1).then_some((place..end, address))
+            });
+            match longest {
+                Some((range, address)) => {
+                    place = range.end;
+                    found.push((range, address));
+                }
+                None => place += 1,
+            }
+        }
+    }
+    found
+}
+
+/// The number at the beginning in base 10, by its prefix (`0x`, `0`), and in base 16 if it has at most two
+/// digits; and its length.
+fn number(text: &[char]) -> Option<([Option<u32>; 3], usize)> {
+    if text.first() == Some(&'0') && matches!(text.get(1), Some('x' | 'X')) {
+        let digits: String = text[2..].iter().take_while(|c| c.is_ascii_hexdigit()).take(9).collect();
+        let value = u32::from_str_radix(&digits, 16).ok()?;
+        return Some(([None, Some(value), Some(value)], 2 + digits.len()));
+    }
+    let decimal: String = text.iter().take_while(|c| c.is_ascii_digit()).take(13).collect();
+    let hex: String = text.iter().take_while(|c| c.is_ascii_hexdigit()).take(3).collect();
+    let of_hex = (hex.len() <= 2).then(|| u32::from_str_radix(&hex, 16).ok()).flatten();
+    if decimal.is_empty() || (hex.len() > decimal.len() && hex.len() <= 2) {
+        return of_hex.map(|value| ([None, None, Some(value)], hex.len()));
+    }
+    let octal = decimal.starts_with('0').then(|| u32::from_str_radix(&decimal, 8).ok()).flatten();
+    Some(([decimal.parse().ok(), octal, of_hex], decimal.len()))
+}
+
+/// What separates the numbers of an address, if the text begins with it: its length.
+fn separator_at(text: &[char]) -> Option<usize> {
+    const LONGER: [&str; 6] = ["[.]", "(.)", "%2e", "%2E", "\\x", ", "];
+    for separator in LONGER {
+        if text.iter().take(separator.len()).copied().eq(separator.chars()) {
+            return Some(separator.len());
+        }
+    }
+    text.first().is_some_and(|c| matches!(c, '.' | '-' | '_' | ',' | ':' | ' ' | '/' | '%')).then_some(1)
+}
+
+/// The address of one to four numbers, of which the last has the rest of the bits.
+fn joined_address(numbers: &[u32]) -> Option<u32> {
+    let (last, first) = numbers.split_last()?;
+    let mut address = 0;
+    for (at, number) in first.iter().enumerate() {
+        address |= u32::from(u8::try_from(*number).ok()?) << (24 - 8 * at);
+    }
+    let bits = 32 - 8 * first.len() as u32;
+    (bits == 32 || u64::from(*last) < 1 << bits).then_some(address | last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masker() -> Masker {
+        Masker::new(&BTreeSet::from(["203.0.113.77".parse().unwrap(), "2001:db8:0:7::2f".parse().unwrap()]))
+    }
+
+    fn masked(text: &str) -> String {
+        masker().text(text)
+    }
+
+    #[test]
+    fn hosts_are_hidden_as_in_the_report_of_november_2005() {
+        for (text, expected) in [
+            ("Visit\nwww.registryfix.com\nTo repair now", "Visit\nwww.***.com\nTo repair now"),
+            ("from: http://www.fix-it.co.jp/", "from: http://www.***.jp/"),
+            ("www.***.com**", "www.***.com**"),
+            ("HTTPS://user:pw@a.b.example.info:8080/x?y=1", "HTTPS://***@***.info:8080/x?y=1"),
+            ("wget http://198.51.100.9/bin.sh", "wget http://***/bin.sh"),
+            ("http:\\\\evil.example", "http:\\\\***.example"),
+            ("url=http%3A%2F%2Fevil.com%2Fx", "url=http%3A%2F%2F***.com%2Fx"),
+            ("http://[2001:db8::1]:80/", "http://[***]:80/"),
+            ("http://localhost/x", "http://***/x"),
+            ("Host: example.net:81", "Host: ***.net:81"),
+            ("sip:100@192.0.2.3;tag", "sip:***@***;tag"),
+            ("write to Taro.Yamada+x@mail.example.jp!", "write to ***@***.jp!"),
+            ("ＷＷＷ．ｅｖｉｌ．ｃｏｍ", "www.***.com"),
+            ("例え.com", "***.com"),
+            ("サイトはwww.evil.comです。次の文", "サイトはwww.***.comです。次の文"),
+            ("evil.ru", "***.ru"),
+        ] {
+            assert_eq!(masked(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_versions_and_words_stay() {
+        for text in [
+            "GET /index.php HTTP/1.1",
+            "install.sh and main.py",
+            "STOP! WINDOWS REQUIRES IMMEDIATE ATTENTION.\nWindows has found 55 Critical System Errors.",
+            "version 1.2.3, 12:34:56, 2005-11-30",
+            "00:11:22:33:44:55",
+            "a.b",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+
+    #[test]
+    fn the_sensors_addresses_are_hidden_in_any_notation() {
+        // 203.0.113.77 is cb 00 71 4d; 3405803853; octal 0313.0.0161.0115.
+        for address in [
+            "203.0.113.77",
+            "203-0-113-77",
+            "203_0_113_77",
+            "77.113.0.203",
+            "77-113-0-203",
+            "203.000.113.077",
+            "0xcb.0x0.0x71.0x4d",
+            "0313.0.0161.0115",
+            "0313.0000.0161.0115",
+            "203.0.29005",
+            "203.29005",
+            "0xcb00714d",
+            "cb00714d",
+            "CB00714D",
+            "4d7100cb",
+            "3405803853",
+            "031300070515",
+            "cb:00:71:4d",
+            "cb 00 71 4d",
+            "\\xcb\\x00\\x71\\x4d",
+            "203[.]0[.]113[.]77",
+            "203%2e0%2e113%2e77",
+            "::ffff:203.0.113.77",
+            "::ffff:cb00:714d",
+            "2001:db8:0:7::2f",
+            "2001:0DB8:0000:0007:0000:0000:0000:002F",
+            "2001-db8-0-7--2f",
+            "20010db800000007000000000000002f",
+            "f.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2",
+            "2002:cb00:714d::1",
+        ] {
+            let shown = masked(&format!("to {address} now"));
+            assert!(!shown.contains(address), "{address}: {shown}");
+            assert!(shown.starts_with("to ") && shown.ends_with(" now") && shown.contains(HIDDEN), "{shown}");
+        }
+        // Within other words.
+        for text in ["hostcb00714dx", "ip-203-0-113-77.isp", "id=3405803853;"] {
+            assert!(masked(text).contains(HIDDEN), "{text}");
+        }
+        // In a DNS query's name the rest stays.
+        assert_eq!(masker().own("203-0-113-77.scan.example.com A"), "***.scan.example.com A");
+    }
+
+    #[test]
+    fn long_numbers_are_hidden() {
+        assert_eq!(masked("call 1234567 or 090-1234-5678, not 123456"), "call *** or ***, not 123456");
+    }
+
+    #[test]
+    fn among_bytes_addresses_and_texts_are_hidden() {
+        let hidden = |bytes: &[u8]| {
+            masker().bytes(bytes).iter().map(|hidden| if *hidden { '*' } else { '.' }).collect::<String>()
+        };
+        assert_eq!(hidden(b"\x01\xcb\0\x71\x4d\x02"), ".****.");
+        assert_eq!(hidden(b"\x01\x4d\x71\0\xcb\x02"), ".****.");
+        assert_eq!(hidden(b"\x01\x02www.a.com\0\x80"), "..*********..");
+        assert_eq!(hidden(b"\x80w\0w\0w\0.\0a\0.\0i\0t\0\x80"), ".****************.");
+    }
+}
