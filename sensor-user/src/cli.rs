@@ -78,7 +78,7 @@ fn with_variables(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
         let key = crate::config::KEYS.iter().find(|key| Some(key.name) == arg.get_long());
         match (key, arg.get_help().map(ToString::to_string)) {
-            (Some(key), Some(help)) if !(replay && key.name == "state-dir") => {
+            (Some(key), Some(help)) if !(replay && ["state-dir", "archive-dir"].contains(&key.name)) => {
                 arg.help(format!("{help} [env: {}]", key.variable()))
             }
             _ => arg,
@@ -148,6 +148,12 @@ pub enum Command {
     /// Counting ends. What was counted since the last drain of a stopped daemon is taken into its
     /// ledger first.
     Detach(DetachArgs),
+    /// Show the busiest sources of a day, from the archive
+    ///
+    /// Reads what `teiten run --archive-dir` has archived, up to the last drain. Addresses of remote hosts are
+    /// shown here and nowhere else.
+    #[command(after_help = SOURCES_HELP)]
+    Sources(Box<SourcesArgs>),
     /// Inspect, export or verify the ledger
     Ledger(LedgerArgs),
     /// Show what packets to chosen ports held
@@ -274,6 +280,14 @@ pub struct DaemonArgs {
     /// Day detail kept in the ledger, days [default: 400]
     #[arg(long, value_name = "N")]
     pub keep_days: Option<String>,
+    /// Directory in which every source is archived as Parquet; addresses of remote hosts are personal data in many
+    /// countries [default: nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub archive_dir: Option<String>,
+    /// How much the archive keeps, like 400d or 50GB; the oldest goes first (repeatable: one of each)
+    /// [default: everything]
+    #[arg(long, value_name = "DAYS|SIZE")]
+    pub archive_keep: Vec<String>,
     /// How long a new series stays at 0 after a scrape first showed it, so that increase() loses
     /// nothing; 0s turns the rule off [default: 75s]
     #[arg(long, value_name = "DURATION")]
@@ -329,6 +343,11 @@ pub struct ReplayArgs {
     /// directory that the environment or the file names for the sensor.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
+    /// Also archive every source in this directory, exactly what the ledger takes in
+    ///
+    /// Only the flag counts here, too.
+    #[arg(long, value_name = "DIR", requires = "state_dir")]
+    pub archive_dir: Option<String>,
     /// Add to the ledger even if another --sensor-name or --timezone has written it
     #[arg(long, requires = "state_dir")]
     pub any_sensor: bool,
@@ -405,6 +424,65 @@ pub struct DetachArgs {
     /// Directory of the ledger that takes the last counts in [default: /var/lib/teiten]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
+    /// Directory of the archive that takes the last sources in [default: nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub archive_dir: Option<String>,
+}
+
+const SOURCES_HELP: &str = "\
+Examples:
+  Today's busiest sources:
+    teiten sources
+  Who came to 23/tcp from Japan on a day, but for the scanners of no list:
+    teiten sources --day 2026-11-29 --port 23/tcp --country JP --list none
+  A hundred of one network, for programs:
+    teiten sources --asn 64500 --limit 100 --json";
+
+/// Options of `teiten sources`.
+#[derive(Clone, Debug, Args)]
+pub struct SourcesArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
+    pub flags: Flags,
+    /// Observation day, like 2010-07-01 [default: the last there is]
+    #[arg(long, value_name = "DAY")]
+    pub day: Option<Date>,
+    /// Accesses to this port alone, like 23/tcp; TCP may be left out
+    #[arg(long, value_name = "PORT/PROTO")]
+    pub port: Option<String>,
+    /// Sources of this country alone, like JP
+    #[arg(long, value_name = "COUNTRY")]
+    pub country: Option<String>,
+    /// Sources of this network alone, like 64500 or AS64500
+    #[arg(long, value_name = "N")]
+    pub asn: Option<String>,
+    /// Sources of this source list alone; `none` for those in no list
+    #[arg(long, value_name = "NAME")]
+    pub list: Option<String>,
+    /// What this sensor saw alone, where several have one archive
+    #[arg(long, value_name = "NAME")]
+    pub sensor: Option<String>,
+    /// Accesses to services instead of all others
+    #[arg(long)]
+    pub services: bool,
+    /// How many sources to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// Print as JSON
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print as CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// The daemon's settings, for the directories
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Directory of the archive [default: nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub archive_dir: Option<String>,
+    /// Directory of the ledger, which tells what is committed [default: /var/lib/teiten]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<String>,
 }
 
 /// Options of `teiten ledger`.
@@ -423,6 +501,9 @@ pub struct LedgerArgs {
     /// [default: /var/lib/teiten]
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Vec<String>,
+    /// Directory of the archive, which `verify` compares with the ledger [default: nowhere]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub archive_dir: Option<String>,
 }
 
 const SAMPLES_HELP: &str = "\

@@ -29,6 +29,10 @@ pub trait Locate {
     fn lists(&self) -> &[String] {
         &[]
     }
+    /// What tells it, with what tells its state: for a record of how it was known.
+    fn databases(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

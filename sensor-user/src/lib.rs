@@ -13,6 +13,7 @@
 //! who           source address -> country and source list
 //! counters      everything counted since the state directory began, by label
 //! ledger        observation -> day, hour, sources, counters; SQLite
+//! archive       every source that the ledger counted; Parquet
 //! exposition    counters -> Prometheus series
 //! shown         counters -> status: JSON, tables, landing page
 //! web           the HTTP server for /metrics and the status
@@ -42,6 +43,8 @@ pub mod who;
 pub mod counters;
 
 pub mod ledger;
+
+pub mod archive;
 
 pub mod exposition;
 

@@ -4,7 +4,7 @@
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sensor_user::cli::{Cli, Command};
-use sensor_user::commands::{check, detach, ledger, replay, run, samples, status};
+use sensor_user::commands::{check, detach, ledger, replay, run, samples, sources, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
 use std::process::ExitCode;
@@ -56,9 +56,11 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         Command::Replay(args) => {
             let (config, state_dir) = Config::load_for_replay(&args.flags, environment)?;
             logging::init(config.log_format, &config.log_level)?;
-            let ledger = state_dir
-                .as_deref()
-                .map(|state_dir| replay::ReplayLedger { state_dir, any_sensor: args.any_sensor });
+            let ledger = state_dir.as_deref().map(|state_dir| replay::ReplayLedger {
+                state_dir,
+                any_sensor: args.any_sensor,
+                archive_dir: config.archive_dir.as_deref(),
+            });
             let shown = replay::Shown { json: args.json, unmasked: args.unmasked };
             let all_read = replay::command(&args.files, &config, ledger.as_ref(), shown)?;
             return Ok(exit_code(all_read, FAILED));
@@ -80,9 +82,10 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
         }
         Command::Ledger(args) => {
             let config = Config::load(&args.flags, environment)?;
-            return Ok(exit_code(ledger::run(&config.state_dir, &args)?, FAILED));
+            return Ok(exit_code(ledger::run(&config, &args)?, FAILED));
         }
         Command::Samples(args) => samples::run(&Config::load(&args.flags, environment)?, &args)?,
+        Command::Sources(args) => sources::run(&Config::load(&args.flags, environment)?, &args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,7 @@ fn help_names_every_command_and_of_run_every_flag_with_its_variable() {
     const OF_STATUS: [&str; 4] =
         ["web.user", "web.password-file", "web.client-cert-file", "web.client-key-file"];
     let text = stdout(&teiten(&["--help"]));
-    for command in ["run", "replay", "check", "status", "detach", "ledger", "samples"] {
+    for command in ["run", "replay", "check", "status", "sources", "detach", "ledger", "samples"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {text}");
     }
     // Without the line breaks that the terminal's width makes.

@@ -559,6 +559,37 @@ counters! {
             ),
         ],
     }
+
+    /// Packets that the archive has, with their sources.
+    Archived => archived: u64 {
+        kind: "archived",
+        labels: &[],
+        held: true,
+        status: Some("archive.packets"),
+        numbers: [
+            metric(
+                "teiten_archive_packets_total",
+                Unit::Packets,
+                "Packets of classes access and service that were written into the archive (--archive-dir).",
+            ),
+        ],
+    }
+
+    /// Packets that the archive lacks.
+    ArchiveLost => archive_lost: u64 {
+        kind: "archive_lost",
+        labels: &[],
+        held: true,
+        status: Some("archive.lost_packets"),
+        numbers: [
+            metric(
+                "teiten_archive_lost_packets_total",
+                Unit::Packets,
+                "Packets of classes access and service that could not be written into the archive, and count \
+                 in the ledger alone.",
+            ),
+        ],
+    }
 }
 
 /// No labels: one series, which always exists.

@@ -68,6 +68,42 @@ pub static OTHERS: &[Other] = &[
         help: "When the file of a source list in use was changed last, seconds since the epoch.",
     },
     Other {
+        name: "teiten_archive_failing",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 while what is drained cannot be written into the archive (--archive-dir); the ledger continues.",
+    },
+    Other {
+        name: "teiten_archive_files",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Files that the archive has of this sensor.",
+    },
+    Other {
+        name: "teiten_archive_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of the files that the archive has of this sensor.",
+    },
+    Other {
+        name: "teiten_archive_dropped_files_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Files that the bounds of the archive (--archive-keep) have dropped since the ledger began.",
+    },
+    Other {
+        name: "teiten_archive_dropped_bytes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Bytes of the files that the bounds of the archive have dropped since the ledger began.",
+    },
+    Other {
+        name: "teiten_archive_dropped_packets_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Packets in the files that the bounds of the archive have dropped since the ledger began.",
+    },
+    Other {
         name: "teiten_drain_duration_seconds",
         kind: Kind::Histogram,
         labels: &[],

@@ -1,6 +1,7 @@
 //! `teiten detach`: ends what SIGTERM left running, after a last drain.
 
 use super::ledger_settings;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::drain;
 use crate::geoip::GeoIp;
@@ -79,6 +80,11 @@ fn finish(config: &Config) -> Result<u64> {
     let not_there = NotThere::before(&config.state_dir);
     let mut ledger = Ledger::open(&config.state_dir, ledger_settings(config))
         .context("the pinned counts belong into a ledger; name its place with --state-dir")?;
+    if let Some(root) = &config.archive_dir {
+        let archive = Archive::open_once(root, &config.sensor_name, ledger.commits(), false)
+            .context("the last counts belong into the archive, too; leave --archive-dir out to do without")?;
+        ledger.set_archivist(Box::new(archive));
+    }
     let register = Register::load(GeoIp::open(config.geoip.as_deref())?, &config.source_lists)?;
     let opened = Kernel::open(
         &config.pin_dir,

@@ -1,6 +1,8 @@
 //! `teiten ledger`: days, export, verification.
 
+use super::sources;
 use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
+use crate::config::Config;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::Tally;
 use crate::country::Country;
@@ -86,13 +88,14 @@ impl DayRow {
     }
 }
 
-/// Does what is asked of the ledger in `state_dir`, or of several for tables, and tells whether all is
+/// Does what is asked of the ledger in the state directory of `config`, or of several for tables, and tells whether all is
 /// well with them.
 ///
 /// # Errors
 ///
 /// There is no ledger, it cannot be read, or the output cannot be written.
-pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
+pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
+    let state_dir = &config.state_dir;
     let more = args.state_dir.iter().skip(1).map(PathBuf::from);
     let directories: Vec<PathBuf> = std::iter::once(state_dir.to_owned()).chain(more).collect();
     let tables = |format| format != ExportFormat::Openmetrics;
@@ -184,6 +187,7 @@ pub fn run(state_dir: &Path, args: &LedgerArgs) -> anyhow::Result<bool> {
         LedgerCommand::Verify => {
             let mut verification = ledger.verify()?;
             verification.none_lost(&lies_aside);
+            sources::verify(config, ledger, &mut verification)?;
             for failure in &verification.failures {
                 writeln!(out, "{failure}")?;
             }

@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod replay;
 pub mod run;
 pub mod samples;
+pub mod sources;
 pub mod status;
 
 use crate::config::Config;

@@ -32,7 +32,7 @@ const fn list(name: &'static str, reloadable: bool, copy: fn(&mut Config, &Confi
 ///
 /// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
 /// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 34] = [
+pub const KEYS: [Key; 36] = [
     list("interface", FIXED, |to, from| to.interfaces.clone_from(&from.interfaces)),
     one("xdp-mode", FIXED, |to, from| to.xdp_mode.clone_from(&from.xdp_mode)),
     list("observe", RELOADED, |to, from| to.observe.clone_from(&from.observe)),
@@ -53,6 +53,8 @@ pub const KEYS: [Key; 34] = [
     one("sample-bytes", RELOADED, |to, from| to.samples.bytes.clone_from(&from.samples.bytes)),
     one("sample-contents", RELOADED, |to, from| to.samples.contents.clone_from(&from.samples.contents)),
     one("keep-days", RELOADED, |to, from| to.keep_days.clone_from(&from.keep_days)),
+    one("archive-dir", FIXED, |to, from| to.archive_dir.clone_from(&from.archive_dir)),
+    list("archive-keep", FIXED, |to, from| to.archive_keep.clone_from(&from.archive_keep)),
     one("state-dir", FIXED, |to, from| to.state_dir.clone_from(&from.state_dir)),
     one("pin-dir", FIXED, |to, from| to.pin_dir.clone_from(&from.pin_dir)),
     list("web.listen-address", FIXED, |to, from| to.listen.clone_from(&from.listen)),

@@ -29,6 +29,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A port and its transport, like `445/tcp` or `8/icmp`.
+///
+/// # Errors
+///
+/// What would be right.
+pub fn port(text: &str) -> Result<Slot, String> {
+    values::slot(text)
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
@@ -85,6 +94,15 @@ pub fn parse_slots(text: &str) -> Result<BTreeSet<Slot>, String> {
     Ok(choice.slots)
 }
 
+/// Bounds of the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Days, today among them.
+    pub days: Option<u32>,
+    /// Bytes of all files of the sensor.
+    pub bytes: Option<u64>,
+}
+
 /// Everything that flags, environment and file can say, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -126,6 +144,10 @@ pub struct Config {
     pub samples: SampleSettings,
     /// Days of detail kept in the ledger, at least 1.
     pub keep_days: u32,
+    /// Where every source is archived; `None`: nowhere.
+    pub archive_dir: Option<PathBuf>,
+    /// How much the archive keeps.
+    pub archive_keep: Keep,
     /// Where the ledger lives.
     pub state_dir: PathBuf,
     /// Where programs, links and maps are pinned.
@@ -211,7 +233,7 @@ impl Config {
     }
 
     /// The configuration of a replay, and the directory of the ledger to write, if any: the one that
-    /// the flag names. What the environment or the file say about the state directory is the
+    /// the flag names. What the environment or the file say about the state directory and the archive is the
     /// sensor's, and no place for captures.
     ///
     /// # Errors
@@ -223,6 +245,7 @@ impl Config {
     ) -> Result<(Self, Option<PathBuf>), ConfigError> {
         let mut settings = Settings::gather(flags, environment)?;
         settings.only_from_flag("state-dir");
+        settings.only_from_flag("archive-dir");
         let config = Self::from_settings(&mut settings, environment)?;
         let state_dir = settings.one("state-dir").map(|_| config.state_dir.clone());
         Ok((config, state_dir))
@@ -319,6 +342,8 @@ impl Config {
                 )) as u32,
             },
             keep_days: errors.take(number(settings, "keep-days", 1, MAX_KEEP_DAYS, 400)) as u32,
+            archive_dir: errors.take(path("archive-dir")),
+            archive_keep: errors.take(archive_keep(settings)),
             state_dir: errors.take(path("state-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
             pin_dir: errors.take(path("pin-dir")).unwrap_or_else(|| PathBuf::from(DEFAULT_PIN_DIR)),
             listen: errors.take(listen(settings)),
@@ -400,6 +425,16 @@ impl Config {
                          `feature-ports`"
                     .to_owned(),
             });
+        }
+        for (key, other) in [("state-dir", &self.state_dir), ("pin-dir", &self.pin_dir)] {
+            if let Some(archive_dir) = self.archive_dir.as_ref().filter(|it| *it == other) {
+                errors.push(ConfigError::Contradiction {
+                    first: Box::new(origin(settings, "archive-dir", archive_dir.display())),
+                    second: Box::new(origin(settings, key, other.display())),
+                    reason: "the archive has a directory of its own, which may lie in the state directory"
+                        .to_owned(),
+                });
+            }
         }
         if self.state_dir == self.pin_dir {
             errors.push(ConfigError::Contradiction {
@@ -548,6 +583,32 @@ fn source_lists(settings: &Settings) -> Result<Vec<SourceList>, ConfigError> {
         }
     }
     ConfigError::of_all(errors).map_or(Ok(lists), Err)
+}
+
+/// One bound of each kind.
+fn archive_keep(settings: &Settings) -> Result<Keep, ConfigError> {
+    let mut keep = Keep::default();
+    let mut errors = Vec::new();
+    let mut given: [Option<&Origin>; 2] = [None, None];
+    for origin in settings.list("archive-keep") {
+        let one = match parse(origin, values::archive_keep) {
+            Ok(one) => one,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        let before = given[usize::from(one.bytes.is_some())].replace(origin);
+        if let Some(before) = before {
+            errors.push(ConfigError::Contradiction {
+                first: Box::new(before.clone()),
+                second: Box::new(origin.clone()),
+                reason: "there is one bound by days and one by size; drop one of the two".to_owned(),
+            });
+        }
+        keep = Keep { days: one.days.or(keep.days), bytes: one.bytes.or(keep.bytes) };
+    }
+    ConfigError::of_all(errors).map_or(Ok(keep), Err)
 }
 
 fn web_client(settings: &Settings) -> Result<WebClient, ConfigError> {

@@ -76,6 +76,8 @@ fn without_settings_the_documented_defaults_hold() {
             source_lists: vec![],
             samples: SampleSettings::default(),
             keep_days: 400,
+            archive_dir: None,
+            archive_keep: Keep::default(),
             state_dir: PathBuf::from("/var/lib/teiten"),
             pin_dir: PathBuf::from("/sys/fs/bpf/teiten"),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 9477))],
@@ -102,7 +104,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 25] = [
+const PRECEDENCE: [Row; 27] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -220,6 +222,18 @@ const PRECEDENCE: [Row; 25] = [
         given: ["31", "366", "1"],
         shown: ["31", "366", "1"],
         show: |config| config.keep_days.to_string(),
+    },
+    Row {
+        key: "archive-dir",
+        given: [r#""/srv/a""#, "/srv/b", "/srv/c"],
+        shown: ["Some(\"/srv/a\")", "Some(\"/srv/b\")", "Some(\"/srv/c\")"],
+        show: |config| format!("{:?}", config.archive_dir),
+    },
+    Row {
+        key: "archive-keep",
+        given: [r#"["400d", "50GB"]"#, "1_000MiB", "20GiB,36525d"],
+        shown: ["Some(400) Some(50000000000)", "None Some(1048576000)", "Some(36525) Some(21474836480)"],
+        show: |config| format!("{:?} {:?}", config.archive_keep.days, config.archive_keep.bytes),
     },
     Row {
         key: "state-dir",

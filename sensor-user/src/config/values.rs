@@ -2,7 +2,7 @@
 //! is wrong and what would be right; the caller adds where the string was given.
 
 use super::error::{did_you_mean, nearest};
-use super::{LogFormat, PortGroup, XdpMode};
+use super::{Keep, LogFormat, MAX_KEEP_DAYS, PortGroup, XdpMode};
 use crate::samples::Choice;
 use crate::who::lists::{NO_LIST, OTHER_LISTS, SourceList};
 use ipnet::IpNet;
@@ -219,6 +219,32 @@ pub(super) fn source_list(text: &str) -> Parsed<SourceList> {
         return Err(format!("a list's name has at most {LIST_NAME_BYTES} letters, digits, `_`, `-` and `.`"));
     }
     Ok(SourceList { name: name.to_owned(), path: path(file)? })
+}
+
+/// A bound of the archive: days like `400d`, or a size like `50GB` or `20GiB`.
+pub(super) fn archive_keep(text: &str) -> Parsed<Keep> {
+    const UNITS: [(&str, u64); 7] = [
+        ("d", 1),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    let wrong = || {
+        "expected days like `400d` (1 to 36525), or a size like `50GB` or `20GiB` (in MB, GB, TB, MiB, GiB, TiB)".to_owned()
+    };
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.replace('_', "").parse().map_err(|_| wrong())?;
+    let (unit, size) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let amount = number.checked_mul(size).filter(|amount| *amount > 0).ok_or_else(wrong)?;
+    match unit {
+        "d" if amount > MAX_KEEP_DAYS => Err(wrong()),
+        "d" => Ok(Keep { days: Some(amount as u32), bytes: None }),
+        _ => Ok(Keep { days: None, bytes: Some(amount) }),
+    }
 }
 
 /// A whole number within bounds.

@@ -36,6 +36,23 @@ pub struct Health {
     state: Arc<Mutex<HealthState>>,
 }
 
+/// How the archive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveHealth {
+    /// Whether the last drain is not in it.
+    pub failing: bool,
+    /// Its files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that its bounds have dropped.
+    pub dropped_files: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// The packets in them.
+    pub dropped_packets: u64,
+}
+
 struct HealthState {
     /// A drain older than this is not current.
     current_for: Duration,
@@ -58,6 +75,7 @@ struct HealthState {
     geoip: Option<(u64, String)>,
     /// Source lists: name, prefixes, and when the file was changed last, seconds since the epoch.
     lists: Vec<(String, usize, Option<f64>)>,
+    archive: Option<ArchiveHealth>,
     /// Transport, port, name and description.
     ports: Vec<[String; 4]>,
     http_requests: BTreeMap<(String, String), u64>,
@@ -214,6 +232,9 @@ impl HealthState {
         let sensor = self.sensor.as_ref();
         let geoip = self.geoip.as_ref();
         let flows = &self.flows;
+        let archive = |name, value: fn(&ArchiveHealth) -> u64| {
+            family(name, self.archive.as_ref().map(|archive| ([], value(archive) as f64)))
+        };
         let mut families = vec![
             single("teiten_up", self.is_up(self.now).into()),
             family(
@@ -234,6 +255,12 @@ impl HealthState {
                 "teiten_source_list_modified_timestamp_seconds",
                 self.lists.iter().filter_map(|(list, _, at)| Some(([list.clone()], (*at)?))),
             ),
+            archive("teiten_archive_failing", |it| it.failing.into()),
+            archive("teiten_archive_files", |it| it.files),
+            archive("teiten_archive_bytes", |it| it.bytes),
+            archive("teiten_archive_dropped_files_total", |it| it.dropped_files),
+            archive("teiten_archive_dropped_bytes_total", |it| it.dropped_bytes),
+            archive("teiten_archive_dropped_packets_total", |it| it.dropped_packets),
             single("teiten_drain_failures_total", self.drain_failures as f64),
             family(
                 "teiten_reload_failures_total",
@@ -308,6 +335,7 @@ impl Health {
             is_ledger_lacking: false,
             geoip: None,
             lists: Vec::new(),
+            archive: None,
             ports: Vec::new(),
             http_requests: HANDLERS.map(|(handler, code)| ((handler.to_owned(), code.to_owned()), 0)).into(),
             http_connections: 0,
@@ -399,6 +427,16 @@ impl Health {
     /// one or a `file`.
     pub fn set_geoip(&self, epoch_seconds: u64, source: &str) {
         self.change(|state| state.geoip = Some((epoch_seconds, source.to_owned())));
+    }
+
+    /// How the archive is; without this there is none.
+    pub fn set_archive(&self, archive: ArchiveHealth) {
+        self.change(|state| state.archive = Some(archive));
+    }
+
+    /// How the archive is; `None` when there is none.
+    pub fn archive(&self) -> Option<ArchiveHealth> {
+        self.state().archive
     }
 
     /// The source lists in use.

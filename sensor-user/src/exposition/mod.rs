@@ -14,7 +14,7 @@ mod families;
 mod health;
 mod hold;
 
-pub use health::{Closed, Health, Reloadable};
+pub use health::{ArchiveHealth, Closed, Health, Reloadable};
 
 use crate::counters::totals::Totals;
 use hold::{Holds, Veil};

@@ -131,8 +131,8 @@ fn no_hold_shows_values_at_once_and_still_has_them_persisted() {
     assert_eq!(scrape(&exposition, now)[ACCESSES_445], 1.0);
     let due = exposition.due(now);
     // 10 classes, 7 tools, hosts, two overflows, 4 flaws, the rest of unread frames, assumed accesses, 3 results
-    // of samples, a port and a country.
-    assert_eq!(due.len(), 10 + 7 + 3 + 4 + 2 + 3 + 2);
+    // of samples, two of the archive, a port and a country.
+    assert_eq!(due.len(), 10 + 7 + 3 + 4 + 2 + 3 + 2 + 2);
     exposition.release(&due);
     assert_eq!(exposition.due(now), []);
 }

@@ -64,7 +64,14 @@ impl Ledger {
         let path = self.store.path();
         replace_spans(self.store.connection()?, spans)
             .map_err(|error| LedgerError::sqlite(&path, "committing", error))?;
-        self.store.finish_batch(&self.state)
+        if let Some(archivist) = &mut self.archivist {
+            archivist.publish().map_err(|source| LedgerError::NotArchived { path, source })?;
+        }
+        self.store.finish_batch(&self.state)?;
+        if let Some(archivist) = &mut self.archivist {
+            archivist.committed(self.state.commits);
+        }
+        Ok(())
     }
 
     /// Whether a day can take more captures; `change` is then kept from observing an hour for longer

@@ -33,6 +33,11 @@ pub(super) struct Change {
     pub(super) delta: Delta,
     /// What the packets held.
     pub(super) samples: samples::Outcome,
+    /// Who each source is, in the order of the observation.
+    pub(super) who_v4: Vec<Who>,
+    pub(super) who_v6: Vec<Who>,
+    /// The labels of the source lists by [`Who::list`].
+    pub(super) list_labels: Vec<String>,
 }
 
 impl LedgerState {
@@ -125,7 +130,7 @@ pub(super) fn compute(
             }
         }
     }
-    let [(v4, ..), (v6, ..)] = families;
+    let [(mut v4, ..), (mut v6, ..)] = families;
 
     // Cumulative sources by port and by country are counted from the same members.
     let mut sources: HashMap<Slot, u64> = HashMap::new();
@@ -199,6 +204,7 @@ pub(super) fn compute(
         sums.add(Series::List((*name).to_owned()), [tally.accesses, tally.sources]);
         sums.add(Series::ListHosts((*name).to_owned()), [*hosts, 0]);
     }
+    let labels = names.iter().map(|name| (*name).to_owned()).collect();
     let detail = Detail { settings, features: &features, countries: &countries, lists: &names };
     let mut services: HashMap<Slot, u64> = observation.services.iter().copied().collect();
     detail.add(&v4.members, &observation.sources_v4, &mut services, &mut sums);
@@ -231,6 +237,9 @@ pub(super) fn compute(
         backscatter: observation.counts.backscatter.clone(),
         delta,
         samples,
+        who_v4: std::mem::take(&mut v4.who),
+        who_v6: std::mem::take(&mut v6.who),
+        list_labels: labels,
     }
 }
 
@@ -324,6 +333,8 @@ struct Gathered {
     /// Sources of accesses, with their lists.
     hosts: Vec<(u32, u16)>,
     lost: u64,
+    /// Who each source is.
+    who: Vec<Who>,
 }
 
 fn key_of(target: Target) -> SetKey {
@@ -341,7 +352,9 @@ fn gather<A: Copy + PartialEq>(
     let mut gathered = Gathered { members: Vec::with_capacity(sources.len()), ..Gathered::default() };
     let mut index = 0;
     for of_source in sources.chunk_by(|a, b| a.src == b.src) {
-        let Who { country, list } = who(of_source[0].src);
+        let who = who(of_source[0].src);
+        gathered.who.push(who);
+        let Who { country, list } = who;
         let country = countries.number(country);
         let member = number(of_source[0].src);
         let mut accesses = 0;

@@ -46,6 +46,15 @@ pub enum LedgerError {
         /// The directory.
         path: PathBuf,
     },
+    /// What captures hold cannot be put into the archive.
+    #[error("ledger {}: nothing was added, since the archive cannot take it too", path.display())]
+    NotArchived {
+        /// The ledger.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: super::archivist::NotArchived,
+    },
     /// Another daemon works in this state directory.
     #[error(
         "state directory {}: in use by {holder}; stop that daemon, or give another --state-dir",

@@ -26,6 +26,7 @@
 //!
 //! [`Totals::set_overflow`]: crate::counters::totals::Totals::set_overflow
 
+mod archivist;
 mod aside;
 mod captures;
 mod change;
@@ -55,6 +56,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use archivist::{ArchivedFold, Archivist, NotArchived};
 pub use aside::{Aside, AsideKind, aside};
 pub use commits::LostCommits;
 pub use error::LedgerError;
@@ -62,7 +64,7 @@ pub use export::{Extent, Format};
 pub use files::LEDGER_FILE;
 pub use lock::{LOCK_FILE, make_state_dir};
 pub use ranking::Ranking;
-pub use reader::{DaySummary, LedgerOrigin, Reader};
+pub use reader::{ArchivedDay, ArchivedLedger, DaySummary, LedgerOrigin, Reader};
 pub use samples::SampledDays;
 pub use state::{ChartedPorts, LedgerSettings};
 pub use summary::Summary;
@@ -74,6 +76,7 @@ pub use watch::{Pace, Verifier};
 use crate::counters::totals::{Tally, Totals};
 use crate::country::{Country, Locate};
 use crate::observation::{Numbering, Observation, PastDay};
+use change::Change;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;
@@ -111,6 +114,7 @@ pub struct Ledger {
     store: Store,
     settings: LedgerSettings,
     budget: u64,
+    archivist: Option<Box<dyn Archivist>>,
 }
 
 impl Ledger {
@@ -140,7 +144,7 @@ impl Ledger {
 
     fn with(store: Store, mut state: LedgerState, settings: LedgerSettings) -> Self {
         state.seed(&settings);
-        Self { state, store, settings, budget: sets::BUDGET }
+        Self { state, store, settings, budget: sets::BUDGET, archivist: None }
     }
 
     /// Opens the ledger of a state directory for reading, also while a daemon writes it.
@@ -196,6 +200,19 @@ impl Ledger {
         if self.store.is_batch() {
             self.admit_capture(&mut change)?;
         }
+        if let Some(archivist) = &mut self.archivist {
+            let is_batch = self.store.is_batch();
+            archive(
+                archivist.as_mut(),
+                &self.state,
+                &self.settings,
+                &mut change,
+                observation,
+                &locate.databases(),
+                is_batch,
+            )
+            .map_err(|source| LedgerError::NotArchived { path: self.store.path(), source })?;
+        }
         let computed = begin.elapsed();
         let entry = Entry {
             state: &self.state,
@@ -209,6 +226,11 @@ impl Ledger {
         self.store.commit(&entry)?;
         let committed = begin.elapsed();
         self.state.apply(loaded.map(|(day, _)| day), &change, generation, observation.at, released);
+        if !self.store.is_batch()
+            && let Some(archivist) = &mut self.archivist
+        {
+            archivist.committed(self.state.commits);
+        }
         tracing::debug!(
             generation = observation.generation,
             compute = ?computed,
@@ -217,6 +239,16 @@ impl Ledger {
             "observation is in the ledger"
         );
         Ok(Folded::Taken { day: moment.day, hour: moment.hour })
+    }
+
+    /// Keeps the sources of all folds from now on in an archive.
+    pub fn set_archivist(&mut self, archivist: Box<dyn Archivist>) {
+        self.archivist = Some(archivist);
+    }
+
+    /// The ledger's identity, and how many commits it has: what an archive of it begins with.
+    pub fn commits(&self) -> (u64, u64) {
+        (self.state.identity, self.state.commits)
     }
 
     /// The counters.
@@ -358,6 +390,43 @@ impl Ledger {
                 .collect(),
         })
     }
+}
+
+/// Gives what is about to be committed to the archive, and counts in the same commit whether it is there. Of
+/// a batch all is taken in, or nothing.
+fn archive(
+    archivist: &mut dyn Archivist,
+    state: &LedgerState,
+    settings: &LedgerSettings,
+    change: &mut Change,
+    observation: &Observation,
+    databases: &[(String, String)],
+    is_batch: bool,
+) -> Result<(), NotArchived> {
+    let kept = archivist.keep(&ArchivedFold {
+        observation,
+        ledger: state.identity,
+        commit: state.commits + 1,
+        day: change.moment.day,
+        hour: change.moment.hour,
+        hour_began: change.moment.start,
+        sensor: &settings.sensor_name,
+        timezone: settings.timezone.iana_name().unwrap_or_default(),
+        who_v4: &change.who_v4,
+        who_v6: &change.who_v6,
+        lists: &change.list_labels,
+        databases,
+    });
+    let (series, packets) = match kept {
+        Ok(packets) => (Series::Archived, packets),
+        Err(error) if is_batch => return Err(error),
+        Err(NotArchived { packets, .. }) => (Series::ArchiveLost, packets),
+    };
+    if packets > 0 {
+        change.increments.push((series, [packets, 0]));
+        change.increments.sort_unstable();
+    }
+    Ok(())
 }
 
 /// A local day as far as it is counted.

@@ -12,14 +12,17 @@ use super::samples::{self, SampledDays};
 use super::store::{VERSION, migrate, version};
 use super::verify::{self, Verification};
 use super::wal::{self, LogDamage};
+use crate::counters::totals::PortLabel;
 use crate::observation::PastDay;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use nix::unistd::{AccessFlags, access};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use sensor_common::Slot;
 use sensor_counters::{Pair, Series};
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -55,6 +58,15 @@ pub struct DaySummary {
     pub last: Timestamp,
 }
 
+/// Identity and commits.
+fn commits(connection: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
+    connection
+        .query_row("SELECT identity, commits FROM state WHERE id = 1", [], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+        })
+        .optional()
+}
+
 fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
 }
@@ -68,6 +80,32 @@ pub struct LedgerOrigin {
     pub timezone: String,
     /// Random number that tells this ledger and its copies from every other one.
     pub identity: u64,
+}
+
+/// What an archive of the ledger has to hold, as of one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArchivedLedger {
+    /// The ledger's identity.
+    pub identity: u64,
+    /// How many commits it has.
+    pub commits: u64,
+    /// By day.
+    pub days: BTreeMap<Date, ArchivedDay>,
+}
+
+/// What an archive of one day has to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArchivedDay {
+    /// Packets that were written into it.
+    pub archived: u64,
+    /// Packets that could not be.
+    pub lost: u64,
+    /// Accesses of every port, with the archive on and off.
+    pub ports: BTreeMap<Slot, u64>,
+    /// Accesses to services.
+    pub services: BTreeMap<Slot, u64>,
+    /// Accesses by country, without those whose source could not be kept.
+    pub countries: BTreeMap<String, u64>,
 }
 
 /// A ledger that is open for reading only.
@@ -162,6 +200,50 @@ impl Reader {
             })
             .optional()
             .map_err(|error| LedgerError::sqlite(&self.path, "reading whose it is", error))
+    }
+
+    /// The ledger's identity, and how many commits it has; `None` before the first observation.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn commits(&self) -> Result<Option<(u64, u64)>, LedgerError> {
+        commits(&self.connection)
+            .map_err(|error| LedgerError::sqlite(&self.path, "reading whose it is", error))
+    }
+
+    /// What an archive of it has to hold; `None` before the first observation.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn archived(&self) -> Result<Option<ArchivedLedger>, LedgerError> {
+        let fail = |error| LedgerError::sqlite(&self.path, "reading what is archived", error);
+        // One state, while a daemon may keep writing.
+        let snapshot = self.connection.unchecked_transaction().map_err(fail)?;
+        let Some((identity, commits)) = commits(&snapshot).map_err(fail)? else { return Ok(None) };
+        let mut ledger = ArchivedLedger { identity, commits, ..ArchivedLedger::default() };
+        let kinds = ["archived", "archive_lost", "port", "service", "country"];
+        export::growth_within(
+            &snapshot,
+            &self.path,
+            &kinds,
+            &(Date::MIN..=Date::MAX),
+            &mut |day, series, value| {
+                let day = ledger.days.entry(day).or_default();
+                match series {
+                    Series::Archived => day.archived += value[0],
+                    Series::ArchiveLost => day.lost += value[0],
+                    Series::Port(PortLabel::Own(slot)) => *day.ports.entry(*slot).or_default() += value[0],
+                    Series::Service(slot, _) => *day.services.entry(*slot).or_default() += value[0],
+                    Series::Country(country) => {
+                        *day.countries.entry(country.label().to_owned()).or_default() += value[0];
+                    }
+                    _ => {}
+                }
+            },
+        )?;
+        Ok(Some(ledger))
     }
 
     /// Calls `each` with what the series of some kinds grew by on each of the days; kinds are those of the

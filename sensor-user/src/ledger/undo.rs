@@ -13,14 +13,14 @@ pub struct NotThere {
     directories: Vec<PathBuf>,
 }
 
+fn is_missing(path: &PathBuf) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 impl NotThere {
     /// Looks before the state directory and the ledger are made.
     pub fn before(state_dir: &Path) -> Self {
-        let is_missing = |path: &PathBuf| {
-            path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        };
-        let ancestors = state_dir.ancestors().filter(|path| !path.as_os_str().is_empty());
-        let directories = ancestors.map(Path::to_owned).take_while(is_missing).collect();
+        let directories = std::mem::take(&mut Self::before_directory(state_dir).directories);
         // The files beside a ledger that is there are its own.
         let mut files: Vec<PathBuf> = if is_missing(&state_dir.join(LEDGER_FILE)) {
             let unfinished = ["ledger.sqlite.new", "ledger.sqlite.new-journal"];
@@ -31,6 +31,15 @@ impl NotThere {
         // Last, since its lock guards the others.
         files.extend(Some(state_dir.join(LOCK_FILE)).filter(is_missing));
         Self { files, directories }
+    }
+
+    /// Looks before a directory, and those above it, are made for something else than a ledger.
+    pub fn before_directory(path: &Path) -> Self {
+        let ancestors = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+        Self {
+            files: Vec::new(),
+            directories: ancestors.map(Path::to_owned).take_while(is_missing).collect(),
+        }
     }
 
     /// What was made stays.

@@ -107,6 +107,11 @@ impl Verification {
         self.check(None, "no commits were lost before", lost.is_empty(), || lost.join(", "));
     }
 
+    /// Checks what holds between a day of the ledger and of something beside it.
+    pub fn compare(&mut self, day: Date, identity: &str, holds: bool, found: impl FnOnce() -> String) {
+        self.check(Some(day_number(day)), identity, holds, found);
+    }
+
     /// Checks that the ledger has every commit that was made.
     pub(super) fn none_missing(&mut self, lost: Option<LostCommits>) {
         self.check(None, "the ledger has every commit that was made", lost.is_none(), || {

@@ -20,6 +20,13 @@ impl Spans {
         self.ends.insert(begin, end);
     }
 
+    /// Adds all stretches of another set.
+    pub fn extend(&mut self, other: &Self) {
+        for (begin, end) in other.iter() {
+            self.add(begin, end);
+        }
+    }
+
     /// The parts of a stretch that are not in the set, ascending.
     pub fn missing(&self, begin: i64, end: i64) -> Vec<(i64, i64)> {
         let mut missing = Vec::new();

@@ -469,6 +469,15 @@ impl HtmlPage<'_> {
                 Language::Japanese => write!(self.out, "<p>観測できなかった時間 {unobserved}</p>")?,
             }
         }
+        let archive = self.status.archive;
+        if archive.lost_packets > 0 {
+            self.line(
+                false,
+                archive.lost_packets,
+                "packets are not in the archive, which could not be written",
+                "件のパケットは、書き込めなかったためアーカイブになし",
+            )?;
+        }
         self.line(loss.drain_failures == 0, loss.drain_failures, "drains tried again", "回の集計を再試行")?;
         write!(self.out, "<h2>{}</h2>", self.pick("Sums that must agree", "一致すべき合計"))?;
         for identity in &self.status.identities {

@@ -17,5 +17,8 @@ pub use rows::{
     BackscatterRow, ClassRow, CountryRow, Counts, GroupRow, ListRow, MalformedRow, PortCountryRow,
     PortHourRow, PortListRow, PortName, PortRow, ToolRow, UnreadRow,
 };
-pub use status::{DayClassRow, DayStatus, Identity, Inputs, Loss, Monitored, ObservedInterface, Status};
+pub use status::{
+    ArchiveStatus, ArchiveWorks, DayClassRow, DayStatus, Identity, Inputs, Loss, Monitored,
+    ObservedInterface, Status,
+};
 pub use text::render;

@@ -79,6 +79,9 @@ pub struct Status {
     pub total: Counts,
     /// What was not counted in full.
     pub loss: Loss,
+    /// The archive.
+    #[serde(default)]
+    pub archive: ArchiveStatus,
     /// The identities (docs/classification.md), with both of their sides.
     pub identities: Vec<Identity>,
     /// What else the operator should know.
@@ -148,6 +151,36 @@ pub struct Loss {
     /// From the beginning of the totals to the last drain, the time without counting, seconds;
     /// absent when either end is not known.
     pub unobserved_seconds: Option<f64>,
+}
+
+/// Whether what is drained is archived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveWorks {
+    /// There is no archive.
+    #[default]
+    Off,
+    /// It is.
+    Works,
+    /// The archive cannot be written.
+    Failing,
+}
+
+/// The archive of sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveStatus {
+    /// Whether what is drained is written into it.
+    pub state: ArchiveWorks,
+    /// Packets that were written into it.
+    pub packets: u64,
+    /// Packets that could not be.
+    pub lost_packets: u64,
+    /// Packets in files that its bounds have dropped.
+    pub dropped_packets: u64,
+    /// Files of this sensor.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Two sums that must be the same.
@@ -274,6 +307,23 @@ impl Status {
                 source_set_overflow: totals.set_overflow,
                 drain_failures: health.drain_failures(),
                 unobserved_seconds: unobserved,
+            },
+            archive: {
+                let archive = health.archive();
+                let state = match archive {
+                    None => ArchiveWorks::Off,
+                    Some(archive) if archive.failing => ArchiveWorks::Failing,
+                    Some(_) => ArchiveWorks::Works,
+                };
+                let archive = archive.unwrap_or_default();
+                ArchiveStatus {
+                    state,
+                    packets: totals.archived,
+                    lost_packets: totals.archive_lost,
+                    dropped_packets: archive.dropped_packets,
+                    files: archive.files,
+                    bytes: archive.bytes,
+                }
             },
             identities,
             notes: notes.to_vec(),

@@ -353,6 +353,14 @@ impl TextPage {
         if let Some(unobserved) = loss.unobserved_seconds {
             let _ = writeln!(out, "  {} without counting", spoken(unobserved));
         }
+        let archive = status.archive;
+        if archive.lost_packets > 0 {
+            let _ = writeln!(
+                out,
+                "  {} packets are not in the archive, which could not be written",
+                thousands(archive.lost_packets)
+            );
+        }
         if loss.drain_failures > 0 {
             let _ = writeln!(out, "  {} drains had to be tried again", thousands(loss.drain_failures));
         }

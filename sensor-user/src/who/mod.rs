@@ -50,4 +50,14 @@ impl Locate for Register {
     fn lists(&self) -> &[String] {
         self.lists.names()
     }
+
+    fn databases(&self) -> Vec<(String, String)> {
+        let country = ("country".to_owned(), self.geoip.built().strftime("%Y-%m-%d").to_string());
+        let modified = |read: &lists::Read| {
+            let modified = read.modified.and_then(|at| jiff::Timestamp::try_from(at).ok());
+            modified.map_or_else(|| "unknown".to_owned(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        };
+        let lists = self.lists.read().iter().map(|read| (format!("list {}", read.name), modified(read)));
+        std::iter::once(country).chain(lists).collect()
+    }
 }

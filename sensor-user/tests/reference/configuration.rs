@@ -10,7 +10,7 @@ pub(crate) fn generated() -> String {
     let mut text = String::new();
     let mut known = Vec::new();
     let command = Cli::command_line();
-    for name in ["run", "replay", "check", "status", "detach", "ledger", "samples"] {
+    for name in ["run", "replay", "check", "status", "sources", "detach", "ledger", "samples"] {
         let command = command.find_subcommand(name).expect("a command");
         section(&mut text, &mut known, &format!("teiten {name}"), command);
         for inner in command.get_subcommands() {

@@ -46,6 +46,8 @@ pub(super) struct Facts {
     pub(super) pin_dir: PinDir,
     pub(super) can_mount: bool,
     pub(super) state_dir: StateDir,
+    /// Of the archive, when there is to be one.
+    pub(super) archive_dir: Option<StateDir>,
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
     pub(super) web_config: Option<(String, Result<(), String>)>,
     pub(super) geoip: Result<CountryDatabase, String>,
@@ -112,6 +114,7 @@ pub(super) fn gather(config: &Config) -> Facts {
         pin_dir: inspect::pin_dir(&config.pin_dir),
         can_mount: has(Capability::CAP_SYS_ADMIN),
         state_dir: state_dir(&config.state_dir),
+        archive_dir: config.archive_dir.as_deref().map(archive_dir),
         listen: config
             .listen
             .iter()
@@ -259,34 +262,8 @@ fn web_config(path: &Path) -> Result<(), String> {
 }
 
 fn state_dir(path: &Path) -> StateDir {
-    let Some(found) = nearest(path) else { return StateDir::NotAllowed };
-    if !found.is_dir() {
-        return StateDir::Bad(format!(
-            "{} is not a directory; give another with --state-dir",
-            found.display()
-        ));
-    }
-    if found == path {
-        match trusted::check(path) {
-            Ok(()) => {}
-            Err(trusted::Untrusted::Owner { path: of, owner, .. })
-                if of == path && nix::unistd::geteuid().is_root() =>
-            {
-                return StateDir::Of(owner);
-            }
-            Err(error) => return StateDir::Bad(error_chain(&error)),
-        }
-    }
-    if let Err(error) = access(found, AccessFlags::W_OK | AccessFlags::X_OK) {
-        let (found, error) = (found.display(), error.desc());
-        let root =
-            if nix::unistd::geteuid().is_root() { "" } else { "`sudo teiten check` checks it for root; or " };
-        return StateDir::Bad(format!(
-            "{found} cannot be written by this user: {error}; {root}give another with --state-dir"
-        ));
-    }
-    if found != path {
-        return StateDir::Good("would be created".to_owned());
+    if let Err(not_usable) = usable(path, "--state-dir") {
+        return not_usable;
     }
     match Found::of(path.join("ledger.sqlite").symlink_metadata()) {
         Ok(Found::Yes) => StateDir::Good("writable; the ledger there would be continued".to_owned()),
@@ -294,6 +271,44 @@ fn state_dir(path: &Path) -> StateDir {
         Ok(Found::NotAllowed) => StateDir::NotAllowed,
         Err(error) => StateDir::Bad(format!("the ledger there cannot be looked at: {error}")),
     }
+}
+
+fn archive_dir(path: &Path) -> StateDir {
+    match usable(path, "--archive-dir") {
+        Ok(()) => StateDir::Good("writable; every source would be archived there".to_owned()),
+        Err(found) => found,
+    }
+}
+
+/// Whether a directory that `flag` gives is there and can be written; what is to be said otherwise.
+fn usable(path: &Path, flag: &str) -> Result<(), StateDir> {
+    let Some(found) = nearest(path) else { return Err(StateDir::NotAllowed) };
+    if !found.is_dir() {
+        return Err(StateDir::Bad(format!(
+            "{} is not a directory; give another with {flag}",
+            found.display()
+        )));
+    }
+    if found == path {
+        match trusted::check(path) {
+            Ok(()) => {}
+            Err(trusted::Untrusted::Owner { path: of, owner, .. })
+                if of == path && nix::unistd::geteuid().is_root() =>
+            {
+                return Err(StateDir::Of(owner));
+            }
+            Err(error) => return Err(StateDir::Bad(error_chain(&error))),
+        }
+    }
+    if let Err(error) = access(found, AccessFlags::W_OK | AccessFlags::X_OK) {
+        let (found, error) = (found.display(), error.desc());
+        let root =
+            if nix::unistd::geteuid().is_root() { "" } else { "`sudo teiten check` checks it for root; or " };
+        return Err(StateDir::Bad(format!(
+            "{found} cannot be written by this user: {error}; {root}give another with {flag}"
+        )));
+    }
+    if found == path { Ok(()) } else { Err(StateDir::Good("would be created".to_owned())) }
 }
 
 #[cfg(test)]
@@ -317,6 +332,12 @@ mod tests {
         assert_eq!(state(directory.path()), StateDir::Good(begun));
         std::fs::write(directory.path().join("file"), "").unwrap();
         let StateDir::Bad(text) = state(&directory.path().join("file/a")) else { panic!("no directory") };
-        assert!(text.contains("file is not a directory"), "{text}");
+        assert!(text.contains("file is not a directory; give another with --state-dir"), "{text}");
+        let StateDir::Good(text) = archive_dir(directory.path()) else { panic!("it can be written") };
+        assert!(text.contains("every source would be archived"), "{text}");
+        let StateDir::Bad(text) = archive_dir(&directory.path().join("file/a")) else {
+            panic!("no directory")
+        };
+        assert!(text.contains("give another with --archive-dir"), "{text}");
     }
 }

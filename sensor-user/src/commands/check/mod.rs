@@ -142,7 +142,10 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     findings.extend(doubles);
     findings.push(memory(&facts.memory));
     findings.push(pins(config, facts));
-    findings.push(state_dir(config, facts));
+    findings.push(directory(format!("state directory {}", config.state_dir.display()), &facts.state_dir));
+    if let (Some(path), Some(found)) = (&config.archive_dir, &facts.archive_dir) {
+        findings.push(directory(format!("archive {}", path.display()), found));
+    }
     for (address, bound) in &facts.listen {
         findings.push(match bound {
             Ok(()) => Finding::new(Level::Good, format!("http://{address}"), "free to listen on"),
@@ -347,9 +350,8 @@ fn judge_interface(config: &Config, interface: &Interface, attached: &Attached) 
     }
 }
 
-fn state_dir(config: &Config, facts: &Facts) -> Finding {
-    let about = format!("state directory {}", config.state_dir.display());
-    match &facts.state_dir {
+fn directory(about: String, found: &StateDir) -> Finding {
+    match found {
         StateDir::Good(text) => Finding::new(Level::Good, about, text),
         StateDir::Of(owner) => Finding::new(
             Level::Warning,
@@ -442,6 +444,7 @@ mod tests {
             },
             can_mount: true,
             state_dir: StateDir::Good("would be created".to_owned()),
+            archive_dir: None,
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
             lists: vec![],

@@ -3,6 +3,7 @@
 mod fold_thread;
 
 use super::ledger_settings;
+use crate::archive::{self, Archive};
 use crate::config::Config;
 use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, NotThere, Summary};
@@ -26,6 +27,8 @@ pub struct ReplayLedger<'a> {
     pub state_dir: &'a Path,
     /// Whether it may be of another sensor or time zone.
     pub any_sensor: bool,
+    /// The directory of the archive that takes every source in, if any.
+    pub archive_dir: Option<&'a Path>,
 }
 
 /// How the result is shown.
@@ -55,14 +58,21 @@ pub fn command(
     let settings = ledger_settings(config);
     // What is printed is of these files alone.
     let mut printed = Summary::new(settings.clone());
-    let mut not_there = None;
+    let (mut not_there, mut archive_not_there) = (None, None);
     let mut kept = match ledger {
-        Some(ReplayLedger { state_dir, any_sensor }) => {
+        Some(ReplayLedger { state_dir, any_sensor, archive_dir }) => {
             not_there = Some(NotThere::before(state_dir));
             ledger::make_state_dir(state_dir).with_context(|| {
                 format!("cannot make the state directory {}; give another --state-dir", state_dir.display())
             })?;
-            Some(Ledger::open_for_captures(state_dir, settings, *any_sensor)?)
+            let mut ledger = Ledger::open_for_captures(state_dir, settings, *any_sensor)?;
+            if let Some(root) = archive_dir {
+                let (identity, _) = ledger.commits();
+                archive_not_there = Some(NotThere::before_directory(&archive::work_dir(root, identity)));
+                let archive = Archive::open_once(root, &config.sensor_name, ledger.commits(), true)?;
+                ledger.set_archivist(Box::new(archive));
+            }
+            Some(ledger)
         }
         None => None,
     };
@@ -89,7 +99,7 @@ pub fn command(
         ledger.finish_captures(&outcome.observed)?;
         // Of captures that could not be read nothing is in it.
         let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.contents.outbound > 0;
-        if let Some(made) = not_there.filter(|_| has_counts) {
+        for made in [not_there, archive_not_there].into_iter().flatten().filter(|_| has_counts) {
             made.keep();
         }
     }

@@ -1,9 +1,10 @@
 //! What the status shows in addition to the exposition, as of the last commit.
 
+use crate::archive::{self, ArchiveState};
 use crate::config::Config;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::Totals;
-use crate::exposition::{Exposition, SensorInfo};
+use crate::exposition::{ArchiveHealth, Exposition, SensorInfo};
 use crate::kernel::{GENERIC_MERGES, Kernel, Mode};
 use crate::ledger::{self, Ledger, Today};
 use crate::shown::{Inputs, Note, Status};
@@ -40,6 +41,34 @@ fn pins_note(warning: String) -> Note {
     )
 }
 
+fn archive_health(archive: &ArchiveState) -> ArchiveHealth {
+    ArchiveHealth {
+        failing: archive.failing.is_some(),
+        files: archive.files,
+        bytes: archive.bytes,
+        dropped_files: archive.dropped.files,
+        dropped_bytes: archive.dropped.bytes,
+        dropped_packets: archive.dropped.packets,
+    }
+}
+
+/// What keeps the archive from being what it should.
+fn archive_notes(archive: &ArchiveState) -> impl Iterator<Item = Note> + use<> {
+    let failing = archive.failing.as_ref().map(|error| {
+        Note::new(
+            format!("the archive lacks what is drained, which the ledger counts as lost to it: {error}"),
+            "アーカイブに書き込めません。台帳の計数は続いており、欠けたパケット数も数えられます",
+        )
+    });
+    let unkept = archive.unkept.as_ref().map(|error| {
+        Note::new(
+            format!("files of the archive are not merged or bounded: {error}"),
+            "アーカイブのファイルの統合または削除ができません。書き込みは続いています",
+        )
+    });
+    failing.into_iter().chain(unkept)
+}
+
 /// What the status shows in addition to the exposition.
 #[derive(Default)]
 pub(super) struct LastCommit(Mutex<CommitView>);
@@ -53,11 +82,17 @@ struct CommitView {
     /// What holds as long as the daemon runs.
     standing: Vec<Note>,
     notes: Vec<Note>,
+    archive: Option<archive::WatchedArchive>,
 }
 
 impl LastCommit {
     /// Before the first commit.
-    pub(super) fn new(config: &Config, kernel: &Kernel, exposition: &Exposition) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        kernel: &Kernel,
+        exposition: &Exposition,
+        archive: Option<archive::WatchedArchive>,
+    ) -> Self {
         let mut info = SensorInfo {
             sensor: config.sensor_name.clone(),
             timezone: config.timezone_name().to_owned(),
@@ -69,7 +104,13 @@ impl LastCommit {
         set_attachments(&mut info, kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)));
         exposition.health().set_sensor(&info);
         let standing: Vec<Note> = kernel.keeper().warning().map(pins_note).into_iter().collect();
-        Self(Mutex::new(CommitView { info, notes: standing.clone(), standing, ..CommitView::default() }))
+        Self(Mutex::new(CommitView {
+            info,
+            notes: standing.clone(),
+            standing,
+            archive,
+            ..CommitView::default()
+        }))
     }
 
     /// Shows these totals, which the ledger held at the start.
@@ -93,6 +134,12 @@ impl LastCommit {
     ) {
         exposition.health().set_ledger_lacking(!ledger.losses().is_empty());
         let today = ledger.today();
+        let archive = self.with(|shown| shown.archive.clone());
+        // Whole after every statement.
+        let archive = archive.map(|state| state.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(archive) = &archive {
+            exposition.health().set_archive(archive_health(archive));
+        }
         let notes: Vec<Note> = attachments
             .iter()
             .filter(|(_, mode)| *mode == Mode::Generic)
@@ -117,6 +164,7 @@ impl LastCommit {
             .chain(watch.notes().into_iter().map(|note| {
                 Note::new(note, "台帳に破損があります。`teiten ledger verify` が該当する日を示します")
             }))
+            .chain(archive.iter().flat_map(archive_notes))
             .chain(ledger.losses().iter().map(|loss| {
                 Note::new(loss, "台帳の一部が失われています。該当する期間の計数は不足しています")
             }))

@@ -74,7 +74,9 @@ async fn daemon(
     let policy = follow::policy(&network, &config, &targets.indexes());
     let blind = targets.blind(&network, &config);
     let not_there = NotThere::before(&config.state_dir);
-    let ledger = open::ledger(&config)?;
+    let mut ledger = open::ledger(&config)?;
+    let archive_not_there = open::before_archive(&config, &ledger);
+    let archive = open::archive(&config, &mut ledger)?;
     // After the ledger, whose lock tells which process is there already.
     let server = open::server(&config)?;
 
@@ -106,7 +108,7 @@ async fn daemon(
         attach::observe(&config, ledger.numbering(), &policy, &observed, &released_first)?;
     tokio::spawn(follow::forward_wakes(wake, commands.clone()));
 
-    let last_commit = Arc::new(LastCommit::new(&config, &kernel, &exposition));
+    let last_commit = Arc::new(LastCommit::new(&config, &kernel, &exposition, archive));
     let detached = Arc::new(Notify::new());
     let drain = Drain {
         watch: Watch::new(blind, kernel.began()),
@@ -149,6 +151,7 @@ async fn daemon(
     }
     let drain_ended = drain_thread::spawn(drain, spare, inbox)?;
     not_there.keep();
+    archive_not_there.keep();
 
     let (shutdown, mut stopped) = watch::channel(());
     let state = WebState {

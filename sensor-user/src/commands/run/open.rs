@@ -1,12 +1,13 @@
 //! Opens everything that can fail before anything is attached.
 
+use crate::archive::{self, Archive};
 use crate::commands::ledger_settings;
 use crate::config::Config;
 use crate::geoip;
 use crate::kernel::interface::Interface;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::network::Network;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, NotThere};
 use crate::sight::targets::Targets;
 use crate::system::trusted;
 use crate::web::{Bound, Server, WebConfig};
@@ -14,6 +15,8 @@ use crate::who;
 use anyhow::{Context, Result};
 use futures_util::Stream;
 use jiff::Timestamp;
+use std::path::PathBuf;
+use std::sync::Arc;
 use tracing::info;
 
 /// The network as it is at the start, and the socket that tells of its changes.
@@ -79,6 +82,24 @@ pub(super) fn ledger(config: &Config) -> Result<Ledger> {
         "ledger opened"
     );
     Ok(ledger)
+}
+
+/// What is missing before the archive is opened.
+pub(super) fn before_archive(config: &Config, ledger: &Ledger) -> NotThere {
+    let (identity, _) = ledger.commits();
+    let before = |root: &PathBuf| NotThere::before_directory(&archive::work_dir(root, identity));
+    config.archive_dir.as_ref().map(before).unwrap_or_default()
+}
+
+/// Opens the archive, if there is to be one, and gives it to the ledger.
+pub(super) fn archive(config: &Config, ledger: &mut Ledger) -> Result<Option<archive::WatchedArchive>> {
+    let Some(root) = &config.archive_dir else { return Ok(None) };
+    let state = archive::WatchedArchive::default();
+    let opened =
+        Archive::open(root, &config.sensor_name, ledger.commits(), config.archive_keep, Arc::clone(&state))?;
+    ledger.set_archivist(Box::new(opened));
+    info!(archive_dir = %root.display(), "archive opened");
+    Ok(Some(state))
 }
 
 /// Binds the HTTP server, which serves nothing yet.

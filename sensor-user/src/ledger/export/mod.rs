@@ -105,6 +105,17 @@ pub(super) fn growth(
     table::growth(&snapshot, &source, kinds, each)
 }
 
+/// The same within a transaction.
+pub(super) fn growth_within(
+    snapshot: &Connection,
+    path: &Path,
+    kinds: &[&str],
+    days: &RangeInclusive<Date>,
+    each: &mut dyn FnMut(Date, &Series, Pair),
+) -> Result<(), LedgerError> {
+    table::growth(snapshot, &ExportSource { path, range: days }, kinds, each)
+}
+
 /// What is exported.
 struct ExportSource<'a> {
     path: &'a Path,

@@ -83,6 +83,8 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_nam
 2010-07-09,unread,,,,,,,0x8847,2,test
 2010-07-09,malformed,,,,,,,extensions,1,test
 2010-07-09,assumed,,,,,,,,3,test
+2010-07-09,archived,,,,,,,,0,test
+2010-07-09,archive_lost,,,,,,,,0,test
 ";
     let expected: Vec<String> = expected
         .lines()

@@ -4,6 +4,7 @@
 #[macro_use]
 mod common;
 
+mod archive;
 mod bench;
 mod days;
 mod demo;

@@ -3,6 +3,7 @@
 
 pub(crate) mod book;
 pub(crate) mod build;
+pub(crate) mod engines;
 pub(crate) mod ledger;
 pub(crate) mod line;
 pub(crate) mod pair;
@@ -25,6 +26,16 @@ macro_rules! needs_root {
     () => {
         if !lab::netns::is_root() {
             println!("skipped: makes network namespaces, which needs root");
+            return;
+        }
+    };
+}
+
+/// Ends the test with its reason when the query engines cannot be had.
+macro_rules! needs_engines {
+    () => {
+        if let Err(error) = crate::common::engines::python() {
+            println!("skipped: {error}");
             return;
         }
     };
