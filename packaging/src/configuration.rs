@@ -98,6 +98,7 @@ fn value(arg: &Arg) -> String {
         ("web.client-cert-file", _) => "\"/etc/teiten/client.pem\"",
         ("web.client-key-file", _) => "\"/etc/teiten/client.key\"",
         ("geoip", _) => "\"/var/lib/teiten-geoip/geoip\"",
+        ("asn", _) => "\"/var/lib/teiten-geoip/asn.mmdb\"",
         ("feature", _) => "[\"445/tcp\", \"8/icmp\"]",
         (_, "CIDR") => "[\"192.0.2.0/24\"]",
         (_, "PORT/PROTO") => "[\"22/tcp\"]",
@@ -156,7 +157,7 @@ mod tests {
         let environment =
             Environment { variables: std::collections::BTreeMap::new(), ..Environment::of_process() };
         // Sockets must be passed to the process, and the files of the examples are not here.
-        let elsewhere = ["web.systemd-socket", "geoip", "web.config.file"];
+        let elsewhere = ["web.systemd-socket", "geoip", "asn", "web.config.file"];
         let here = settings().into_iter().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key)));
         // A user needs a password, and a certificate its key.
         let client = ["web.user", "web.password-file", "web.client-cert-file", "web.client-key-file"];

@@ -246,6 +246,9 @@ pub struct CountingArgs {
     /// Country database; a changed file is read again [default: the embedded one]
     #[arg(long, value_name = "FILE.mmdb")]
     pub geoip: Option<String>,
+    /// Database of autonomous systems, by which sources are counted by network; a changed file is read again
+    #[arg(long, value_name = "FILE.mmdb")]
+    pub asn: Option<String>,
     /// Addresses and prefixes of sources that are counted under a name, like research=/etc/teiten/research.txt;
     /// the first list that holds a source counts it; changed files are read again (repeatable)
     #[arg(long, value_name = "NAME=FILE")]
@@ -568,6 +571,8 @@ choose one, or they are counted three times and more:
 
   port, country          accesses and cumulative sources of all ports, of all countries: each sums up to the day
   port_country           the same of feature ports by country
+  asn                    the same by network: its number in `asn`, its name in `name`
+  breadth                hosts (`value`) and accesses by how many ports they reached (`name`)
   port_hour              accesses by local hour; `name` is `other` for the ports without series of their own
   group, service         accesses and sources of port groups and real services by country; `name` is the group
   tool                   accesses by scanner, in `name`
@@ -605,7 +610,7 @@ Examples:
 /// What can be done with a ledger.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// List the observation days with their totals, or rank their ports and countries
+    /// List the observation days with their totals, or rank their ports, countries and networks
     #[command(after_help = DAYS_HELP)]
     Days {
         /// First observation day, like 2010-07-01 [default: the first there is]
@@ -620,6 +625,9 @@ pub enum LedgerCommand {
         /// Rank the N busiest countries of these days
         #[arg(long, value_name = "N")]
         countries: Option<usize>,
+        /// Rank the N busiest networks of these days
+        #[arg(long, value_name = "N")]
+        networks: Option<usize>,
         /// Print as JSON
         #[arg(long)]
         json: bool,

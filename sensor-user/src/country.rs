@@ -1,6 +1,9 @@
-//! The country of a source address.
+//! What is known of a source by its address.
 
-pub use sensor_counters::Country;
+pub use sensor_counters::{AutonomousSystem, Country};
+
+/// Where a source is among the networks of [`Locate::networks`]: 0 for none, or one more than the place.
+pub type AsPlace = u32;
 
 /// What is known of a source by its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +12,15 @@ pub struct Who {
     pub country: Country,
     /// Its list: 0 for none, or one more than the place in [`Locate::lists`].
     pub list: u16,
+    /// Its network.
+    pub network: AsPlace,
+}
+
+impl Who {
+    /// Of a source of which the country is all that is known.
+    pub const fn of(country: Country) -> Self {
+        Self { country, list: 0, network: 0 }
+    }
 }
 
 /// Tells who a source is: databases, or a table in a test.
@@ -19,11 +31,11 @@ pub trait Locate {
     fn v6(&self, address: u128) -> Country;
     /// All that is known of an IPv4 address.
     fn who_v4(&self, address: u32) -> Who {
-        Who { country: self.v4(address), list: 0 }
+        Who::of(self.v4(address))
     }
     /// All that is known of an IPv6 address.
     fn who_v6(&self, address: u128) -> Who {
-        Who { country: self.v6(address), list: 0 }
+        Who::of(self.v6(address))
     }
     /// The names of the lists.
     fn lists(&self) -> &[String] {
@@ -32,6 +44,10 @@ pub trait Locate {
     /// What tells it, with what tells its state: for a record of how it was known.
     fn databases(&self) -> Vec<(String, String)> {
         Vec::new()
+    }
+    /// The networks.
+    fn networks(&self) -> &[AutonomousSystem] {
+        &[]
     }
 }
 

@@ -10,7 +10,7 @@
 //! samples       what packets to chosen ports held: contents, their names, what is hidden of them
 //! observation   what one drained generation (or a stretch of a capture) saw
 //! geoip         source address -> country
-//! who           source address -> country and source list
+//! who           source address -> country, source list and network
 //! counters      everything counted since the state directory began, by label
 //! ledger        observation -> day, hour, sources, counters; SQLite
 //! archive       every source that the ledger counted; Parquet
@@ -20,7 +20,7 @@
 //! commands      run, check, status, replay, ledger, detach: put together from all of these
 //! ```
 //!
-//! `country`, `conversations`, `format`, `ranges` and `system` serve several of them.
+//! `country`, `conversations`, `database`, `format`, `ranges` and `system` serve several of them.
 
 pub mod cli;
 pub mod config;
@@ -36,6 +36,7 @@ pub mod samples;
 
 pub mod observation;
 
+mod database;
 pub mod geoip;
 mod ranges;
 pub mod who;

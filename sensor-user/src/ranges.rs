@@ -1,4 +1,4 @@
-//! A partition of an address space into ranges of one value each: a country, a list.
+//! A partition of an address space into ranges of one value each: a country, a list, a network.
 
 /// An address as a number.
 pub(crate) trait Number: Copy + Ord + Default {
@@ -21,6 +21,10 @@ pub(crate) trait Value: Copy + PartialEq {
 }
 
 impl Value for u16 {
+    const NOTHING: Self = 0;
+}
+
+impl Value for u32 {
     const NOTHING: Self = 0;
 }
 

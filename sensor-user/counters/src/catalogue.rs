@@ -1,7 +1,7 @@
 //! The list of counters, and what follows from it: [`Series`], [`Totals`] and [`COUNTERS`].
 
 use crate::country::Country;
-use crate::label::{self, Label, PortLabel, SampleResult, Unread};
+use crate::label::{self, Label, NetworkLabel, PortLabel, SampleResult, Unread};
 use crate::value::{Counts, Pair, Tally, Volume};
 use sensor_common::{Class, Flaw, Slot, Tool};
 use std::collections::BTreeMap;
@@ -329,6 +329,28 @@ counters! {
                 Unit::Sources,
                 "Cumulative sources of a feature port by the first source list that holds the source, from \
                  when it became one; none for the rest.",
+            ),
+        ],
+    }
+
+    /// Accesses and their sources by network (autonomous system): the busiest, the rest, and of none.
+    Asn(network: NetworkLabel) => networks: BTreeMap<NetworkLabel, Tally> {
+        kind: "asn",
+        labels: &["asn", "name"],
+        held: true,
+        status: Some("total.networks"),
+        numbers: [
+            metric(
+                "teiten_asn_accesses_total",
+                Unit::Accesses,
+                "Accesses by network (autonomous system) of the source; asn=\"other\" sums all networks without a \
+                 series of their own, asn=\"none\" sources of no network.",
+            ),
+            metric(
+                "teiten_asn_sources_total",
+                Unit::Sources,
+                "Cumulative sources by network (autonomous system) of the source; other and none as for \
+                 accesses.",
             ),
         ],
     }
@@ -697,8 +719,23 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::label::AutonomousSystem;
     use sensor_common::{LinkProtocol, Transport};
     use std::collections::BTreeSet;
+
+    fn own(number: u32, name: &str) -> NetworkLabel {
+        NetworkLabel::Own(AutonomousSystem { number, name: name.into() })
+    }
+
+    #[test]
+    fn a_network_is_told_by_its_number_and_keeps_the_name_of_its_series() {
+        let mut totals = Totals::default();
+        totals.add(&Series::Asn(own(7, "Before")), [1, 1]);
+        totals.add(&Series::Asn(own(7, "After")), [2, 0]);
+        let labels: Vec<_> =
+            totals.all().into_iter().map(|(series, value)| (series.labels(), value)).collect();
+        assert_eq!(labels, [("7,Before".to_owned(), [3, 1])]);
+    }
 
     fn one_of_each() -> Vec<(Series, &'static str, &'static str)> {
         let smb = Slot::new(Transport::Tcp, 445);
@@ -719,6 +756,10 @@ mod tests {
             (Series::CountryTool(jp, Tool::Mirai), "country_tool", "JP,mirai"),
             (Series::List("none".to_owned()), "list", "none"),
             (Series::ListHosts("a,b".to_owned()), "list_hosts", "a\\,b"),
+            (Series::Asn(NetworkLabel::Nowhere), "asn", "none,none"),
+            (Series::Asn(NetworkLabel::Rest), "asn", "other,other"),
+            (Series::Asn(own(15_169, "Google, \\ LLC")), "asn", "15169,Google\\, \\\\ LLC"),
+            (Series::Asn(own(u32::MAX, "none")), "asn", "4294967295,none"),
             (Series::PortList(smb, "x".to_owned()), "port_list", "tcp,445,x"),
             (Series::Unread(Unread::Kind(LinkProtocol::LLC)), "unread", "llc"),
             (Series::Unread(Unread::Kind(LinkProtocol::ppp(0xc021))), "unread", "0x8864/0xc021"),
@@ -794,6 +835,12 @@ mod tests {
             ("hosts", "x"),
             ("unread", ""),
             ("malformed", "other"),
+            ("asn", "other"),
+            ("asn", "other,none"),
+            ("asn", "0,x"),
+            ("asn", "7,"),
+            ("asn", "-7,x"),
+            ("asn", "4294967296,x"),
             ("nonsense", ""),
         ] {
             assert_eq!(Series::parse(kind, labels), None, "{kind} {labels}");

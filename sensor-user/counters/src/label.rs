@@ -3,7 +3,10 @@
 use crate::country::Country;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// The value of one label, or of two that are always together.
 pub trait Label: Sized {
@@ -218,6 +221,95 @@ impl Label for SampleResult {
 
     fn fixed() -> Vec<Self> {
         Self::ALL.to_vec()
+    }
+}
+
+/// An autonomous system. Its number alone tells it from others: a name may change.
+#[derive(Clone, Debug)]
+pub struct AutonomousSystem {
+    /// Its number, not 0.
+    pub number: u32,
+    /// Its name, not empty.
+    pub name: Arc<str>,
+}
+
+impl PartialEq for AutonomousSystem {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for AutonomousSystem {}
+
+impl PartialOrd for AutonomousSystem {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for AutonomousSystem {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number)
+    }
+}
+
+impl Hash for AutonomousSystem {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
+    }
+}
+
+/// The `asn` and `name` labels. A series has one name for its life, so a network that changes its name has
+/// one series.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NetworkLabel {
+    /// A network with a series of its own.
+    Own(AutonomousSystem),
+    /// All other networks: `asn="other"`.
+    Rest,
+    /// Sources of no network, or of which no database tells: `asn="none"`.
+    Nowhere,
+}
+
+impl NetworkLabel {
+    const REST: &str = "other";
+    const NOWHERE: &str = "none";
+
+    /// The `asn` label's value.
+    pub fn asn(&self) -> String {
+        match self {
+            Self::Own(network) => network.number.to_string(),
+            Self::Rest => Self::REST.to_owned(),
+            Self::Nowhere => Self::NOWHERE.to_owned(),
+        }
+    }
+
+    /// The `name` label's value.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Own(network) => &network.name,
+            Self::Rest => Self::REST,
+            Self::Nowhere => Self::NOWHERE,
+        }
+    }
+}
+
+impl Label for NetworkLabel {
+    fn values(&self, visit: &mut dyn FnMut(&str)) {
+        visit(&self.asn());
+        visit(self.name());
+    }
+
+    fn parse(values: &mut Values<'_>) -> Option<Self> {
+        let (asn, name) = (values.next()?, values.next()?);
+        match (asn.as_ref(), name.as_ref()) {
+            (Self::REST, Self::REST) => Some(Self::Rest),
+            (Self::NOWHERE, Self::NOWHERE) => Some(Self::Nowhere),
+            (asn, name) => {
+                let number = asn.parse().ok().filter(|number| *number != 0 && !name.is_empty())?;
+                Some(Self::Own(AutonomousSystem { number, name: name.into() }))
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ mod value;
 
 pub use catalogue::{COUNTERS, Counter, Number, Series, Totals, Unit, counter};
 pub use country::Country;
-pub use label::{Label, PortLabel, SampleResult, Unread, Values, join};
+pub use label::{AutonomousSystem, Label, NetworkLabel, PortLabel, SampleResult, Unread, Values, join};
 pub use names::NAMES;
 pub use others::{Kind, OTHERS, Other};
 pub use page::page;

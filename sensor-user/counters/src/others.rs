@@ -104,6 +104,24 @@ pub static OTHERS: &[Other] = &[
         help: "Packets in the files that the bounds of the archive have dropped since the ledger began.",
     },
     Other {
+        name: "teiten_asn_build_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "When the ASN database in use (--asn) was built, seconds since the epoch; absent without one.",
+    },
+    Other {
+        name: "teiten_day_hosts",
+        kind: Kind::Gauge,
+        labels: &["ports"],
+        help: "Unique hosts of the running local day by how many ports they have reached on it: 1, 2-9, 10-29, 30+; back to 0 with each day.",
+    },
+    Other {
+        name: "teiten_day_accesses",
+        kind: Kind::Gauge,
+        labels: &["ports"],
+        help: "Accesses of the running local day by how many ports their source has reached on it; unknown for sources beyond the bound of the day's sets.",
+    },
+    Other {
         name: "teiten_drain_duration_seconds",
         kind: Kind::Histogram,
         labels: &[],

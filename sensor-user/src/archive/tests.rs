@@ -2,7 +2,7 @@
 
 use super::place::entries;
 use super::*;
-use crate::country::{Country, Locate, Who};
+use crate::country::{AutonomousSystem, Country, Locate, Who};
 use crate::ledger::{Ledger, LedgerSettings};
 use crate::observation::{Observation, SourceCount, Target};
 use jiff::Timestamp;
@@ -24,11 +24,17 @@ impl Locate for Half {
     }
 
     fn who_v4(&self, address: u32) -> Who {
-        Who { country: self.v4(address), list: (address % 2) as u16 }
+        Who { country: self.v4(address), list: (address % 2) as u16, network: address % 2 }
     }
 
     fn lists(&self) -> &[String] {
         &self.0
+    }
+
+    fn networks(&self) -> &[AutonomousSystem] {
+        static ODD: std::sync::LazyLock<[AutonomousSystem; 1]> =
+            std::sync::LazyLock::new(|| [AutonomousSystem { number: 64_500, name: "Odd, Ltd.".into() }]);
+        ODD.as_slice()
     }
 
     fn databases(&self) -> Vec<(String, String)> {
@@ -170,6 +176,8 @@ fn each_source_is_there_with_all_that_is_known_of_it() {
     assert_eq!(filtered(RowFilter { port: Some(Slot::new(Transport::Tcp, 22)), ..RowFilter::default() }), 15);
     assert_eq!(filtered(RowFilter { port: Some(Slot::new(Transport::Udp, 23)), ..RowFilter::default() }), 0);
     assert_eq!(filtered(RowFilter { asn: Some(1), ..RowFilter::default() }), 0);
+    // Whoever is in the only list is of the only network.
+    assert_eq!(filtered(RowFilter { asn: Some(64_500), ..RowFilter::default() }), 27 + 12);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::about::{About, nanos};
 use super::name::FileName;
 use super::schema::{CLASSES, FIELDS, column};
-use crate::country::Country;
+use crate::country::{AutonomousSystem, Country};
 use crate::ledger::ArchivedFold;
 use crate::observation::{SourceCount, Target};
 use sensor_columns::{Code, PAGE_ROWS, Writer};
@@ -43,12 +43,12 @@ pub(super) fn write<W: Write>(
     let mut rows = FoldRows::new(fold, Writer::new(out, &FIELDS, LEVEL)?);
     let observation = fold.observation;
     let mut text = [0; 15];
-    rows.sources(&observation.sources_v4, fold.who_v4, |src, writer| {
+    rows.sources(&observation.sources_v4, fold.who_v4, fold.networks, |src, writer| {
         let length = dotted(src, &mut text);
         writer.push_prefixed(column::SOURCE, Some(&text[..length]));
     })?;
     let mut text = Vec::with_capacity(64);
-    rows.sources(&observation.sources_v6, fold.who_v6, |src, writer| {
+    rows.sources(&observation.sources_v6, fold.who_v6, fold.networks, |src, writer| {
         text.clear();
         // Into memory.
         let _ = write!(text, "{}", Ipv6Addr::from_bits(src));
@@ -133,6 +133,8 @@ struct FoldRows<W> {
     /// Codes by [`Country::index`], by the place of the list, by port, by count; `None` until it is met.
     countries: Vec<Option<Code>>,
     lists: Vec<Option<Code>>,
+    /// Number and name of each network of the database, from 1 on.
+    networks: Vec<Option<[Code; 2]>>,
     ports: Vec<Option<Code>>,
     counts: Vec<Option<Code>>,
     list_names: Vec<String>,
@@ -153,6 +155,7 @@ impl<W: Write> FoldRows<W> {
             classes: CLASSES.map(|class| writer.text(column::CLASS, class)),
             countries: vec![None; Country::INDEXES],
             lists: vec![None; fold.lists.len()],
+            networks: vec![None; fold.networks.len() + 1],
             ports: vec![None; 1 << 16],
             counts: vec![None; FEW],
             list_names: fold.lists.to_vec(),
@@ -169,6 +172,7 @@ impl<W: Write> FoldRows<W> {
         &mut self,
         counts: &[SourceCount<A>],
         who: &[crate::country::Who],
+        networks: &[AutonomousSystem],
         mut source: impl FnMut(A, &mut Writer<W>),
     ) -> io::Result<()> {
         for (of_source, who) in counts.chunk_by(|a, b| a.src == b.src).zip(who) {
@@ -177,12 +181,21 @@ impl<W: Write> FoldRows<W> {
             let list = usize::from(who.list);
             let list = *self.lists[list]
                 .get_or_insert_with(|| self.writer.text(column::LIST, &self.list_names[list]));
+            let [asn, network] = match who.network.checked_sub(1).map(|place| &networks[place as usize]) {
+                None => [Code::NONE; 2],
+                Some(network) => *self.networks[who.network as usize].get_or_insert_with(|| {
+                    [
+                        self.writer.number(column::ASN, network.number.into()),
+                        self.writer.text(column::NETWORK, &network.name),
+                    ]
+                }),
+            };
             for count in of_source {
                 source(count.src, &mut self.writer);
                 self.writer.push(column::COUNTRY, country);
                 self.writer.push(column::LIST, list);
-                self.writer.push(column::ASN, Code::NONE);
-                self.writer.push(column::NETWORK, Code::NONE);
+                self.writer.push(column::ASN, asn);
+                self.writer.push(column::NETWORK, network);
                 self.target(count.target, count.packets)?;
             }
         }

@@ -11,10 +11,13 @@ use crate::kernel::{
 use crate::ledger::{self, Ledger, NotThere};
 use crate::system::{rights, trusted};
 use crate::who::Register;
+use crate::who::asn::AsnDatabase;
+use crate::who::lists::Lists;
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// Ends the attachments, takes what they counted into the ledger, and removes the pins.
@@ -85,7 +88,11 @@ fn finish(config: &Config) -> Result<u64> {
             .context("the last counts belong into the archive, too; leave --archive-dir out to do without")?;
         ledger.set_archivist(Box::new(archive));
     }
-    let register = Register::load(GeoIp::open(config.geoip.as_deref())?, &config.source_lists)?;
+    let register = Register {
+        geoip: Arc::new(GeoIp::open(config.geoip.as_deref())?),
+        lists: Arc::new(Lists::load(&config.source_lists)?),
+        asn: Arc::new(AsnDatabase::open(config.asn.as_deref())?),
+    };
     let opened = Kernel::open(
         &config.pin_dir,
         config.source_table.unwrap_or_else(|| default_source_table(memory())),

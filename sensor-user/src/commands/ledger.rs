@@ -6,14 +6,15 @@ use crate::config::Config;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::Tally;
 use crate::country::Country;
-use crate::ledger::{DaySummary, Extent, Format, Ledger, Ranking, Reader};
+use crate::ledger::{Band, BandSums, DaySummary, Extent, Format, Ledger, Ranking, Reader};
+use crate::shown::BandRow;
 use crate::system::output::{Output, say};
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::Slot;
-use sensor_counters::Series;
+use sensor_counters::{NetworkLabel, Series};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -46,6 +47,8 @@ struct DayRow {
     day: DaySummary,
     /// By source list, in the order of names.
     lists: Vec<ListOfDay>,
+    /// By how many ports the sources reached.
+    breadth: Vec<BandRow>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +79,7 @@ fn lists(ledger: &Reader, days: &RangeInclusive<Date>) -> anyhow::Result<ListsBy
 }
 
 impl DayRow {
-    fn new(day: &DaySummary, lists: &ListsByDay) -> Self {
+    fn new(day: &DaySummary, lists: &ListsByDay, breadth: &[(Date, Band, BandSums)]) -> Self {
         let of_day = lists.get(&day.day).into_iter().flatten();
         let lists = of_day.map(|(list, &[accesses, sources, hosts])| ListOfDay {
             list: list.clone(),
@@ -84,7 +87,9 @@ impl DayRow {
             sources,
             hosts,
         });
-        Self { day: *day, lists: lists.collect() }
+        let breadth = breadth.iter().filter(|(of, ..)| *of == day.day);
+        let breadth = breadth.map(|(_, band, sums)| BandRow::new(*band, *sums)).collect();
+        Self { day: *day, lists: lists.collect(), breadth }
     }
 }
 
@@ -134,12 +139,13 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
     let ledger = &ledgers[0];
     let mut out = BufWriter::new(Output::lock());
     match &args.command {
-        LedgerCommand::Days { from, to, ports, countries, json } => {
+        LedgerCommand::Days { from, to, ports, countries, networks, json } => {
             let range = range(*from, *to)?;
             let mut days = ledger.days()?;
             days.retain(|day| range.contains(&day.day));
-            if ports.is_some() || countries.is_some() {
-                let ranking = RankedDays::new(&days, &ledger.ranking(&range)?, *ports, *countries)?;
+            if ports.is_some() || countries.is_some() || networks.is_some() {
+                let most = [*ports, *countries, *networks];
+                let ranking = RankedDays::new(&days, &ledger.ranking(&range)?, most)?;
                 if *json {
                     serde_json::to_writer_pretty(&mut out, &ranking)?;
                     writeln!(out)?;
@@ -148,7 +154,8 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
                 }
             } else if *json {
                 let lists = lists(ledger, &range)?;
-                let rows: Vec<_> = days.iter().map(|day| DayRow::new(day, &lists)).collect();
+                let breadth = ledger.breadth(&range)?;
+                let rows: Vec<_> = days.iter().map(|day| DayRow::new(day, &lists, &breadth)).collect();
                 serde_json::to_writer_pretty(&mut out, &rows)?;
                 writeln!(out)?;
             } else {
@@ -255,7 +262,7 @@ fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<
 
 /// `NAME=VALUE`, a label that no counter has of its own.
 fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
-    const OWN: [&str; 11] = [
+    const OWN: [&str; 12] = [
         "transport",
         "port",
         "country",
@@ -263,6 +270,7 @@ fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
         "hour",
         "group",
         "list",
+        "asn",
         "tool",
         "timezone",
         "name",
@@ -330,6 +338,8 @@ struct RankedDays {
     ports: Option<Vec<RankedPort>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     countries: Option<Vec<RankedCountry>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<Vec<RankedNetwork>>,
 }
 
 #[derive(Serialize)]
@@ -353,6 +363,16 @@ struct RankedCountry {
     percent: u64,
 }
 
+#[derive(Serialize)]
+struct RankedNetwork {
+    rank: usize,
+    asn: String,
+    name: String,
+    accesses: u64,
+    sources: u64,
+    percent: u64,
+}
+
 /// A part of the whole in percent, rounded half up.
 fn percent(part: u64, whole: u64) -> u64 {
     ((u128::from(part) * 200 + u128::from(whole)) / (u128::from(whole) * 2).max(1)) as u64
@@ -362,8 +382,7 @@ impl RankedDays {
     fn new(
         days: &[DaySummary],
         ranking: &Ranking,
-        ports: Option<usize>,
-        countries: Option<usize>,
+        [ports, countries, networks]: [Option<usize>; 3],
     ) -> anyhow::Result<Self> {
         let known = PortTable::embedded()?;
         let total = ranking.total;
@@ -384,6 +403,14 @@ impl RankedDays {
             sources: tally.sources,
             percent: percent(tally.accesses, total.accesses),
         };
+        let network = |(at, (network, tally)): (usize, &(NetworkLabel, Tally))| RankedNetwork {
+            rank: at + 1,
+            asn: network.asn(),
+            name: network.name().to_owned(),
+            accesses: tally.accesses,
+            sources: tally.sources,
+            percent: percent(tally.accesses, total.accesses),
+        };
         Ok(Self {
             from: days.first().map(|day| day.day),
             to: days.last().map(|day| day.day),
@@ -393,6 +420,8 @@ impl RankedDays {
             ports: ports.map(|most| ranking.ports.iter().take(most).enumerate().map(port).collect()),
             countries: countries
                 .map(|most| ranking.countries.iter().take(most).enumerate().map(country).collect()),
+            networks: networks
+                .map(|most| ranking.networks.iter().take(most).enumerate().map(network).collect()),
         })
     }
 
@@ -419,6 +448,13 @@ impl RankedDays {
                 (row.rank, row.country.clone(), row.name.to_owned(), numbers)
             });
             writeln!(out, "\n{}", ranks("country", rows).trim_fmt())?;
+        }
+        if let Some(networks) = &self.networks {
+            let rows = networks.iter().map(|row| {
+                let numbers = [row.accesses, row.percent, row.sources];
+                (row.rank, row.asn.clone(), row.name.clone(), numbers)
+            });
+            writeln!(out, "\n{}", ranks("asn", rows).trim_fmt())?;
         }
         Ok(())
     }

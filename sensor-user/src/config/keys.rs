@@ -32,7 +32,7 @@ const fn list(name: &'static str, reloadable: bool, copy: fn(&mut Config, &Confi
 ///
 /// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
 /// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 36] = [
+pub const KEYS: [Key; 37] = [
     list("interface", FIXED, |to, from| to.interfaces.clone_from(&from.interfaces)),
     one("xdp-mode", FIXED, |to, from| to.xdp_mode.clone_from(&from.xdp_mode)),
     list("observe", RELOADED, |to, from| to.observe.clone_from(&from.observe)),
@@ -48,6 +48,7 @@ pub const KEYS: [Key; 36] = [
     one("timezone", FIXED, |to, from| to.timezone.clone_from(&from.timezone)),
     one("sensor-name", FIXED, |to, from| to.sensor_name.clone_from(&from.sensor_name)),
     one("geoip", RELOADED, |to, from| to.geoip.clone_from(&from.geoip)),
+    one("asn", RELOADED, |to, from| to.asn.clone_from(&from.asn)),
     list("source-list", RELOADED, |to, from| to.source_lists.clone_from(&from.source_lists)),
     list("samples", RELOADED, |to, from| to.samples.choice.clone_from(&from.samples.choice)),
     one("sample-bytes", RELOADED, |to, from| to.samples.bytes.clone_from(&from.samples.bytes)),

@@ -138,6 +138,8 @@ pub struct Config {
     pub sensor_name: String,
     /// Country database; `None`: the embedded one.
     pub geoip: Option<PathBuf>,
+    /// ASN database; `None`: no source has a network.
+    pub asn: Option<PathBuf>,
     /// Lists of sources, in the order given, which decides; names differ.
     pub source_lists: Vec<SourceList>,
     /// Which packets are sampled, none of a service, and how much of them is kept.
@@ -323,6 +325,7 @@ impl Config {
                 .take(optional(settings, "sensor-name", values::sensor_name))
                 .unwrap_or_else(|| environment.host_name.clone()),
             geoip: errors.take(path("geoip")),
+            asn: errors.take(path("asn")),
             source_lists: errors.take(source_lists(settings)),
             samples: SampleSettings {
                 choice: errors.take(samples(settings)),

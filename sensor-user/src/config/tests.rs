@@ -73,6 +73,7 @@ fn without_settings_the_documented_defaults_hold() {
             timezone: TimeZone::get("Asia/Tokyo").unwrap(),
             sensor_name: "dark-1".to_owned(),
             geoip: None,
+            asn: None,
             source_lists: vec![],
             samples: SampleSettings::default(),
             keep_days: 400,
@@ -104,7 +105,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 27] = [
+const PRECEDENCE: [Row; 28] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -207,6 +208,12 @@ const PRECEDENCE: [Row; 27] = [
         given: [r#""/a.mmdb""#, "/b.mmdb", "c.mmdb"],
         shown: ["Some(\"/a.mmdb\")", "Some(\"/b.mmdb\")", "Some(\"c.mmdb\")"],
         show: |config| format!("{:?}", config.geoip),
+    },
+    Row {
+        key: "asn",
+        given: [r#""/a.mmdb""#, "/b.mmdb", "c.mmdb"],
+        shown: ["Some(\"/a.mmdb\")", "Some(\"/b.mmdb\")", "Some(\"c.mmdb\")"],
+        show: |config| format!("{:?}", config.asn),
     },
     Row {
         key: "source-list",

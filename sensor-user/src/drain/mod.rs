@@ -25,7 +25,7 @@ use crate::exposition::{Exposition, Reloadable};
 use crate::geoip;
 use crate::kernel::interface::Interface;
 use crate::kernel::{Drained, Full, Kernel, KernelError, Mode, NotSwitched, Outlook, Policy, Spare};
-use crate::ledger::{Folded, Ledger, LedgerError, LedgerSettings};
+use crate::ledger::{BandSums, Folded, Ledger, LedgerError, LedgerSettings};
 use crate::observation::Observation;
 use crate::sight::traffic::Traffic;
 use crate::sight::{Blind, Reason, ReasonOrigin, SightChange, Watch};
@@ -104,6 +104,8 @@ pub enum DrainCommand {
     Interval(Duration),
     /// The file of another country database; `None` for the embedded one.
     Geoip(Option<PathBuf>),
+    /// The file of another ASN database, or none.
+    Asn(Option<PathBuf>),
     /// Other source lists.
     Lists(Vec<SourceList>),
     /// What is to be observed as the network is now.
@@ -148,6 +150,8 @@ pub struct Drain {
     pub geoip: geoip::Watcher,
     /// Lists of sources.
     pub lists: who::ListWatcher,
+    /// Networks.
+    pub asn: who::AsnWatcher,
     /// What counts.
     pub policy: Policy,
     /// Zone of hours and days.
@@ -292,6 +296,11 @@ impl Drain {
                 DrainCommand::Geoip(path) => {
                     if let Err(error) = self.geoip.follow(geoip::DatabaseFiles::new(path)) {
                         error!(error = &error as &dyn std::error::Error, "GeoIP database not reloaded");
+                    }
+                }
+                DrainCommand::Asn(path) => {
+                    if let Err(error) = self.asn.follow(who::AsnFiles::new(path)) {
+                        error!(error = &error as &dyn std::error::Error, "ASN database not reloaded");
                     }
                 }
                 DrainCommand::Lists(lists) => {
@@ -623,6 +632,43 @@ impl Drain {
             Look::Unchanged => {}
         }
         self.tell_lists(look, state);
+        let look = self.asn.look();
+        match look {
+            Look::Reloaded => {
+                health.set_asn(self.asn.current().read());
+                state.swollen = true;
+            }
+            Look::Failed => health.reload_failed(Reloadable::Asn),
+            Look::Unchanged => {}
+        }
+        self.tell_asn(look, state);
+    }
+
+    /// Says in the log what has become of the ASN database.
+    fn tell_asn(&self, look: Look, state: &mut DrainState) {
+        if look == Look::Reloaded {
+            let database = self.asn.current();
+            let built = database.read().map(|read| tracing::field::display(read.built));
+            info!(built, networks = database.networks().len(), "ASN database reloaded");
+        }
+        let now = clock::now();
+        let Some(error) = self.asn.fault() else {
+            if let Some(Notice::Ended(drains)) = state.asn_fault.worked(now) {
+                info!(drains, "ASN database can be read again; drains that were judged by the one before");
+            }
+            return;
+        };
+        let error: &dyn std::error::Error = error;
+        match state.asn_fault.failed(&crate::error_chain(error), now) {
+            Some(Notice::Lasts(drains)) => {
+                error!(
+                    error,
+                    drains, "ASN database still not reloaded; networks are those of the one before"
+                );
+            }
+            Some(_) => error!(error, "ASN database not reloaded; networks are those of the one before"),
+            None => {}
+        }
     }
 
     /// Says in the log what has become of the country database.
@@ -735,8 +781,11 @@ impl Drain {
     fn commit(&mut self, state: &mut DrainState) -> Result<(), DrainError> {
         let Some(mut pending) = state.pending.take() else { return Ok(()) };
         self.look_at_databases(state);
-        let register =
-            Register { geoip: Arc::clone(self.geoip.current()), lists: Arc::clone(self.lists.current()) };
+        let register = Register {
+            geoip: Arc::clone(self.geoip.current()),
+            lists: Arc::clone(self.lists.current()),
+            asn: Arc::clone(self.asn.current()),
+        };
         let released = self.exposition.due(clock::now());
         let begin = clock::now();
         match self.ledger.fold(&pending.observation, &register, &released) {
@@ -760,6 +809,10 @@ impl Drain {
                 let attachments: Vec<_> =
                     self.kernel.attachments().map(|(name, _, mode)| (name.to_owned(), mode)).collect();
                 (self.committed)(&self.ledger, &totals, &attachments);
+                let bands = self.ledger.breadth();
+                self.exposition.health().set_breadth(
+                    bands.map(|(band, BandSums { hosts, accesses })| (band.label(), hosts, accesses)),
+                );
                 self.exposition.update(totals);
                 self.exposition.release(&released);
                 self.exposition.health().drained(
@@ -837,6 +890,8 @@ struct DrainState {
     geoip_fault: Fault,
     /// The source lists in use are not those of their files.
     lists_fault: Fault,
+    /// The ASN database in use is not that of its file.
+    asn_fault: Fault,
     /// Drained generations cannot be emptied.
     recycle_fault: Fault,
     /// Pins are missing that cannot be made again.
@@ -861,6 +916,7 @@ impl DrainState {
             fault: Fault::default(),
             geoip_fault: Fault::default(),
             lists_fault: Fault::default(),
+            asn_fault: Fault::default(),
             recycle_fault: Fault::default(),
             pin_fault: Fault::default(),
             // The country database and the ledger were just read.

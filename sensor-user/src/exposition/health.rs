@@ -5,6 +5,7 @@ use super::SensorInfo;
 use crate::counters::port_names::PortTable;
 use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
+use crate::who::asn::AsnRead;
 use crate::who::lists::Read;
 use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
@@ -76,6 +77,10 @@ struct HealthState {
     /// Source lists: name, prefixes, and when the file was changed last, seconds since the epoch.
     lists: Vec<(String, usize, Option<f64>)>,
     archive: Option<ArchiveHealth>,
+    /// Build time of the ASN database, seconds since the epoch.
+    asn: Option<i64>,
+    /// Ports that sources of the day have reached, the hosts, and what they sent.
+    breadth: Vec<(&'static str, u64, u64)>,
     /// Transport, port, name and description.
     ports: Vec<[String; 4]>,
     http_requests: BTreeMap<(String, String), u64>,
@@ -122,6 +127,8 @@ pub enum Reloadable {
     Geoip,
     /// The source lists.
     Lists,
+    /// The ASN database.
+    Asn,
     /// The configuration file, flags and environment.
     Config,
     /// `--web.config.file` and the certificates it names.
@@ -129,12 +136,13 @@ pub enum Reloadable {
 }
 
 impl Reloadable {
-    const ALL: [Self; 4] = [Self::Geoip, Self::Lists, Self::Config, Self::Web];
+    const ALL: [Self; 5] = [Self::Geoip, Self::Lists, Self::Asn, Self::Config, Self::Web];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Geoip => "geoip",
             Self::Lists => "lists",
+            Self::Asn => "asn",
             Self::Config => "config",
             Self::Web => "web",
         }
@@ -261,6 +269,18 @@ impl HealthState {
             archive("teiten_archive_dropped_files_total", |it| it.dropped_files),
             archive("teiten_archive_dropped_bytes_total", |it| it.dropped_bytes),
             archive("teiten_archive_dropped_packets_total", |it| it.dropped_packets),
+            family("teiten_asn_build_timestamp_seconds", self.asn.map(|build| ([], build as f64))),
+            family(
+                "teiten_day_hosts",
+                self.breadth
+                    .iter()
+                    .filter(|(ports, ..)| *ports != "unknown")
+                    .map(|(ports, hosts, _)| ([(*ports).to_owned()], *hosts as f64)),
+            ),
+            family(
+                "teiten_day_accesses",
+                self.breadth.iter().map(|(ports, _, sent)| ([(*ports).to_owned()], *sent as f64)),
+            ),
             single("teiten_drain_failures_total", self.drain_failures as f64),
             family(
                 "teiten_reload_failures_total",
@@ -336,6 +356,8 @@ impl Health {
             geoip: None,
             lists: Vec::new(),
             archive: None,
+            asn: None,
+            breadth: Vec::new(),
             ports: Vec::new(),
             http_requests: HANDLERS.map(|(handler, code)| ((handler.to_owned(), code.to_owned()), 0)).into(),
             http_connections: 0,
@@ -437,6 +459,22 @@ impl Health {
     /// How the archive is; `None` when there is none.
     pub fn archive(&self) -> Option<ArchiveHealth> {
         self.state().archive
+    }
+
+    /// The ASN database in use.
+    pub fn set_asn(&self, read: Option<&AsnRead>) {
+        self.change(|state| state.asn = read.map(|read| read.built.as_second()));
+    }
+
+    /// When the ASN database was built, seconds since the epoch.
+    pub fn asn_build(&self) -> Option<i64> {
+        self.state().asn
+    }
+
+    /// Of the running day: how many ports sources have reached, the unique hosts that have, and what they sent.
+    pub fn set_breadth(&self, bands: impl Iterator<Item = (&'static str, u64, u64)>) {
+        let breadth = bands.collect();
+        self.change(|state| state.breadth = breadth);
     }
 
     /// The source lists in use.

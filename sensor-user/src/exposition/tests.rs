@@ -5,11 +5,12 @@ use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally};
 use crate::country::Country;
 use crate::sight::{Blind, Reason};
+use crate::who::asn::AsnRead;
 use crate::who::lists::Read;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
-use sensor_counters::{SampleResult, Unread};
+use sensor_counters::{AutonomousSystem, NetworkLabel, SampleResult, Unread};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -224,6 +225,10 @@ fn one_of_each() -> Totals {
     totals.lists.insert("research".to_owned(), tally(6, 2));
     totals.lists.insert("none".to_owned(), tally(10, 7));
     totals.list_hosts.insert("none".to_owned(), 3);
+    let network = AutonomousSystem { number: 64_500, name: "Say \"hi\", Ltd.".into() };
+    totals.networks.insert(NetworkLabel::Own(network), tally(9, 5));
+    totals.networks.insert(NetworkLabel::Rest, tally(5, 3));
+    totals.networks.insert(NetworkLabel::Nowhere, tally(2, 1));
     totals.port_lists.insert((slot(Transport::Tcp, 445), "none".to_owned()), tally(8, 2));
     totals.tools.insert(Tool::Mirai, 4);
     totals.tools.insert(Tool::Other, 1);
@@ -246,6 +251,12 @@ fn golden_exposition() -> Vec<u8> {
     health.drained(now, Timestamp::from_second(1_700_000_000).unwrap(), Duration::from_millis(30));
     health.drained(now, Timestamp::from_second(1_700_000_010).unwrap(), Duration::from_millis(220));
     health.set_geoip(1_699_000_000, "file");
+    health.set_breadth([("1", 2, 10), ("30+", 1, 5), ("unknown", 0, 1)].into_iter());
+    health.set_asn(Some(&AsnRead {
+        path: "/asn.mmdb".into(),
+        built: Timestamp::from_second(1_698_000_000).unwrap(),
+        database_type: "ASN".to_owned(),
+    }));
     health.set_lists(&[Read {
         name: "research".to_owned(),
         prefixes: 1_234,
@@ -311,6 +322,11 @@ fn every_documented_metric_is_there_with_its_labels() {
         ("teiten_list_hosts_total", "counter", "list"),
         ("teiten_port_list_accesses_total", "counter", "transport port list"),
         ("teiten_port_list_sources_total", "counter", "transport port list"),
+        ("teiten_asn_build_timestamp_seconds", "gauge", ""),
+        ("teiten_asn_accesses_total", "counter", "asn name"),
+        ("teiten_asn_sources_total", "counter", "asn name"),
+        ("teiten_day_hosts", "gauge", "ports"),
+        ("teiten_day_accesses", "gauge", "ports"),
         ("teiten_source_list_prefixes", "gauge", "list"),
         ("teiten_source_list_modified_timestamp_seconds", "gauge", "list"),
         ("teiten_tool_accesses_total", "counter", "tool"),

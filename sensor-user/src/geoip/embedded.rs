@@ -12,9 +12,8 @@
 //!
 //! `cargo xtask geoip` writes it.
 
-use super::DatabaseFault;
 use crate::country::Country;
-use crate::ranges::RangesBuilder;
+use crate::database::{Builders, DatabaseFault};
 use jiff::Timestamp;
 use std::io;
 
@@ -25,8 +24,7 @@ const ROOM: usize = 32 << 20;
 
 /// What it holds.
 pub(super) struct Embedded {
-    pub(super) v4: RangesBuilder<u32, Country>,
-    pub(super) v6: RangesBuilder<u128, Country>,
+    pub(super) builders: Builders<Country>,
     pub(super) built: Timestamp,
 }
 
@@ -42,18 +40,18 @@ fn decode(mut bytes: &[u8]) -> Option<Embedded> {
     let [v4_ranges, v6_ranges] = [u32::from_le_bytes(*take(bytes)?), u32::from_le_bytes(*take(bytes)?)];
     let countries = (v4_ranges as usize).checked_add(v6_ranges as usize)?.checked_mul(2)?;
     let (mut numbers, mut countries) = bytes.split_at_checked(bytes.len().checked_sub(countries)?)?;
-    let mut embedded = Embedded { v4: RangesBuilder::default(), v6: RangesBuilder::default(), built };
+    let mut embedded = Embedded { builders: Builders::default(), built };
     // The first address after the range before. After the last address of all there is no other range.
     let mut next = 0;
     for _ in 0..v4_ranges {
         let (first, last) = range(&mut numbers, &mut next)?;
         let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
-        embedded.v4.push_range(first, last, country(&mut countries)?);
+        embedded.builders.v4.push_range(first, last, country(&mut countries)?);
     }
     next = 0;
     for _ in 0..v6_ranges {
         let (first, last) = range(&mut numbers, &mut next)?;
-        embedded.v6.push_range(first, last, country(&mut countries)?);
+        embedded.builders.v6.push_range(first, last, country(&mut countries)?);
     }
     numbers.is_empty().then_some(embedded)
 }

@@ -1,7 +1,7 @@
 //! Follows database files that are replaced while the daemon runs.
 
-use super::file::{self, FileStates};
 use super::{DatabaseFault, DatabaseOrigin, GeoIp, GeoIpError};
+use crate::database::file::{self, FileStates};
 use crate::system::follow::{Files, Followed};
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! What keeps the sources of each fold beside the ledger.
 
-use crate::country::Who;
+use crate::country::{AutonomousSystem, Who};
 use crate::observation::Observation;
 use jiff::civil::Date;
 use std::fmt;
@@ -54,6 +54,8 @@ pub struct ArchivedFold<'a> {
     pub who_v6: &'a [Who],
     /// The labels of the source lists by [`Who::list`].
     pub lists: &'a [String],
+    /// The networks, by [`Who::network`] from 1 on.
+    pub networks: &'a [AutonomousSystem],
     /// The databases that it is known from, with what tells their state.
     pub databases: &'a [(String, String)],
 }

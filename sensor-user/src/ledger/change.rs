@@ -1,20 +1,22 @@
 //! The fold itself: from one observation to what changes. Pure computation, no input or output.
 
+use super::breadth::{BreadthChange, Reached};
 use super::members::Members;
 use super::moment::Moment;
 use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, SetKey, Sets};
 use super::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState, Promoted, rest};
 use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally, Totals};
-use crate::country::{Country, Locate, Who};
+use crate::country::{AsPlace, AutonomousSystem, Country, Locate, Who};
 use crate::observation::{Observation, SourceCount, Target};
 use crate::samples;
 use crate::who::lists::{MAX_NAMES, NO_LIST, OTHER_LISTS};
 use jiff::Timestamp;
 use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
-use sensor_counters::{Pair, SampleResult, Series, Value as _};
+use sensor_counters::{NetworkLabel, Pair, SampleResult, Series, Value as _};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What one observation changes.
 #[derive(Debug)]
@@ -29,6 +31,12 @@ pub(super) struct Change {
     pub(super) ports: Vec<(Slot, Tally)>,
     /// By what answered, exact, ascending.
     pub(super) backscatter: Vec<(Slot, u64)>,
+    /// By the number of the network, exact, ascending; 0 is none.
+    pub(super) networks: Vec<(u32, Tally)>,
+    /// Networks that were not seen before, ascending.
+    pub(super) named: Vec<AutonomousSystem>,
+    /// Series of the lists in use, which are there before a source of them is met.
+    pub(super) lists: Vec<Series>,
     /// New members of the day's sets.
     pub(super) delta: Delta,
     /// What the packets held.
@@ -38,6 +46,10 @@ pub(super) struct Change {
     pub(super) who_v6: Vec<Who>,
     /// The labels of the source lists by [`Who::list`].
     pub(super) list_labels: Vec<String>,
+    /// What IPv4 and IPv6 sources have reached after this fold, ascending.
+    pub(super) reached: [Vec<Reached>; 2],
+    /// How that changes the day's bands.
+    pub(super) breadth: BreadthChange,
 }
 
 impl LedgerState {
@@ -54,6 +66,9 @@ impl LedgerState {
         if let Some(day) = loaded {
             self.day = day;
         }
+        for series in &change.lists {
+            self.totals.add(series, [0, 0]);
+        }
         for (series, value) in &change.increments {
             self.totals.add(series, *value);
             self.day.totals.add(series, *value);
@@ -64,8 +79,16 @@ impl LedgerState {
         for (slot, packets) in &change.backscatter {
             *self.day.backscatter.entry(*slot).or_default() += packets;
         }
+        for (number, tally) in &change.networks {
+            *self.day.networks.entry(*number).or_default() += *tally;
+        }
+        self.names.extend(change.named.iter().map(|network| (network.number, Arc::clone(&network.name))));
         self.day.sets.apply(&change.delta);
         self.day.samples.apply(&change.samples);
+        let [v4, v6] = &change.reached;
+        self.day.sets.v4.reach.take(v4);
+        self.day.sets.v6.reach.take(v6);
+        change.breadth.apply(&mut self.day.breadth);
         match generation {
             GenerationId::Own(0) => {}
             GenerationId::Own(number) => {
@@ -96,50 +119,52 @@ pub(super) fn compute(
     observation: &Observation,
     locate: &dyn Locate,
 ) -> Change {
-    let mut countries = Countries::default();
-    let mut lists = vec![ListSums::default(); locate.lists().len() + 1];
+    let mut by_source = SourceSums::new(locate);
     let mut allowance = Allowance::new(budget, &day.sets);
     let mut lost = 0;
 
-    let v4 = gather(&observation.sources_v4, &mut countries, &mut lists, |src| locate.who_v4(src), Some);
+    let mut v4 = gather(&observation.sources_v4, &mut by_source, |src| locate.who_v4(src), Some);
     let mut numbers = Numbers::new(&day.sets, allowance);
-    let v6 = gather(
-        &observation.sources_v6,
-        &mut countries,
-        &mut lists,
-        |src| locate.who_v6(src),
-        |src| numbers.of(src),
-    );
+    let mut v6 =
+        gather(&observation.sources_v6, &mut by_source, |src| locate.who_v6(src), |src| numbers.of(src));
     let Numbers { addresses, allowance: left, .. } = numbers;
     allowance = left;
 
     let mut delta = Delta { addresses, ..Delta::default() };
     let mut hosts = 0;
-    let mut families = [(v4, &day.sets.v4, &mut delta.v4), (v6, &day.sets.v6, &mut delta.v6)];
-    for (gathered, sets, fresh) in &mut families {
+    let mut breadth = BreadthChange::default();
+    let mut reached = [Vec::new(), Vec::new()];
+    let families = [(&mut v4, &day.sets.v4, &mut delta.v4), (&mut v6, &day.sets.v6, &mut delta.v6)];
+    for ((gathered, sets, fresh), reached) in families.into_iter().zip(&mut reached) {
         lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh);
+        // Cumulative sources by port and by country, list and network are counted from the same members.
+        for member in gathered.members.iter().filter(|member| member.fresh && member.key & SERVICE_BIT == 0) {
+            let source = &mut gathered.sources[member.source as usize];
+            by_source.add_source(source);
+            source.new_ports = source.new_ports.saturating_add(1);
+        }
         let before = fresh.members.len();
         lost += remember_hosts(&mut gathered.hosts, sets, &mut allowance, fresh);
-        let new = &fresh.members[before..];
-        hosts += new.len() as u64;
         // Both ascend.
-        let mut known = gathered.hosts.iter();
-        for host in new {
-            if let Some(&(_, list)) = known.find(|(id, _)| id == host) {
-                lists[usize::from(list)].hosts += 1;
+        let mut new = fresh.members[before..].iter().peekable();
+        hosts += new.len() as u64;
+        let mut known = sets.reach.ascending();
+        reached.reserve(gathered.hosts.len());
+        for &(host, source) in &gathered.hosts {
+            let is_new = new.next_if(|new| **new == host).is_some();
+            let source = &gathered.sources[source as usize];
+            if is_new {
+                by_source.lists[usize::from(source.list)].hosts += 1;
             }
+            let moved = known.moved(host, is_new, source.new_ports, source.accesses, &mut breadth);
+            reached.extend(moved);
         }
+        breadth.unknown(gathered.unnumbered);
     }
-    let [(mut v4, ..), (mut v6, ..)] = families;
+    let SourceSums { countries, lists, networks } = by_source;
+    let (networks, named) = by_number(&networks, locate.networks(), &state.names);
 
-    // Cumulative sources by port and by country are counted from the same members.
     let mut sources: HashMap<Slot, u64> = HashMap::new();
-    for member in v4.members.iter().chain(&v6.members).filter(|member| member.fresh) {
-        if member.key & SERVICE_BIT == 0 {
-            countries.tallies[usize::from(member.country)].sources += 1;
-            lists[usize::from(member.list)].tally.sources += 1;
-        }
-    }
     for (key, members) in delta.v4.runs().chain(delta.v6.runs()) {
         // Keys of services and hosts are no slots.
         if let Some(slot) = Slot::from_index(key) {
@@ -157,7 +182,7 @@ pub(super) fn compute(
     }
 
     let mut features = state.features(settings);
-    let promoted = Promoted::decide(state, day, settings, &features, &ports, observation);
+    let promoted = Promoted::decide(state, day, settings, &features, &ports, &networks, observation);
     features.extend(&promoted.features);
 
     let mut sums = Increments::default();
@@ -205,10 +230,25 @@ pub(super) fn compute(
         sums.add(Series::ListHosts((*name).to_owned()), [*hosts, 0]);
     }
     let labels = names.iter().map(|name| (*name).to_owned()).collect();
+    let new_names: HashMap<u32, &Arc<str>> = named.iter().map(|it| (it.number, &it.name)).collect();
+    for (number, tally) in &networks {
+        let name = state.names.get(number).or_else(|| new_names.get(number).copied());
+        let label = match name {
+            _ if *number == 0 => NetworkLabel::Nowhere,
+            Some(name) => {
+                let own = NetworkLabel::Own(AutonomousSystem { number: *number, name: Arc::clone(name) });
+                let has_series =
+                    promoted.networks.contains(number) || state.totals.networks.contains_key(&own);
+                if has_series { own } else { NetworkLabel::Rest }
+            }
+            None => NetworkLabel::Rest,
+        };
+        sums.add(Series::Asn(label), [tally.accesses, tally.sources]);
+    }
     let detail = Detail { settings, features: &features, countries: &countries, lists: &names };
     let mut services: HashMap<Slot, u64> = observation.services.iter().copied().collect();
-    detail.add(&v4.members, &observation.sources_v4, &mut services, &mut sums);
-    detail.add(&v6.members, &observation.sources_v6, &mut services, &mut sums);
+    detail.add(&v4, &observation.sources_v4, &mut services, &mut sums);
+    detail.add(&v6, &observation.sources_v6, &mut services, &mut sums);
     for (slot, sourceless) in services {
         sums.add(Series::Service(slot, Country::UNKNOWN), [sourceless, 0]);
     }
@@ -235,11 +275,20 @@ pub(super) fn compute(
         increments,
         ports,
         backscatter: observation.counts.backscatter.clone(),
+        networks,
+        named,
+        lists: names
+            .iter()
+            .skip(1)
+            .flat_map(|name| [Series::List((*name).to_owned()), Series::ListHosts((*name).to_owned())])
+            .collect(),
         delta,
         samples,
         who_v4: std::mem::take(&mut v4.who),
         who_v6: std::mem::take(&mut v6.who),
         list_labels: labels,
+        reached,
+        breadth,
     }
 }
 
@@ -263,6 +312,56 @@ struct ListSums {
     /// Accesses that are not to services, and their sources.
     tally: Tally,
     hosts: u64,
+}
+
+/// What sources add up to, by who they are.
+struct SourceSums {
+    countries: Countries,
+    /// By [`Who::list`].
+    lists: Vec<ListSums>,
+    /// By [`Who::network`].
+    networks: Vec<Tally>,
+}
+
+impl SourceSums {
+    fn new(locate: &dyn Locate) -> Self {
+        Self {
+            countries: Countries::default(),
+            lists: vec![ListSums::default(); locate.lists().len() + 1],
+            networks: vec![Tally::default(); locate.networks().len() + 1],
+        }
+    }
+
+    fn add_accesses(&mut self, source: &FoldSource) {
+        self.countries.tallies[usize::from(source.country)].accesses += source.accesses;
+        self.lists[usize::from(source.list)].tally.accesses += source.accesses;
+        self.networks[source.network as usize].accesses += source.accesses;
+    }
+
+    /// Adds the first access of a source to a port today.
+    fn add_source(&mut self, source: &FoldSource) {
+        self.countries.tallies[usize::from(source.country)].sources += 1;
+        self.lists[usize::from(source.list)].tally.sources += 1;
+        self.networks[source.network as usize].sources += 1;
+    }
+}
+
+/// The networks that were met by their numbers, ascending, and those of them that have no name yet.
+fn by_number(
+    sums: &[Tally],
+    networks: &[AutonomousSystem],
+    names: &HashMap<u32, Arc<str>>,
+) -> (Vec<(u32, Tally)>, Vec<AutonomousSystem>) {
+    let (nowhere, met) = sums.split_first().map_or((Tally::default(), sums), |(first, rest)| (*first, rest));
+    let is_met = |tally: &Tally| *tally != Tally::default();
+    let mut met: Vec<(&AutonomousSystem, Tally)> =
+        networks.iter().zip(met.iter().copied()).filter(|(_, tally)| is_met(tally)).collect();
+    met.sort_unstable_by_key(|(network, _)| network.number);
+    let named = met.iter().filter(|(network, _)| !names.contains_key(&network.number));
+    let named = named.map(|(network, _)| (*network).clone()).collect();
+    let nowhere = Some((0, nowhere)).filter(|(_, tally)| is_met(tally));
+    let met = met.into_iter().map(|(network, tally)| (network.number, tally));
+    (nowhere.into_iter().chain(met).collect(), named)
 }
 
 /// The label of each list by [`Who::list`]. Series stay, so the ledger's names are bounded whatever lists the
@@ -319,22 +418,37 @@ struct Member {
     id: u32,
     /// The place of the first of its counts in the observation; those of other tools follow.
     index: u32,
-    country: u16,
-    list: u16,
+    /// The place of the source in [`Gathered::sources`].
+    source: u32,
     /// Whether the source has no member number because the sets are full.
     lost: bool,
     /// Whether it is new today.
     fresh: bool,
 }
 
+/// One source of a fold.
+#[derive(Clone, Copy, Debug)]
+struct FoldSource {
+    country: u16,
+    list: u16,
+    network: AsPlace,
+    /// Those that are not to services.
+    accesses: u64,
+    /// Ports that it reaches for the first time today; more than can be told saturate.
+    new_ports: u8,
+}
+
 #[derive(Default)]
 struct Gathered {
     members: Vec<Member>,
-    /// Sources of accesses, with their lists.
-    hosts: Vec<(u32, u16)>,
+    sources: Vec<FoldSource>,
+    /// What the sets hold of those that sent an access, and their places in `sources`.
+    hosts: Vec<(u32, u32)>,
     lost: u64,
     /// Who each source is.
     who: Vec<Who>,
+    /// Accesses of sources that the sets have no number for.
+    unnumbered: u64,
 }
 
 fn key_of(target: Target) -> SetKey {
@@ -344,8 +458,7 @@ fn key_of(target: Target) -> SetKey {
 /// Locates each source once and lists its targets.
 fn gather<A: Copy + PartialEq>(
     sources: &[SourceCount<A>],
-    countries: &mut Countries,
-    lists: &mut [ListSums],
+    sums: &mut SourceSums,
     who: impl Fn(A) -> Who,
     mut number: impl FnMut(A) -> Option<u32>,
 ) -> Gathered {
@@ -354,9 +467,10 @@ fn gather<A: Copy + PartialEq>(
     for of_source in sources.chunk_by(|a, b| a.src == b.src) {
         let who = who(of_source[0].src);
         gathered.who.push(who);
-        let Who { country, list } = who;
-        let country = countries.number(country);
+        let Who { country, list, network } = who;
+        let country = sums.countries.number(country);
         let member = number(of_source[0].src);
+        let place = gathered.sources.len() as u32;
         let mut accesses = 0;
         let mut host = false;
         for of_target in of_source.chunk_by(|a, b| a.target.any_tool() == b.target.any_tool()) {
@@ -367,26 +481,29 @@ fn gather<A: Copy + PartialEq>(
             }
             for count in of_target {
                 if let Some(tool) = count.target.tool() {
-                    countries.tools[usize::from(country)][tool as usize] += count.packets;
+                    sums.countries.tools[usize::from(country)][tool as usize] += count.packets;
                 }
             }
             gathered.members.push(Member {
                 key: key_of(target),
                 id: member.unwrap_or(0),
                 index,
-                country,
-                list,
+                source: place,
                 lost: member.is_none(),
                 fresh: false,
             });
             index += of_target.len() as u32;
         }
-        countries.tallies[usize::from(country)].accesses += accesses;
-        lists[usize::from(list)].tally.accesses += accesses;
+        let source = FoldSource { country, list, network, accesses, new_ports: 0 };
+        sums.add_accesses(&source);
+        gathered.sources.push(source);
         match member {
-            Some(member) if host => gathered.hosts.push((member, list)),
+            Some(member) if host => gathered.hosts.push((member, place)),
             Some(_) => {}
-            None => gathered.lost += u64::from(host),
+            None => {
+                gathered.lost += u64::from(host);
+                gathered.unnumbered += accesses;
+            }
         }
     }
     gathered
@@ -444,7 +561,7 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
 
 /// The same for the set of hosts.
 fn remember_hosts(
-    hosts: &mut [(u32, u16)],
+    hosts: &mut [(u32, u32)],
     sets: &Sets,
     allowance: &mut Allowance,
     fresh: &mut Fresh,
@@ -471,10 +588,10 @@ struct Detail<'a> {
 }
 
 impl Detail<'_> {
-    /// `members` are sorted by target. What is counted for a service is taken off `services`.
+    /// Members are sorted by target. What is counted for a service is taken off `services`.
     fn add<A: PartialEq>(
         &self,
-        members: &[Member],
+        gathered: &Gathered,
         sources: &[SourceCount<A>],
         services: &mut HashMap<Slot, u64>,
         sums: &mut Increments,
@@ -487,7 +604,7 @@ impl Detail<'_> {
         }
         let mut tallies = vec![Tally::default(); self.countries.list.len()];
         let mut lists = vec![Tally::default(); self.lists.len()];
-        for of_target in members.chunk_by(|a, b| a.key == b.key) {
+        for of_target in gathered.members.chunk_by(|a, b| a.key == b.key) {
             let key = of_target[0].key;
             let Some(slot) = Slot::from_index(key & !SERVICE_BIT) else { continue };
             let service = key & SERVICE_BIT != 0;
@@ -513,9 +630,10 @@ impl Detail<'_> {
                     }
                 }
                 let tally = Tally { accesses, sources: u64::from(it.fresh) };
-                tallies[usize::from(it.country)] += tally;
+                let source = &gathered.sources[it.source as usize];
+                tallies[usize::from(source.country)] += tally;
                 if feature {
-                    lists[usize::from(it.list)] += tally;
+                    lists[usize::from(source.list)] += tally;
                 }
             }
             // Without lists all would be in `none`: what the port has already.

@@ -28,6 +28,7 @@
 
 mod archivist;
 mod aside;
+mod breadth;
 mod captures;
 mod change;
 mod commits;
@@ -58,6 +59,7 @@ mod tests;
 
 pub use archivist::{ArchivedFold, Archivist, NotArchived};
 pub use aside::{Aside, AsideKind, aside};
+pub use breadth::{Band, BandSums, Breadth};
 pub use commits::LostCommits;
 pub use error::LedgerError;
 pub use export::{Extent, Format};
@@ -81,12 +83,13 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use moment::Moment;
 use sensor_common::{Class, Slot};
-use sensor_counters::Series;
+use sensor_counters::{AutonomousSystem, NetworkLabel, Series};
 use state::{GenerationId, LedgerState};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use store::{Entry, OfDay, Store};
 
@@ -208,7 +211,7 @@ impl Ledger {
                 &self.settings,
                 &mut change,
                 observation,
-                &locate.databases(),
+                locate,
                 is_batch,
             )
             .map_err(|source| LedgerError::NotArchived { path: self.store.path(), source })?;
@@ -353,6 +356,23 @@ impl Ledger {
         verify::verify(self.store.connection()?, &self.store.path(), self.store.log_damage()?.as_ref())
     }
 
+    /// Unique hosts of the day of the last observation and what they sent, by how many ports they reached.
+    pub fn breadth(&self) -> impl Iterator<Item = (Band, BandSums)> {
+        Band::ALL.into_iter().zip(self.state.day.breadth)
+    }
+
+    /// Every network of the day, most accesses first.
+    fn networks(&self) -> Vec<(NetworkLabel, Tally)> {
+        let mut numbers: Vec<(u32, Tally)> =
+            self.state.day.networks.iter().map(|(number, tally)| (*number, *tally)).collect();
+        numbers.sort_unstable_by_key(|(number, tally)| (std::cmp::Reverse(tally.accesses), *number));
+        let label = |number| match self.state.names.get(&number) {
+            Some(name) => NetworkLabel::Own(AutonomousSystem { number, name: Arc::clone(name) }),
+            None => NetworkLabel::Nowhere,
+        };
+        numbers.into_iter().map(|(number, tally)| (label(number), tally)).collect()
+    }
+
     /// The local day of the last observation; `None` before the first one.
     pub fn today(&self) -> Option<Today> {
         self.state.heartbeat?;
@@ -379,6 +399,8 @@ impl Ledger {
                 .map(|class| day.totals.packets.get(&class).map_or(0, |volume| volume.packets)),
             ports,
             countries,
+            networks: self.networks(),
+            breadth: day.breadth,
             lists: day
                 .totals
                 .lists
@@ -400,7 +422,7 @@ fn archive(
     settings: &LedgerSettings,
     change: &mut Change,
     observation: &Observation,
-    databases: &[(String, String)],
+    locate: &dyn Locate,
     is_batch: bool,
 ) -> Result<(), NotArchived> {
     let kept = archivist.keep(&ArchivedFold {
@@ -415,7 +437,8 @@ fn archive(
         who_v4: &change.who_v4,
         who_v6: &change.who_v6,
         lists: &change.list_labels,
-        databases,
+        networks: locate.networks(),
+        databases: &locate.databases(),
     });
     let (series, packets) = match kept {
         Ok(packets) => (Series::Archived, packets),
@@ -446,6 +469,10 @@ pub struct Today {
     pub ports: Vec<(Slot, Tally)>,
     /// Every country, most accesses first.
     pub countries: Vec<(Country, Tally)>,
+    /// Every network that was met and what is of none, most accesses first.
+    pub networks: Vec<(NetworkLabel, Tally)>,
+    /// Unique hosts and what they sent, by [`Band`].
+    pub breadth: Breadth,
     /// Every source list that was met, in the order of names, with its unique hosts.
     pub lists: Vec<(String, Tally, u64)>,
 }

@@ -25,7 +25,16 @@ pub(super) fn oldest_day(tx: &Connection, keep: u32, today: i64) -> rusqlite::Re
         [oldest],
     )?;
     tx.execute("DELETE FROM hour_series WHERE hour IN (SELECT start FROM hour WHERE day = ?1)", [oldest])?;
-    for table in ["hour", "day_port", "day_backscatter", "day_sample", "day_sample_rest", "day"] {
+    for table in [
+        "hour",
+        "day_port",
+        "day_backscatter",
+        "day_sample",
+        "day_sample_rest",
+        "day_asn",
+        "day_breadth",
+        "day",
+    ] {
         tx.execute(&format!("DELETE FROM {table} WHERE day = ?1"), [oldest])?;
     }
     Ok(())

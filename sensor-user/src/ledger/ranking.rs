@@ -1,4 +1,4 @@
-//! What a range of days saw, by port and by country, most accesses first.
+//! What a range of days saw, by port, by country and by network, most accesses first.
 
 use super::error::LedgerError;
 use super::growth;
@@ -8,6 +8,7 @@ use crate::country::Country;
 use jiff::civil::Date;
 use rusqlite::{Connection, Row};
 use sensor_common::Slot;
+use sensor_counters::{AutonomousSystem, NetworkLabel};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -22,6 +23,8 @@ pub struct Ranking {
     pub ports: Vec<(Slot, Tally)>,
     /// By country.
     pub countries: Vec<(Country, Tally)>,
+    /// By network, whether it has a series of its own or not, and of none.
+    pub networks: Vec<(NetworkLabel, Tally)>,
 }
 
 pub(super) fn ranking(
@@ -67,6 +70,27 @@ pub(super) fn ranking(
     for row in statement.query_map(range, |row| Ok((row.get::<_, String>(0)?, sum(row, 1)?))).map_err(fail)? {
         let (country, tally) = row.map_err(fail)?;
         ranking.countries.extend(Country::from_label(&country).map(|country| (country, tally)));
+    }
+    drop(statement);
+    let mut statement = snapshot
+        .prepare(
+            "SELECT asn, name, sum(accesses), sum(sources) FROM day_asn LEFT JOIN network USING (asn)
+             WHERE day BETWEEN ?1 AND ?2 GROUP BY asn HAVING sum(accesses) > 0
+             ORDER BY sum(accesses) DESC, sum(sources) DESC, asn",
+        )
+        .map_err(fail)?;
+    let rows = statement
+        .query_map(range, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?, sum(row, 2)?)));
+    for row in rows.map_err(fail)? {
+        let (number, name, tally) = row.map_err(fail)?;
+        let label = match (u32::try_from(number), name) {
+            (Ok(0), _) => Some(NetworkLabel::Nowhere),
+            (Ok(number), Some(name)) => {
+                Some(NetworkLabel::Own(AutonomousSystem { number, name: name.into() }))
+            }
+            _ => None,
+        };
+        ranking.networks.extend(label.map(|label| (label, tally)));
     }
     Ok(ranking)
 }

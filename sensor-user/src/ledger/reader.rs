@@ -1,6 +1,7 @@
 //! Reading the ledger, also while a daemon writes it.
 
 use super::aside::{Aside, aside};
+use super::breadth::{Band, BandSums};
 use super::commits::{CommitRecord, LostCommits};
 use super::error::LedgerError;
 use super::export::{self, Extent, Format};
@@ -259,6 +260,15 @@ impl Reader {
         each: &mut dyn FnMut(Date, &Series, Pair),
     ) -> Result<(), LedgerError> {
         export::growth(&self.connection, &self.path, kinds, days, each)
+    }
+
+    /// Unique hosts, and what they sent, by how many ports they reached, on each of the days.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn breadth(&self, days: &RangeInclusive<Date>) -> Result<Vec<(Date, Band, BandSums)>, LedgerError> {
+        export::breadth(&self.connection, &self.path, days)
     }
 
     /// Every day that is kept, ascending.

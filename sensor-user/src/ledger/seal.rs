@@ -108,7 +108,7 @@ const fn weight(row: u64, column: usize) -> u64 {
 }
 
 /// What the seal of a day covers: table, how many columns are the key, the rows of day `?1`.
-const OF_DAY: [(&str, usize, &str); 7] = [
+const OF_DAY: [(&str, usize, &str); 9] = [
     ("day", 0, "SELECT first_ns, last_ns FROM day WHERE day = ?1"),
     ("day_port", 1, "SELECT slot, accesses, sources FROM day_port WHERE day = ?1"),
     ("day_backscatter", 1, "SELECT slot, packets FROM day_backscatter WHERE day = ?1"),
@@ -118,6 +118,8 @@ const OF_DAY: [(&str, usize, &str); 7] = [
         "SELECT slot, content, first_ns, last_ns, packets, sources, variants, checksum FROM day_sample WHERE day = ?1",
     ),
     ("day_sample_rest", 1, "SELECT slot, packets FROM day_sample_rest WHERE day = ?1"),
+    ("day_asn", 1, "SELECT asn, accesses, sources FROM day_asn WHERE day = ?1"),
+    ("day_breadth", 1, "SELECT ports, hosts, accesses FROM day_breadth WHERE day = ?1"),
     ("hour", 1, "SELECT start, stop, hour FROM hour WHERE day = ?1"),
     (
         "hour_series",
@@ -152,12 +154,13 @@ pub(super) fn of_sets(connection: &Connection, day: i64) -> rusqlite::Result<Sea
     Ok(seal)
 }
 
-/// The seal over what series there are, and which may be shown, from their rows. Their values have a
-/// checksum.
+/// The seal over what series there are, which may be shown, and what networks are called, from their rows.
+/// Their values have a checksum.
 pub(super) fn of_names(connection: &Connection) -> rusqlite::Result<Seal> {
     let mut seal = Seal::default();
     seal.add_rows(connection, "series", 2, "SELECT kind, labels, id, born FROM series", [])?;
     seal.add_rows(connection, "released", 2, "SELECT kind, labels, 1 FROM released", [])?;
+    seal.add_rows(connection, "network", 2, "SELECT asn, name, 1 FROM network", [])?;
     Ok(seal)
 }
 

@@ -1,19 +1,18 @@
-//! Which ports get a series of their own, when there can only be so many.
+//! Which ports and networks get a series of their own, when there can only be so many.
 //!
-//! Most places go to the ports that come first; the rest are a reserve with a rising bar. Once only
+//! Most places go to those that come first; the rest are a reserve with a rising bar. Once only
 //! the reserve is free, a newcomer must have been reached by 4 cumulative sources yesterday and
 //! today, and four times as many each time that the free places halve. A scan of every port by a few
 //! hosts therefore ends far from the last place, however often it returns, while a port that a worm
 //! discovers still gets one. A place is never taken back: its series must not end or go down.
 
-use sensor_common::Slot;
 use std::cmp::Reverse;
 
-/// A port that asks for a place.
+/// A port, or a network, that asks for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
-    /// The port.
-    pub(super) slot: Slot,
+pub(super) struct Candidate<K> {
+    /// Which one.
+    pub(super) key: K,
     /// What the bar is compared with: cumulative sources, yesterday and today (packets for
     /// backscatter, which has no sources of interest).
     pub(super) weight: u64,
@@ -24,7 +23,7 @@ pub(super) struct Candidate {
 /// How many of the places are the reserve.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reserve {
-    /// Ports and backscatter: the last fifth of `--max-ports`.
+    /// Ports, backscatter and networks: the last fifth of `--max-ports`.
     Fifth,
     /// Feature ports, few and costly: half of `--feature-ports`.
     Half,
@@ -49,25 +48,28 @@ fn bar(free: usize, reserve: usize) -> u64 {
 }
 
 /// The candidates that get one of `places`, of which `taken` are gone: the weightiest first, then
-/// by accesses, then the lower port.
-pub(super) fn choose(
-    mut candidates: Vec<Candidate>,
+/// by accesses, then the lower port or number.
+pub(super) fn choose<K: Ord>(
+    mut candidates: Vec<Candidate<K>>,
     places: usize,
     taken: usize,
     reserve: Reserve,
-) -> Vec<Slot> {
+) -> Vec<K> {
     let mut free = places.saturating_sub(taken);
     if free == 0 {
         return Vec::new();
     }
-    candidates.sort_unstable_by_key(|it| (Reverse(it.weight), Reverse(it.accesses), it.slot));
+    candidates.sort_unstable_by(|a, b| {
+        let order = |it: &Candidate<K>| (Reverse(it.weight), Reverse(it.accesses));
+        order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
+    });
     let mut chosen = Vec::new();
     for candidate in candidates {
         // The bar only rises and the weights only fall, so the first to fail ends it.
         if free == 0 || candidate.weight < bar(free, reserve.of(places)) {
             break;
         }
-        chosen.push(candidate.slot);
+        chosen.push(candidate.key);
         free -= 1;
     }
     chosen
@@ -76,10 +78,10 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sensor_common::Transport;
+    use sensor_common::{Slot, Transport};
 
-    fn candidate(port: u16, weight: u64) -> Candidate {
-        Candidate { slot: Slot::new(Transport::Tcp, port), weight, accesses: weight }
+    fn candidate(port: u16, weight: u64) -> Candidate<Slot> {
+        Candidate { key: Slot::new(Transport::Tcp, port), weight, accesses: weight }
     }
 
     #[test]

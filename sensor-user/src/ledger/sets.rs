@@ -5,7 +5,7 @@
 //!
 //! Memory is bounded by [`BUDGET`]. The estimate is an upper one: [`MEMBER`] bytes for each pair of
 //! source and target, [`CONTAINER`] for each bitmap container (65,536 neighbouring addresses at one
-//! target) and [`ADDRESS`] for each IPv6 address. A source that no longer fits is not remembered and
+//! target), [`REACHED`] for each host and [`ADDRESS`] for each IPv6 address. A source that no longer fits is not remembered and
 //! therefore must not be counted, or it would count again with its next packet; it goes into
 //! `set_overflow`, so cumulative sources and hosts are then a lower bound that says by how much it
 //! may be low.
@@ -13,13 +13,14 @@
 //! What a fold adds is stored as one *delta*: the new members only, as differences of sorted numbers
 //! in LEB128 varints, in a zstd frame with a checksum. All deltas of a day in order make its sets.
 
+use super::breadth::{REACHED, Reach};
 use super::members::{CONTAINER, MEMBER, Members};
 use sensor_common::layout::SERVICE_BIT;
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 
-/// Bytes that the sets of a day may take, estimated: 1 GiB. That holds at least 12 million pairs,
-/// when each is alone in its container, and hundreds of millions when sources are dense.
+/// Bytes that the sets of a day may take, estimated: 1 GiB. That holds at least 5 million sources of one
+/// port each, when each is alone in its containers, and hundreds of millions of pairs when sources are dense.
 pub(super) const BUDGET: u64 = 1 << 30;
 /// Estimated bytes of one IPv6 address in the table of numbers.
 const ADDRESS: u64 = 96;
@@ -35,6 +36,8 @@ const _: () =
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     by_key: HashMap<SetKey, Members>,
+    /// How many ports each source has reached, and what it sent.
+    pub(super) reach: Reach,
 }
 
 impl Sets {
@@ -60,7 +63,15 @@ impl Sets {
         let set = self.by_key.entry(key).or_default();
         let before = set.cost();
         set.add(members);
-        set.cost() as i64 - before as i64
+        let reached = if key == HOSTS { members.len() as u64 * REACHED } else { 0 };
+        set.cost() as i64 - before as i64 + reached as i64
+    }
+
+    /// Counts the ports of each source again, as the sets hold them.
+    fn count_ports(&mut self) {
+        let hosts = self.by_key.get(&HOSTS).into_iter().flat_map(Members::iter);
+        let sets = self.by_key.iter().map(|(key, members)| (*key, members.iter()));
+        self.reach = Reach::counted(hosts, sets);
     }
 }
 
@@ -171,6 +182,12 @@ impl DaySets {
         }
     }
 
+    /// Counts the ports of each source again, as the sets hold them. What sources sent is not in the sets.
+    pub(super) fn count_ports(&mut self) {
+        self.v4.count_ports();
+        self.v6.count_ports();
+    }
+
     /// The whole day as one delta.
     pub(super) fn snapshot(&self) -> Delta {
         let mut addresses = vec![0; self.numbers.len()];
@@ -212,7 +229,8 @@ impl Allowance {
     /// Reserves room for one new member of one set; members are asked for in ascending order.
     pub(super) fn member(&mut self, key: SetKey, member: u32) -> bool {
         let container = Some((key, member >> 16));
-        let fits = self.take(MEMBER + if self.last == container { 0 } else { CONTAINER });
+        let reached = if key == HOSTS { REACHED } else { 0 };
+        let fits = self.take(MEMBER + reached + if self.last == container { 0 } else { CONTAINER });
         if fits {
             self.last = container;
         }

@@ -1,5 +1,6 @@
 //! What the ledger knows in memory: the counters, the day, and the plan that the settings make.
 
+use super::breadth::Breadth;
 use super::selection::{Candidate, Reserve, choose};
 use super::sets::DaySets;
 use crate::counters::totals::{PortLabel, Tally, Totals};
@@ -8,8 +9,9 @@ use crate::samples::{DaySamples, SampleSettings};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sensor_common::{Slot, Transport};
-use sensor_counters::Series;
+use sensor_counters::{NetworkLabel, Series};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Ports that are charted as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct LedgerSettings {
     pub timezone: jiff::tz::TimeZone,
     /// Days of detail to keep.
     pub keep_days: u32,
-    /// Ports with a series of their own.
+    /// Ports with a series of their own; as many networks may have one.
     pub max_ports: usize,
     /// Feature ports in addition to the configured ones.
     pub feature_ports: usize,
@@ -70,6 +72,10 @@ pub(super) struct Day {
     pub(super) ports: HashMap<Slot, Tally>,
     /// Exact by what answered.
     pub(super) backscatter: HashMap<Slot, u64>,
+    /// Exact by the number of the network; 0 is none.
+    pub(super) networks: HashMap<u32, Tally>,
+    /// Unique hosts and what they sent, by how many ports they have reached.
+    pub(super) breadth: Breadth,
     /// What the counters grew by.
     pub(super) totals: Totals,
     /// By port, on the calendar day before.
@@ -78,6 +84,8 @@ pub(super) struct Day {
     pub(super) backscatter_before: HashMap<Slot, u64>,
     /// What packets held.
     pub(super) samples: DaySamples,
+    /// By network, on the calendar day before.
+    pub(super) networks_before: HashMap<u32, Tally>,
 }
 
 impl Day {
@@ -88,10 +96,13 @@ impl Day {
             sets: DaySets::default(),
             ports: HashMap::new(),
             backscatter: HashMap::new(),
+            networks: HashMap::new(),
+            breadth: Breadth::default(),
             totals: Totals::default(),
             ports_before: HashMap::new(),
             backscatter_before: HashMap::new(),
             samples: DaySamples::default(),
+            networks_before: HashMap::new(),
         }
     }
 }
@@ -103,6 +114,8 @@ pub(super) struct LedgerState {
     pub(super) identity: u64,
     /// The counters.
     pub(super) totals: Totals,
+    /// What networks are called, by number: the name that each had first, so that a series has one name.
+    pub(super) names: HashMap<u32, Arc<str>>,
     /// Series whose value may be shown.
     pub(super) released: BTreeSet<Series>,
     /// The last generations taken in, [`GENERATIONS`] at most.
@@ -164,6 +177,7 @@ impl LedgerState {
         Self {
             identity: random_identity(),
             totals: Totals::default(),
+            names: HashMap::new(),
             released: BTreeSet::new(),
             generations: BTreeSet::new(),
             foreign: BTreeSet::new(),
@@ -211,16 +225,20 @@ pub(super) struct Promoted {
     pub(super) ports: BTreeSet<Slot>,
     pub(super) features: BTreeSet<Slot>,
     pub(super) backscatter: BTreeSet<Slot>,
+    /// Numbers.
+    pub(super) networks: BTreeSet<u32>,
 }
 
 impl Promoted {
-    /// Decides over the ports of one fold, which are `ports` (with what is new) on `day`.
+    /// Decides over the ports and networks of one fold, which are `ports` and `networks` (with what is new)
+    /// on `day`.
     pub(super) fn decide(
         state: &LedgerState,
         day: &Day,
         settings: &LedgerSettings,
         features: &BTreeSet<Slot>,
         ports: &[(Slot, Tally)],
+        networks: &[(u32, Tally)],
         observation: &Observation,
     ) -> Self {
         let weigh = |(slot, news): &(Slot, Tally)| {
@@ -228,7 +246,7 @@ impl Promoted {
             for tally in [day.ports.get(slot), day.ports_before.get(slot)].into_iter().flatten() {
                 sum += *tally;
             }
-            Candidate { slot: *slot, weight: sum.sources, accesses: sum.accesses }
+            Candidate { key: *slot, weight: sum.sources, accesses: sum.accesses }
         };
         let own = &state.totals.ports;
         let with_accesses = || ports.iter().filter(|(_, tally)| tally.accesses > 0);
@@ -251,16 +269,38 @@ impl Promoted {
             .map(|(slot, packets)| {
                 let before = [day.backscatter.get(slot), day.backscatter_before.get(slot)];
                 let weight = packets + before.into_iter().flatten().sum::<u64>();
-                Candidate { slot: *slot, weight, accesses: weight }
+                Candidate { key: *slot, weight, accesses: weight }
             })
             .collect();
         let taken = count_own(own.keys());
         let answered = choose(newcomers, settings.max_ports, taken, Reserve::Fifth);
 
+        let weigh = |(number, news): &(u32, Tally)| {
+            let mut sum = *news;
+            for tally in [day.networks.get(number), day.networks_before.get(number)].into_iter().flatten() {
+                sum += *tally;
+            }
+            Candidate { key: *number, weight: sum.sources, accesses: sum.accesses }
+        };
+        let own: BTreeSet<u32> = state
+            .totals
+            .networks
+            .keys()
+            .filter_map(|label| match label {
+                NetworkLabel::Own(network) => Some(network.number),
+                NetworkLabel::Rest | NetworkLabel::Nowhere => None,
+            })
+            .collect();
+        let newcomers = networks
+            .iter()
+            .filter(|(number, tally)| *number != 0 && tally.accesses > 0 && !own.contains(number));
+        let networks = choose(newcomers.map(weigh).collect(), settings.max_ports, own.len(), Reserve::Fifth);
+
         Self {
             ports: chosen.into_iter().collect(),
             features: with_detail.into_iter().collect(),
             backscatter: answered.into_iter().collect(),
+            networks: networks.into_iter().collect(),
         }
     }
 }

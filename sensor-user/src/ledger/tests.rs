@@ -13,7 +13,7 @@ use jiff::civil::date;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use sensor_common::{Class, Flaw, LinkProtocol, Tool, Transport};
-use sensor_counters::{Series, Unread};
+use sensor_counters::{AutonomousSystem, NetworkLabel, Series, Unread};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const SSH: Slot = Slot::new(Transport::Tcp, 22);
 const SMB: Slot = Slot::new(Transport::Tcp, 445);
 const SIP: Slot = Slot::new(Transport::Udp, 5060);
 
-/// Five regions and two source lists by the last byte of the address.
+/// Five regions, two source lists and three networks by the last byte of the address.
 struct ByLastByte;
 
 /// The list of a source by its last byte.
@@ -48,15 +48,50 @@ impl Locate for ByLastByte {
         region(address as u8)
     }
     fn who_v4(&self, address: u32) -> Who {
-        Who { country: self.v4(address), list: u16::from(address as u8 % 3) }
+        Who {
+            country: self.v4(address),
+            list: u16::from(address as u8 % 3),
+            network: u32::from(address as u8 % 4),
+        }
     }
     fn who_v6(&self, address: u128) -> Who {
-        Who { country: self.v6(address), list: u16::from(address as u8 % 3) }
+        Who {
+            country: self.v6(address),
+            list: u16::from(address as u8 % 3),
+            network: u32::from(address as u8 % 4),
+        }
     }
     fn lists(&self) -> &[String] {
         static NAMES: std::sync::LazyLock<[String; 2]> =
             std::sync::LazyLock::new(|| ["a", "b"].map(str::to_owned));
         NAMES.as_slice()
+    }
+    fn networks(&self) -> &[AutonomousSystem] {
+        static NETWORKS: std::sync::LazyLock<[AutonomousSystem; 3]> =
+            std::sync::LazyLock::new(|| [1, 2, 3].map(|at| network(64_500 + at, &format!("Net {at}"))));
+        NETWORKS.as_slice()
+    }
+}
+
+fn network(number: u32, name: &str) -> AutonomousSystem {
+    AutonomousSystem { number, name: name.into() }
+}
+
+/// Each source is of the network that is its last byte, less one; 0 is of none.
+struct Networks(Vec<AutonomousSystem>);
+
+impl Locate for Networks {
+    fn v4(&self, _: u32) -> Country {
+        Country::UNKNOWN
+    }
+    fn v6(&self, _: u128) -> Country {
+        Country::UNKNOWN
+    }
+    fn who_v4(&self, address: u32) -> Who {
+        Who { network: u32::from(address as u8), ..Who::of(Country::UNKNOWN) }
+    }
+    fn networks(&self) -> &[AutonomousSystem] {
+        &self.0
     }
 }
 
@@ -71,7 +106,7 @@ impl Locate for ListOf {
         Country::UNKNOWN
     }
     fn who_v4(&self, _: u32) -> Who {
-        Who { country: Country::UNKNOWN, list: 1 }
+        Who { country: Country::UNKNOWN, list: 1, network: 0 }
     }
     fn lists(&self) -> &[String] {
         &self.0
@@ -257,6 +292,137 @@ fn the_names_of_lists_are_bounded_over_the_life_of_a_ledger() {
     ledger.fold(&observe(301, instant, &bursts), &ListOf(["list-007".to_owned()]), &[]).unwrap();
     assert_eq!(ledger.totals().lists["list-007"], tally(2, 2));
     assert_verified(&ledger);
+}
+
+/// Labels of the networks' series, with what they count.
+fn networks(totals: &Totals) -> Vec<(String, Tally)> {
+    let rows = totals.networks.iter();
+    rows.map(|(label, tally)| (Series::Asn(label.clone()).labels(), *tally)).collect()
+}
+
+#[test]
+fn a_network_keeps_its_series_and_its_first_name_whatever_the_database_says_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let before = Networks(vec![network(64_501, "One"), network(64_502, "Two, Ltd.")]);
+    let bursts = [
+        burst("192.0.2.1", SMB, 2),
+        burst("192.0.2.1", SIP, 3),
+        burst("198.51.100.2", SMB, 10),
+        burst("192.0.2.0", SMB, 100),
+        burst("192.0.2.1", SSH, 5_000),
+        burst("2001:db8::1", SMB, 1_000),
+        Burst { src: None, slot: SMB, packets: 20_000 },
+    ];
+    ledger.fold(&observe(1, at("2026-03-01T12:00:00Z"), &bursts), &before, &[]).unwrap();
+    // Another database: other names, another order, and one network more.
+    let after = Networks(vec![network(64_502, "Zwei"), network(64_503, "Three"), network(64_501, "Eins")]);
+    let bursts = [burst("198.51.100.1", SMB, 1), burst("198.51.100.2", SIP, 20), burst("192.0.2.3", SMB, 4)];
+    ledger.fold(&observe(2, at("2026-03-02T12:00:00Z"), &bursts), &after, &[]).unwrap();
+    let row = |labels: &str, accesses, sources| (labels.to_owned(), tally(accesses, sources));
+    let check = |ledger: &Ledger| {
+        assert_eq!(
+            networks(ledger.totals()),
+            [
+                row("64501,One", 9, 3),
+                row("64502,Two\\, Ltd.", 11, 2),
+                row("64503,Three", 20, 1),
+                row("none,none", 1_100, 2)
+            ]
+        );
+        let today = ledger.today().unwrap().networks;
+        let today: Vec<_> = today.into_iter().map(|(label, tally)| (label.asn(), tally)).collect();
+        let of = |asn: &str, accesses| (asn.to_owned(), tally(accesses, 1));
+        assert_eq!(today, [of("64503", 20), of("64501", 4), of("64502", 1)]);
+        assert_verified(ledger);
+    };
+    check(&ledger);
+    drop(ledger);
+    let ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    check(&ledger);
+    let ranking =
+        Ledger::open_read_only(directory.path()).unwrap().ranking(&(Date::MIN..=Date::MAX)).unwrap();
+    let ranking: Vec<_> =
+        ranking.networks.into_iter().map(|(label, sum)| (label.asn(), sum.accesses)).collect();
+    let of = |asn: &str, accesses| (asn.to_owned(), accesses);
+    assert_eq!(ranking, [of("none", 1_100), of("64503", 20), of("64502", 11), of("64501", 9)]);
+}
+
+#[test]
+fn networks_have_as_many_series_as_ports_and_all_of_them_their_days() {
+    let mut ledger = Ledger::in_memory(LedgerSettings { max_ports: 10, ..settings("UTC") }).unwrap();
+    let database = Networks((1..=100).map(|at| network(64_500 + at, "Net")).collect());
+    let bursts: Vec<Burst> =
+        (1..=100).map(|last| burst(&format!("198.51.100.{last}"), SMB, u64::from(last as u8))).collect();
+    ledger.fold(&observe(1, at("2026-03-01T12:00:00Z"), &bursts), &database, &[]).unwrap();
+    // The last fifth is for networks with four sources and more: the eight busiest of the others have theirs.
+    let own: Vec<_> = networks(ledger.totals()).into_iter().map(|(labels, _)| labels).collect();
+    let mut expected: Vec<_> = (593..=600).map(|number| format!("64{number},Net")).collect();
+    expected.push("other,other".to_owned());
+    assert_eq!(own, expected);
+    let rest: u64 = (1..=92).sum();
+    assert_eq!(ledger.totals().networks[&NetworkLabel::Rest], tally(rest, 92));
+    assert_eq!(ledger.today().unwrap().networks.len(), 100);
+    // A newcomer with four sources on two days.
+    for (generation, port) in (2..).zip(1..=4) {
+        let more = [burst("198.51.100.7", Slot::new(Transport::Udp, port), 1)];
+        ledger.fold(&observe(generation, at("2026-03-02T12:00:00Z"), &more), &database, &[]).unwrap();
+    }
+    assert_eq!(networks(ledger.totals())[0], ("64507,Net".to_owned(), tally(2, 2)));
+    assert_verified(&ledger);
+}
+
+#[test]
+fn hosts_and_what_they_sent_are_in_the_band_of_the_ports_they_have_reached() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let scan = |src: &str, ports: RangeInclusive<u16>, packets| -> Vec<Burst> {
+        ports.map(|port| burst(src, Slot::new(Transport::Tcp, port), packets)).collect()
+    };
+    let fold = |ledger: &mut Ledger, generation, bursts: Vec<Burst>| {
+        ledger.fold(&observe(generation, at("2026-03-01T12:00:00Z"), &bursts), &ByLastByte, &[]).unwrap();
+    };
+    let breadth = |ledger: &Ledger| ledger.today().unwrap().breadth.map(|sums| (sums.hosts, sums.accesses));
+    // To a service alone: no host. The same port twice: one port.
+    let mut bursts = vec![burst("192.0.2.9", SSH, 7), burst("192.0.2.1", SMB, 5)];
+    bursts.extend(scan("192.0.2.2", 1000..=1008, 1));
+    bursts.extend(scan("2001:db8::3", 1000..=1028, 2));
+    fold(&mut ledger, 1, bursts);
+    assert_eq!(breadth(&ledger), [(1, 5), (1, 9), (1, 58), (0, 0), (0, 0)]);
+    // Each reaches one port more, the first its own again.
+    let mut bursts = vec![burst("192.0.2.1", SMB, 1)];
+    bursts.extend(scan("192.0.2.2", 2000..=2000, 1));
+    bursts.extend(scan("2001:db8::3", 2000..=2000, 1));
+    fold(&mut ledger, 2, bursts);
+    assert_eq!(breadth(&ledger), [(1, 6), (0, 0), (1, 10), (1, 59), (0, 0)]);
+    assert_verified(&ledger);
+    drop(ledger);
+    // A restart knows the ports of each; what was sent before it stays where it was counted.
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    assert_eq!(breadth(&ledger), [(1, 6), (0, 0), (1, 10), (1, 59), (0, 0)]);
+    fold(&mut ledger, 3, vec![burst("192.0.2.1", SIP, 4)]);
+    assert_eq!(breadth(&ledger), [(0, 6), (1, 4), (1, 10), (1, 59), (0, 0)]);
+    assert_verified(&ledger);
+    let days = Ledger::open_read_only(directory.path()).unwrap().breadth(&(Date::MIN..=Date::MAX)).unwrap();
+    let days: Vec<_> =
+        days.into_iter().map(|(_, band, sums)| (band.label(), sums.hosts, sums.accesses)).collect();
+    assert_eq!(days, [("1", 0, 6), ("2-9", 1, 4), ("10-29", 1, 10), ("30+", 1, 59)]);
+}
+
+#[test]
+fn a_list_that_nobody_is_on_has_series_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    ledger.fold(&observe(1, at("2026-03-01T12:00:00Z"), &[]), &ByLastByte, &[]).unwrap();
+    let zero = [("a".to_owned(), tally(0, 0)), ("b".to_owned(), tally(0, 0))];
+    let check = |ledger: &Ledger| {
+        assert_eq!(ledger.totals().lists, BTreeMap::from(zero.clone()));
+        assert_eq!(ledger.totals().list_hosts.values().copied().collect::<Vec<_>>(), [0, 0]);
+        assert_verified(ledger);
+    };
+    check(&ledger);
+    drop(ledger);
+    check(&Ledger::open(directory.path(), settings("UTC")).unwrap());
 }
 
 #[test]
@@ -549,6 +715,8 @@ struct Model {
     days: BTreeMap<Date, Tally>,
     countries: BTreeMap<Country, Tally>,
     lists: BTreeMap<String, Tally>,
+    networks: BTreeMap<String, Tally>,
+    sourced: BTreeMap<Date, u64>,
     list_hosts: BTreeMap<String, u64>,
     services: BTreeMap<(Slot, Country), Tally>,
     groups: BTreeMap<(String, Country), Tally>,
@@ -583,6 +751,12 @@ impl Model {
                 (Some(src), Some(country)) => {
                     let of = list(last.unwrap_or_default()).to_owned();
                     *self.lists.entry(of.clone()).or_default() += news;
+                    let network = match last.unwrap_or_default() % 4 {
+                        0 => "none,none".to_owned(),
+                        at => format!("{},Net {at}", 64_500 + u32::from(at)),
+                    };
+                    *self.networks.entry(network).or_default() += news;
+                    *self.sourced.entry(day).or_default() += burst.packets;
                     if self.hosts.insert((day, src)) {
                         *self.list_hosts.entry(of).or_default() += 1;
                     }
@@ -599,8 +773,24 @@ impl Model {
     fn check(&self, ledger: &Ledger) {
         let totals = ledger.totals();
         assert_eq!(totals.countries, self.countries);
-        assert_eq!(totals.lists, self.lists);
-        assert_eq!(totals.list_hosts, self.list_hosts);
+        // Those that nobody is on are there too.
+        let lists = totals.lists.iter().filter(|(_, tally)| **tally != Tally::default());
+        assert!(lists.eq(&self.lists), "{:?}", totals.lists);
+        assert!(totals.list_hosts.iter().filter(|(_, hosts)| **hosts > 0).eq(&self.list_hosts));
+        assert_eq!(networks(totals).into_iter().collect::<BTreeMap<_, _>>(), self.networks);
+        if let Some(today) = ledger.today() {
+            let mut ports: HashMap<IpAddr, u64> = HashMap::new();
+            for (_, _, src) in self.seen.iter().filter(|(day, slot, _)| *day == today.day && *slot != SSH) {
+                *ports.entry(*src).or_default() += 1;
+            }
+            let mut hosts = [0; Band::ALL.len()];
+            for ports in ports.values() {
+                hosts[[1, 9, 29].iter().filter(|most| ports > most).count()] += 1;
+            }
+            assert_eq!(today.breadth.map(|sums| sums.hosts), hosts);
+            let accesses: u64 = today.breadth.iter().map(|sums| sums.accesses).sum();
+            assert_eq!(accesses, self.sourced.get(&today.day).copied().unwrap_or_default());
+        }
         assert_eq!(totals.services, self.services);
         assert_eq!(totals.groups, self.groups);
         assert_eq!(totals.hosts, self.hosts.len() as u64);

@@ -65,6 +65,7 @@ pub(super) fn verify(
     });
     structure(&snapshot, &mut verification).map_err(fail)?;
     let names = SeriesNames::read(&snapshot, &mut verification).map_err(fail)?;
+    let rebuilt = rebuilt_day(&snapshot).map_err(fail)?;
     let mut kept = ByKind::new();
     let mut days = snapshot.prepare("SELECT day FROM day ORDER BY day").map_err(fail)?;
     for number in days.query_map([], |row| row.get::<_, i64>(0)).map_err(fail)? {
@@ -74,6 +75,10 @@ pub(super) fn verify(
         identities(Some(number), &day, &mut verification);
         day.within(number, &mut verification);
         samples_of(&snapshot, number, &day, &mut verification).map_err(fail)?;
+        // Detail that began again misses what the bands know.
+        if rebuilt != Some(number) {
+            day.breadth(number, &mut verification);
+        }
         add_all(&mut kept, &day.by_kind);
         sealed(
             &mut verification,
@@ -206,6 +211,10 @@ struct Sums {
     /// Exact, of a day.
     ports: HashMap<Slot, Wide>,
     backscatter: i128,
+    /// By network, exact, of a day.
+    networks: Wide,
+    /// Hosts and accesses over all bands, of a day.
+    breadth: Wide,
     to_tcp: i128,
     /// Numbers below zero, and rows of series that are not there.
     negative: u64,
@@ -261,6 +270,19 @@ impl Sums {
                 None => sums.lost += 1,
             }
         }
+        for (table, columns, sum) in [
+            ("day_asn", "accesses, sources", &mut sums.networks),
+            ("day_breadth", "hosts, accesses", &mut sums.breadth),
+        ] {
+            let mut statement =
+                snapshot.prepare_cached(&format!("SELECT {columns} FROM {table} WHERE day = ?1"))?;
+            let mut rows = statement.query([day])?;
+            while let Some(row) = rows.next()? {
+                let value = wide(row, 0)?;
+                sums.negative += u64::from(value.iter().any(|number| *number < 0));
+                add(sum, value);
+            }
+        }
         let mut statement = snapshot.prepare_cached("SELECT packets FROM day_backscatter WHERE day = ?1")?;
         for packets in statement.query_map([day], |row| row.get::<_, i64>(0))? {
             let packets = packets?;
@@ -284,6 +306,19 @@ impl Sums {
         sum
     }
 
+    /// What holds of the hosts by how many ports they reached.
+    fn breadth(&self, day: i64, verification: &mut Verification) {
+        let some = Some(day);
+        let [hosts, accesses] = self.breadth;
+        verification.equal(some, "hosts = hosts by breadth", &self.kind("hosts")[0], &hosts);
+        verification.equal(
+            some,
+            "accesses by country = accesses by breadth",
+            &self.kind("country")[0],
+            &accesses,
+        );
+    }
+
     /// What holds within a day.
     fn within(&self, day: i64, verification: &mut Verification) {
         let some = Some(day);
@@ -299,6 +334,12 @@ impl Sums {
             "what counters of kind backscatter grew by hour by hour = the day's ports that answered",
             &self.kind("backscatter")[0],
             &self.backscatter,
+        );
+        verification.equal(
+            some,
+            "what counters of kind asn grew by hour by hour = the day's networks",
+            &self.kind("asn"),
+            &self.networks,
         );
         verification.equal(some, "numbers below zero = 0", &self.negative, &0);
         verification.equal(some, "numbers of series or ports that do not exist = 0", &self.lost, &0);
@@ -390,6 +431,12 @@ fn identities(day: Option<i64>, sums: &Sums, verification: &mut Verification) {
             sums.kind("list")[0] + sums.kind("overflow")[0],
         ),
         ("sources by port = sources by source list", sources, sums.kind("list")[1]),
+        (
+            "accesses by port = accesses by network + overflow",
+            accesses,
+            sums.kind("asn")[0] + sums.kind("overflow")[0],
+        ),
+        ("sources by port = sources by network", sources, sums.kind("asn")[1]),
         ("hosts = hosts by source list", sums.kind("hosts")[0], sums.kind("list_hosts")[0]),
         ("accesses by hour = accesses by port", sums.kind("port_hour")[0], accesses),
         ("backscatter by port = packets of class backscatter", backscatter, sums.class(Class::Backscatter)),
@@ -473,15 +520,17 @@ fn seals(snapshot: &Connection, verification: &mut Verification) -> rusqlite::Re
     Ok(())
 }
 
+/// The day whose detail began again because the file was lost.
+fn rebuilt_day(snapshot: &Connection) -> rusqlite::Result<Option<i64>> {
+    let day = snapshot.query_row("SELECT rebuilt_day FROM state", [], |row| row.get(0)).optional()?;
+    Ok(day.flatten())
+}
+
 /// The source sets that are kept against the day's numbers.
 fn sets(snapshot: &Connection, path: &Path, verification: &mut Verification) -> Result<(), LedgerError> {
     let fail = |error| LedgerError::sqlite(path, "verifying", error);
     // Detail that began again misses what the sets know.
-    let rebuilt: Option<i64> = snapshot
-        .query_row("SELECT rebuilt_day FROM state", [], |row| row.get(0))
-        .optional()
-        .map_err(fail)?
-        .flatten();
+    let rebuilt = rebuilt_day(snapshot).map_err(fail)?;
     let mut days = snapshot
         .prepare("SELECT day FROM set_day JOIN day USING (day) WHERE day IS NOT ?1 ORDER BY day")
         .map_err(fail)?;

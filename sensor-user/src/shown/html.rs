@@ -1,7 +1,9 @@
 //! The landing page: today's picture on one screen, in English or Japanese, without scripts or anything
 //! from elsewhere. It loads itself again every half minute.
 
-use super::rows::{CountryRow, ListRow, Ranked, listed, top};
+use super::rows::{
+    BandRow, CountryRow, ListRow, NO_NETWORK, NetworkRow, OTHER_NETWORKS, Ranked, listed, of_networks, top,
+};
 use super::{DayStatus, Status};
 use crate::country::Country;
 use crate::format::{percent, spoken, thousands};
@@ -324,7 +326,59 @@ impl HtmlPage<'_> {
             let (title, label) = (self.pick("Source lists", "発信元リスト"), self.pick("List", "リスト"));
             self.ranking(title, label, lists, today.accesses)?;
         }
+        if let Some(networks) = of_networks(&today.networks) {
+            let row = |row: &NetworkRow| {
+                let ranked = Ranked::from(row);
+                match row.asn.as_str() {
+                    NO_NETWORK => {
+                        Ranked { label: language.pick("no network", "該当なし").to_owned(), ..ranked }
+                    }
+                    OTHER_NETWORKS => {
+                        Ranked { label: language.pick("others", "その他").to_owned(), ..ranked }
+                    }
+                    // The name says more than the number.
+                    _ => Ranked { label: ranked.name, name: ranked.label, ..ranked },
+                }
+            };
+            let networks = networks.iter().map(row).collect();
+            let (title, label) =
+                (self.pick("Networks", "発信元ネットワーク"), self.pick("Network", "ネットワーク"));
+            self.ranking(title, label, networks, today.accesses)?;
+        }
+        self.breadth(&today.breadth, [today.hosts, today.accesses])?;
         self.out.push_str("</div>");
+        Ok(())
+    }
+
+    /// Sources by how many ports they reached, as shares of `hosts` and `accesses`.
+    fn breadth(&mut self, rows: &[BandRow], [hosts, accesses]: [u64; 2]) -> fmt::Result {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (title, ports, of_hosts, share, of_accesses) = match self.language {
+            Language::English => ("Ports reached by a source", "Ports", "Hosts", "Share", "Accesses"),
+            Language::Japanese => ("発信元ごとの宛先ポート数", "ポート数", "ホスト", "割合", "アクセス"),
+        };
+        write!(
+            self.out,
+            "<section><h2>{title}</h2><table><thead><tr><th>{ports}</th><th class=\"n\">{of_hosts}</th>\
+             <th class=\"n\">{share}</th><th class=\"n\">{of_accesses}</th><th class=\"n\">{share}</th></tr></thead><tbody>"
+        )?;
+        for row in rows {
+            let label =
+                if row.ports == "unknown" { self.pick("not known", "不明") } else { row.ports.as_str() };
+            write!(
+                self.out,
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{} %</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{} %</td></tr>",
+                Escaped(label),
+                thousands(row.hosts),
+                percent(row.hosts, hosts),
+                thousands(row.accesses),
+                percent(row.accesses, accesses)
+            )?;
+        }
+        self.out.push_str("</tbody></table></section>");
         Ok(())
     }
 

@@ -14,8 +14,8 @@ mod text;
 pub use note::Note;
 pub use report::{Report, render_report};
 pub use rows::{
-    BackscatterRow, ClassRow, CountryRow, Counts, GroupRow, ListRow, MalformedRow, PortCountryRow,
-    PortHourRow, PortListRow, PortName, PortRow, ToolRow, UnreadRow,
+    BackscatterRow, BandRow, ClassRow, CountryRow, Counts, GroupRow, ListRow, MalformedRow, NetworkRow,
+    PortCountryRow, PortHourRow, PortListRow, PortName, PortRow, ToolRow, UnreadRow,
 };
 pub use status::{
     ArchiveStatus, ArchiveWorks, DayClassRow, DayStatus, Identity, Inputs, Loss, Monitored,

@@ -1,6 +1,6 @@
 //! What captures held, as a table for people and as JSON for programs.
 
-use super::rows::{BackscatterRow, Counts, Ranked, Subject, TOP, listed};
+use super::rows::{BackscatterRow, Counts, Ranked, Subject, TOP, listed, of_networks};
 use super::text::{TextPage, number, share};
 use crate::config::Config;
 use crate::counters::totals::Totals;
@@ -121,6 +121,10 @@ pub fn render_report(report: &Report, config: &Config) -> String {
     PAGE.ranking("region", None, counts.countries.iter().map(Ranked::from).collect(), whole, &mut out);
     if let Some(lists) = listed(&counts.lists) {
         PAGE.ranking("source list", None, lists.iter().map(Ranked::from).collect(), whole, &mut out);
+    }
+    if let Some(networks) = of_networks(&counts.networks) {
+        let networks = networks.iter().map(Ranked::from).collect();
+        PAGE.ranking("network", Some("name"), networks, whole, &mut out);
     }
     PAGE.ranking("group", None, counts.groups.iter().map(Ranked::from).collect(), whole, &mut out);
     let services: Vec<_> = counts.services.iter().map(Ranked::from).collect();

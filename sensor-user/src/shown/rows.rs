@@ -5,8 +5,10 @@
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals, Volume};
 use crate::country::Country;
+use crate::ledger::{Band, BandSums, Breadth};
 use crate::who::lists::NO_LIST;
 use sensor_common::{Class, Slot, Tool};
+use sensor_counters::NetworkLabel;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -32,6 +34,9 @@ pub struct Counts {
     /// By source list, the busiest first.
     #[serde(default)]
     pub lists: Vec<ListRow>,
+    /// By network, the busiest first.
+    #[serde(default)]
+    pub networks: Vec<NetworkRow>,
     /// Feature ports by source list, the busiest first; of a sensor only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_lists: Option<Vec<PortListRow>>,
@@ -118,6 +123,45 @@ pub struct ListRow {
     pub sources: u64,
     /// Unique hosts.
     pub hosts: u64,
+}
+
+/// One network, all that have no series of their own, or what is of none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRow {
+    /// The number of the autonomous system, `other` or `none`.
+    pub asn: String,
+    /// Its name, `other` or `none`.
+    pub name: String,
+    /// Accesses.
+    pub accesses: u64,
+    /// Cumulative sources.
+    pub sources: u64,
+}
+
+/// The sources that have reached so many ports on a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BandRow {
+    /// `1`, `2-9`, `10-29`, `30+`, or `unknown` for sources beyond the bound of the day's sets.
+    pub ports: String,
+    /// Unique hosts.
+    pub hosts: u64,
+    /// Accesses that they sent.
+    pub accesses: u64,
+}
+
+impl BandRow {
+    /// A band's row.
+    pub fn new(band: Band, sums: BandSums) -> Self {
+        let BandSums { hosts, accesses } = sums;
+        Self { ports: band.label().to_owned(), hosts, accesses }
+    }
+
+    /// The rows of all bands but an empty `unknown`.
+    pub(super) fn of(breadth: Breadth) -> Vec<Self> {
+        let bands = Band::ALL.into_iter().zip(breadth);
+        let shown = bands.filter(|(band, sums)| *band != Band::Unknown || *sums != BandSums::default());
+        shown.map(|(band, sums)| Self::new(band, sums)).collect()
+    }
 }
 
 /// One destination from one source list.
@@ -340,6 +384,20 @@ impl Subject<'_> {
         self.busiest(entries).into_iter().map(row).collect()
     }
 
+    /// As [`Subject::ports`].
+    pub(super) fn networks(
+        self,
+        entries: impl IntoIterator<Item = (NetworkLabel, Tally)>,
+    ) -> Vec<NetworkRow> {
+        let row = |(network, Tally { accesses, sources }): (NetworkLabel, _)| NetworkRow {
+            asn: network.asn(),
+            name: network.name().to_owned(),
+            accesses,
+            sources,
+        };
+        self.busiest(entries).into_iter().map(row).collect()
+    }
+
     fn port_lists(self, totals: &Totals) -> Vec<PortListRow> {
         let row = |((slot, list), Tally { accesses, sources }): (&(Slot, String), _)| {
             let (transport, port) = labels(PortLabel::Own(*slot));
@@ -399,6 +457,7 @@ impl Subject<'_> {
             ports: self.ports(totals.ports.iter().map(|(port, tally)| (*port, *tally))),
             countries: self.countries(totals.countries.iter().map(|(country, tally)| (*country, *tally))),
             lists: self.lists(by_list(totals)),
+            networks: self.networks(totals.networks.iter().map(|(network, tally)| (network.clone(), *tally))),
             port_lists: is_sensor.then(|| self.port_lists(totals)),
             port_countries: is_sensor.then(|| self.port_countries(&totals.port_countries)),
             port_hours: is_sensor.then(|| port_hours(totals)),
@@ -504,6 +563,26 @@ impl From<&ListRow> for Ranked {
     fn from(row: &ListRow) -> Self {
         Self { label: row.list.clone(), name: String::new(), accesses: row.accesses, sources: row.sources }
     }
+}
+
+impl From<&NetworkRow> for Ranked {
+    fn from(row: &NetworkRow) -> Self {
+        let (label, name) = match row.asn.as_str() {
+            NO_NETWORK | OTHER_NETWORKS => (row.asn.clone(), String::new()),
+            number => (format!("AS{number}"), row.name.clone()),
+        };
+        Self { label, name, accesses: row.accesses, sources: row.sources }
+    }
+}
+
+/// [`NetworkRow::asn`] of what is of no network.
+pub(super) const NO_NETWORK: &str = "none";
+/// [`NetworkRow::asn`] of networks without a series of their own.
+pub(super) const OTHER_NETWORKS: &str = "other";
+
+/// The rows, when a source is of a network: without a database all is in `none`.
+pub(super) fn of_networks(rows: &[NetworkRow]) -> Option<&[NetworkRow]> {
+    rows.iter().any(|row| row.asn != NO_NETWORK).then_some(rows)
 }
 
 /// The rows, when a source list holds a source: without lists all is in `none`.

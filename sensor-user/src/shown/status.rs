@@ -4,7 +4,7 @@
 //! moment, and [`Status::identities`] says that they do.
 
 use super::Note;
-use super::rows::{CountryRow, Counts, ListRow, PortRow, Subject, of_class};
+use super::rows::{BandRow, CountryRow, Counts, ListRow, NetworkRow, PortRow, Subject, of_class};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::exposition::{Health, SensorInfo};
@@ -73,6 +73,9 @@ pub struct Status {
     pub observed_seconds: f64,
     /// Build time of the country database, seconds since the epoch.
     pub geoip_build: Option<u64>,
+    /// Build time of the ASN database, seconds since the epoch; absent without one.
+    #[serde(default)]
+    pub asn_build: Option<i64>,
     /// The current local day.
     pub today: Option<DayStatus>,
     /// Everything since the totals began.
@@ -124,6 +127,12 @@ pub struct DayStatus {
     /// By source list, the busiest first.
     #[serde(default)]
     pub lists: Vec<ListRow>,
+    /// By network, exact for each, the busiest first.
+    #[serde(default)]
+    pub networks: Vec<NetworkRow>,
+    /// By how many ports the sources have reached.
+    #[serde(default)]
+    pub breadth: Vec<BandRow>,
     /// Accesses by local hour, 0 to 23.
     pub hours: Vec<u64>,
     /// By class, in the order of decision.
@@ -217,6 +226,8 @@ impl DayStatus {
             ports: rows.ports(today.ports.iter().map(|(slot, tally)| (PortLabel::Own(*slot), *tally))),
             countries: rows.countries(today.countries.iter().copied()),
             lists: rows.lists(today.lists.clone()),
+            networks: rows.networks(today.networks.iter().cloned()),
+            breadth: BandRow::of(today.breadth),
             hours: today.hours.to_vec(),
             classes: Class::ALL.into_iter().map(class).collect(),
         }
@@ -260,6 +271,17 @@ impl Status {
                 total.lists.iter().map(|row| row.sources).sum(),
             ),
             Identity::new(
+                "sum(teiten_accesses_total) = sum(teiten_asn_accesses_total) + \
+                 teiten_source_table_overflow_packets_total",
+                total.accesses,
+                total.networks.iter().map(|row| row.accesses).sum::<u64>() + totals.overflow,
+            ),
+            Identity::new(
+                "sum(teiten_sources_total) = sum(teiten_asn_sources_total)",
+                total.sources,
+                total.networks.iter().map(|row| row.sources).sum(),
+            ),
+            Identity::new(
                 "teiten_hosts_total = sum(teiten_list_hosts_total)",
                 total.hosts,
                 total.lists.iter().map(|row| row.hosts).sum(),
@@ -300,6 +322,7 @@ impl Status {
             generation: totals.generation,
             observed_seconds,
             geoip_build: health.geoip_build(),
+            asn_build: health.asn_build(),
             today: today.map(|today| DayStatus::new(today, ports)),
             total,
             loss: Loss {

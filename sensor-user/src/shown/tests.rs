@@ -4,12 +4,12 @@ use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
 use crate::exposition::{Exposition, SensorInfo};
 use crate::format::{percent, spoken, thousands};
-use crate::ledger::Today;
+use crate::ledger::{BandSums, Today};
 use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use jiff::civil::date;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool, Transport};
-use sensor_counters::{COUNTERS, Series, Unit, Unread};
+use sensor_counters::{AutonomousSystem, COUNTERS, NetworkLabel, Series, Unit, Unread};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,9 @@ fn totals() -> Totals {
     totals.lists.insert("none".to_owned(), tally(490, 4));
     totals.list_hosts.insert("research".to_owned(), 1);
     totals.list_hosts.insert("none".to_owned(), 3);
+    totals.networks.insert(network(64_500, "<b>Example, Ltd."), tally(600, 5));
+    totals.networks.insert(NetworkLabel::Rest, tally(150, 1));
+    totals.networks.insert(NetworkLabel::Nowhere, tally(50, 1));
     totals.services.insert((Slot::new(Transport::Tcp, 22), country("NL")), tally(30_000, 2));
     totals.services.insert((Slot::new(Transport::Tcp, 22), country("FR")), tally(1, 1));
     totals.groups.insert(("messenger".to_owned(), country("CN")), tally(6, 1));
@@ -84,8 +87,39 @@ fn today() -> Today {
         ],
         countries: vec![(country("JP"), tally(200, 3))],
         lists: vec![("none".to_owned(), tally(90, 2), 1), ("research".to_owned(), tally(110, 1), 1)],
+        networks: vec![
+            (network(64_500, "<b>Example, Ltd."), tally(150, 2)),
+            (NetworkLabel::Nowhere, tally(50, 1)),
+        ],
+        breadth: [(1, 30), (0, 0), (0, 0), (1, 170), (0, 0)]
+            .map(|(hosts, accesses)| BandSums { hosts, accesses }),
         hours,
         packets,
+    }
+}
+
+fn network(number: u32, name: &str) -> NetworkLabel {
+    NetworkLabel::Own(AutonomousSystem { number, name: name.into() })
+}
+
+#[test]
+fn networks_and_breadth_are_shown_and_names_cannot_do_anything() {
+    let mut status = status();
+    "<b>Example\u{1b}[31m".clone_into(&mut status.today.as_mut().unwrap().networks[0].name);
+    let json = serde_json::to_value(&status).unwrap();
+    let first = &json["today"]["networks"][0];
+    assert_eq!((&first["asn"], &first["accesses"]), (&"64500".into(), &150.into()));
+    assert_eq!(json["total"]["networks"].as_array().unwrap().len(), 3);
+    let bands: Vec<_> = status.today.as_ref().unwrap().breadth.iter().collect();
+    let bands: Vec<_> = bands.iter().map(|row| (row.ports.as_str(), row.hosts, row.accesses)).collect();
+    assert_eq!(bands, [("1", 1, 30), ("2-9", 0, 0), ("10-29", 0, 0), ("30+", 1, 170)]);
+    let text = render(&status, Terminal { colours: false, blocks: false }, 100);
+    assert!(text.contains("AS64500  <b>Example\u{fffd}[31m"), "{text}");
+    assert!(text.contains("ports reached"), "{text}");
+    for language in [html::Language::English, html::Language::Japanese] {
+        let page = html::render(&status, "/metrics", language);
+        assert!(page.contains("&lt;b&gt;Example") && !page.contains("<b>Example"), "{page}");
+        assert!(page.contains("AS64500") && page.contains("30+"), "{page}");
     }
 }
 
@@ -156,6 +190,7 @@ fn the_json_shows_each_counter_where_the_catalogue_says() {
         ("backscatter", "tcp,80"),
         ("list", "research"),
         ("list_hosts", "research"),
+        ("asn", "64500,Example"),
         ("port_list", "tcp,445,research"),
         ("port_tool", "tcp,445,zmap4"),
         ("country_tool", "JP,mirai"),
@@ -233,8 +268,8 @@ fn the_identities_are_checked_on_the_values_behind_the_hold() {
     let status = status();
     let sides: Vec<_> = status.identities.iter().map(|i| (i.left, i.right, i.holds)).collect();
     // Accesses by port and by class; by port and by country (300 + 500) with 200 lost; sources.
-    // The same by source list (310 + 490), and hosts. Frames that are not of IP (958 + 42), and malformed packets.
-    let whole = [1_000, 1_000, 7, 1_000, 7, 4, 1_000, 5].map(|sum| (sum, sum, true));
+    // The same by source list (310 + 490), by network (600 + 150 + 50), and hosts. Frames that are not of IP (958 + 42), and malformed packets.
+    let whole = [1_000, 1_000, 7, 1_000, 7, 1_000, 7, 4, 1_000, 5].map(|sum| (sum, sum, true));
     assert_eq!(sides, whole);
 }
 
@@ -291,6 +326,16 @@ Today, 2026-11-22  200 accesses, 3 cumulative sources, 2 unique hosts
   research          110   55 %        1   33 %
   none               90   45 %        2   67 %
 
+  network  name              accesses  share  sources  share
+  AS64500  <b>Example, Ltd.       150   75 %        2   67 %
+  none                             50   25 %        1   33 %
+
+  ports reached  hosts  share  accesses  share
+  1                  1   50 %        30   15 %
+  2-9                0    0 %         0    0 %
+  10-29              0    0 %         0    0 %
+  30+                1   50 %       170   85 %
+
 All packets, since counting began
   class              today  packets  share    bytes
   non_ip                 0    1,000   50 %   42,000
@@ -341,6 +386,9 @@ Loss
   holds  sum(teiten_accesses_total) = sum(teiten_list_accesses_total)
          + teiten_source_table_overflow_packets_total
   holds  sum(teiten_sources_total) = sum(teiten_list_sources_total)
+  holds  sum(teiten_accesses_total) = sum(teiten_asn_accesses_total)
+         + teiten_source_table_overflow_packets_total
+  holds  sum(teiten_sources_total) = sum(teiten_asn_sources_total)
   holds  teiten_hosts_total = sum(teiten_list_hosts_total)
   holds  sum(teiten_unread_frames_total) = teiten_packets_total{class=\"non_ip\"}
   holds  sum(teiten_malformed_packets_total) = teiten_packets_total{class=\"malformed\"}

@@ -1,6 +1,6 @@
 //! The tables of `teiten status`.
 
-use super::rows::{Ranked, TOP, listed, top};
+use super::rows::{BandRow, Ranked, TOP, listed, of_networks, top};
 use super::{DayStatus, Status};
 use crate::format::{percent, spoken, thousands};
 use crate::system::terminal::Terminal;
@@ -180,6 +180,35 @@ impl TextPage {
             let lists = lists.iter().map(Ranked::from).collect();
             self.ranking("source list", None, lists, [today.accesses, today.sources], out);
         }
+        if let Some(networks) = of_networks(&today.networks) {
+            let networks = networks.iter().map(Ranked::from).collect();
+            self.ranking("network", Some("name"), networks, [today.accesses, today.sources], out);
+        }
+        self.breadth(&today.breadth, [today.hosts, today.accesses], out);
+    }
+
+    /// Sources by how many ports they reached, as shares of `hosts` and `accesses`.
+    fn breadth(&self, rows: &[BandRow], [hosts, accesses]: [u64; 2], out: &mut String) {
+        if rows.iter().all(|row| row.hosts == 0 && row.accesses == 0) {
+            return;
+        }
+        let mut table = self.table(&[
+            ("ports reached", false),
+            ("hosts", true),
+            ("share", true),
+            ("accesses", true),
+            ("share", true),
+        ]);
+        for row in rows {
+            table.add_row([
+                Cell::new(clean(&row.ports)),
+                number(row.hosts),
+                share(row.hosts, hosts),
+                number(row.accesses),
+                share(row.accesses, accesses),
+            ]);
+        }
+        let _ = writeln!(out, "\n{}", table.trim_fmt());
     }
 
     /// The busiest of `rows`, with a column for their names when there is a `name` for it, as shares of

@@ -1,13 +1,15 @@
-//! Who a source is: the one step that gives, for an address, its country and its list.
+//! Who a source is: the one step that gives, for an address, its country, its list and its network.
 
+pub mod asn;
 pub mod lists;
 mod watcher;
 
-pub use watcher::{ListFiles, ListWatcher};
+pub use watcher::{AsnFiles, AsnWatcher, ListFiles, ListWatcher};
 
-use crate::country::{Country, Locate, Who};
+use crate::country::{AutonomousSystem, Country, Locate, Who};
 use crate::geoip::GeoIp;
-use lists::{ListError, Lists, SourceList};
+use asn::AsnDatabase;
+use lists::Lists;
 use std::sync::Arc;
 
 /// The databases that tell it.
@@ -17,17 +19,8 @@ pub struct Register {
     pub geoip: Arc<GeoIp>,
     /// Lists of the configuration.
     pub lists: Arc<Lists>,
-}
-
-impl Register {
-    /// Loads the databases of a configuration.
-    ///
-    /// # Errors
-    ///
-    /// The country database or a list cannot be used.
-    pub fn load(geoip: GeoIp, lists: &[SourceList]) -> Result<Self, ListError> {
-        Ok(Self { geoip: Arc::new(geoip), lists: Arc::new(Lists::load(lists)?) })
-    }
+    /// Networks.
+    pub asn: Arc<AsnDatabase>,
 }
 
 impl Locate for Register {
@@ -40,11 +33,11 @@ impl Locate for Register {
     }
 
     fn who_v4(&self, address: u32) -> Who {
-        Who { country: self.geoip.v4(address), list: self.lists.v4(address) }
+        Who { country: self.geoip.v4(address), list: self.lists.v4(address), network: self.asn.v4(address) }
     }
 
     fn who_v6(&self, address: u128) -> Who {
-        Who { country: self.geoip.v6(address), list: self.lists.v6(address) }
+        Who { country: self.geoip.v6(address), list: self.lists.v6(address), network: self.asn.v6(address) }
     }
 
     fn lists(&self) -> &[String] {
@@ -58,6 +51,11 @@ impl Locate for Register {
             modified.map_or_else(|| "unknown".to_owned(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
         };
         let lists = self.lists.read().iter().map(|read| (format!("list {}", read.name), modified(read)));
-        std::iter::once(country).chain(lists).collect()
+        let asn = self.asn.read().map(|read| ("asn".to_owned(), read.built.strftime("%Y-%m-%d").to_string()));
+        std::iter::once(country).chain(lists).chain(asn).collect()
+    }
+
+    fn networks(&self) -> &[AutonomousSystem] {
+        self.asn.networks()
     }
 }

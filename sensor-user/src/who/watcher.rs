@@ -1,8 +1,11 @@
-//! Follows the files of source lists, which are replaced while the daemon runs.
+//! Follows the files of source lists and of the ASN database, which are replaced while the daemon runs.
 
+use super::asn::{AsnDatabase, AsnError};
 use super::lists::{ListError, ListFault, Lists, SourceList};
+use crate::database::DatabaseFault;
 use crate::system::follow::{Files, Followed, Stamp, stamp_of};
 use std::io;
+use std::path::PathBuf;
 
 /// The files of all lists.
 #[derive(Debug)]
@@ -71,6 +74,71 @@ impl ListWatcher {
     }
 }
 
+/// The file of an ASN database, or none.
+#[derive(Debug)]
+pub struct AsnFiles {
+    path: Option<PathBuf>,
+    /// The stamp of what was read last, whether or not that failed; `None` when nothing was.
+    tried: Option<Option<Stamp>>,
+}
+
+impl AsnFiles {
+    /// The database of this path, which was not read yet; `None` for none.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, tried: None }
+    }
+
+    fn stamp(path: Option<&PathBuf>) -> Option<Stamp> {
+        path.and_then(|path| stamp_of(path))
+    }
+}
+
+impl Files for AsnFiles {
+    type Value = AsnDatabase;
+    type Error = AsnError;
+    type Name = PathBuf;
+    const THREAD: &'static str = "asn";
+
+    fn name(&self) -> PathBuf {
+        self.path.clone().unwrap_or_default()
+    }
+
+    fn news(&mut self) -> Result<Option<AsnDatabase>, AsnError> {
+        // Before the file is read: a change during the read is found at the next look.
+        let stamp = Self::stamp(self.path.as_ref());
+        if self.tried == Some(stamp) {
+            return Ok(None);
+        }
+        self.tried = Some(stamp);
+        AsnDatabase::open(self.path.as_deref()).map(Some)
+    }
+
+    fn silent(name: &PathBuf, seconds: u64) -> AsnError {
+        AsnError { path: name.clone(), reason: DatabaseFault::Silent { seconds } }
+    }
+
+    fn no_thread(name: &PathBuf, error: io::Error) -> AsnError {
+        AsnError { path: name.clone(), reason: error.into() }
+    }
+}
+
+/// An ASN database that is read again when its file changes.
+pub type AsnWatcher = Followed<AsnFiles>;
+
+impl AsnWatcher {
+    /// Loads the file's database, or none, which never changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`AsnDatabase::load`].
+    pub fn open(path: Option<PathBuf>) -> Result<Self, AsnError> {
+        let tried = Some(AsnFiles::stamp(path.as_ref()));
+        let current = AsnDatabase::open(path.as_deref())?;
+        let files = path.map(|path| AsnFiles { path: Some(path), tried });
+        Self::new(current, files)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +200,36 @@ mod tests {
         assert_eq!(watcher.look_and_wait(), Look::Reloaded);
         assert_eq!(place(&watcher, "203.0.113.7"), 0);
         assert_eq!(watcher.look_and_wait(), Look::Unchanged);
+    }
+
+    #[test]
+    fn an_asn_database_is_read_again_when_its_file_changes_and_stays_when_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("asn.csv");
+        let replace = |text: &str| {
+            std::fs::write(directory.path().join("new"), text).unwrap();
+            std::fs::rename(directory.path().join("new"), &path).unwrap();
+        };
+        let number = |watcher: &AsnWatcher| {
+            let database = watcher.current();
+            let place = database.v4(0x0102_0304);
+            place.checked_sub(1).map(|at| database.networks()[at as usize].number)
+        };
+        replace("1.0.0.0,1.255.255.255,64500,One\n");
+        let mut watcher = AsnWatcher::open(Some(path.clone())).unwrap();
+        assert_eq!((watcher.look_and_wait(), number(&watcher)), (Look::Unchanged, Some(64_500)));
+        replace("1.0.0.0,1.255.255.255,64501,Two\n");
+        assert_eq!((watcher.look_and_wait(), number(&watcher)), (Look::Reloaded, Some(64_501)));
+        replace("1.0.0.0,1.255.255.255,JP\n");
+        assert_eq!((watcher.look_and_wait(), number(&watcher)), (Look::Failed, Some(64_501)));
+        assert_eq!(
+            crate::error_chain(watcher.fault().unwrap()),
+            format!("cannot use the ASN database `{}`: line 1 is not `first,last,asn,name`", path.display())
+        );
+        assert_eq!(watcher.look_and_wait(), Look::Unchanged, "one state of the file is tried once");
+        watcher.follow(AsnFiles::new(None)).unwrap();
+        assert_eq!((watcher.look_and_wait(), number(&watcher)), (Look::Reloaded, None));
+        assert!(watcher.fault().is_none());
+        assert_eq!(AsnWatcher::open(None).unwrap().look_and_wait(), Look::Unchanged);
     }
 }

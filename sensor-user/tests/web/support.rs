@@ -1,6 +1,7 @@
 //! A server on loopback, and a client that sends exactly the given bytes.
 
 use sensor_common::{Class, Slot, Transport};
+use sensor_counters::NetworkLabel;
 use sensor_user::counters::port_names::PortTable;
 use sensor_user::counters::totals::{PortLabel, Tally, Totals};
 use sensor_user::country::Country;
@@ -210,6 +211,7 @@ pub(crate) fn accesses(port: u16, accesses: u64) -> Totals {
     totals.ports.insert(PortLabel::Own(Slot::new(Transport::Tcp, port)), tally);
     totals.countries.insert(Country::from_code("JP").unwrap(), tally);
     totals.lists.insert(NO_LIST.to_owned(), tally);
+    totals.networks.insert(NetworkLabel::Nowhere, tally);
     totals
 }
 

@@ -168,6 +168,13 @@ impl Samples {
                     + self.sum("teiten_source_table_overflow_packets_total"),
             ),
             ("sources by port, by source list", sources, self.sum("teiten_list_sources_total")),
+            (
+                "accesses by port, by network and overflow",
+                accesses,
+                self.sum("teiten_asn_accesses_total")
+                    + self.sum("teiten_source_table_overflow_packets_total"),
+            ),
+            ("sources by port, by network", sources, self.sum("teiten_asn_sources_total")),
             ("hosts, by source list", self.sum("teiten_hosts_total"), self.sum("teiten_list_hosts_total")),
             ("unread frames, class non_ip", self.sum("teiten_unread_frames_total"), of_class("non_ip")),
             (
@@ -264,6 +271,8 @@ mod tests {
                      teiten_country_accesses_total{country=\"JP\"} 4\n\
                      teiten_list_accesses_total{list=\"none\"} 4\n\
                      teiten_list_sources_total{list=\"none\"} 2\n\
+                     teiten_asn_accesses_total{asn=\"none\",name=\"none\"} 4\n\
+                     teiten_asn_sources_total{asn=\"none\",name=\"none\"} 2\n\
                      teiten_source_table_overflow_packets_total 1\n\
                      teiten_sources_total{transport=\"tcp\",port=\"23\"} 2\n";
         let samples = Samples::parse(whole).unwrap();

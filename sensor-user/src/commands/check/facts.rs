@@ -13,6 +13,7 @@ use crate::sight::Blind;
 use crate::sight::targets::Targets;
 use crate::system::trusted;
 use crate::web::{Server, WebConfig};
+use crate::who::asn::{AsnDatabase, AsnRead};
 use crate::who::lists::{Lists, Read, SourceList};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
@@ -50,15 +51,17 @@ pub(super) struct Facts {
     pub(super) archive_dir: Option<StateDir>,
     pub(super) listen: Vec<(SocketAddr, Result<(), String>)>,
     pub(super) web_config: Option<(String, Result<(), String>)>,
-    pub(super) geoip: Result<CountryDatabase, String>,
+    pub(super) geoip: Result<AddressDatabase, String>,
+    /// The ASN database, when there is to be one.
+    pub(super) asn: Option<Result<AddressDatabase, String>>,
     /// Each source list with what was found in it.
     pub(super) lists: Vec<(String, Result<Read, String>)>,
     pub(super) now: SystemTime,
 }
 
-/// A country database that can be read.
+/// A country or ASN database that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CountryDatabase {
+pub(super) struct AddressDatabase {
     pub(super) text: String,
     /// Since it was built.
     pub(super) age_days: i64,
@@ -129,7 +132,7 @@ pub(super) fn gather(config: &Config) -> Facts {
         geoip: GeoIp::open(config.geoip.as_deref())
             .map(|geoip| {
                 let built = geoip.built();
-                CountryDatabase {
+                AddressDatabase {
                     text: format!(
                         "{}, type {}, built {}",
                         geoip.origin(),
@@ -141,9 +144,25 @@ pub(super) fn gather(config: &Config) -> Facts {
                 }
             })
             .map_err(|error| error_chain(&error)),
+        asn: config.asn.as_deref().map(asn),
         lists: config.source_lists.iter().map(list).collect(),
         now: SystemTime::now(),
     }
+}
+
+fn asn(path: &Path) -> Result<AddressDatabase, String> {
+    let database = AsnDatabase::load(path).map_err(|error| error_chain(&error))?;
+    let AsnRead { path, built, database_type } = database.read().expect("it was read");
+    Ok(AddressDatabase {
+        text: format!(
+            "`{}`, type {database_type}, {} networks, built {}",
+            path.display(),
+            database.networks().len(),
+            built.strftime("%Y-%m-%d")
+        ),
+        age_days: Timestamp::now().duration_since(*built).as_hours() / 24,
+        is_embedded: false,
+    })
 }
 
 fn list(list: &SourceList) -> (String, Result<Read, String>) {

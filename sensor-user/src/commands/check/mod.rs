@@ -13,7 +13,7 @@ use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
 use crate::system::output::Output;
 use crate::who::lists::Read;
-use facts::{Facts, MapNeeds, StateDir, gather};
+use facts::{AddressDatabase, Facts, MapNeeds, StateDir, gather};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::time::SystemTime;
@@ -121,6 +121,7 @@ const BLIND: &str = "would be blind";
 fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![configuration(config)];
     findings.push(geoip(facts));
+    findings.extend(facts.asn.as_ref().map(asn));
     findings.extend(facts.lists.iter().map(|(name, read)| judge_list(name, read.as_ref(), facts.now)));
     kernel(facts, &mut findings);
     for interface in &facts.interfaces {
@@ -214,6 +215,21 @@ fn geoip(facts: &Facts) -> Finding {
         found.text, found.age_days
     );
     Finding::new(Level::Warning, "geoip", text)
+}
+
+fn asn(found: &Result<AddressDatabase, String>) -> Finding {
+    let found = match found {
+        Ok(found) => found,
+        Err(text) => return Finding::new(Level::Problem, "asn", text),
+    };
+    if found.age_days <= OLD_DATABASE_DAYS[0] {
+        return Finding::new(Level::Good, "asn", &found.text);
+    }
+    let text = format!(
+        "{}, {} days ago: prefixes have changed hands since; replace the file, a running sensor reads it again",
+        found.text, found.age_days
+    );
+    Finding::new(Level::Warning, "asn", text)
 }
 
 fn memory(memory: &MapNeeds) -> Finding {
@@ -395,7 +411,6 @@ fn pins(config: &Config, facts: &Facts) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::facts::CountryDatabase;
     use super::*;
     use crate::kernel::inspect::PinDir;
     use crate::kernel::{Keeper, Kind, Occupant};
@@ -447,9 +462,10 @@ mod tests {
             archive_dir: None,
             listen: vec![(([127, 0, 0, 1], 9477).into(), Ok(()))],
             web_config: None,
+            asn: None,
             lists: vec![],
             now: SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 100),
-            geoip: Ok(CountryDatabase { text: "embedded".to_owned(), age_days: 40, is_embedded: true }),
+            geoip: Ok(AddressDatabase { text: "embedded".to_owned(), age_days: 40, is_embedded: true }),
         }
     }
 
@@ -589,10 +605,18 @@ mod tests {
             (
                 lacking(|facts| {
                     let text = "/geoip, type text, built 2026-01-01".to_owned();
-                    facts.geoip = Ok(CountryDatabase { text, age_days: 91, is_embedded: false });
+                    facts.geoip = Ok(AddressDatabase { text, age_days: 91, is_embedded: false });
                 }),
                 "warning  geoip: /geoip, type text, built 2026-01-01, 91 days ago: address blocks have changed hands \
                  since; replace the file; a running sensor reads it again",
+            ),
+            (
+                lacking(|facts| {
+                    let text = "`/asn`, type ASN, 3 networks, built 2026-01-01".to_owned();
+                    facts.asn = Some(Ok(AddressDatabase { text, age_days: 91, is_embedded: false }));
+                }),
+                "warning  asn: `/asn`, type ASN, 3 networks, built 2026-01-01, 91 days ago: prefixes have changed hands \
+                 since; replace the file, a running sensor reads it again",
             ),
             (
                 lacking(|facts| facts.geoip.as_mut().unwrap().age_days = 366),

@@ -14,6 +14,7 @@ use crate::shown::{Report, render_report};
 use crate::system::logging;
 use crate::system::output::Output;
 use crate::who::Register;
+use crate::who::asn::AsnDatabase;
 use crate::who::lists::Lists;
 use anyhow::Context;
 use std::io::Write;
@@ -45,7 +46,7 @@ pub struct Shown {
 ///
 /// # Errors
 ///
-/// The country database cannot be used, the ledger or standard output not written.
+/// A database or a list cannot be used, the ledger or standard output not written.
 pub fn command(
     files: &[PathBuf],
     config: &Config,
@@ -55,6 +56,7 @@ pub fn command(
     // A faulty file fails at once; the embedded database is loaded while captures are read.
     let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;
     let lists = Arc::new(Lists::load(&config.source_lists)?);
+    let asn = Arc::new(AsnDatabase::open(config.asn.as_deref())?);
     let settings = ledger_settings(config);
     // What is printed is of these files alone.
     let mut printed = Summary::new(settings.clone());
@@ -79,7 +81,7 @@ pub fn command(
     let observed = kept.as_ref().map(Ledger::observed_spans).transpose()?.unwrap_or_default();
     let prepare = || -> anyhow::Result<_> {
         let geoip = Arc::new(geoip.map_or_else(GeoIp::embedded, Ok)?);
-        let register = Register { geoip, lists };
+        let register = Register { geoip, lists, asn };
         let (kept, printed) = (&mut kept, &mut printed);
         Ok(move |observation: Observation| {
             if let Some(ledger) = kept {

@@ -70,6 +70,7 @@ async fn daemon(
     );
     let geoip = open::geoip(&config)?;
     let lists = open::lists(&config)?;
+    let asn = open::asn(&config)?;
     let Line { interfaces, changes, network, targets, observed } = open::line(&config).await?;
     let policy = follow::policy(&network, &config, &targets.indexes());
     let blind = targets.blind(&network, &config);
@@ -87,6 +88,7 @@ async fn daemon(
     let database = geoip.current();
     exposition.health().set_geoip(database.built().as_second() as u64, database.source());
     exposition.health().set_lists(lists.current().read());
+    exposition.health().set_asn(asn.current().read());
     exposition.health().set_blind(blind.clone());
 
     for double in targets.doubles(&network) {
@@ -117,6 +119,7 @@ async fn daemon(
         exposition: Arc::clone(&exposition),
         geoip,
         lists,
+        asn,
         policy: policy.clone(),
         timezone: config.timezone.clone(),
         interval: config.drain_interval,

@@ -43,6 +43,21 @@ pub(super) fn geoip(config: &Config) -> Result<geoip::Watcher> {
     Ok(geoip)
 }
 
+/// Opens the ASN database.
+pub(super) fn asn(config: &Config) -> Result<who::AsnWatcher> {
+    let asn = who::AsnWatcher::open(config.asn.clone())?;
+    if let Some(read) = asn.current().read() {
+        info!(
+            database = %read.path.display(),
+            networks = asn.current().networks().len(),
+            built = %read.built.strftime("%Y-%m-%d"),
+            age_days = Timestamp::now().duration_since(read.built).as_hours() / 24,
+            "ASN database loaded"
+        );
+    }
+    Ok(asn)
+}
+
 /// Reads the source lists.
 pub(super) fn lists(config: &Config) -> Result<who::ListWatcher> {
     let lists = who::ListWatcher::open(config.source_lists.clone())?;

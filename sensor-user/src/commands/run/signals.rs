@@ -101,6 +101,9 @@ fn apply(
     if old.geoip != config.geoip {
         let _ = commands.send(DrainCommand::Geoip(config.geoip.clone()));
     }
+    if old.asn != config.asn {
+        let _ = commands.send(DrainCommand::Asn(config.asn.clone()));
+    }
     if old.source_lists != config.source_lists {
         let _ = commands.send(DrainCommand::Lists(config.source_lists.clone()));
     }

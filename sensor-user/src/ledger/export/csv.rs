@@ -34,6 +34,7 @@ pub(super) fn write(ledgers: &[Snapshot<'_>], out: &mut dyn Write) -> Result<(),
             .and_then(|()| {
                 names.of(&row).iter().try_for_each(|name| write!(out, ",{}", field(name.unwrap_or_default())))
             })
+            .and_then(|()| write!(out, ",{}", number(row.asn.map(u64::from))))
             .and_then(|()| out.write_all(b"\r\n"))
             .map_err(LedgerError::Output)
         })?;

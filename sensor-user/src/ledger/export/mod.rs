@@ -6,6 +6,7 @@ mod openmetrics;
 mod parquet;
 mod table;
 
+use super::breadth::{Band, BandSums};
 use super::error::LedgerError;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -114,6 +115,15 @@ pub(super) fn growth_within(
     each: &mut dyn FnMut(Date, &Series, Pair),
 ) -> Result<(), LedgerError> {
     table::growth(snapshot, &ExportSource { path, range: days }, kinds, each)
+}
+
+/// Unique hosts, and what they sent, by how many ports they reached, on each of the days.
+pub(super) fn breadth(
+    connection: &Connection,
+    path: &Path,
+    days: &RangeInclusive<Date>,
+) -> Result<Vec<(Date, Band, BandSums)>, LedgerError> {
+    table::breadth(connection, days).map_err(|error| LedgerError::sqlite(path, "reading breadth", error))
 }
 
 /// What is exported.

@@ -37,6 +37,7 @@ const SCHEMA: &str = "message ledger {
     optional binary port_ja (STRING);
     optional binary country_en (STRING);
     optional binary country_ja (STRING);
+    optional int64 asn (INTEGER(64, false));
 }";
 
 /// The writer wants an output that it can own and send to other threads, so it gets a buffer.
@@ -127,6 +128,7 @@ struct Group {
     value: ColumnValues<Int64Type>,
     sensor: ColumnValues<ByteArrayType>,
     names: [ColumnValues<ByteArrayType>; 5],
+    asn: ColumnValues<Int64Type>,
 }
 
 impl Group {
@@ -148,6 +150,7 @@ impl Group {
         for (column, name) in self.names.iter_mut().zip(names) {
             column.push(name.map(text));
         }
+        self.asn.push(row.asn.map(i64::from));
     }
 
     /// Writes the rows as a row group, and forgets them.
@@ -167,6 +170,7 @@ impl Group {
         for column in &mut self.names {
             column.write(&mut group)?;
         }
+        self.asn.write(&mut group)?;
         group.close()?;
         self.rows = 0;
         Ok(())

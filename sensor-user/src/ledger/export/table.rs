@@ -1,5 +1,6 @@
 //! The day tables as one long table.
 
+use super::super::breadth::{Band, BandSums};
 use super::super::error::LedgerError;
 use super::super::growth;
 use super::super::moment::{day_number, day_of_number};
@@ -11,7 +12,8 @@ use jiff::civil::Date;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use sensor_common::{Slot, Transport};
-use sensor_counters::{COUNTERS, Counter, Number, Pair, Series, Unit};
+use sensor_counters::{AutonomousSystem, COUNTERS, Counter, NetworkLabel, Number, Pair, Series, Unit};
+use std::ops::RangeInclusive;
 
 /// One row. What a kind does not have is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,14 +27,17 @@ pub(super) struct ExportRow {
     pub(super) hour: Option<u8>,
     pub(super) accesses: Option<u64>,
     pub(super) sources: Option<u64>,
-    /// Class, group, tool, kind of frame or reason.
+    /// Class, group, tool, network, kind of frame or reason.
     pub(super) name: Option<String>,
     /// What kinds count that are not accesses.
     pub(super) value: Option<u64>,
+    /// Number of a network.
+    pub(super) asn: Option<u32>,
 }
 
-/// Names of the columns, in the order of [`ExportRow`]; then the sensor, and what port and country are called.
-pub(super) const COLUMNS: [&str; 16] = [
+/// Names of the columns: those of [`ExportRow`] but the last, the sensor, what port and country are called, and the
+/// network.
+pub(super) const COLUMNS: [&str; 17] = [
     "day",
     "kind",
     "transport",
@@ -49,6 +54,7 @@ pub(super) const COLUMNS: [&str; 16] = [
     "port_ja",
     "country_en",
     "country_ja",
+    "asn",
 ];
 
 /// What ports and countries are called.
@@ -60,7 +66,7 @@ impl PortNames {
         Self(PortTable::embedded().unwrap_or_default())
     }
 
-    /// The last five columns of a row.
+    /// The five columns behind the sensor.
     pub(super) fn of(&self, row: &ExportRow) -> [Option<&str>; 5] {
         let slot = row.transport.and_then(Transport::from_name).zip(row.port);
         let port = slot.and_then(|(transport, port)| self.0.get(Slot::new(transport, port)));
@@ -75,9 +81,12 @@ impl PortNames {
     }
 }
 
-/// What the days have exactly for every port, in tables of their own: kind, table, its numbers.
-const BY_PORT: [(&str, &str, &str); 2] =
-    [("port", "day_port", "accesses, sources"), ("backscatter", "day_backscatter", "packets, 0")];
+/// What the days have exactly for every port and network, in tables of their own: kind, and what is selected.
+const EXACT: [(&str, &str); 3] = [
+    ("port", "slot, accesses, sources, NULL FROM day_port"),
+    ("backscatter", "slot, packets, 0, NULL FROM day_backscatter"),
+    ("asn", "asn, accesses, sources, name FROM day_asn LEFT JOIN network USING (asn)"),
+];
 
 /// The sensor's name.
 pub(super) fn sensor(snapshot: &Connection, source: &ExportSource<'_>) -> Result<String, LedgerError> {
@@ -102,7 +111,33 @@ pub(super) fn rows(
             }
         }
     }
+    for (day, band, BandSums { hosts, accesses }) in
+        breadth(snapshot, source.range).map_err(|error| source.fail(error))?
+    {
+        let (accesses, value, name) = (Some(accesses), Some(hosts), Some(band.label().to_owned()));
+        each(ExportRow { day, kind: "breadth", accesses, name, value, ..ExportRow::default() })?;
+    }
     Ok(())
+}
+
+/// Hosts and what they sent by how many ports they reached, day by day.
+pub(super) fn breadth(
+    snapshot: &Connection,
+    range: &RangeInclusive<Date>,
+) -> rusqlite::Result<Vec<(Date, Band, BandSums)>> {
+    let range = [day_number(*range.start()), day_number(*range.end())];
+    let mut statement = snapshot.prepare(
+        "SELECT day, ports, hosts, accesses FROM day_breadth
+         WHERE day BETWEEN ?1 AND ?2 AND (hosts > 0 OR accesses > 0) ORDER BY day, ports = 0, ports",
+    )?;
+    let mut rows = statement.query(range)?;
+    let mut days = Vec::new();
+    while let Some(row) = rows.next()? {
+        let day = day_of_number(row.get(0)?).unwrap_or(Date::ZERO);
+        let sums = BandSums { hosts: row.get::<_, i64>(2)? as u64, accesses: row.get::<_, i64>(3)? as u64 };
+        days.extend(Band::from_lowest(row.get(1)?).map(|band| (day, band, sums)));
+    }
+    Ok(days)
 }
 
 /// Calls `each` with what the series of some kinds grew by, kind by kind and day by day.
@@ -126,9 +161,9 @@ fn days(
     source: &ExportSource<'_>,
     counter: &Counter,
 ) -> rusqlite::Result<Vec<(Date, Series, Pair)>> {
-    let by_port = BY_PORT.iter().find(|(kind, ..)| *kind == counter.kind);
-    let sql = if let Some((_, table, numbers)) = by_port {
-        format!("SELECT day, slot, {numbers} FROM {table} WHERE day BETWEEN ?1 AND ?2 ORDER BY day, slot")
+    let exact = EXACT.iter().find(|(kind, _)| *kind == counter.kind);
+    let sql = if let Some((_, selected)) = exact {
+        format!("SELECT day, {selected} WHERE day BETWEEN ?1 AND ?2 ORDER BY 1, 2")
     } else {
         let grown = growth::query(
             "hour.day AS day, series.labels AS labels, sum(hour_series.first) AS first, sum(hour_series.second) AS second",
@@ -151,10 +186,7 @@ fn days(
     let mut days = Vec::new();
     while let Some(row) = found.next()? {
         let series = match row.get_ref(1)? {
-            ValueRef::Integer(slot) => u32::try_from(slot).ok().and_then(Slot::from_index).map(|slot| {
-                let label = PortLabel::Own(slot);
-                if counter.kind == "port" { Series::Port(label) } else { Series::Backscatter(label) }
-            }),
+            ValueRef::Integer(number) => exact_series(counter.kind, number, row.get_ref(4)?.as_str().ok()),
             labels => counter.parse(labels.as_str()?),
         };
         let value = [row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64];
@@ -162,6 +194,18 @@ fn days(
         days.extend(series.map(|series| (day, series, value)));
     }
     Ok(days)
+}
+
+/// The series of a port or network; `name` is the network's.
+fn exact_series(kind: &str, number: i64, name: Option<&str>) -> Option<Series> {
+    let number = u32::try_from(number).ok()?;
+    let port = || Slot::from_index(number).map(PortLabel::Own);
+    Some(match kind {
+        "port" => Series::Port(port()?),
+        "backscatter" => Series::Backscatter(port()?),
+        _ if number == 0 => Series::Asn(NetworkLabel::Nowhere),
+        _ => Series::Asn(NetworkLabel::Own(AutonomousSystem { number, name: name?.into() })),
+    })
 }
 
 /// A column of its own, for accesses and sources by labels.
@@ -203,6 +247,7 @@ fn row(day: Date, counter: &'static Counter, number: &Number, series: &Series, v
             Err(_) => row.name = Some(value.to_owned()),
         },
         "country" => row.country = Country::from_label(value),
+        "asn" => row.asn = value.parse().ok(),
         "hour" => row.hour = value.parse().ok(),
         _ => row.name = Some(value.to_owned()),
     });

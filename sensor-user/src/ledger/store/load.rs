@@ -3,6 +3,7 @@
 use super::write::checksum;
 use super::{Stored, StoredSeries};
 use crate::counters::totals::Tally;
+use crate::ledger::breadth::{Band, BandSums, Breadth};
 use crate::ledger::error::LedgerError;
 use crate::ledger::growth::{self, Ids};
 use crate::ledger::moment::{day_number, day_of_number};
@@ -101,6 +102,13 @@ pub(in crate::ledger) fn load(connection: &Connection, path: &Path) -> Result<Lo
                 .ok_or_else(|| corrupt(format!("released series {kind:?} {labels:?} is none")))?;
             state.released.insert(series);
         }
+        let mut statement = connection.prepare("SELECT asn, name FROM network").map_err(fail)?;
+        let known = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
+        for pair in known.map_err(fail)? {
+            let (asn, name) = pair.map_err(fail)?;
+            let number = u32::try_from(asn).map_err(|_| corrupt(format!("there is no network {asn}")))?;
+            state.names.insert(number, name.into());
+        }
         let last: Option<i64> = connection
             .query_row("SELECT day FROM set_day ORDER BY used DESC LIMIT 1", [], |row| row.get(0))
             .optional()
@@ -130,9 +138,12 @@ pub(in crate::ledger) fn load_day(
     let mut day = Day::empty(date);
     day.ports = day_ports(connection, number).map_err(fail)?;
     day.backscatter = day_backscatter(connection, number).map_err(fail)?;
+    day.networks = day_networks(connection, number).map_err(fail)?;
+    day.breadth = day_breadth(connection, number).map_err(fail)?;
     if let Ok(before) = date.yesterday() {
         day.ports_before = day_ports(connection, day_number(before)).map_err(fail)?;
         day.backscatter_before = day_backscatter(connection, day_number(before)).map_err(fail)?;
+        day.networks_before = day_networks(connection, day_number(before)).map_err(fail)?;
     }
     for (series, sum) in growth::of_day(connection, number).map_err(fail)? {
         day.totals.add(&series, sum);
@@ -158,6 +169,7 @@ fn load_sets(connection: &Connection, path: &Path, day: i64) -> Result<(DaySets,
         sets.apply(&delta);
         deltas += 1;
     }
+    sets.count_ports();
     Ok((sets, deltas))
 }
 
@@ -178,4 +190,26 @@ fn day_backscatter(connection: &Connection, day: i64) -> rusqlite::Result<HashMa
     let rows = statement
         .query_map([day], |row| Ok((Slot::from_index(row.get(0)?), row.get::<_, i64>(1)? as u64)))?;
     rows.filter_map(|row| row.map(|(slot, packets)| Some((slot?, packets))).transpose()).collect()
+}
+
+fn day_networks(connection: &Connection, day: i64) -> rusqlite::Result<HashMap<u32, Tally>> {
+    let mut statement =
+        connection.prepare_cached("SELECT asn, accesses, sources FROM day_asn WHERE day = ?1")?;
+    let rows =
+        statement.query_map([day], |row| Ok((u32::try_from(row.get::<_, i64>(0)?), tally(row, 1)?)))?;
+    rows.filter_map(|row| row.map(|(asn, tally)| Some((asn.ok()?, tally))).transpose()).collect()
+}
+
+fn day_breadth(connection: &Connection, day: i64) -> rusqlite::Result<Breadth> {
+    let mut breadth = Breadth::default();
+    let mut statement =
+        connection.prepare_cached("SELECT ports, hosts, accesses FROM day_breadth WHERE day = ?1")?;
+    let mut rows = statement.query([day])?;
+    while let Some(row) = rows.next()? {
+        if let Some(band) = Band::from_lowest(row.get(0)?) {
+            breadth[band as usize] =
+                BandSums { hosts: row.get::<_, i64>(1)? as u64, accesses: row.get::<_, i64>(2)? as u64 };
+        }
+    }
+    Ok(breadth)
 }

@@ -23,7 +23,7 @@ CREATE TABLE state (
     since_ns INTEGER,
     -- Random, of 64 bits: tells the generations that this ledger numbered from those of another.
     identity INTEGER NOT NULL,
-    -- Seal over what series there are and which may be shown.
+    -- Seal over what series there are, which may be shown, and what networks are called.
     names INTEGER NOT NULL,
     -- Seal over this row, the generations, the days that have source sets, and the observed spans.
     seal INTEGER NOT NULL DEFAULT 0
@@ -130,6 +130,28 @@ CREATE TABLE day_sample_rest (
     packets INTEGER NOT NULL,
     PRIMARY KEY (day, slot)
 ) STRICT, WITHOUT ROWID;
+-- Every network, whether it has a series of its own or not; 0 is none.
+CREATE TABLE day_asn (
+    day INTEGER NOT NULL,
+    asn INTEGER NOT NULL,
+    accesses INTEGER NOT NULL,
+    sources INTEGER NOT NULL,
+    PRIMARY KEY (day, asn)
+) STRICT, WITHOUT ROWID;
+-- Unique hosts, and what they sent, by how many ports they had reached: 1, 2 to 9, 10 to 29, 30 and more; 0 for
+-- sources that the full source sets do not remember.
+CREATE TABLE day_breadth (
+    day INTEGER NOT NULL,
+    ports INTEGER NOT NULL,
+    hosts INTEGER NOT NULL,
+    accesses INTEGER NOT NULL,
+    PRIMARY KEY (day, ports)
+) STRICT, WITHOUT ROWID;
+-- What networks are called: the name that each had when it was first seen.
+CREATE TABLE network (
+    asn INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT;
 
 -- What the days that are no longer kept held, by kind of series.
 CREATE TABLE carried (
@@ -185,3 +207,8 @@ SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day,
 FROM (SELECT day, substr(labels, 1, instr(labels, ',') - 1) AS transport,
              substr(labels, instr(labels, ',') + 1) AS rest, first AS accesses, second AS sources
       FROM day_series WHERE kind = 'port_country');
+CREATE VIEW networks_by_day AS
+SELECT printf('%04d-%02d-%02d', day / 10000, day / 100 % 100, day % 100) AS day, asn,
+       CASE WHEN asn = 0 THEN 'none' ELSE (SELECT name FROM network WHERE network.asn = day_asn.asn) END AS name,
+       accesses, sources
+FROM day_asn;

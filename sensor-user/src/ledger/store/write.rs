@@ -2,6 +2,7 @@
 
 use super::{Commits, PART, SET_DAYS, Scope, Stored, StoredSeries};
 use crate::counters::totals::PortLabel;
+use crate::ledger::breadth::Band;
 use crate::ledger::change::Change;
 use crate::ledger::growth::Ids;
 use crate::ledger::moment::{day_number, epoch_seconds};
@@ -172,6 +173,12 @@ impl Writer<'_> {
         for slot in entry.settings.configured_ports() {
             self.grow(&Series::Port(PortLabel::Own(slot)), [0, 0], born)?;
         }
+        for series in &entry.change.lists {
+            self.grow(series, [0, 0], born)?;
+        }
+        for network in &entry.change.named {
+            self.name(network.number, &network.name)?;
+        }
         self.day(entry, day)?;
         self.increments(entry, born)?;
         self.samples(entry, day)?;
@@ -240,6 +247,15 @@ impl Writer<'_> {
         }
         for series in &entry.state.released {
             self.release(series)?;
+        }
+        for (number, name) in &entry.state.names {
+            self.name(*number, name)?;
+        }
+        if let OfDay::Same(day) = entry.day {
+            // The hosts that move between bands are in memory still.
+            for (band, sums) in Band::ALL.into_iter().zip(day.breadth) {
+                self.breadth(day_number(day.date), band, [sums.hosts as i64, sums.accesses as i64])?;
+            }
         }
         for number in &entry.state.generations {
             self.tx
@@ -323,6 +339,40 @@ impl Writer<'_> {
             backscatter.execute(params![day, slot.index(), *packets as i64])?;
             self.day_seal.add("day_backscatter", &[i64::from(slot.index()).into()], &[*packets as i64]);
         }
+        let mut network = self.tx.prepare_cached(
+            "INSERT INTO day_asn (day, asn, accesses, sources) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET accesses = accesses + excluded.accesses, sources = sources + excluded.sources",
+        )?;
+        for (number, tally) in &entry.change.networks {
+            let values = [tally.accesses as i64, tally.sources as i64];
+            network.execute(params![day, number, values[0], values[1]])?;
+            self.day_seal.add("day_asn", &[i64::from(*number).into()], &values);
+        }
+        for (band, values) in entry.change.breadth.bands() {
+            self.breadth(day, band, values)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the hosts and accesses of a band; a host that moves leaves its former one.
+    fn breadth(&mut self, day: i64, band: Band, values: [i64; 2]) -> rusqlite::Result<()> {
+        let ports = i64::from(band.lowest());
+        self.tx
+            .prepare_cached(
+                "INSERT INTO day_breadth (day, ports, hosts, accesses) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET hosts = hosts + excluded.hosts, accesses = accesses + excluded.accesses",
+            )?
+            .execute([day, ports, values[0], values[1]])?;
+        self.day_seal.add("day_breadth", &[ports.into()], &values);
+        Ok(())
+    }
+
+    /// Notes what a network is called.
+    fn name(&mut self, number: u32, name: &str) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT INTO network (asn, name) VALUES (?1, ?2)")?
+            .execute(params![number, name])?;
+        self.names.add("network", &[i64::from(number).into(), name.into()], &[1]);
         Ok(())
     }
 

@@ -53,7 +53,7 @@ fn csv_is_one_long_table() {
     let csv = String::from_utf8(exported(&two_days(), Format::Csv, &(date(2010, 7, 9)..=Date::MAX))).unwrap();
     // SIP took the only place; both got detail.
     let expected = "\
-day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_name,port_en,port_ja,country_en,country_ja
+day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_name,port_en,port_ja,country_en,country_ja,asn
 2010-07-09,port,tcp,445,,,4,1,,,test
 2010-07-09,port,udp,5060,,,2,1,,,test
 2010-07-09,country,,,JP,,6,2,,,test
@@ -66,6 +66,7 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_nam
 2010-07-09,list_hosts,,,,,,,b,1,test
 2010-07-09,port_list,tcp,445,,,4,1,b,,test
 2010-07-09,port_list,udp,5060,,,2,1,b,,test
+2010-07-09,asn,,,,,6,2,Net 1,,test
 2010-07-09,tool,,,,,4,,zmap4,,test
 2010-07-09,port_tool,tcp,445,,,4,,zmap4,,test
 2010-07-09,country_tool,,,JP,,4,,zmap4,,test
@@ -85,13 +86,15 @@ day,kind,transport,port,country,hour,accesses,sources,name,value,sensor,port_nam
 2010-07-09,assumed,,,,,,,,3,test
 2010-07-09,archived,,,,,,,,0,test
 2010-07-09,archive_lost,,,,,,,,0,test
+2010-07-09,breadth,,,,,6,,2-9,1,test
 ";
     let expected: Vec<String> = expected
         .lines()
         .enumerate()
         .map(|(at, line)| {
             let fields: Vec<&str> = line.split(',').collect();
-            if at == 0 { line.to_owned() } else { format!("{line},{}", names(fields[3], fields[4])) }
+            let asn = if fields[1] == "asn" { "64501" } else { "" };
+            if at == 0 { line.to_owned() } else { format!("{line},{},{asn}", names(fields[3], fields[4])) }
         })
         .collect();
     assert_eq!(csv.lines().collect::<Vec<_>>(), expected);

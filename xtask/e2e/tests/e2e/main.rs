@@ -21,6 +21,7 @@ mod learned;
 mod life;
 mod lists;
 mod memory;
+mod networks;
 mod packaging;
 mod prometheus;
 mod reload;

@@ -9,22 +9,22 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The state of a database's file and of its IPv6 file; `None` for one that cannot be found.
-pub(super) type FileStates = [Option<Stamp>; 2];
+pub(crate) type FileStates = [Option<Stamp>; 2];
 
 /// The state of the files now.
-pub(super) fn state(path: &Path) -> FileStates {
+pub(crate) fn state(path: &Path) -> FileStates {
     [path, &of_ipv6(path)].map(stamp_of)
 }
 
 /// The file with the IPv6 ranges of a text database: `geoip6` for `geoip`.
-pub(super) fn of_ipv6(path: &Path) -> PathBuf {
+pub(crate) fn of_ipv6(path: &Path) -> PathBuf {
     let mut name: OsString = path.into();
     name.push("6");
     name.into()
 }
 
 /// The whole file, which did not change during the read.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
     let mut file = regular_file::open(path)?;
     let before = file.metadata()?;
     if before.size() > MAX_BYTES {
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
 }
 
 /// As [`read`]; `None` when there is no such file.
-pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DatabaseFault> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DatabaseFault> {
     match read(path) {
         Err(DatabaseFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),

@@ -43,11 +43,11 @@ const V6: [&str; 14] = [
     "ff00::/8",       // multicast: RFC 4291
 ];
 
-pub(super) fn v4() -> [Ipv4Net; V4.len()] {
+pub(crate) fn v4() -> [Ipv4Net; V4.len()] {
     V4.map(|block| block.parse().expect("a prefix"))
 }
 
-pub(super) fn v6() -> [Ipv6Net; V6.len()] {
+pub(crate) fn v6() -> [Ipv6Net; V6.len()] {
     V6.map(|block| block.parse().expect("a prefix"))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn v6() -> [Ipv6Net; V6.len()] {
 /// Teredo (RFC 4380, the client's, inverted, in the last bytes), NAT64 (RFC 6052, the last bytes
 /// after the well-known prefix).
 #[inline]
-pub(super) fn embedded_v4(address: u128) -> Option<u32> {
+pub(crate) fn embedded_v4(address: u128) -> Option<u32> {
     if address >> 112 == 0x2002 {
         Some((address >> 80) as u32)
     } else if address >> 96 == 0x2001_0000 {
