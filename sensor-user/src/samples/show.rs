@@ -133,11 +133,14 @@ impl Shown {
         let hosts = |text: &str| masker.map_or_else(|| text.to_owned(), |masker| masker.text(text));
         let question = question::recognise(content);
         let name = question.as_ref().map(|question| question.name(masker));
-        let decoded = match question.and_then(|question| question.message) {
+        // Characters of two bytes would show bytes of an address as one of them.
+        let is_bare = |bytes: &[u8]| masker.is_none_or(|masker| masker.addresses(bytes).is_empty());
+        let message = question.and_then(|question| question.message);
+        let decoded = match message.filter(|message| is_bare(message.as_bytes())) {
             Some(message) => Some((None, message)),
-            None => {
-                text::decode(content, row.packet.is_cut()).map(|(charset, text)| (Some(charset.name()), text))
-            }
+            None => text::decode(content, row.packet.is_cut())
+                .filter(|_| is_bare(content))
+                .map(|(charset, text)| (Some(charset.name()), text)),
         };
         let mut lines = Vec::new();
         let (charset, shown, hex) = if let Some((charset, decoded)) = decoded {
@@ -408,7 +411,7 @@ mod tests {
             let (text, json, capture) = shown(&payload);
             for output in [&text, &json] {
                 let bad = |c: char| {
-                    c != '\n'
+                    !matches!(c, '\n' | '\t')
                         && (c.is_control()
                             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'))
                 };
