@@ -74,11 +74,16 @@ impl Cli {
 }
 
 fn with_variables(command: clap::Command) -> clap::Command {
-    let replay = command.get_name() == "replay";
+    // These mean something else than the settings of the same name.
+    let own: &[&str] = match command.get_name() {
+        "replay" => &["state-dir", "archive-dir"],
+        "sources" => &["asn"],
+        _ => &[],
+    };
     command.mut_args(|arg| {
         let key = crate::config::KEYS.iter().find(|key| Some(key.name) == arg.get_long());
         match (key, arg.get_help().map(ToString::to_string)) {
-            (Some(key), Some(help)) if !(replay && ["state-dir", "archive-dir"].contains(&key.name)) => {
+            (Some(key), Some(help)) if !own.contains(&key.name) => {
                 arg.help(format!("{help} [env: {}]", key.variable()))
             }
             _ => arg,

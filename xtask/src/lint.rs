@@ -95,7 +95,7 @@ pub(crate) fn dependencies() -> Outcome {
         deny.arg("deny").args(arguments);
         deny
     };
-    let report = ["--manifest-path", "report/Cargo.toml", "check", "--config", "report/deny.toml"];
+    let report = ["--manifest-path", "report/Cargo.toml", "--config", "report/deny.toml", "check"];
     for config in [&["check"][..], &report] {
         let checks = ["licenses", "bans", "sources"];
         if let Err(error) = command::run(&mut deny(&[&["--offline"], config, &checks].concat())) {
