@@ -30,15 +30,15 @@ pub const fn is_extension(next: u8) -> bool {
 /// [`Unparsed::Truncated`], [`Unparsed::TooManyExtensions`], or [`Unparsed::Fragment`].
 #[inline(always)]
 pub fn skip<F: Frame + ?Sized>(frame: &F, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-    Walk::new(next, at).through(|walk| walk.step(frame))
+    ExtensionWalk::new(next, at).through(|walk| walk.step(frame))
 }
 
 /// How far extension headers are skipped, in one word. Where a function of its own takes each step, the verifier checks
 /// one header instead of all that there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walk(u64);
+pub struct ExtensionWalk(u64);
 
-impl Walk {
+impl ExtensionWalk {
     /// There is another header.
     const GOES_ON: u64 = 1 << 33;
     /// What follows is found.
@@ -61,13 +61,13 @@ impl Walk {
         Self(state | more_fragments | (next as u64) << 16 | at as u64)
     }
 
-    /// As a number; [`Walk::from_bits`] reads it.
+    /// As a number; [`ExtensionWalk::from_bits`] reads it.
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// The reverse of [`Walk::bits`].
+    /// The reverse of [`ExtensionWalk::bits`].
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -92,6 +92,7 @@ impl Walk {
 
     /// Skips one header.
     #[inline(always)]
+    #[must_use]
     pub fn step<F: Frame + ?Sized>(self, frame: &F) -> Self {
         let mut at = self.at();
         let mut more_fragments = self.0 & Self::MORE_FRAGMENTS;
@@ -102,7 +103,7 @@ impl Walk {
                 if fragment & 0xfff8 != 0 {
                     return Self::FRAGMENT;
                 }
-                more_fragments = ((fragment & 1) as u64) << 31;
+                more_fragments = u64::from(fragment & 1) << 31;
                 8
             }
             // Authentication (RFC 4302): units of 4 bytes, not counting the first two.

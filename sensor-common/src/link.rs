@@ -121,15 +121,15 @@ pub fn unwrap<F: Frame + ?Sized>(frame: &F, ethertype: u16) -> Option<Payload> {
 /// The same after another header, which ends at `offset` (bytes from the start of the frame).
 #[inline(always)]
 pub fn unwrap_at<F: Frame + ?Sized>(frame: &F, ethertype: u16, offset: usize) -> Option<Payload> {
-    Walk::before(ethertype, offset, None).through(|walk| walk.step(frame))
+    LinkWalk::before(ethertype, offset, None).through(|walk| walk.step(frame))
 }
 
 /// How far link headers are skipped, in one word. Where a function of its own takes each step, the verifier checks one
 /// header instead of all that there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walk(u64);
+pub struct LinkWalk(u64);
 
-impl Walk {
+impl LinkWalk {
     /// There is another header.
     const GOES_ON: u64 = 1 << 31;
     /// A session has said where it ends.
@@ -148,8 +148,14 @@ impl Walk {
     const fn before(ethertype: u16, offset: usize, end: Option<usize>) -> Self {
         let state = match ethertype {
             // IEEE 802.1Q, 802.1ad, and what vendors used before the latter was a standard.
-            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Self::GOES_ON,
-            ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM | ETHERTYPE_PPPOE_SESSION => Self::GOES_ON,
+            0x8100
+            | 0x88a8
+            | 0x9100
+            | 0x9200
+            | 0x9300
+            | ETHERTYPE_MPLS
+            | ETHERTYPE_MPLS_UPSTREAM
+            | ETHERTYPE_PPPOE_SESSION => Self::GOES_ON,
             _ => 0,
         };
         let end = match end {
@@ -169,13 +175,13 @@ impl Walk {
         }
     }
 
-    /// As a number; [`Walk::from_bits`] reads it.
+    /// As a number; [`LinkWalk::from_bits`] reads it.
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// The reverse of [`Walk::bits`].
+    /// The reverse of [`LinkWalk::bits`].
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -196,6 +202,7 @@ impl Walk {
 
     /// Skips one header.
     #[inline(always)]
+    #[must_use]
     pub fn step<F: Frame + ?Sized>(self, frame: &F) -> Self {
         let offset = self.offset();
         match self.ethertype() {
@@ -411,9 +418,9 @@ mod tests {
             assert_eq!(LinkProtocol::from_label(&protocol.to_string()), Some(protocol));
             assert_eq!(LinkProtocol::from_number(protocol.number()), protocol);
             let payload = Some(Payload { protocol, offset: 78 });
-            assert_eq!(Walk::from_bits(Walk::ended(payload).bits()).result(), payload);
+            assert_eq!(LinkWalk::from_bits(LinkWalk::ended(payload).bits()).result(), payload);
         }
-        assert_eq!(Walk::ended(None).result(), None);
+        assert_eq!(LinkWalk::ended(None).result(), None);
         for label in ["", "0x", "0x88CC", "0x88c", "88cc", "0x8864/0x0000", "0x8863/0xc021", "0x0001", "LLC"]
         {
             assert_eq!(LinkProtocol::from_label(label), None, "{label}");

@@ -7,24 +7,24 @@
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use sensor_common::extensions::{self, Extensions};
-use sensor_common::link::{self, Payload};
+use sensor_common::extensions::{ExtensionWalk, Extensions};
+use sensor_common::link::{LinkWalk, Payload};
 use sensor_common::{Headers, Marks, Syn, Tool, Unparsed};
 
 use crate::frame::{SkbFrame, XdpFrame};
 
-/// [`link::Walk::step`] of a frame that arrives.
+/// [`LinkWalk::step`] of a frame that arrives.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_unwrap(ctx: *mut xdp_md, walk: u64) -> u64 {
-    link::Walk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
+    LinkWalk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
 }
 
-/// [`extensions::Walk::step`] of a frame that arrives.
+/// [`ExtensionWalk::step`] of a frame that arrives.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_skip(ctx: *mut xdp_md, walk: u64) -> u64 {
-    extensions::Walk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
+    ExtensionWalk::from_bits(walk).step(&XdpFrame::<false>::new(&XdpContext::new(ctx))).bits()
 }
 
 /// [`Tool::of_options`] of a frame that arrives, as a number.
@@ -34,32 +34,31 @@ pub extern "C" fn teiten_tool(ctx: *mut xdp_md, syn: u64) -> u32 {
     Tool::of_options(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn(syn)) as u32
 }
 
-/// [`link::Walk::step`] of a frame that departs.
+/// [`LinkWalk::step`] of a frame that departs.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_unwrap_sent(ctx: *mut __sk_buff, walk: u64) -> u64 {
-    link::Walk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
+    LinkWalk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
 }
 
-/// [`extensions::Walk::step`] of a frame that departs.
+/// [`ExtensionWalk::step`] of a frame that departs.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_skip_sent(ctx: *mut __sk_buff, walk: u64) -> u64 {
-    extensions::Walk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
+    ExtensionWalk::from_bits(walk).step(&SkbFrame::new(&TcContext::new(ctx))).bits()
 }
 
 impl<const FRAGS: bool> Headers for XdpFrame<'_, FRAGS> {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        let step = |walk: link::Walk| link::Walk::from_bits(teiten_unwrap(self.ctx.ctx, walk.bits()));
-        link::Walk::new(ethertype).through(step)
+        let step = |walk: LinkWalk| LinkWalk::from_bits(teiten_unwrap(self.ctx.ctx, walk.bits()));
+        LinkWalk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        let step =
-            |walk: extensions::Walk| extensions::Walk::from_bits(teiten_skip(self.ctx.ctx, walk.bits()));
-        extensions::Walk::new(next, at).through(step)
+        let step = |walk: ExtensionWalk| ExtensionWalk::from_bits(teiten_skip(self.ctx.ctx, walk.bits()));
+        ExtensionWalk::new(next, at).through(step)
     }
 }
 
@@ -73,16 +72,14 @@ impl<const FRAGS: bool> Marks for XdpFrame<'_, FRAGS> {
 impl Headers for SkbFrame<'_> {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        let step =
-            |walk: link::Walk| link::Walk::from_bits(teiten_unwrap_sent(self.ctx.skb.skb, walk.bits()));
-        link::Walk::new(ethertype).through(step)
+        let step = |walk: LinkWalk| LinkWalk::from_bits(teiten_unwrap_sent(self.ctx.skb.skb, walk.bits()));
+        LinkWalk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        let step = |walk: extensions::Walk| {
-            extensions::Walk::from_bits(teiten_skip_sent(self.ctx.skb.skb, walk.bits()))
-        };
-        extensions::Walk::new(next, at).through(step)
+        let step =
+            |walk: ExtensionWalk| ExtensionWalk::from_bits(teiten_skip_sent(self.ctx.skb.skb, walk.bits()));
+        ExtensionWalk::new(next, at).through(step)
     }
 }

@@ -8,8 +8,8 @@
 use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use sensor_common::classify::{conclude, intent, judge_packet};
-use sensor_common::extensions::{self, Extensions};
-use sensor_common::link::{self, Payload};
+use sensor_common::extensions::{ExtensionWalk, Extensions};
+use sensor_common::link::{LinkWalk, Payload};
 use sensor_common::{Frame, Headers, Link, Marks, Syn, Tool, Unparsed, flow, parse};
 
 use crate::bounds::below;
@@ -69,14 +69,14 @@ impl Frame for Copied {
 impl Headers for Copied {
     #[inline(always)]
     fn unwrap_link(&self, ethertype: u16) -> Option<Payload> {
-        let step = |walk: link::Walk| link::Walk::from_bits(teiten_unwrap_pieces(walk.bits()));
-        link::Walk::new(ethertype).through(step)
+        let step = |walk: LinkWalk| LinkWalk::from_bits(teiten_unwrap_pieces(walk.bits()));
+        LinkWalk::new(ethertype).through(step)
     }
 
     #[inline(always)]
     fn skip_extensions(&self, next: u8, at: usize) -> Result<Extensions, Unparsed> {
-        let step = |walk: extensions::Walk| extensions::Walk::from_bits(teiten_skip_pieces(walk.bits()));
-        extensions::Walk::new(next, at).through(step)
+        let step = |walk: ExtensionWalk| ExtensionWalk::from_bits(teiten_skip_pieces(walk.bits()));
+        ExtensionWalk::new(next, at).through(step)
     }
 }
 
@@ -95,20 +95,20 @@ pub extern "C" fn teiten_tool_of_pieces(syn: u64) -> u32 {
     Tool::of_options(&frame, Syn(syn)) as u32
 }
 
-/// [`link::Walk::step`] of the copied frame.
+/// [`LinkWalk::step`] of the copied frame.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_unwrap_pieces(walk: u64) -> u64 {
-    let Some(frame) = Copied::last() else { return link::Walk::NOTHING.bits() };
-    link::Walk::from_bits(walk).step(&frame).bits()
+    let Some(frame) = Copied::last() else { return LinkWalk::NOTHING.bits() };
+    LinkWalk::from_bits(walk).step(&frame).bits()
 }
 
-/// [`extensions::Walk::step`] of the copied frame.
+/// [`ExtensionWalk::step`] of the copied frame.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_skip_pieces(walk: u64) -> u64 {
-    let Some(frame) = Copied::last() else { return extensions::Walk::TRUNCATED.bits() };
-    extensions::Walk::from_bits(walk).step(&frame).bits()
+    let Some(frame) = Copied::last() else { return ExtensionWalk::TRUNCATED.bits() };
+    ExtensionWalk::from_bits(walk).step(&frame).bits()
 }
 
 /// Whether there is more of the frame than its first piece.
