@@ -176,7 +176,7 @@ fn each_source_is_there_with_all_that_is_known_of_it() {
     assert_eq!(filtered(RowFilter { port: Some(Slot::new(Transport::Tcp, 22)), ..RowFilter::default() }), 15);
     assert_eq!(filtered(RowFilter { port: Some(Slot::new(Transport::Udp, 23)), ..RowFilter::default() }), 0);
     assert_eq!(filtered(RowFilter { asn: Some(1), ..RowFilter::default() }), 0);
-    // Whoever is in the only list is of the only network.
+    // Sources of the only list are of the only network.
     assert_eq!(filtered(RowFilter { asn: Some(64_500), ..RowFilter::default() }), 27 + 12);
 }
 

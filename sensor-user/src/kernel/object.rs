@@ -85,7 +85,7 @@ impl Object {
     }
 
     /// Loads the two programs that an attachment to `interface` most likely takes, side by side: the kernel verifies
-    /// each for a fifth of a second. What it refuses here is loaded again where it is needed, and told there.
+    /// each for a fifth of a second. What it refuses here is loaded again where it is needed, and reported there.
     pub(super) fn load_ahead(&mut self, interface: &Interface, wanted: XdpMode) {
         let is_generic = wanted == XdpMode::Generic
             || wanted == XdpMode::Auto && interface.xdp.is_some_and(|(mode, _)| mode == Mode::Generic);

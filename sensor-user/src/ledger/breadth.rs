@@ -1,6 +1,6 @@
 //! How many ports each source has reached on a local day, and what the sources sent.
 //!
-//! Ports are told apart as in cumulative sources: by transport, ICMP by message type. From 30 on they are
+//! Ports are distinguished as in cumulative sources: by transport, ICMP by message type. From 30 on they are
 //! no longer counted, so that a source takes few bytes however many ports it scans. A source moves to the next
 //! band with its port, and all that it has sent on the day moves with it.
 //!

@@ -40,7 +40,7 @@ pub(super) struct Change {
     /// New members of the day's sets.
     pub(super) delta: Delta,
     /// What the packets held.
-    pub(super) samples: samples::Outcome,
+    pub(super) samples: samples::DayOutcome,
     /// Who each source is, in the order of the observation.
     pub(super) who_v4: Vec<Who>,
     pub(super) who_v6: Vec<Who>,
@@ -434,7 +434,7 @@ struct FoldSource {
     network: AsPlace,
     /// Those that are not to services.
     accesses: u64,
-    /// Ports that it reaches for the first time today; more than can be told saturate.
+    /// Ports that it reaches for the first time today; more than it can hold saturate.
     new_ports: u8,
 }
 

@@ -773,7 +773,7 @@ impl Model {
     fn check(&self, ledger: &Ledger) {
         let totals = ledger.totals();
         assert_eq!(totals.countries, self.countries);
-        // Those that nobody is on are there too.
+        // Those that hold no source are there too.
         let lists = totals.lists.iter().filter(|(_, tally)| **tally != Tally::default());
         assert!(lists.eq(&self.lists), "{:?}", totals.lists);
         assert!(totals.list_hosts.iter().filter(|(_, hosts)| **hosts > 0).eq(&self.list_hosts));

@@ -23,7 +23,7 @@ pub struct Chosen {
 }
 
 /// Where a packet's parts are in its frame.
-struct Place {
+struct ContentPlace {
     /// The IP header.
     ip: usize,
     /// The content: of TCP and UDP what follows the header, of ICMP what follows the first 8 bytes.
@@ -37,7 +37,7 @@ impl Chosen {
     /// `None` when it cannot hold anything: a TCP segment without SYN or without data, another transport, or
     /// one whose headers are too long to be kept.
     pub fn new(frame: &[u8], link: Link, packet: &Packet, limit: u16) -> Option<Self> {
-        let Place { ip, content, end } = place(frame, link, packet)?;
+        let ContentPlace { ip, content, end } = place(frame, link, packet)?;
         let length = end.saturating_sub(content);
         if packet.transport == Transport::Tcp && (packet.control & TCP_SYN == 0 || length == 0) {
             return None;
@@ -71,7 +71,7 @@ impl Chosen {
     }
 }
 
-fn place(frame: &[u8], link: Link, packet: &Packet) -> Option<Place> {
+fn place(frame: &[u8], link: Link, packet: &Packet) -> Option<ContentPlace> {
     let ip = match link {
         Link::Ip => 0,
         Link::Ethernet => {
@@ -102,7 +102,7 @@ fn place(frame: &[u8], link: Link, packet: &Packet) -> Option<Place> {
         Transport::Icmp | Transport::Icmpv6 => (8, end),
         Transport::Sctp | Transport::Other => return None,
     };
-    Some(Place { ip, content: at + header, end })
+    Some(ContentPlace { ip, content: at + header, end })
 }
 
 #[cfg(test)]

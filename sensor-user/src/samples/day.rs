@@ -81,7 +81,7 @@ pub enum Edit {
 
 /// What an observation changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct DayOutcome {
     /// The changes, each row at most once, but for one that makes room.
     pub edits: Vec<Edit>,
     /// Contents that got a place.
@@ -209,8 +209,8 @@ impl DaySamples {
         settings: &SampleSettings,
         is_feature: impl Fn(Slot) -> bool,
         locate: &dyn Locate,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+    ) -> DayOutcome {
+        let mut outcome = DayOutcome::default();
         let mut total = self.ports.values().map(Vec::len).sum::<usize>();
         for port in samples {
             if !settings.choice.has(port.slot, || is_feature(port.slot)) {
@@ -281,7 +281,7 @@ impl DaySamples {
     }
 
     /// Takes in what [`DaySamples::compute`] gave.
-    pub fn apply(&mut self, outcome: &Outcome) {
+    pub fn apply(&mut self, outcome: &DayOutcome) {
         for edit in &outcome.edits {
             match edit {
                 Edit::Put { row, .. } => {
@@ -422,7 +422,7 @@ mod tests {
     fn ports_that_are_not_chosen_count_nowhere() {
         let day = DaySamples::default();
         let off = SampleSettings::default();
-        assert_eq!(day.compute(&observed(&["alpha"], 3), &off, |_| true, &Nowhere), Outcome::default());
+        assert_eq!(day.compute(&observed(&["alpha"], 3), &off, |_| true, &Nowhere), DayOutcome::default());
         let features = SampleSettings {
             choice: Choice { features: true, ..Choice::default() },
             ..SampleSettings::default()

@@ -41,7 +41,7 @@ pub struct Masker {
 
 /// A part of a text that is hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Part {
+struct MaskedPart {
     range: Range<usize>,
     instead: Cow<'static, str>,
 }
@@ -108,7 +108,7 @@ impl Masker {
         let characters: Vec<char> = text.chars().collect();
         let mut out = String::with_capacity(text.len());
         let mut at = 0;
-        for Part { range, instead } in self.parts(&characters, hosts) {
+        for MaskedPart { range, instead } in self.parts(&characters, hosts) {
             out.extend(&characters[at..range.start]);
             out.push_str(&instead);
             at = range.end;
@@ -168,7 +168,7 @@ impl Masker {
     }
 
     /// The parts that are hidden, ascending, apart from each other.
-    fn parts(&self, text: &[char], hosts: bool) -> Vec<Part> {
+    fn parts(&self, text: &[char], hosts: bool) -> Vec<MaskedPart> {
         let text: Vec<char> = text.iter().map(|c| narrow(*c)).collect();
         let mut parts = Vec::new();
         if hosts {
@@ -186,7 +186,7 @@ impl Masker {
 
     /// The sensor's addresses as numbers between separators: in bases 8, 10 and 16, forwards and backwards, and
     /// with fewer than four numbers, of which the last has the rest of the address (`inet_aton`).
-    fn own_quads(&self, text: &[char], parts: &mut Vec<Part>) {
+    fn own_quads(&self, text: &[char], parts: &mut Vec<MaskedPart>) {
         if self.v4.is_empty() {
             return;
         }
@@ -195,7 +195,7 @@ impl Masker {
                 continue;
             }
             if let Some(end) = self.own_quad(text, begin) {
-                parts.push(Part { range: begin..end, instead: HIDDEN.into() });
+                parts.push(MaskedPart { range: begin..end, instead: HIDDEN.into() });
             }
         }
     }
@@ -254,7 +254,7 @@ impl Masker {
     }
 
     /// The sensor's addresses as one number or word.
-    fn own_words(&self, text: &[char], parts: &mut Vec<Part>) {
+    fn own_words(&self, text: &[char], parts: &mut Vec<MaskedPart>) {
         if self.words.is_empty() {
             return;
         }
@@ -262,7 +262,7 @@ impl Masker {
         for word in &self.words {
             for (at, part) in lower.windows(word.len()).enumerate() {
                 if part == word {
-                    parts.push(Part { range: at..at + word.len(), instead: HIDDEN.into() });
+                    parts.push(MaskedPart { range: at..at + word.len(), instead: HIDDEN.into() });
                 }
             }
         }
@@ -271,7 +271,7 @@ impl Masker {
             if self.v6.contains(&address.to_bits())
                 || of_v4.into_iter().any(|address| self.v4.contains(&address.to_bits()))
             {
-                parts.push(Part { range, instead: HIDDEN.into() });
+                parts.push(MaskedPart { range, instead: HIDDEN.into() });
             }
         }
     }
@@ -294,9 +294,9 @@ fn narrow(c: char) -> char {
 }
 
 /// Sorts parts and joins those that overlap.
-fn joined(mut parts: Vec<Part>) -> Vec<Part> {
+fn joined(mut parts: Vec<MaskedPart>) -> Vec<MaskedPart> {
     parts.sort_by_key(|part| (part.range.start, std::cmp::Reverse(part.range.end)));
-    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
+    let mut out: Vec<MaskedPart> = Vec::with_capacity(parts.len());
     for part in parts {
         match out.last_mut() {
             Some(last) if part.range.start < last.range.end => {
@@ -348,7 +348,7 @@ fn hidden_host(host: &[char]) -> Cow<'static, str> {
 }
 
 /// Hosts after `scheme://`, also written with other strokes or in percent notation, and after `//`.
-fn schemes(text: &[char], parts: &mut Vec<Part>) {
+fn schemes(text: &[char], parts: &mut Vec<MaskedPart>) {
     let stroke = |at: usize| -> Option<usize> {
         match text.get(at) {
             Some('/' | '\\') => Some(1),
@@ -394,8 +394,8 @@ fn schemes(text: &[char], parts: &mut Vec<Part>) {
     }
 }
 
-/// What stands between the strokes of a URL and its path: user, host; the port stays.
-fn authority(text: &[char], begin: usize, parts: &mut Vec<Part>) {
+/// What is between the strokes of a URL and its path: user, host; the port stays.
+fn authority(text: &[char], begin: usize, parts: &mut Vec<MaskedPart>) {
     let ends = |c: char| {
         c.is_whitespace()
             || c.is_control()
@@ -408,24 +408,27 @@ fn authority(text: &[char], begin: usize, parts: &mut Vec<Part>) {
         && let Some(close) = (host..end).find(|at| text[*at] == ']')
     {
         if host > begin + 1 {
-            parts.push(Part { range: begin..host, instead: format!("{HIDDEN}@").into() });
+            parts.push(MaskedPart { range: begin..host, instead: format!("{HIDDEN}@").into() });
         }
-        parts.push(Part { range: host + 1..close, instead: HIDDEN.into() });
+        parts.push(MaskedPart { range: host + 1..close, instead: HIDDEN.into() });
         return;
     }
     let end = host_end(text, host);
     let shown = if end > host { hidden_host(&text[host..end]) } else { Cow::Borrowed("") };
     match user {
         Some(at) if at > begin => {
-            parts.push(Part { range: begin..end.max(host), instead: format!("{HIDDEN}@{shown}").into() });
+            parts.push(MaskedPart {
+                range: begin..end.max(host),
+                instead: format!("{HIDDEN}@{shown}").into(),
+            });
         }
-        _ if end > host => parts.push(Part { range: host..end, instead: shown }),
+        _ if end > host => parts.push(MaskedPart { range: host..end, instead: shown }),
         _ => {}
     }
 }
 
 /// Names of hosts without a scheme: `www.example.com`, `example.jp`.
-fn names(text: &[char], parts: &mut Vec<Part>) {
+fn names(text: &[char], parts: &mut Vec<MaskedPart>) {
     // In Japanese text no space separates a name from the words around it.
     let is_name = |c: char| c.is_ascii() && is_host(c);
     let mut at = 0;
@@ -469,13 +472,13 @@ fn names(text: &[char], parts: &mut Vec<Part>) {
             && (labels.len() >= 3 || !ENDINGS.contains(&last.as_str()));
         let is_domain = DOMAINS.contains(&last.as_str()) || last.starts_with("xn--");
         if is_www || is_country || is_domain {
-            parts.push(Part { range: begin..end, instead: hidden_host(name) });
+            parts.push(MaskedPart { range: begin..end, instead: hidden_host(name) });
         }
     }
 }
 
 /// `user@host`.
-fn mails(text: &[char], parts: &mut Vec<Part>) {
+fn mails(text: &[char], parts: &mut Vec<MaskedPart>) {
     let is_local =
         |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-' | '=' | '*' | '~');
     for at in (0..text.len()).filter(|at| text[*at] == '@') {
@@ -486,13 +489,13 @@ fn mails(text: &[char], parts: &mut Vec<Part>) {
         let end = host_end(text, at + 1);
         if begin < at && end > at + 1 {
             let host = hidden_host(&text[at + 1..end]);
-            parts.push(Part { range: begin..end, instead: format!("{HIDDEN}@{host}").into() });
+            parts.push(MaskedPart { range: begin..end, instead: format!("{HIDDEN}@{host}").into() });
         }
     }
 }
 
 /// Long numbers: of accounts, telephones, addresses.
-fn numbers(text: &[char], parts: &mut Vec<Part>) {
+fn numbers(text: &[char], parts: &mut Vec<MaskedPart>) {
     let mut at = 0;
     while at < text.len() {
         if !text[at].is_ascii_digit() {
@@ -516,11 +519,14 @@ fn numbers(text: &[char], parts: &mut Vec<Part>) {
             at += 1;
         }
         if digits >= LONG_GROUPED {
-            parts.push(Part { range: begin..end, instead: HIDDEN.into() });
+            parts.push(MaskedPart { range: begin..end, instead: HIDDEN.into() });
         } else if longest >= LONG {
             for run in runs(&text[begin..end]) {
                 if run.len() >= LONG {
-                    parts.push(Part { range: begin + run.start..begin + run.end, instead: HIDDEN.into() });
+                    parts.push(MaskedPart {
+                        range: begin + run.start..begin + run.end,
+                        instead: HIDDEN.into(),
+                    });
                 }
             }
         }
@@ -539,14 +545,14 @@ fn runs(text: &[char]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Dotted quads: hosts without a name, whoever's they are.
-fn quads(text: &[char], parts: &mut Vec<Part>) {
+/// Dotted quads: hosts without a name, the sensor's or others'.
+fn quads(text: &[char], parts: &mut Vec<MaskedPart>) {
     let mut begin = 0;
     while begin < text.len() {
         let starts = text[begin].is_ascii_digit() && (begin == 0 || !text[begin - 1].is_ascii_digit());
         match starts.then(|| quad(&text[begin..])).flatten() {
             Some(length) => {
-                parts.push(Part { range: begin..begin + length, instead: HIDDEN.into() });
+                parts.push(MaskedPart { range: begin..begin + length, instead: HIDDEN.into() });
                 begin += length;
             }
             None => begin += 1,
@@ -576,9 +582,9 @@ fn quad(text: &[char]) -> Option<usize> {
 }
 
 /// IPv6 addresses.
-fn v6_texts(text: &[char], parts: &mut Vec<Part>) {
+fn v6_texts(text: &[char], parts: &mut Vec<MaskedPart>) {
     for (range, _) in v6_candidates(text) {
-        parts.push(Part { range, instead: HIDDEN.into() });
+        parts.push(MaskedPart { range, instead: HIDDEN.into() });
     }
 }
 

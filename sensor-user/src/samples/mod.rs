@@ -21,5 +21,5 @@ pub mod text;
 pub use choice::{Choice, SampleSettings, can_hold};
 pub use chosen::{Chosen, MAX_BYTES};
 pub use collect::{Collector, Content, PortSamples, Samples};
-pub use day::{DaySamples, Edit, Outcome, Row, Rows, checksum};
+pub use day::{DayOutcome, DaySamples, Edit, Row, Rows, checksum};
 pub use sketch::Sketch;

@@ -30,12 +30,12 @@ pub struct PortDay {
     /// Chosen packets whose content is not kept.
     pub not_kept: u64,
     /// Those that are, most packets first.
-    pub contents: Vec<Shown>,
+    pub contents: Vec<ShownContent>,
 }
 
 /// One content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct ShownContent {
     /// What it is known by; the same on every sensor.
     pub id: String,
     /// Packets that had it.
@@ -116,7 +116,7 @@ impl Query {
                 transport: slot.transport().name(),
                 port: slot.port(),
                 not_kept: rest.get(&slot).copied().unwrap_or(0),
-                contents: rows.into_iter().map(|row| Shown::new(row, masker)).collect(),
+                contents: rows.into_iter().map(|row| ShownContent::new(row, masker)).collect(),
             }
         };
         ports.into_iter().map(port).collect()
@@ -127,7 +127,7 @@ fn instant(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).expect("within jiff's years")
 }
 
-impl Shown {
+impl ShownContent {
     fn new(row: &Row, masker: Option<&Masker>) -> Self {
         let content = row.packet.content();
         let hosts = |text: &str| masker.map_or_else(|| text.to_owned(), |masker| masker.text(text));

@@ -60,7 +60,7 @@ fn database(number: impl Fn(u32) -> u32) -> String {
             .unwrap();
         }
     }
-    // Where nothing comes from: what a database of the whole Internet holds besides.
+    // Where nothing comes from: what else a database of the whole Internet holds.
     for at in 0..99_780_u32 {
         let first = 0x8000_0000 + at * 1_024;
         writeln!(text, "{first},{},{},Elsewhere", first + 511, 100_000 + at).unwrap();
