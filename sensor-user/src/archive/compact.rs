@@ -4,7 +4,7 @@ use super::merge::{FAN_IN, MergeError, merge};
 use super::name::{FileName, without_covered};
 use super::place::{ArchivePlace, make_dir, new_file, remove};
 use jiff::civil::Date;
-use std::io;
+use std::io::{self, BufWriter};
 use std::sync::{Mutex, PoisonError};
 
 /// Why files were not merged, or the merged one not put in their place.
@@ -74,7 +74,9 @@ impl Compactor<'_> {
         let directory = self.place.dir(day);
         let paths = names.iter().map(|name| directory.join(name.to_string())).collect();
         let written = || {
-            let (file, _) = merge(paths, day, name, new_file(&merged).map_err(MergeError::Write)?)?;
+            let file = BufWriter::new(new_file(&merged).map_err(MergeError::Write)?);
+            let (file, _) = merge(paths, day, name, file)?;
+            let file = file.into_inner().map_err(|error| MergeError::Write(error.into_error()))?;
             file.sync_all().map_err(MergeError::Write)
         };
         written().inspect_err(|_| {

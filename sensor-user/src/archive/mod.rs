@@ -43,7 +43,7 @@ use keeper::{KeeperShared, KeeperThread};
 use name::FileName;
 use place::{ArchivePlace, make_dir, new_file, remove, sync_dir};
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -246,8 +246,8 @@ impl Archive {
         };
         let written = || {
             make_dir(&work)?;
-            let (file, _) = write::write(fold, name, new_file(&part)?)?;
-            file.sync_all()?;
+            let (file, _) = write::write(fold, name, BufWriter::new(new_file(&part)?))?;
+            file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             if self.mode == FoldMode::Each {
                 let _names = self.shared.names();
                 self.place.publish(&part, fold.day, name)?;

@@ -7,7 +7,7 @@
 use jiff::civil::Date;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Where the archive keeps what is no part of it, in its own directory.
@@ -34,7 +34,8 @@ pub(super) fn encoded(sensor: &str) -> String {
             if is_plain(byte) && !(is_null && byte == b'_') {
                 encoded.push(byte.into());
             } else {
-                encoded.push_str(&format!("%{byte:02X}"));
+                // Into memory.
+                let _ = write!(encoded, "%{byte:02X}");
             }
         }
         if encoded.len() > LONGEST {
@@ -145,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(hour: u8, first: u64, last: u64) -> FileName {
-        FileName { hour, ledger: 0xc0ffee, first, last }
+        FileName { hour, ledger: 0x00c0_ffee, first, last }
     }
 
     #[test]

@@ -62,12 +62,11 @@ pub fn verify<E: From<ScanError>>(
 }
 
 type Days<T> = BTreeMap<Date, T>;
+/// What the archive has, and what its bounds dropped.
+type HeldAndDropped = (Days<ArchivedSums>, Days<Dropped>);
 
 /// What the archive has by day, and what its bounds dropped; `None` when it has later commits among others.
-fn sums(
-    root: &Path,
-    ledger: &ArchivedLedger,
-) -> Result<Option<(Days<ArchivedSums>, Days<Dropped>)>, ScanError> {
+fn sums(root: &Path, ledger: &ArchivedLedger) -> Result<Option<HeldAndDropped>, ScanError> {
     let extent = ArchiveExtent {
         days: Date::MIN..=Date::MAX,
         // It may have had several names.

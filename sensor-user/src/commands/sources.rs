@@ -92,13 +92,11 @@ fn committed(config: &Config) -> Option<(u64, u64)> {
 /// The zone that times are shown in: the archive's, if it is one.
 fn zone(sources: &BusySources, config: &Config) -> TimeZone {
     let mut zones = sources.timezones.iter();
-    match (zones.next(), zones.next()) {
-        (Some(name), None) => TimeZone::get(name).unwrap_or_else(|_| config.timezone.clone()),
-        _ => {
-            say("note: the archive has days of several time zones; times are shown in this machine's");
-            config.timezone.clone()
-        }
+    if let (Some(name), None) = (zones.next(), zones.next()) {
+        return TimeZone::get(name).unwrap_or_else(|_| config.timezone.clone());
     }
+    say("note: the archive has days of several time zones; times are shown in this machine's");
+    config.timezone.clone()
 }
 
 fn joined<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {

@@ -13,7 +13,7 @@ pub struct NotThere {
     directories: Vec<PathBuf>,
 }
 
-fn is_missing(path: &PathBuf) -> bool {
+fn is_missing(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
@@ -24,12 +24,17 @@ impl NotThere {
         // The files beside a ledger that is there are its own.
         let mut files: Vec<PathBuf> = if is_missing(&state_dir.join(LEDGER_FILE)) {
             let unfinished = ["ledger.sqlite.new", "ledger.sqlite.new-journal"];
-            FILES.iter().chain(&unfinished).map(|name| state_dir.join(name)).filter(is_missing).collect()
+            FILES
+                .iter()
+                .chain(&unfinished)
+                .map(|name| state_dir.join(name))
+                .filter(|path| is_missing(path))
+                .collect()
         } else {
             Vec::new()
         };
         // Last, since its lock guards the others.
-        files.extend(Some(state_dir.join(LOCK_FILE)).filter(is_missing));
+        files.extend(Some(state_dir.join(LOCK_FILE)).filter(|path| is_missing(path)));
         Self { files, directories }
     }
 
@@ -38,7 +43,7 @@ impl NotThere {
         let ancestors = path.ancestors().filter(|path| !path.as_os_str().is_empty());
         Self {
             files: Vec::new(),
-            directories: ancestors.map(Path::to_owned).take_while(is_missing).collect(),
+            directories: ancestors.map(Path::to_owned).take_while(|path| is_missing(path)).collect(),
         }
     }
 
