@@ -14,7 +14,7 @@ use crate::period::Unit;
 use crate::words::{self, Lang, Text, number};
 use jiff::civil::Date;
 use sensor_common::Slot;
-use sensor_counters::{Country, PortLabel, Tally};
+use sensor_counters::{Country, NetworkLabel, PortLabel, Tally};
 use sensor_user::counters::port_names::PortTable;
 use std::collections::BTreeMap;
 
@@ -690,9 +690,94 @@ impl Writer<'_> {
         self.figure("regions-ports-accesses", &caption, chart);
     }
 
+    /// A table of what the accesses come from, as shares of all of them.
+    fn origins(&mut self, name: &str, caption: &str, what: &str, rows: Vec<(String, Tally)>) {
+        let total = self.data.own().total;
+        let share = |part, whole| format!("{}%", words::percent(part, whole).unwrap_or(0));
+        let rows = rows
+            .into_iter()
+            .map(|(label, Tally { accesses, sources })| {
+                vec![
+                    label,
+                    number(accesses),
+                    share(accesses, total.accesses),
+                    number(sources),
+                    share(sources, total.sources),
+                ]
+            })
+            .collect();
+        let percent = self.t("Percent", "比率");
+        let columns = vec![
+            Column::text(what),
+            Column::number(self.accesses()),
+            Column::number(percent),
+            Column::number(self.sources()),
+            Column::number(percent),
+        ];
+        self.table(name, caption, columns, rows);
+    }
+
+    /// With and without the sources of lists, when the sensors have any.
+    fn lists(&mut self) {
+        let data = self.data;
+        let mut lists: Vec<(&String, Tally)> = data
+            .lists
+            .iter()
+            .map(|(list, tally)| (list, *tally))
+            .filter(|(list, _)| *list != "none")
+            .collect();
+        if lists.is_empty() {
+            return;
+        }
+        lists.sort_by_key(|(list, tally)| (std::cmp::Reverse(tally.accesses), *list));
+        let mut rows = vec![(self.t("all", "全体").to_owned(), data.own().total)];
+        rows.extend(lists.into_iter().map(|(list, tally)| (list.clone(), tally)));
+        let rest = data.lists.get("none").copied().unwrap_or_default();
+        rows.push((self.t("without lists", "リスト外").to_owned(), rest));
+        let caption = self
+            .t(
+                "Accesses by the source list that holds the source, and without all lists",
+                "発信元リスト別アクセス数とリストを除いたアクセス数",
+            )
+            .to_owned();
+        let what = self.t("Source list", "発信元リスト");
+        self.origins("lists", &caption, what, rows);
+    }
+
+    /// The busiest networks, when the sensors have an ASN database.
+    fn networks(&mut self) {
+        let data = self.data;
+        let is_known = |label: &NetworkLabel| matches!(label, NetworkLabel::Own(_));
+        if !data.networks.keys().any(is_known) {
+            return;
+        }
+        let mut known: Vec<(&NetworkLabel, Tally)> = data
+            .networks
+            .iter()
+            .map(|(label, tally)| (label, *tally))
+            .filter(|(label, _)| is_known(label))
+            .collect();
+        known.sort_by_key(|(label, tally)| (std::cmp::Reverse(tally.accesses), (*label).clone()));
+        let rows = known
+            .into_iter()
+            .take(PORTS)
+            .map(|(label, tally)| (format!("{} (AS{})", label.name(), label.asn()), tally))
+            .collect();
+        let caption = self
+            .t(
+                "Busiest networks (autonomous systems) of the sources",
+                "アクセス数の多い発信元ネットワーク（AS）",
+            )
+            .to_owned();
+        let what = self.t("Network", "ネットワーク");
+        self.origins("networks", &caption, what, rows);
+    }
+
     /// Scanners' tools and answers to what the sensors never sent.
     fn others(&mut self) {
         let data = self.data;
+        self.lists();
+        self.networks();
         let total: u64 = data.tools.values().sum();
         if total > 0 {
             let mut tools: Vec<_> = data.tools.iter().filter(|(_, amount)| **amount > 0).collect();

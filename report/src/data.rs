@@ -7,7 +7,7 @@ use anyhow::Result;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use sensor_common::{Class, Slot, Tool};
-use sensor_counters::{Country, PortLabel, Series, Tally};
+use sensor_counters::{Country, NetworkLabel, PortLabel, Series, Tally};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
@@ -100,6 +100,10 @@ pub(crate) struct Data {
     /// By sensor and port.
     pub(crate) services: BTreeMap<(usize, Slot), Days>,
     pub(crate) tools: BTreeMap<Tool, u64>,
+    /// By source list; `none` for the rest.
+    pub(crate) lists: BTreeMap<String, Tally>,
+    /// By network, those without a series of their own too if the input has them.
+    pub(crate) networks: BTreeMap<NetworkLabel, Tally>,
     pub(crate) packets: BTreeMap<Class, u64>,
     pub(crate) backscatter: BTreeMap<PortLabel, u64>,
     pub(crate) hosts: u64,
@@ -119,8 +123,18 @@ pub(crate) struct Data {
 /// What all periods need.
 const ALL: [&str; 5] = ["port", "country", "port_hour", "group", "observed"];
 /// What only the report's own period needs.
-const OWN: [&str; 8] =
-    ["port_country", "service", "tool", "packets", "backscatter", "hosts", "overflow", "set_overflow"];
+const OWN: [&str; 10] = [
+    "port_country",
+    "service",
+    "tool",
+    "list",
+    "asn",
+    "packets",
+    "backscatter",
+    "hosts",
+    "overflow",
+    "set_overflow",
+];
 /// What the days before the period tell of what is normal.
 const NORMAL: [&str; 4] = ["port", "country", "group", "observed"];
 
@@ -166,6 +180,8 @@ impl Data {
             groups: BTreeMap::new(),
             services: BTreeMap::new(),
             tools: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            networks: BTreeMap::new(),
             packets: BTreeMap::new(),
             backscatter: BTreeMap::new(),
             hosts: 0,
@@ -276,6 +292,8 @@ impl Data {
                 days(self.services.entry((sensor, *slot)).or_default(), own_at, length);
             }
             Series::Tool(tool) if own => *self.tools.entry(*tool).or_default() += value[0],
+            Series::List(list) if own => *self.lists.entry(list.clone()).or_default() += tally,
+            Series::Asn(network) if own => *self.networks.entry(network.clone()).or_default() += tally,
             Series::Packets(class) if own => *self.packets.entry(*class).or_default() += value[0],
             Series::Backscatter(label) if own => *self.backscatter.entry(*label).or_default() += value[0],
             Series::Hosts if own => self.hosts += value[0],

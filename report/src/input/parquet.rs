@@ -51,6 +51,7 @@ struct LongRow<'a> {
     accesses: Option<u64>,
     sources: Option<u64>,
     value: Option<u64>,
+    asn: Option<String>,
 }
 
 fn each_row(path: &Path, each: &mut dyn FnMut(&LongRow<'_>) -> Result<()>) -> Result<()> {
@@ -118,6 +119,8 @@ fn long_row(row: &Row) -> LongRow<'_> {
             "accesses" => line.accesses = number,
             "sources" => line.sources = number,
             "value" => line.value = number,
+            // Tables of earlier releases do not have it.
+            "asn" => line.asn = number.map(|asn| asn.to_string()),
             _ => {}
         }
     }
@@ -140,6 +143,7 @@ fn series(line: &LongRow<'_>) -> Option<(Series, Pair)> {
             "port" => line.port.as_deref().or(line.name)?,
             "country" => line.country?,
             "hour" => line.hour.as_deref()?,
+            "asn" => line.asn.as_deref().or(line.name)?,
             _ => line.name?,
         };
         join(&mut labels, value);

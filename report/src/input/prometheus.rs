@@ -22,7 +22,7 @@ use std::time::Duration;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Kinds whose growth by day the recording rules record.
-const RECORDED: [&str; 11] = [
+const RECORDED: [&str; 13] = [
     "port",
     "country",
     "port_country",
@@ -30,6 +30,8 @@ const RECORDED: [&str; 11] = [
     "group",
     "service",
     "tool",
+    "list",
+    "asn",
     "packets",
     "backscatter",
     "hosts",

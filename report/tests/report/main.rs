@@ -9,13 +9,14 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use sensor_common::{Class, Slot, Transport};
 use sensor_counters::Series;
-use sensor_user::country::{Country, Locate};
+use sensor_user::country::{AutonomousSystem, Country, Locate, Who};
 use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings, Reader};
 use sensor_user::observation::{Observation, PacketCounts, SourceCount, Target};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use std::time::Duration;
 use xtask::dashboards::site::Site;
 use xtask::history::prometheus::{Server, create_blocks};
@@ -50,6 +51,29 @@ impl Locate for Countries {
 
     fn v6(&self, _: u128) -> Country {
         Country::UNKNOWN
+    }
+
+    /// Of first bytes 1 to 5, the first is in a list, and the first two are of a network.
+    fn who_v4(&self, address: u32) -> Who {
+        let first = address >> 24;
+        Who {
+            country: self.v4(address),
+            list: (first == 1).into(),
+            network: if first <= 2 { first } else { 0 },
+        }
+    }
+
+    fn lists(&self) -> &[String] {
+        static LISTS: LazyLock<[String; 1]> = LazyLock::new(|| ["research".to_owned()]);
+        LISTS.as_slice()
+    }
+
+    fn networks(&self) -> &[AutonomousSystem] {
+        static NETWORKS: LazyLock<[AutonomousSystem; 2]> = LazyLock::new(|| {
+            [(64_500, "<b>One"), (64_501, "Two")]
+                .map(|(number, name)| AutonomousSystem { number, name: name.into() })
+        });
+        NETWORKS.as_slice()
     }
 }
 
@@ -188,6 +212,38 @@ fn ledgers_parquet_and_prometheus_give_the_same_report() {
             reader.ranking(&(date(2010, 7, 1)..=date(2010, 7, 31))).expect("a ranking").total.accesses;
     }
     assert_eq!(from_ledgers["headline"]["accesses"].as_u64(), Some(accesses));
+    // With and without the sources of a list, and by network: as the ledgers have it.
+    let mut of_list = [0; 2];
+    let mut of_networks: BTreeMap<String, u64> = BTreeMap::new();
+    for path in &paths {
+        let reader = Ledger::open_read_only(path).expect("a reader");
+        reader
+            .growth(&["list", "asn"], &(date(2010, 7, 1)..=date(2010, 7, 31)), &mut |_, series, value| {
+                match series {
+                    Series::List(list) => of_list[usize::from(list == "none")] += value[0],
+                    Series::Asn(network) => *of_networks.entry(network.asn()).or_default() += value[0],
+                    _ => {}
+                }
+            })
+            .expect("days");
+    }
+    assert_eq!(of_list[0] + of_list[1], accesses);
+    assert!(of_list[0] > 0);
+    let table = |name: &str| -> Vec<[String; 2]> {
+        let tables = from_ledgers["tables"].as_array().expect("tables");
+        let table = tables.iter().find(|table| table["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+        let rows = table["rows"].as_array().expect("rows").iter();
+        rows.map(|row| [0, 1].map(|at| row[at].as_str().expect("text").replace(',', ""))).collect()
+    };
+    let row = |label: &str, number: u64| [label.to_owned(), number.to_string()];
+    assert_eq!(
+        table("lists"),
+        [row("all", accesses), row("research", of_list[0]), row("without lists", of_list[1])]
+    );
+    let mut networks =
+        [row("<b>One (AS64500)", of_networks["64500"]), row("Two (AS64501)", of_networks["64501"])];
+    networks.sort_by_key(|row| std::cmp::Reverse(row[1].parse::<u64>().expect("a number")));
+    assert_eq!(table("networks"), networks);
     // Two sensors, 31 days each of which was observed in full.
     assert_eq!(from_ledgers["headline"]["observed_seconds"].as_u64(), Some(2 * 31 * 86_400));
     assert_eq!(
