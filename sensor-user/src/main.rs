@@ -61,7 +61,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
                 any_sensor: args.any_sensor,
                 archive_dir: config.archive_dir.as_deref(),
             });
-            let shown = replay::Shown { json: args.json, unmasked: args.unmasked };
+            let shown = replay::ReplayView { json: args.json, unmasked: args.unmasked };
             let all_read = replay::command(&args.files, &config, ledger.as_ref(), shown)?;
             return Ok(exit_code(all_read, FAILED));
         }

@@ -64,12 +64,11 @@ fn read(bytes: &[u8]) -> Result<Vec<Row>, ReadError> {
             if texts.rows() == 0 {
                 break;
             }
-            for row in 0..texts.rows() {
+            for (row, &word) in codes[0].iter().enumerate() {
                 let number = |column: usize| {
                     let code = codes[column][row];
                     (code != u32::MAX).then(|| others[column].dictionary().numbers()[code as usize])
                 };
-                let word = codes[0][row];
                 rows.push((
                     texts.get(row).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()),
                     (word != u32::MAX).then(|| others[0].dictionary().texts()[word as usize].to_string()),

@@ -32,7 +32,7 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     match text.len().checked_sub(29) {
         None => out.push(2 << 5 | text.len() as u8),
         Some(more) => {
-            out.extend([2 << 5 | 29, u8::try_from(more).expect("still longer ones have another form")])
+            out.extend([0b010_11101, u8::try_from(more).expect("still longer ones have another form")]);
         }
     }
     out.extend(text.as_bytes());

@@ -281,7 +281,7 @@ mod tests {
             sets in prop::collection::btree_map(0..80_u32, prop::collection::btree_set(0..30_u32, 1..20), 1..60),
         ) {
             let hosts: BTreeSet<u32> = sets.values().flatten().copied().collect();
-            let service = std::iter::once((SERVICE_BIT | 7, BTreeSet::from_iter(hosts.iter().copied())));
+            let service = std::iter::once((SERVICE_BIT | 7, hosts.iter().copied().collect::<BTreeSet<_>>()));
             let with_service = sets.clone().into_iter().chain(service).map(|(key, set)| (key, set.into_iter()));
             let reach = Reach::counted(hosts.iter().copied(), with_service);
             for source in &reach.0 {

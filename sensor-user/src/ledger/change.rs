@@ -162,7 +162,7 @@ pub(super) fn compute(
         breadth.unknown(gathered.unnumbered);
     }
     let SourceSums { countries, lists, networks } = by_source;
-    let (networks, named) = by_number(&networks, locate.networks(), &state.names);
+    let (networks, unnamed) = by_number(&networks, locate.networks(), &state.names);
 
     let mut sources: HashMap<Slot, u64> = HashMap::new();
     for (key, members) in delta.v4.runs().chain(delta.v6.runs()) {
@@ -230,7 +230,7 @@ pub(super) fn compute(
         sums.add(Series::ListHosts((*name).to_owned()), [*hosts, 0]);
     }
     let labels = names.iter().map(|name| (*name).to_owned()).collect();
-    let new_names: HashMap<u32, &Arc<str>> = named.iter().map(|it| (it.number, &it.name)).collect();
+    let new_names: HashMap<u32, &Arc<str>> = unnamed.iter().map(|it| (it.number, &it.name)).collect();
     for (number, tally) in &networks {
         let name = state.names.get(number).or_else(|| new_names.get(number).copied());
         let label = match name {
@@ -276,7 +276,7 @@ pub(super) fn compute(
         ports,
         backscatter: observation.counts.backscatter.clone(),
         networks,
-        named,
+        named: unnamed,
         lists: names
             .iter()
             .skip(1)
@@ -357,11 +357,11 @@ fn by_number(
     let mut met: Vec<(&AutonomousSystem, Tally)> =
         networks.iter().zip(met.iter().copied()).filter(|(_, tally)| is_met(tally)).collect();
     met.sort_unstable_by_key(|(network, _)| network.number);
-    let named = met.iter().filter(|(network, _)| !names.contains_key(&network.number));
-    let named = named.map(|(network, _)| (*network).clone()).collect();
+    let unnamed = met.iter().filter(|(network, _)| !names.contains_key(&network.number));
+    let unnamed = unnamed.map(|(network, _)| (*network).clone()).collect();
     let nowhere = Some((0, nowhere)).filter(|(_, tally)| is_met(tally));
     let met = met.into_iter().map(|(network, tally)| (network.number, tally));
-    (nowhere.into_iter().chain(met).collect(), named)
+    (nowhere.into_iter().chain(met).collect(), unnamed)
 }
 
 /// The label of each list by [`Who::list`]. Series stay, so the ledger's names are bounded whatever lists the

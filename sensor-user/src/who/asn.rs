@@ -148,13 +148,11 @@ fn cleaned(name: &str) -> String {
     let words = name.split(char::is_whitespace).map(|word| word.chars().filter(|c| !is_hidden(c)).collect());
     let words: Vec<String> = words.filter(|word: &String| !word.is_empty()).collect();
     let line = words.join(" ");
-    match line.char_indices().nth(MAX_NAME) {
-        None => line,
-        Some(_) => {
-            let kept: String = line.chars().take(MAX_NAME - 1).collect();
-            format!("{}…", kept.trim_end())
-        }
+    if line.chars().count() <= MAX_NAME {
+        return line;
     }
+    let kept: String = line.chars().take(MAX_NAME - 1).collect();
+    format!("{}…", kept.trim_end())
 }
 
 /// The networks of a database while it is read, each number once.
@@ -314,8 +312,8 @@ mod tests {
         Some((network.number, network.name.to_string()))
     }
 
-    fn named(number: u32, name: &str) -> Option<(u32, String)> {
-        Some((number, name.to_owned()))
+    fn named(number: u32, name: &str) -> (u32, String) {
+        (number, name.to_owned())
     }
 
     fn maxmind(number: u32, name: &'static str) -> Value {
@@ -343,18 +341,22 @@ mod tests {
             (v4("11.0.0.0"), 8, Value::Map(vec![("asn", Value::Number(11)), ("name", Value::Number(1))])),
         ];
         let database = open(database(32, "ASN", &networks, 1_700_000_000)).unwrap();
-        assert_eq!(of(&database, "1.2.3.4"), named(2497, "IIJ Internet Initiative"));
-        assert_eq!(of(&database, "2.0.0.0"), named(15_169, "Google LLC"));
-        assert_eq!(of(&database, "3.255.255.255"), named(16_509, "Amazon.com, Inc."));
-        assert_eq!(of(&database, "4.0.0.1"), named(u32::MAX, "The last"));
-        assert_eq!(of(&database, "5.0.0.1"), named(64_500, "AS64500"));
+        assert_eq!(of(&database, "1.2.3.4"), Some(named(2497, "IIJ Internet Initiative")));
+        assert_eq!(of(&database, "2.0.0.0"), Some(named(15_169, "Google LLC")));
+        assert_eq!(of(&database, "3.255.255.255"), Some(named(16_509, "Amazon.com, Inc.")));
+        assert_eq!(of(&database, "4.0.0.1"), Some(named(u32::MAX, "The last")));
+        assert_eq!(of(&database, "5.0.0.1"), Some(named(64_500, "AS64500")));
         assert_eq!(
             [of(&database, "6.0.0.1"), of(&database, "7.0.0.1"), of(&database, "99.0.0.1")],
             [const { None }; 3]
         );
-        assert_eq!(of(&database, "8.0.0.1"), named(2497, "IIJ Internet Initiative"), "one number, one name");
-        assert_eq!(of(&database, "9.0.0.1"), named(9, "AS9"));
-        assert_eq!(of(&database, "11.0.0.1"), named(11, "AS11"));
+        assert_eq!(
+            of(&database, "8.0.0.1"),
+            Some(named(2497, "IIJ Internet Initiative")),
+            "one number, one name"
+        );
+        assert_eq!(of(&database, "9.0.0.1"), Some(named(9, "AS9")));
+        assert_eq!(of(&database, "11.0.0.1"), Some(named(11, "AS11")));
         assert_eq!(of(&database, "2600::1"), None, "an IPv4 database knows no IPv6 address");
         let read = database.read().unwrap();
         assert_eq!((read.built.as_second(), read.database_type.as_str()), (1_700_000_000, "ASN"));
@@ -368,16 +370,16 @@ mod tests {
             (v6("2002::"), 16, maxmind(3, "the relay")),
         ];
         let database = open(database(128, "ASN", &networks, 0)).unwrap();
-        assert_eq!(of(&database, "1.2.3.4"), named(1, "one"));
+        assert_eq!(of(&database, "1.2.3.4"), Some(named(1, "one")));
         assert_eq!(of(&database, "1.2.4.1"), None);
-        assert_eq!(of(&database, "2600::1"), named(2, "two"));
-        assert_eq!(of(&database, "2002:102:304::1"), named(1, "one"), "6to4 of 1.2.3.4");
+        assert_eq!(of(&database, "2600::1"), Some(named(2, "two")));
+        assert_eq!(of(&database, "2002:102:304::1"), Some(named(1, "one")), "6to4 of 1.2.3.4");
     }
 
     #[test]
     fn what_cannot_come_from_the_internet_is_of_no_network() {
         let database = open(database(128, "ASN", &[(0, 1, maxmind(1, "all"))], 0)).unwrap();
-        assert_eq!(of(&database, "1.2.3.4"), named(1, "all"));
+        assert_eq!(of(&database, "1.2.3.4"), Some(named(1, "all")));
         for address in ["10.0.0.1", "192.0.2.1", "127.0.0.1", "::1", "2001:db8::1", "fe80::1"] {
             assert_eq!(of(&database, address), None, "{address}");
         }
@@ -391,10 +393,10 @@ mod tests {
              2001:200::,2001:200:1b9:ffff:ffff:ffff:ffff:ffff,2500,WIDE Project\n",
         )
         .unwrap();
-        assert_eq!(of(&database, "1.0.0.255"), named(13_335, "Cloudflare, Inc."));
-        assert_eq!(of(&database, "1.0.4.0"), named(38_803, "Gtelecom Pty Ltd"));
-        assert_eq!(of(&database, "1.1.0.1"), named(7, "AS7"));
-        assert_eq!(of(&database, "2001:200::7"), named(2500, "WIDE Project"));
+        assert_eq!(of(&database, "1.0.0.255"), Some(named(13_335, "Cloudflare, Inc.")));
+        assert_eq!(of(&database, "1.0.4.0"), Some(named(38_803, "Gtelecom Pty Ltd")));
+        assert_eq!(of(&database, "1.1.0.1"), Some(named(7, "AS7")));
+        assert_eq!(of(&database, "2001:200::7"), Some(named(2500, "WIDE Project")));
         assert_eq!(of(&database, "1.0.1.0"), None);
         assert_eq!(database.read().unwrap().built.to_string(), "2026-06-25T04:33:59Z");
         let undated = text("1,2,3,x\n").unwrap();

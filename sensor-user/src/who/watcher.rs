@@ -78,8 +78,8 @@ impl ListWatcher {
 #[derive(Debug)]
 pub struct AsnFiles {
     path: Option<PathBuf>,
-    /// The stamp of what was read last, whether or not that failed; `None` when nothing was.
-    tried: Option<Option<Stamp>>,
+    /// The stamp of what was read last, whether or not that failed, in a list of one; `None` when nothing was.
+    tried: Option<[Option<Stamp>; 1]>,
 }
 
 impl AsnFiles {
@@ -106,10 +106,10 @@ impl Files for AsnFiles {
     fn news(&mut self) -> Result<Option<AsnDatabase>, AsnError> {
         // Before the file is read: a change during the read is found at the next look.
         let stamp = Self::stamp(self.path.as_ref());
-        if self.tried == Some(stamp) {
+        if self.tried == Some([stamp]) {
             return Ok(None);
         }
-        self.tried = Some(stamp);
+        self.tried = Some([stamp]);
         AsnDatabase::open(self.path.as_deref()).map(Some)
     }
 
@@ -132,7 +132,7 @@ impl AsnWatcher {
     ///
     /// As [`AsnDatabase::load`].
     pub fn open(path: Option<PathBuf>) -> Result<Self, AsnError> {
-        let tried = Some(AsnFiles::stamp(path.as_ref()));
+        let tried = Some([AsnFiles::stamp(path.as_ref())]);
         let current = AsnDatabase::open(path.as_deref())?;
         let files = path.map(|path| AsnFiles { path: Some(path), tried });
         Self::new(current, files)

@@ -34,7 +34,7 @@ pub struct ReplayLedger<'a> {
 
 /// How the result is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
+pub struct ReplayView {
     /// As JSON.
     pub json: bool,
     /// Whether samples are shown as they came.
@@ -51,7 +51,7 @@ pub fn command(
     files: &[PathBuf],
     config: &Config,
     ledger: Option<&ReplayLedger<'_>>,
-    shown: Shown,
+    shown: ReplayView,
 ) -> anyhow::Result<bool> {
     // A faulty file fails at once; the embedded database is loaded while captures are read.
     let geoip = config.geoip.as_deref().map(GeoIp::load).transpose()?;

@@ -47,12 +47,12 @@ fn query(lab: &Lab, sql: &str) -> Vec<Vec<Option<String>>> {
     Engine::DuckDb.query(lab.command(python().unwrap()), &archive_dir(lab), sql)
 }
 
-fn number(value: &Option<String>) -> u64 {
-    value.as_ref().map_or(0, |value| value.parse().unwrap_or_else(|error| panic!("{value}: {error}")))
+fn number(value: Option<&String>) -> u64 {
+    value.map_or(0, |value| value.parse().unwrap_or_else(|error| panic!("{value}: {error}")))
 }
 
-fn text(value: &Option<String>) -> String {
-    value.clone().unwrap_or_default()
+fn text(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_default()
 }
 
 fn by_port<'a>(counts: impl IntoIterator<Item = (&'a Port, &'a u64)>) -> BTreeMap<[String; 2], u64> {
@@ -80,14 +80,19 @@ fn assert_archive(lab: &Lab, expected: &Expectation) {
                 "SELECT transport, port, sum(packets) FROM archive WHERE class = '{class}' GROUP BY ALL"
             ),
         );
-        let counted = counted.iter().map(|row| ([text(&row[0]), text(&row[1])], number(&row[2]))).collect();
+        let counted = counted
+            .iter()
+            .map(|row| ([text(row[0].as_ref()), text(row[1].as_ref())], number(row[2].as_ref())))
+            .collect();
         assert_same(&format!("archived packets of class {class}"), counted, by_port(accesses));
         let seen = query(
             lab,
             &format!("SELECT DISTINCT source, transport, port FROM archive WHERE class = '{class}'"),
         );
-        let seen: BTreeSet<[String; 3]> =
-            seen.iter().map(|row| [text(&row[0]), text(&row[1]), text(&row[2])]).collect();
+        let seen: BTreeSet<[String; 3]> = seen
+            .iter()
+            .map(|row| [text(row[0].as_ref()), text(row[1].as_ref()), text(row[2].as_ref())])
+            .collect();
         let sent: BTreeSet<[String; 3]> = sources
             .iter()
             .map(|(source, port)| [source.to_string(), port.0.label().to_owned(), port.1.to_string()])
@@ -99,7 +104,8 @@ fn assert_archive(lab: &Lab, expected: &Expectation) {
         lab,
         "SELECT tool, sum(packets) FROM archive WHERE class = 'access' AND tool IS NOT NULL GROUP BY ALL",
     );
-    let tools: BTreeMap<String, u64> = tools.iter().map(|row| (text(&row[0]), number(&row[1]))).collect();
+    let tools: BTreeMap<String, u64> =
+        tools.iter().map(|row| (text(row[0].as_ref()), number(row[1].as_ref()))).collect();
     let sent = expected.tools.iter().map(|(tool, count)| (tool.label().to_owned(), *count)).collect();
     assert_same("archived SYNs by tool", tools, sent);
 }
@@ -190,7 +196,7 @@ fn kills_between_the_file_of_a_drain_and_its_commit_lose_and_double_nothing() {
         while !drain.step().is_some_and(|call| call.is(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM)) {
             assert!(since.elapsed() < PATIENCE, "it does not switch generations\n{}", daemon.log());
         }
-        while !drain.step().is_some_and(|call| call.number == libc::SYS_fsync as u64) {
+        while drain.step().is_none_or(|call| call.number != libc::SYS_fsync as u64) {
             assert!(since.elapsed() < PATIENCE, "it does not write a file\n{}", daemon.log());
         }
         let mut left = stop;
@@ -270,7 +276,7 @@ fn a_full_disk_of_the_archive_alone_is_told_and_the_ledger_goes_on() {
         (samples.sum("teiten_archive_packets_total"), samples.sum("teiten_archive_lost_packets_total"));
     println!("{kept} archived, {lost} lost");
     assert_eq!(kept + lost, all);
-    assert_eq!(number(&query(&lab, "SELECT sum(packets) FROM archive")[0][0]), kept);
+    assert_eq!(number(query(&lab, "SELECT sum(packets) FROM archive")[0][0].as_ref()), kept);
     assert_ledger(&lab, &expected);
     let verified = verify(&lab);
     assert!(verified.contains("all hold"), "{verified}");
@@ -305,7 +311,7 @@ fn what_the_bounds_drop_is_counted_and_the_newest_stays() {
     }
     assert!(dropped > 3, "{dropped} files dropped");
     daemon.stop(Signal::SIGTERM).unwrap();
-    let kept = number(&query(&lab, "SELECT sum(packets) FROM archive")[0][0]);
+    let kept = number(query(&lab, "SELECT sum(packets) FROM archive")[0][0].as_ref());
     let all = expected.packets(Class::Access) + expected.packets(Class::Service);
     println!("{kept} kept, {} dropped", all - kept);
     let verified = verify(&lab);

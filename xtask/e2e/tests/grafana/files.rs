@@ -178,7 +178,7 @@ fn promtool_unit_tests_pass() {
 
 #[test]
 fn every_explained_port_is_short_unique_and_bilingual() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for port in dashboards::ports::table() {
         let name = format!("{}/{}", port.port, port.transport);
         assert!(seen.insert(name.clone()), "{name} is explained twice");
