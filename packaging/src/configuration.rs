@@ -83,6 +83,13 @@ fn literal(default: &str) -> Option<String> {
 
 /// The default, or an example by the kind of value.
 fn value(arg: &Arg) -> String {
+    // Their defaults are words for nothing.
+    match arg.get_long() {
+        Some("archive-dir") => return "\"/var/lib/teiten/archive\"".to_owned(),
+        Some("archive-keep") => return "[\"400d\", \"50GB\"]".to_owned(),
+        Some("samples") => return "[\"1026-1030/udp\"]".to_owned(),
+        _ => {}
+    }
     if let Some(default) = HelpParts::of(arg).default.and_then(|default| literal(&default)) {
         return default;
     }

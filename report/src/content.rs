@@ -822,6 +822,42 @@ impl Writer<'_> {
                 .to_owned();
             self.table("backscatter", &caption, columns, rows);
         }
+        self.samples();
+    }
+
+    /// What packets said, when the sensors have kept samples.
+    fn samples(&mut self) {
+        let mut contents: BTreeMap<(Slot, &str), (u64, u64, &str)> = BTreeMap::new();
+        for sample in &self.data.samples {
+            let content = contents.entry((sample.slot, &sample.id)).or_insert((0, 0, &sample.text));
+            content.0 += sample.packets;
+            content.1 += sample.sources;
+        }
+        if contents.is_empty() {
+            return;
+        }
+        let mut contents: Vec<_> = contents.into_iter().collect();
+        contents.sort_by_key(|((slot, id), (packets, ..))| (std::cmp::Reverse(*packets), *slot, *id));
+        let rows = contents
+            .into_iter()
+            .take(PORTS)
+            .map(|((slot, _), (packets, sources, text))| {
+                vec![words::slot_name(slot), number(packets), number(sources), text.to_owned()]
+            })
+            .collect();
+        let columns = vec![
+            Column::text(self.t("Port", "ポート種類")),
+            Column::number(self.t("Packets", "パケット数")),
+            Column::number(self.sources()),
+            Column::text(self.t("Content", "内容")),
+        ];
+        let caption = self
+            .t(
+                "What packets to sampled ports said; hosts, addresses and long numbers are replaced by ***",
+                "記録対象ポート宛パケットの内容（ホスト名、アドレス、長い番号は***に置換）",
+            )
+            .to_owned();
+        self.table("samples", &caption, columns, rows);
     }
 
     /// Section 5: ranks, and the busiest ports of each sensor.

@@ -1,6 +1,6 @@
 //! The counts of a report, read once from an input and added up as the figures need them.
 
-use crate::input::{Input, Reading, Sensor};
+use crate::input::{Input, Reading, Sample, Sensor};
 use crate::period::{Period, each_day};
 use crate::words::quotient;
 use anyhow::Result;
@@ -104,6 +104,8 @@ pub(crate) struct Data {
     pub(crate) lists: BTreeMap<String, Tally>,
     /// By network, those without a series of their own too if the input has them.
     pub(crate) networks: BTreeMap<NetworkLabel, Tally>,
+    /// Of the sensors, what packets of the period held.
+    pub(crate) samples: Vec<Sample>,
     pub(crate) packets: BTreeMap<Class, u64>,
     pub(crate) backscatter: BTreeMap<PortLabel, u64>,
     pub(crate) hosts: u64,
@@ -182,6 +184,7 @@ impl Data {
             tools: BTreeMap::new(),
             lists: BTreeMap::new(),
             networks: BTreeMap::new(),
+            samples: Vec::new(),
             packets: BTreeMap::new(),
             backscatter: BTreeMap::new(),
             hosts: 0,
@@ -212,6 +215,10 @@ impl Data {
                 })?;
             }
             step(steps);
+        }
+        if data.days.start() <= data.days.end() {
+            let samples = input.samples(&data.days)?;
+            data.samples = samples.into_iter().filter(|sample| numbers[sample.sensor].is_some()).collect();
         }
         Ok(data)
     }

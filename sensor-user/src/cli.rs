@@ -289,11 +289,11 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "N")]
     pub keep_days: Option<String>,
     /// Directory in which every source is archived as Parquet; addresses of remote hosts are personal data in many
-    /// countries [default: nowhere]
+    /// countries [default: no archive]
     #[arg(long, value_name = "DIR")]
     pub archive_dir: Option<String>,
     /// How much the archive keeps, like 400d or 50GB; the oldest goes first (repeatable: one of each)
-    /// [default: everything]
+    /// [default: no bound]
     #[arg(long, value_name = "DAYS|SIZE")]
     pub archive_keep: Vec<String>,
     /// How long a new series stays at 0 after a scrape first showed it, so that increase() loses

@@ -1,12 +1,14 @@
 //! State directories, or copies of `ledger.sqlite`.
 
-use super::{Input, Reading, Sensor};
+use super::{Input, Reading, Sample, Sensor};
 use crate::words::Text;
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sensor_common::{Slot, Transport};
 use sensor_counters::{Pair, Series};
 use sensor_user::ledger::{Ledger, Reader};
+use sensor_user::samples::show::{Query, ShownContent};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -66,6 +68,31 @@ impl Ledgers {
     }
 }
 
+/// Characters of a content in a table.
+const SHOWN: usize = 300;
+/// Hexadecimal digits of a content that is no text.
+const SHOWN_DIGITS: usize = 64;
+
+/// A content in one line.
+fn said(content: &ShownContent) -> String {
+    let mut parts: Vec<String> = content.name.iter().cloned().collect();
+    if let Some(text) = &content.text {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        parts.push(cut(&lines.join(" / "), SHOWN));
+    } else if let Some(hex) = content.hex.as_ref().filter(|_| content.name.is_none()) {
+        parts.push(cut(hex, SHOWN_DIGITS));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(": ")
+}
+
+fn cut(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 impl Input for Ledgers {
     fn sensors(&self) -> &[Sensor] {
         &self.sensors
@@ -110,6 +137,37 @@ impl Input for Ledgers {
             }
             workers.into_iter().try_for_each(|worker| worker.join().expect("a reader does not panic"))
         })
+    }
+
+    fn samples(&mut self, days: &RangeInclusive<Date>) -> Result<Vec<Sample>> {
+        let mut known = Vec::new();
+        for (reader, sensor, path) in &self.readers {
+            let samples = reader.samples(&(Date::MIN..=Date::MAX));
+            known.push((*sensor, samples.with_context(|| format!("--ledger {}", path.display()))?));
+        }
+        let query = Query::default();
+        // The days of all sensors, since each knows addresses that must not be shown.
+        let all_days = known.iter().flat_map(|(_, days)| days);
+        let masker = query.masker(all_days.flat_map(|(_, samples)| samples.rows()));
+        let mut contents = Vec::new();
+        for (sensor, samples) in &known {
+            for (day, samples) in samples.iter().filter(|(day, _)| days.contains(day)) {
+                let rows: Vec<_> = samples.rows().cloned().collect();
+                for port in query.port_days(*day, &rows, &samples.rest().collect(), masker.as_ref()) {
+                    let Some(transport) = Transport::from_name(port.transport) else { continue };
+                    let slot = Slot::new(transport, port.port);
+                    contents.extend(port.contents.iter().map(|content| Sample {
+                        sensor: *sensor,
+                        slot,
+                        id: content.id.clone(),
+                        packets: content.packets,
+                        sources: content.sources,
+                        text: said(content),
+                    }));
+                }
+            }
+        }
+        Ok(contents)
     }
 
     fn origin(&self) -> Text {

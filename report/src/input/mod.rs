@@ -11,6 +11,7 @@ use crate::words::Text;
 use anyhow::Result;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sensor_common::Slot;
 use sensor_counters::{Pair, Series};
 use std::ops::RangeInclusive;
 
@@ -50,6 +51,20 @@ pub(crate) struct Reading<'a> {
     pub(crate) value: Pair,
 }
 
+/// What packets to a port held: one content on one day of one sensor.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// Index in [`Input::sensors`].
+    pub(crate) sensor: usize,
+    pub(crate) slot: Slot,
+    /// The same for this content on every day and sensor.
+    pub(crate) id: String,
+    pub(crate) packets: u64,
+    pub(crate) sources: u64,
+    /// For people, with what must not be published hidden.
+    pub(crate) text: String,
+}
+
 /// A source of counts.
 pub(crate) trait Input {
     /// The sensors, by name.
@@ -66,6 +81,15 @@ pub(crate) trait Input {
         days: &RangeInclusive<Date>,
         each: &mut dyn FnMut(&Reading<'_>),
     ) -> Result<()>;
+
+    /// What packets of these days held, where the input has samples.
+    ///
+    /// # Errors
+    ///
+    /// The samples cannot be read.
+    fn samples(&mut self, _days: &RangeInclusive<Date>) -> Result<Vec<Sample>> {
+        Ok(Vec::new())
+    }
 
     /// What the counts were read from.
     fn origin(&self) -> Text;

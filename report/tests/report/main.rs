@@ -12,6 +12,7 @@ use sensor_counters::Series;
 use sensor_user::country::{AutonomousSystem, Country, Locate, Who};
 use sensor_user::ledger::{Extent, Folded, Format, Ledger, LedgerSettings, Reader};
 use sensor_user::observation::{Observation, PacketCounts, SourceCount, Target};
+use sensor_user::samples::{Choice, Chosen, Collector, SampleSettings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,21 +78,27 @@ impl Locate for Countries {
     }
 }
 
-/// The days of two months at one sensor.
-fn ledger(directory: &Path, name: &str, number: u32) {
-    std::fs::create_dir_all(directory).expect("a directory");
-    let timezone = TimeZone::get("Asia/Tokyo").expect("a zone");
-    let settings = LedgerSettings {
-        timezone: timezone.clone(),
+fn settings(name: &str) -> LedgerSettings {
+    LedgerSettings {
+        timezone: TimeZone::get("Asia/Tokyo").expect("a zone"),
         keep_days: 400,
         max_ports: 100,
         feature_ports: 20,
         features: [445, 22].map(|port| Slot::new(Transport::Tcp, port)).to_vec(),
         groups: Vec::new(),
         sensor_name: name.to_owned(),
-        samples: sensor_user::samples::SampleSettings::default(),
-    };
-    let mut ledger = Ledger::open(directory, settings).expect("a ledger");
+        samples: SampleSettings {
+            choice: Choice { all: true, ..Choice::default() },
+            ..SampleSettings::default()
+        },
+    }
+}
+
+/// The days of two months at one sensor.
+fn ledger(directory: &Path, name: &str, number: u32) {
+    std::fs::create_dir_all(directory).expect("a directory");
+    let timezone = TimeZone::get("Asia/Tokyo").expect("a zone");
+    let mut ledger = Ledger::open(directory, settings(name)).expect("a ledger");
     let mut day = date(2010, 6, 1);
     // The second sensor is late, and all days but the last are over.
     if number == 1 {
@@ -347,4 +354,81 @@ fn what_is_wrong_is_named_with_the_way_out() {
     let with_text = template.replace("[port 5060/udp]", "[port 5060/udp]\nSIP **servers**.");
     std::fs::write(&notes, with_text).expect("the file");
     assert!(html(&["--month", "2010-07", "--notes", file]).contains("SIP <strong>servers</strong>."));
+}
+
+/// A datagram to 1026/udp at the sensor's address, without an Ethernet header.
+fn datagram(text: &str) -> Vec<u8> {
+    let [udp, all] = [8, 28].map(|headers| u16::try_from(headers + text.len()).expect("short").to_be_bytes());
+    let ip = [0x45, 0, all[0], all[1], 0, 0, 0, 0, 64, 17, 0, 0, 198, 51, 100, 7, 203, 0, 113, 77];
+    [&ip[..], &[0x9c, 0x40, 0x04, 0x02, udp[0], udp[1], 0, 0], text.as_bytes()].concat()
+}
+
+/// Folds datagrams of this text on a day at noon.
+fn sampled(ledger: &mut Ledger, day: Date, texts: &[&str]) {
+    let zone = TimeZone::get("Asia/Tokyo").expect("a zone");
+    let at = day.at(12, 30, 0, 0).to_zoned(zone).expect("noon").timestamp();
+    let slot = Slot::new(Transport::Udp, 1026);
+    let mut collector = Collector::new(20);
+    for text in texts {
+        let frame = datagram(text);
+        let packet = sensor_common::parse(&frame[..], sensor_common::Link::Ip).expect("a packet");
+        let chosen = Chosen::new(&frame, sensor_common::Link::Ip, &packet, 768).expect("a datagram");
+        collector.add(slot, i64::try_from(at.as_nanosecond()).expect("a time"), None, chosen);
+    }
+    let packets = texts.len() as u64;
+    let mut counts = PacketCounts::default();
+    counts.packets[Class::Access as usize] = packets;
+    counts.bytes[Class::Access as usize] = packets * 60;
+    let observation = Observation {
+        at,
+        observed: Duration::from_secs(10),
+        counts,
+        accesses: vec![(slot, packets)],
+        sources_v4: vec![SourceCount { src: 0xc633_6407, target: Target::new(slot, false), packets }],
+        samples: collector.take(),
+        ..Observation::default()
+    };
+    assert!(matches!(ledger.fold(&observation, &Countries, &[]).expect("a fold"), Folded::Taken { .. }));
+}
+
+#[test]
+fn what_packets_said_is_shown_without_what_must_be_hidden() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = two(directory.path());
+    for (path, name) in paths.iter().zip(["sensor-01", "sensor-02"]) {
+        let mut ledger = Ledger::open(path, settings(name)).expect("a ledger");
+        sampled(
+            &mut ledger,
+            date(2010, 8, 2),
+            &[
+                "Download it from http://www.fix4you.com/ now <b>!",
+                "DOWNLOAD it from http://www.fix5you.com/ now <b>!",
+            ],
+        );
+        sampled(&mut ledger, date(2010, 9, 3), &["of another month"]);
+    }
+    let [a, b] = [0, 1].map(|number| paths[number].to_str().expect("text"));
+    let common = ["--month", "2010-08", "--date", "2010-09-04", "--ledger", a, "--ledger", b];
+    let report = json(&common);
+    let tables = report["tables"].as_array().expect("tables");
+    let table = tables.iter().find(|table| table["name"] == "samples").expect("the table");
+    let rows = table["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    // One content at both sensors: two variations each, from one source.
+    assert_eq!([&rows[0][0], &rows[0][1], &rows[0][2]], ["1026/udp", "4", "2"]);
+    let said_there = rows[0][3].as_str().expect("text");
+    assert!(
+        said_there.to_lowercase().contains("download it from http://www.***.com/ now <b>!"),
+        "{said_there}"
+    );
+
+    let page = run(&[&common[..], &["--format", "html"]].concat());
+    let page = String::from_utf8(page.stdout).expect("text");
+    assert!(page.contains("www.***.com/ now &lt;b&gt;!") && !page.contains("you.com"), "samples in HTML");
+    let one = json(&[&common[..], &["--sensors", "sensor-02"]].concat());
+    let tables = one["tables"].as_array().expect("tables");
+    let table = tables.iter().find(|table| table["name"] == "samples").expect("the table");
+    assert_eq!(table["rows"][0][1], "2");
+    let july = json(&["--month", "2010-07", "--date", "2010-09-04", "--ledger", a]);
+    assert!(july["tables"].as_array().expect("tables").iter().all(|table| table["name"] != "samples"));
 }

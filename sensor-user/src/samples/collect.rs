@@ -33,7 +33,7 @@ pub struct Content {
     pub packets: u64,
     /// Whether it was seen before and had made room.
     pub is_again: bool,
-    /// Packets by source, [`MAX_SOURCES`] sources at most.
+    /// Packets by source, 1,024 sources at most.
     pub by_source: Vec<(IpAddr, u64)>,
     /// All sources.
     pub sources: Sketch,

@@ -187,6 +187,7 @@ impl HtmlPage<'_> {
         }
         self.out.push_str("<div class=\"columns\">");
         self.classes()?;
+        self.tools()?;
         self.loss()?;
         let (more, metrics_text, json, healthy, ready) = match self.language {
             Language::English => ("More", "metrics for Prometheus", "status as JSON", "healthy", "ready"),
@@ -498,6 +499,38 @@ impl HtmlPage<'_> {
         Ok(())
     }
 
+    /// What made the TCP SYNs, when there were some.
+    fn tools(&mut self) -> fmt::Result {
+        let tools = self.status.total.tools.iter().filter(|row| row.accesses > 0);
+        let whole: u64 = tools.clone().map(|row| row.accesses).sum();
+        if whole == 0 {
+            return Ok(());
+        }
+        let (title, tool, accesses, share) = match self.language {
+            Language::English => {
+                ("Scanners, by TCP SYN, since counting began", "Scanner", "Accesses", "Share")
+            }
+            Language::Japanese => ("計数開始からのスキャナー別TCP SYN", "スキャナー", "アクセス", "割合"),
+        };
+        write!(
+            self.out,
+            "<section><h2>{title}</h2><table><thead><tr><th>{tool}</th><th class=\"n\">{accesses}</th>\
+             <th class=\"n\">{share}</th></tr></thead><tbody>"
+        )?;
+        for row in tools {
+            let label = if row.tool == "other" { self.pick("other", "その他") } else { row.tool.as_str() };
+            write!(
+                self.out,
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{} %</td></tr>",
+                Escaped(label),
+                thousands(row.accesses),
+                percent(row.accesses, whole)
+            )?;
+        }
+        self.out.push_str("</tbody></table></section>");
+        Ok(())
+    }
+
     fn loss(&mut self) -> fmt::Result {
         let loss = self.status.loss;
         write!(self.out, "<section><h2>{}</h2>", self.pick("Loss", "欠測・損失"))?;
@@ -671,6 +704,24 @@ mod tests {
         status.today = None;
         let row = "<tr><td>access</td><td class=\"n\">1,000</td><td class=\"n\">50 %</td>";
         assert!(english(&status).contains(row), "without a day there is no column for it");
+    }
+
+    #[test]
+    fn scanners_are_there_when_one_was_seen() {
+        let mut status = status_with(&info(), &[]);
+        status.total.tools.iter_mut().for_each(|row| row.accesses = 0);
+        assert!(!english(&status).contains("Scanners"));
+        let mirai = status.total.tools.iter_mut().find(|row| row.tool == "mirai").unwrap();
+        mirai.accesses = 3_000;
+        status.total.tools.iter_mut().find(|row| row.tool == "other").unwrap().accesses = 1_000;
+        let row = "<tr><td>mirai</td><td class=\"n\">3,000</td><td class=\"n\">75 %</td></tr>";
+        assert!(english(&status).contains(row), "{}", english(&status));
+        assert!(!english(&status).contains("<td>zmap</td>"));
+        let page = render(&status, "/metrics", Language::Japanese);
+        assert!(
+            page.contains("<tr><td>その他</td><td class=\"n\">1,000</td><td class=\"n\">25 %</td></tr>"),
+            "{page}"
+        );
     }
 
     #[test]
