@@ -151,20 +151,18 @@ impl Input for Ledgers {
         let masker = query.masker(all_days.flat_map(|(_, samples)| samples.rows()));
         let mut contents = Vec::new();
         for (sensor, samples) in &known {
-            for (day, samples) in samples.iter().filter(|(day, _)| days.contains(day)) {
-                let rows: Vec<_> = samples.rows().cloned().collect();
-                for port in query.port_days(*day, &rows, &samples.rest().collect(), masker.as_ref()) {
-                    let Some(transport) = Transport::from_name(port.transport) else { continue };
-                    let slot = Slot::new(transport, port.port);
-                    contents.extend(port.contents.iter().map(|content| Sample {
-                        sensor: *sensor,
-                        slot,
-                        id: content.id.clone(),
-                        packets: content.packets,
-                        sources: content.sources,
-                        text: said(content),
-                    }));
-                }
+            let of_report = samples.iter().filter(|(day, _)| days.contains(day));
+            for port in query.of_days(of_report, masker.as_ref()) {
+                let Some(transport) = Transport::from_name(port.transport) else { continue };
+                let slot = Slot::new(transport, port.port);
+                contents.extend(port.contents.iter().map(|content| Sample {
+                    sensor: *sensor,
+                    slot,
+                    id: content.id.clone(),
+                    packets: content.packets,
+                    sources: content.sources,
+                    text: said(content),
+                }));
             }
         }
         Ok(contents)

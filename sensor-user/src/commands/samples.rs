@@ -3,9 +3,9 @@
 use super::ledger::write_file;
 use crate::cli::SamplesArgs;
 use crate::config::{Config, parse_slots};
-use crate::ledger::{Ledger, SampledDays};
+use crate::ledger::Ledger;
 use crate::samples::pcapng;
-use crate::samples::show::{PortDay, Query, note, render};
+use crate::samples::show::{Query, note, render};
 use crate::system::output::{Output, say};
 use anyhow::{Context, bail};
 use jiff::civil::Date;
@@ -62,7 +62,7 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let ports = port_days(&query, &days, masker.as_ref());
+    let ports = query.of_days(&days, masker.as_ref());
     let mut out = BufWriter::new(Output::lock());
     if args.json {
         serde_json::to_writer_pretty(&mut out, &ports)?;
@@ -91,18 +91,4 @@ pub(super) fn query(config: &Config, unmasked: bool) -> Query {
     let own: Vec<IpAddr> =
         own.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len()).map(ipnet::IpNet::addr).collect();
     Query { own, unmasked, ..Query::default() }
-}
-
-/// The contents of some days, by day and port.
-pub(super) fn port_days(
-    query: &Query,
-    days: &SampledDays,
-    masker: Option<&crate::samples::mask::Masker>,
-) -> Vec<PortDay> {
-    days.iter()
-        .flat_map(|(day, samples)| {
-            let rows: Vec<_> = samples.rows().cloned().collect();
-            query.port_days(*day, &rows, &samples.rest().collect(), masker)
-        })
-        .collect()
 }

@@ -1,6 +1,6 @@
 //! Contents as tables of text and as JSON.
 
-use super::day::{Row, masker};
+use super::day::{DaySamples, Row, masker};
 use super::mask::{HIDDEN, Masker};
 use super::{question, text};
 use crate::format::thousands;
@@ -92,6 +92,20 @@ impl Query {
 
     fn has(&self, slot: Slot) -> bool {
         self.slots.is_empty() || self.slots.contains(&slot)
+    }
+
+    /// The contents of some days, by day and port.
+    pub fn of_days<'a>(
+        &self,
+        days: impl IntoIterator<Item = &'a (Date, DaySamples)>,
+        masker: Option<&Masker>,
+    ) -> Vec<PortDay> {
+        days.into_iter()
+            .flat_map(|(day, samples)| {
+                let rows: Vec<_> = samples.rows().cloned().collect();
+                self.port_days(*day, &rows, &samples.rest().collect(), masker)
+            })
+            .collect()
     }
 
     /// The contents of a day, by port.

@@ -110,7 +110,7 @@ pub fn command(
         let query = super::samples::query(config, shown.unmasked);
         let days = printed.samples();
         let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
-        report.contents_of_ports = Some(super::samples::port_days(&query, &days, masker.as_ref()));
+        report.contents_of_ports = Some(query.of_days(&days, masker.as_ref()));
     }
     let mut out = Output::lock();
     if shown.json {

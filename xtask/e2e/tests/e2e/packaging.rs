@@ -1,7 +1,7 @@
 //! What is installed with the sensor: Debian packages in a system of their own, systemd units, and the script that
 //! fetches the country database.
 
-use crate::common::{report, teiten};
+use crate::common::{teiten, teiten_report};
 use lab::build::target_directory;
 use lab::command::{find, root};
 use lab::debian::System;
@@ -122,7 +122,7 @@ fn packages(work: &Path) -> Vec<PathBuf> {
     let generated = work.join("generated");
     packaging::write_all(&generated.join("teiten")).unwrap();
     packaging::write_report(&generated.join("teiten-report")).unwrap();
-    let programs = Binaries { teiten: teiten().to_owned(), report: Some(report().to_owned()) };
+    let programs = Binaries { teiten: teiten().to_owned(), report: Some(teiten_report().to_owned()) };
     xtask::package::debian_packages(&programs, &generated, work).unwrap()
 }
 

@@ -57,12 +57,6 @@ pub(crate) fn teiten() -> &'static Path {
     TEITEN.get_or_init(|| std::env::var_os("TEITEN_BIN").map_or_else(|| built("teiten"), PathBuf::from))
 }
 
-/// The report's program.
-pub(crate) fn report() -> &'static Path {
-    static REPORT: OnceLock<PathBuf> = OnceLock::new();
-    REPORT.get_or_init(|| built("teiten-report"))
-}
-
 /// The program of `cargo xtask`.
 pub(crate) fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
