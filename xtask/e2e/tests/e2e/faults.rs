@@ -5,6 +5,7 @@ use crate::common::ledger::assert_ledger;
 use crate::common::{
     assert_totals, calm_timezone, ledger, ledger_command, make, output, teiten, wait_samples,
 };
+use lab::scrape::Samples;
 use lab::sensor::{Daemon, Error, INTERFACE, Lab, layout};
 use lab::traffic::{Carry, Expectation, Mix, Sender, Site};
 use lab::wait::{PATIENCE, wait_until};
@@ -491,8 +492,11 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
     for change in ["link set dev eth0 down", "link set dev eth0 name lan0", "link set dev lan0 up"] {
         assert!(ip(&watched.lab, change), "{change}");
     }
+    // Until the loss has been seen, the number that is waited for below is the old one.
+    let monitored = |samples: &Samples| samples.sum("teiten_monitored_addresses");
+    wait_samples(&daemon, "fewer addresses", |samples| monitored(samples) < addresses);
     assert!(ip(&watched.lab, "address add 3fff::1/64 dev lan0 nodad"));
-    wait_samples(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
+    wait_samples(&daemon, "its addresses", |samples| monitored(samples) == addresses);
     watched.sender = Sender::new(&watched.lab.internet, "wire", &watched.lab.sensor, "lan0").unwrap();
     watched.send(1_000);
     watched.assert_exact(&daemon);
@@ -512,7 +516,7 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
     watched.lab.link().unwrap();
     wait_attached(&daemon, 2);
     wait_up(&daemon, true);
-    wait_samples(&daemon, "its addresses", |samples| samples.sum("teiten_monitored_addresses") == addresses);
+    wait_samples(&daemon, "its addresses", |samples| monitored(samples) == addresses);
     watched.sender = watched.lab.sender().unwrap();
     watched.mix = Mix::new(watched.lab.site(), 61);
     watched.send(1_000);
