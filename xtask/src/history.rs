@@ -259,16 +259,43 @@ impl Counters {
     }
 }
 
+/// One access of the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Index of the sensor.
+    pub sensor: usize,
+    /// First second of the hour, since the epoch.
+    pub hour: i64,
+    /// `tcp`, `udp` or `icmp`.
+    pub transport: &'static str,
+    /// Port, or type of ICMP; 0 is any that has no series of its own.
+    pub port: u16,
+    /// Number of the source among those of this sensor on this day; each goes to one port.
+    pub source: u64,
+    /// Code of the source's country, or `unknown`.
+    pub country: &'static str,
+}
+
+/// Gives each access of the history to `each`: by day, then sensor, then port.
+pub fn accesses(report: HistoryReport, each: &mut dyn FnMut(&Access)) {
+    generate(report, each);
+}
+
+fn generate(report: HistoryReport, each: &mut dyn FnMut(&Access)) -> Counters {
+    let mut rng = ChaCha8Rng::seed_from_u64(20_051_100 + u64::from(report == HistoryReport::July2010));
+    let mut counters = Counters::default();
+    for month in report.months() {
+        simulate(report, month, &mut rng, &mut counters, each);
+    }
+    counters
+}
+
 /// Writes the history in the form that `promtool tsdb create-blocks-from openmetrics` takes.
 ///
 /// # Errors
 /// When `out` cannot be written.
 pub fn write_openmetrics(report: HistoryReport, out: &mut dyn Write) -> io::Result<()> {
-    let mut rng = ChaCha8Rng::seed_from_u64(20_051_100 + u64::from(report == HistoryReport::July2010));
-    let mut counters = Counters::default();
-    for month in report.months() {
-        simulate(report, month, &mut rng, &mut counters);
-    }
+    let mut counters = generate(report, &mut |_| ());
     tail(report, &mut counters);
     for ((metric, labels), samples) in counters.series() {
         for (at, value) in samples {
@@ -283,7 +310,7 @@ pub fn sensor_series(report: HistoryReport) -> Vec<(String, String, f64)> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut counters = Counters::default();
     for month in report.months() {
-        simulate(report, month, &mut rng, &mut counters);
+        simulate(report, month, &mut rng, &mut counters, &mut |_| ());
     }
     let first = "job=\"teiten\",instance=\"192.0.2.1:9477\",sensor=\"sensor-01\"";
     let own = |((metric, labels), value): (&Series, f64)| {
@@ -308,7 +335,13 @@ struct Cell {
     sources: f64,
 }
 
-fn simulate(report: HistoryReport, month: Month, rng: &mut ChaCha8Rng, counters: &mut Counters) {
+fn simulate(
+    report: HistoryReport,
+    month: Month,
+    rng: &mut ChaCha8Rng,
+    counters: &mut Counters,
+    each: &mut dyn FnMut(&Access),
+) {
     const SPARSE: usize = 150;
     let days: Vec<Date> =
         month.first.series(jiff::Span::new().days(1)).take(usize::from(month.days)).collect();
@@ -361,10 +394,8 @@ fn simulate(report: HistoryReport, month: Month, rng: &mut ChaCha8Rng, counters:
                 if sources == 0 {
                     continue;
                 }
-                total += accesses;
-                hosts += sources;
                 let (transport, number, _, _, whence) = ports[cell.port];
-                cell_counters(
+                let of_cell = cell_counters(
                     &name,
                     (transport, number, cell.port < known),
                     (accesses, sources),
@@ -373,6 +404,12 @@ fn simulate(report: HistoryReport, month: Month, rng: &mut ChaCha8Rng, counters:
                     rng,
                     counters,
                 );
+                for (source, country, hour) in of_cell {
+                    let (hour, source) = (since + 3600 * hour as i64, hosts + source as u64);
+                    each(&Access { sensor, hour, transport, port: number, source, country });
+                }
+                total += accesses;
+                hosts += sources;
             }
             day_counters(report, &name, sensor, (total, hosts), since, rng, counters);
         }
@@ -380,7 +417,8 @@ fn simulate(report: HistoryReport, month: Month, rng: &mut ChaCha8Rng, counters:
     }
 }
 
-/// Everything that one port's accesses of a day at one sensor are counted in.
+/// Everything that one port's accesses of a day at one sensor are counted in. Returns source, country and hour
+/// of each.
 fn cell_counters(
     sensor: &str,
     (transport, number, feature): (&str, u16, bool),
@@ -389,22 +427,25 @@ fn cell_counters(
     since: i64,
     rng: &mut ChaCha8Rng,
     counters: &mut Counters,
-) {
+) -> Vec<(usize, &'static str, usize)> {
     let label = if number == 0 { "other".to_owned() } else { number.to_string() };
     let port = format!("{sensor},transport=\"{transport}\",port=\"{label}\"");
     counters.add("teiten_accesses_total", port.clone(), accesses, since);
     counters.add("teiten_sources_total", port.clone(), sources, since);
-    let countries: Vec<&str> =
-        (0..sources).map(|_| whence.choose_weighted(rng, |w| w.1).expect("regions have weights").0).collect();
+    let countries: Vec<(usize, &'static str)> = (0..sources as usize)
+        .map(|source| (source, whence.choose_weighted(rng, |w| w.1).expect("regions have weights").0))
+        .collect();
     let mut by_country: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for country in &countries {
+    for (_, country) in &countries {
         let entry = by_country.entry(country).or_default();
         entry.0 += 1;
         entry.1 += 1;
     }
+    let mut whose = countries.clone();
     for _ in sources..accesses {
-        let country = countries.choose(rng).expect("a cell has sources");
-        by_country.get_mut(country).expect("a source's region").0 += 1;
+        let source = *countries.choose(rng).expect("a cell has sources");
+        by_country.get_mut(source.1).expect("a source's region").0 += 1;
+        whose.push(source);
     }
     // The share of each tool is kept over the days: what a day has none of, a later one has.
     let mut seen = counters.now("teiten_accesses_total", &port) - accesses;
@@ -435,16 +476,19 @@ fn cell_counters(
     }
     let port = if feature { label } else { "other".to_owned() };
     let mut hours = [0; 24];
-    for _ in 0..accesses {
+    let mut each = Vec::with_capacity(whose.len());
+    for (source, country) in whose {
         // Evenings are busier than nights.
         let hour =
             if rng.random_range(0..3) == 0 { rng.random_range(18..24) } else { rng.random_range(0..24) };
         hours[hour] += 1;
+        each.push((source, country, hour));
     }
     for (hour, amount) in hours.into_iter().enumerate().filter(|(_, amount)| *amount > 0) {
         let labels = format!("{sensor},transport=\"{transport}\",port=\"{port}\",hour=\"{hour:02}\"");
         counters.add("teiten_port_hour_accesses_total", labels, amount, since);
     }
+    each
 }
 
 /// The tools of `accesses` to a port after `seen` others: of a hundred, so many by each, and the rest by none that is known.

@@ -56,6 +56,10 @@ impl History {
         Self { server, report, _directory: directory }
     }
 
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server.port)
+    }
+
     fn panel(uid: &str, title: &str) -> Query {
         let dashboards = committed().expect("dashboards");
         let dashboard = dashboards.values().find(|d| d["uid"] == uid).expect("the dashboard");
@@ -274,7 +278,7 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
     printed::is_the_seeds(
-        &history.server,
+        &["--prometheus", &history.url()],
         history.report,
         &[("accesses", 543_415), ("accesses_per_sensor_day", 1_811), ("sources_per_sensor_day", 404)],
     );
@@ -296,7 +300,7 @@ fn july_2010_is_375_accesses_from_164_sources() {
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
     printed::is_the_seeds(
-        &history.server,
+        &["--prometheus", &history.url()],
         history.report,
         &[
             ("accesses", 116_141),

@@ -3,6 +3,7 @@
 
 mod alertmanager;
 mod annotations;
+mod captures;
 mod files;
 mod history;
 mod noise;
