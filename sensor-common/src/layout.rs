@@ -39,6 +39,36 @@ pub const HAS_SERVICES: u32 = 1 << 4;
 /// [`Rules::flags`]: what this host sends is seen, so that packets may be parts of its conversations.
 pub const TRACK_FLOWS: u32 = 1 << 5;
 
+/// [`Rules::flags`]: packets to some ports are sampled, those whose word in [`Block::samples`] is not zero.
+pub const SAMPLE: u32 = 1 << 6;
+
+/// Packets of a port that are sampled in a generation on each CPU.
+pub const SAMPLE_BUDGET: u32 = 20;
+/// Packets of all ports that are sampled in a generation on each CPU.
+pub const SAMPLE_TOTAL: u64 = 256;
+/// Bytes of a frame that are sampled.
+pub const SAMPLE_BYTES: usize = 1280;
+
+/// The first bytes of a frame, as the program hands them to the daemon.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Number of the generation that counted the packet.
+    pub generation: u64,
+    /// When it arrived, `CLOCK_MONOTONIC`, nanoseconds.
+    pub at: u64,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// Bytes of it that are in `bytes`.
+    pub captured: u32,
+    /// 1 on links whose packets begin with the IP header, else 0.
+    pub link: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Its beginning.
+    pub bytes: [u8; SAMPLE_BYTES],
+}
+
 /// One IPv4 access.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +274,11 @@ pub struct Block {
     pub log_v4: [RecordV4; LOG_V4_RECORDS],
     /// Accesses in order of arrival.
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
+    /// Packets that were sampled.
+    pub sampled: u64,
+    /// By [`Slot`]: 0 for ports that are not sampled; for others 1, and one more for each packet that could be.
+    /// Beyond the greatest number they are not counted.
+    pub samples: [u32; Slot::COUNT],
 }
 
 // The program and the daemon share this memory, so no layout may depend on the compiler.
@@ -251,6 +286,7 @@ const _: () = {
     assert!(size_of::<RecordV4>() == 8);
     assert!(size_of::<RecordV6>() == 20);
     assert!(size_of::<SourceKey>() == 24);
+    assert!(size_of::<Sample>() == 32 + SAMPLE_BYTES);
     assert!(size_of::<PrefixV4>() == 8);
     assert!(size_of::<PrefixV6>() == 32);
     assert!(size_of::<Rules>() == 8 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);

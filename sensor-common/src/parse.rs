@@ -24,6 +24,9 @@ pub const TCP_ACK: u8 = 0x10;
 pub const IP_DONT_FRAGMENT: u8 = 0x40;
 /// More fragments of the datagram follow.
 pub const IP_MORE_FRAGMENTS: u8 = 0x20;
+/// In [`Packet::fragmentation`]: the TCP segment has data. The bit is one of the fragment's offset, which is
+/// zero in all that is parsed.
+pub const HOLDS_DATA: u8 = 0x01;
 
 /// [`Packet::control`] of an SCTP packet that has no chunk.
 pub const SCTP_NO_CHUNK: u8 = 0xff;
@@ -153,7 +156,7 @@ pub struct Packet {
     pub window: u16,
     /// IPv4: identification, host order. IPv6: 0.
     pub identification: u16,
-    /// [`IP_DONT_FRAGMENT`], which IPv6 has not, and [`IP_MORE_FRAGMENTS`].
+    /// [`IP_DONT_FRAGMENT`], which IPv6 has not, [`IP_MORE_FRAGMENTS`] and [`HOLDS_DATA`].
     pub fragmentation: u8,
     /// IPv4: TTL. IPv6: hop limit.
     pub hop_limit: u8,
@@ -164,6 +167,19 @@ pub struct Packet {
     pub is_cut: bool,
     /// Where the transport header begins, bytes from the start of the frame.
     pub offset: u16,
+}
+
+impl Packet {
+    /// Whether its content is worth a look when it is an access: a datagram, a TCP SYN with data, an ICMP
+    /// request.
+    #[inline(always)]
+    pub const fn can_hold(&self) -> bool {
+        match self.transport {
+            Transport::Tcp => self.control & TCP_SYN != 0 && self.fragmentation & HOLDS_DATA != 0,
+            Transport::Udp | Transport::Icmp | Transport::Icmpv6 => true,
+            Transport::Sctp | Transport::Other => false,
+        }
+    }
 }
 
 #[inline(always)]
@@ -332,6 +348,9 @@ fn transport<F: Frame + ?Sized>(
             packet.acknowledgement = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             packet.control = header[13];
             packet.window = u16_at(&header, 14);
+            if length > header_length || more_fragments {
+                packet.fragmentation |= HOLDS_DATA;
+            }
         }
         17 => {
             let header: [u8; 8] = load_within(frame, at, length)?;

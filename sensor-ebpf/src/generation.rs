@@ -6,7 +6,8 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use sensor_common::classify::Access;
 use sensor_common::layout::{
-    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SourceKey, target,
+    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SAMPLE, SAMPLE_BUDGET, SAMPLE_TOTAL,
+    SourceKey, target,
 };
 use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
 
@@ -87,6 +88,38 @@ impl Current {
         {
             // SAFETY: `index` is below the array's length.
             unsafe { *(*self.block).backscatter.as_mut_ptr().add(index) += 1 };
+        }
+    }
+
+    /// Counts a packet whose content can be sampled, and says whether it is to be.
+    #[inline(always)]
+    pub fn samples(&mut self, packet: &Packet, verdict: &Verdict) -> bool {
+        if self.rules().flags & SAMPLE == 0 || !matches!(verdict.class, Class::Access) || !packet.can_hold() {
+            return false;
+        }
+        let slot = Slot::new(packet.transport, packet.port);
+        let Some(index) = below::<{ Slot::COUNT }>(slot.index() as usize) else { return false };
+        // SAFETY: `index` is below the array's length, and this CPU alone writes its block.
+        let seen = unsafe { *(*self.block).samples.as_ptr().add(index) };
+        if seen == 0 || seen == u32::MAX {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { *(*self.block).samples.as_mut_ptr().add(index) = seen + 1 };
+        seen <= SAMPLE_BUDGET
+    }
+
+    /// The generation's number, if it may take one more sample, which is counted.
+    #[inline(always)]
+    pub fn take_sample(&mut self) -> Option<u64> {
+        // SAFETY: this CPU alone writes its block.
+        unsafe {
+            let sampled = (*self.block).sampled;
+            if sampled >= SAMPLE_TOTAL {
+                return None;
+            }
+            (*self.block).sampled = sampled + 1;
+            Some((*self.block).generation)
         }
     }
 

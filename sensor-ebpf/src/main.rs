@@ -18,6 +18,7 @@ mod headers;
 mod maps;
 mod pieces;
 mod recent;
+mod samples;
 mod scratch;
 mod sensor;
 mod slow_path;
@@ -64,6 +65,8 @@ enum Rest {
     Flows,
     /// What is to be read of it extends beyond its first piece.
     Pieces,
+    /// It is counted, and its content is sampled.
+    Sample,
 }
 
 #[inline(always)]
@@ -74,16 +77,14 @@ fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
         Link::Ethernet => decide_eth_frags(ctx),
         Link::Ip => decide_ip_frags(ctx),
     };
-    match rest {
-        Rest::Nothing => {}
-        Rest::Flows => {
-            slow_path::teiten_decide_by_flows(ctx.ctx);
-        }
-        Rest::Pieces => {
-            if FRAGS {
-                pieces::observe(ctx, link);
-            }
-        }
+    let is_sampled = match rest {
+        Rest::Nothing => false,
+        Rest::Flows => slow_path::teiten_decide_by_flows(ctx.ctx) != 0,
+        Rest::Pieces => FRAGS && pieces::observe(ctx, link),
+        Rest::Sample => true,
+    };
+    if is_sampled {
+        samples::teiten_sample(ctx.ctx, link as u32);
     }
     xdp_action::XDP_PASS
 }
@@ -120,6 +121,9 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
                 }
                 sensor::arrived(generation.rules(), &packet, &verdict);
                 generation.count(&packet, &verdict, frame.length());
+                if generation.samples(&packet, &verdict) {
+                    return Rest::Sample;
+                }
             }
             // Headers may extend beyond the first piece.
             Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {

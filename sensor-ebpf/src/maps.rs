@@ -8,7 +8,7 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
-use sensor_common::layout::{Block, SourceKey, TrieKeyV4, TrieKeyV6};
+use sensor_common::layout::{Block, Sample, SourceKey, TrieKeyV4, TrieKeyV6};
 use sensor_common::recent::{self, RecentV4, RecentV6};
 
 use crate::frame::READABLE;
@@ -45,6 +45,14 @@ pub static EXCLUDED_V6: LpmTrie<TrieKeyV6, u8, 1024, { BPF_F_NO_PREALLOC as usiz
 /// Wakes the daemon early when a log is a quarter full. The value sent has no meaning.
 #[btf_map]
 pub static WAKE: RingBuf<u64, 4096> = RingBuf::new();
+
+/// The first bytes of sampled packets. What does not fit is counted as not kept.
+#[btf_map]
+pub static SAMPLES: RingBuf<Sample, { 1 << 20 }> = RingBuf::new();
+
+/// This CPU's sample, on its way into the ring.
+#[btf_map]
+pub static SAMPLE: PerCpuArray<Sample, 1> = PerCpuArray::new();
 
 /// What this host started. When it is full, new flows are not stored, which is counted; nothing is
 /// evicted.

@@ -117,9 +117,9 @@ pub fn are_several(ctx: &XdpContext, length: u64) -> bool {
     length > (ctx.data_end() - ctx.data()) as u64
 }
 
-/// Parses a frame in several pieces, judges the packet, and counts it.
+/// Parses a frame in several pieces, judges the packet, and counts it; whether its content is to be sampled.
 #[inline(always)]
-pub fn observe(ctx: &XdpContext, link: Link) {
+pub fn observe(ctx: &XdpContext, link: Link) -> bool {
     if Copied::of(ctx).is_some() {
         // SAFETY: the context is the one this program was called with.
         let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
@@ -127,10 +127,9 @@ pub fn observe(ctx: &XdpContext, link: Link) {
             Link::Ethernet => teiten_parse_eth(length),
             Link::Ip => teiten_parse_ip(length),
         };
-        if is_parsed != 0 {
-            teiten_decide();
-        }
+        return is_parsed != 0 && teiten_decide() != 0;
     }
+    false
 }
 
 /// [`parse_again`] for links with an Ethernet header.
@@ -166,7 +165,7 @@ fn parse_again(link: Link, length: u64) -> u32 {
     }
 }
 
-/// Judges and counts the packet that [`parse_again`] has stored. The return value has no meaning.
+/// Judges and counts the packet that [`parse_again`] has stored; 1 when its content is to be sampled.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_decide() -> u32 {
@@ -185,6 +184,7 @@ pub extern "C" fn teiten_decide() -> u32 {
         }
         sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);
+        return u32::from(generation.samples(packet, &verdict));
     }
     0
 }

@@ -187,6 +187,9 @@ pub struct RunArgs {
     pub counting: CountingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "see above")]
+    pub samples: SampleArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see above")]
     pub daemon: DaemonArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "see above")]

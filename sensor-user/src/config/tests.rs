@@ -105,7 +105,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 28] = [
+const PRECEDENCE: [Row; 31] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -225,6 +225,27 @@ const PRECEDENCE: [Row; 28] = [
         },
     },
     Row {
+        key: "samples",
+        given: [r#"["1026-1027/udp", "8/icmp"]"#, "feature,80/tcp", "all"],
+        shown: ["1026/udp 1027/udp 8/icmp false false", "80/tcp true false", " false true"],
+        show: |config| {
+            let Choice { all, features, slots: chosen } = &config.samples.choice;
+            format!("{} {features} {all}", slots(&Vec::from_iter(chosen.clone())))
+        },
+    },
+    Row {
+        key: "sample-bytes",
+        given: ["1", "256", "1024"],
+        shown: ["1", "256", "1024"],
+        show: |config| config.samples.bytes.to_string(),
+    },
+    Row {
+        key: "sample-contents",
+        given: ["1", "20", "1000"],
+        shown: ["1", "20", "1000"],
+        show: |config| config.samples.contents.to_string(),
+    },
+    Row {
         key: "keep-days",
         given: ["31", "366", "1"],
         shown: ["31", "366", "1"],
@@ -302,7 +323,6 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file_for_each_key() 
         assert!(
             PRECEDENCE.iter().any(|row| row.key == key.name)
                 || ["config", "local"].contains(&key.name)
-                || key.name.starts_with("sample")
                 || OF_STATUS.contains(&key.name),
             "no row for {}",
             key.name

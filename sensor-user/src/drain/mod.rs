@@ -359,7 +359,7 @@ impl Drain {
 
     /// Tells from when the rules hold; a generation that cannot be committed keeps the old ones.
     fn tell_policy(&self, state: &DrainState) {
-        let Policy { observe, excluded, services } = &self.policy;
+        let Policy { observe, excluded, services, .. } = &self.policy;
         if state.pending.is_some() || state.fault.is_failing() {
             warn!("the changed rules hold as soon as generations can be switched and committed again");
         } else {
@@ -731,7 +731,7 @@ impl Drain {
     /// that is pending.
     fn switch(&mut self, state: &mut DrainState) -> Result<Option<(Full, Drained)>, DrainError> {
         let full = match state.spare.take() {
-            Some(Spare::Empty(spare)) => match self.kernel.switch(spare, &self.policy) {
+            Some(Spare::Empty(spare)) => match self.kernel.switch(spare, &self.with_features()) {
                 Ok(full) => full,
                 Err(NotSwitched { spare, error }) => {
                     state.spare = Some(Spare::Empty(spare));
@@ -748,6 +748,16 @@ impl Drain {
                 Err(error.into())
             }
         }
+    }
+
+    /// The policy, with the feature ports among those that are sampled if these are.
+    fn with_features(&self) -> Policy {
+        let mut policy = self.policy.clone();
+        let choice = &mut policy.samples.choice;
+        if std::mem::take(&mut choice.features) {
+            choice.slots.extend(self.ledger.feature_ports());
+        }
+        policy
     }
 
     /// Judges what has arrived in a generation that is in the ledger now.

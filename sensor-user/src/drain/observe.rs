@@ -52,7 +52,7 @@ pub(super) fn observation(drained: Drained, at: Timestamp) -> Observation {
         service_overflow,
         sources_v4,
         sources_v6,
-        samples: Vec::new(),
+        samples: drained.samples,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::table::TableEntry;
 use crate::observation::PacketCounts;
 use crate::observation::aggregate::{AccessV4, AccessV6};
+use crate::samples::Samples;
 use sensor_common::Slot;
 use std::collections::BTreeSet;
 
@@ -19,6 +20,8 @@ pub struct Counted {
     pub table_packets: u64,
     /// Accesses and service accesses by port, ascending, without zeros.
     pub ports: Vec<(Slot, u64)>,
+    /// Packets whose content could be sampled, by port, ascending, without zeros.
+    pub sampled: Vec<(Slot, u64)>,
     /// IPv4 accesses.
     pub records_v4: Vec<AccessV4>,
     /// IPv6 accesses.
@@ -43,6 +46,8 @@ pub struct Drained {
     /// Accesses that the source table took: source address (IPv4 mapped into IPv6, network byte
     /// order), target, packets.
     pub table: Vec<([u8; 16], u32, u64)>,
+    /// What packets held.
+    pub samples: Samples,
 }
 
 impl Drained {
@@ -67,6 +72,7 @@ impl Drained {
             nanos,
             counted,
             services,
+            samples: Vec::new(),
             table: table.into_iter().map(|entry| (entry.src, entry.target, entry.packets)).collect(),
         }
     }

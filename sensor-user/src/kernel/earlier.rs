@@ -67,7 +67,7 @@ pub(super) const SHAPES: &[Shape] = &[V1];
 
 pub(super) const V1: Shape = Shape {
     version: 1,
-    block: 8_691_712,
+    block: 9_478_144,
     generation: 8,
     ledger: 16,
     began: 24,

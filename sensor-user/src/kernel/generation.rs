@@ -7,7 +7,8 @@ use super::drained::Counted;
 use super::sys::{self, Mapping};
 use crate::observation::Target;
 use crate::observation::aggregate::AccessV4;
-use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules};
+use crate::samples::Choice;
+use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules, SAMPLE};
 use sensor_common::{Flaw, LinkProtocol, Slot};
 use sensor_counters::{Series, Unread};
 use std::io;
@@ -167,7 +168,14 @@ impl Generation {
     }
 
     /// Gives an empty one its rules and its number, so that it can become current.
-    pub(super) fn prepare(&mut self, number: u64, ledger: u64, rules: &Rules) {
+    /// `whole` is needed when ports are sampled.
+    pub(super) fn prepare(
+        &mut self,
+        number: u64,
+        ledger: u64,
+        rules: &Rules,
+        sampled: Option<(&mut Whole, &Choice)>,
+    ) {
         for cpu in 0..self.heads.len() {
             let block = self.block(cpu);
             // SAFETY: no program writes the head of a generation that is not current; plain numbers.
@@ -177,6 +185,11 @@ impl Generation {
                 (*block).began = 0;
                 (&raw mut (*block).rules).write(*rules);
             }
+        }
+        // After the rules, by which they are cleared again.
+        fence(Ordering::SeqCst);
+        if let Some((whole, choice)) = sampled {
+            whole.choose(choice);
         }
         fence(Ordering::SeqCst);
         // The first block's number is the map's, so it comes last.
@@ -238,11 +251,34 @@ impl Whole {
             unsafe {
                 (&raw mut (*block).generation).write_volatile(0);
                 fence(Ordering::SeqCst);
+                if (*block).rules.flags & SAMPLE != 0 {
+                    (*block).sampled = 0;
+                    (&raw mut (*block).samples).write_bytes(0, 1);
+                    fence(Ordering::SeqCst);
+                    (*block).rules.flags &= !SAMPLE;
+                }
                 (*block).log_v4_len = 0;
                 (*block).log_v6_len = 0;
                 (&raw mut (*block).counters).write_bytes(0, 1);
                 (&raw mut (*block).ports).write_bytes(0, 1);
                 (&raw mut (*block).backscatter).write_bytes(0, 1);
+            }
+        }
+    }
+
+    /// Has packets to these ports sampled.
+    fn choose(&mut self, choice: &Choice) {
+        let chosen = |slot: Slot| choice.has(slot, || false).then_some(slot.index() as usize);
+        let slots: Vec<usize> = if choice.all {
+            (0..Slot::COUNT as u32).filter_map(Slot::from_index).filter_map(chosen).collect()
+        } else {
+            choice.slots.iter().copied().filter_map(chosen).collect()
+        };
+        for cpu in 0..self.cpus {
+            let block = self.block(cpu);
+            for slot in &slots {
+                // SAFETY: as in `clear`.
+                unsafe { (*block).samples[*slot] = 1 };
             }
         }
     }
@@ -273,6 +309,15 @@ impl Whole {
             counted.counts.details.add(Series::Unread(Unread::Rest), block.counters.unread_other);
         }
         counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
+        if blocks.iter().any(|block| block.rules.flags & SAMPLE != 0) {
+            for index in 0..Slot::COUNT {
+                let could: u64 =
+                    blocks.iter().map(|block| u64::from(block.samples[index].saturating_sub(1))).sum();
+                if could > 0 {
+                    counted.sampled.extend(Slot::from_index(index as u32).map(|slot| (slot, could)));
+                }
+            }
+        }
         counted.counts.backscatter = sum_by_slot(blocks.iter().map(|block| &block.backscatter));
 
         let lengths = |length: fn(&Block) -> u64, most: usize| {

@@ -184,8 +184,10 @@ impl Generations {
         compiled.rules.prefixes = 0;
         let Numbering { ledger, last } = self.numbering;
         let first = &mut self.pair[self.current];
-        mapped(first)?.clear();
-        first.prepare(last + 1, ledger, &compiled.rules);
+        let mut whole = mapped(first)?;
+        whole.clear();
+        let sampled = (!compiled.sampled.is_off()).then_some((&mut whole, &compiled.sampled));
+        first.prepare(last + 1, ledger, &compiled.rules, sampled);
         first.set_began(monotonic_nanos());
         sys::set_inner(self.outer.as_fd(), first.map())
             .map_err(KernelError::map("put the first generation in place"))
@@ -257,7 +259,9 @@ impl Generations {
         let Numbering { ledger, last } = self.numbering;
         let number = self.number().max(last) + 1;
         let next = &mut self.pair[1 - self.current];
-        next.prepare(number, ledger, &compiled.rules);
+        let mut whole = if compiled.sampled.is_off() { None } else { Some(mapped(next)?) };
+        let sampled = whole.as_mut().map(|whole| (whole, &compiled.sampled));
+        next.prepare(number, ledger, &compiled.rules, sampled);
         next.set_began(monotonic_nanos());
         Ok(())
     }

@@ -40,6 +40,7 @@ mod pins;
 mod prefixes;
 mod program_names;
 mod rules;
+mod samples;
 mod size;
 mod sockets;
 mod sys;
@@ -61,6 +62,7 @@ pub use size::{MapMemory, default_source_table, map_memory, memory};
 
 use crate::config::XdpMode;
 use crate::observation::{FlowStatus, Numbering};
+use crate::samples::SampleSettings;
 use crate::system::clock;
 use attachments::{Attachments, Before};
 use aya::maps::{MapData, RingBuf};
@@ -72,7 +74,9 @@ use object::Object;
 use pins::Pins;
 use prefixes::Prefixes;
 use rules::Compiled;
+use samples::SampleRing;
 use sensor_common::layout::TRACK_FLOWS;
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use tracing::info;
@@ -106,6 +110,9 @@ pub struct Kernel {
     /// The pinned maps, by name.
     maps: Vec<(&'static str, OwnedFd)>,
     keeper: Keeper,
+    samples: RefCell<SampleRing>,
+    /// How contents of generations that are read are kept.
+    sampling: SampleSettings,
 }
 
 impl Opened {
@@ -240,6 +247,8 @@ impl Kernel {
             generations,
             attachments: Attachments::new(object),
             flows,
+            samples: RefCell::new(SampleRing::open(&pins)?),
+            sampling: policy.samples.clone(),
             pins,
         };
         // Last, when all that was to be read could be.
@@ -380,6 +389,7 @@ impl Kernel {
     pub fn switch(&mut self, spare: Empty, policy: &Policy) -> Result<Full, NotSwitched> {
         let full = self.generations.switch(spare, self.compile(policy))?;
         self.flows.serve(&policy.services);
+        self.sampling.clone_from(&policy.samples);
         Ok(full)
     }
 
@@ -389,7 +399,9 @@ impl Kernel {
     ///
     /// See [`KernelError`].
     pub fn read(&self, full: &Full) -> Result<Drained, KernelError> {
-        self.generations.read(full)
+        let mut drained = self.generations.read(full)?;
+        drained.samples = self.samples.borrow_mut().take(&drained, &self.sampling);
+        Ok(drained)
     }
 
     /// Empties the generation that is not current, after a ledger has taken it in.

@@ -277,8 +277,13 @@ impl Object {
 /// The ring through which programs wake the daemon. It is opened a second time, because the object needs its
 /// own descriptor for programs that are loaded later.
 pub(super) fn wake(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
+    ring(pins, "WAKE")
+}
+
+/// The pinned ring of this name.
+pub(super) fn ring(pins: &Pins, name: &str) -> Result<RingBuf<MapData>, KernelError> {
     let wrong = |error: MapError| KernelError::Load(error.into());
-    let map = MapData::from_fd(pins.open_map("WAKE")?).map_err(wrong)?;
+    let map = MapData::from_fd(pins.open_map(name)?).map_err(wrong)?;
     Map::RingBuf(map).try_into().map_err(wrong)
 }
 

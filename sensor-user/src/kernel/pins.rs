@@ -18,7 +18,7 @@ use tracing::{info, warn};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The maps that are pinned, by their names in the object.
-pub(super) const MAPS: [&str; 14] = [
+pub(super) const MAPS: [&str; 15] = [
     "GENERATION",
     "SOURCES",
     "OBSERVED_V4",
@@ -26,6 +26,7 @@ pub(super) const MAPS: [&str; 14] = [
     "EXCLUDED_V4",
     "EXCLUDED_V6",
     "WAKE",
+    "SAMPLES",
     "FLOWS",
     "ACCEPTED",
     "PEERS",

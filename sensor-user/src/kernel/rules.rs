@@ -1,10 +1,11 @@
 //! Compiles prefixes and ports into what the program reads: the rules of a generation, and the contents
 //! of the tries.
 
+use crate::samples::{Choice, SampleSettings};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sensor_common::layout::{
     EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, INLINE_PREFIXES, OBSERVE_ALL, OBSERVE_TRIE, PrefixV4, PrefixV6,
-    Rules, SERVICE_WORDS,
+    Rules, SAMPLE, SERVICE_WORDS,
 };
 use sensor_common::{Slot, Transport};
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ pub struct Policy {
     pub excluded: Vec<IpNet>,
     /// Services that are really offered here; TCP, UDP and SCTP ports.
     pub services: BTreeSet<Slot>,
+    /// What is sampled; feature ports are among the ports.
+    pub samples: SampleSettings,
 }
 
 /// The same, as the program reads it.
@@ -30,6 +33,8 @@ pub(super) struct Compiled {
     pub observed_v6: BTreeSet<Ipv6Net>,
     pub excluded_v4: BTreeSet<Ipv4Net>,
     pub excluded_v6: BTreeSet<Ipv6Net>,
+    /// Ports whose packets are sampled.
+    pub sampled: Choice,
 }
 
 impl Policy {
@@ -78,6 +83,7 @@ impl Policy {
             (OBSERVE_TRIE, !observed_v4.is_empty() || !observed_v6.is_empty()),
             (EXCLUDE_V4, !excluded_v4.is_empty()),
             (EXCLUDE_V6, !excluded_v6.is_empty()),
+            (SAMPLE, !self.samples.choice.is_off()),
             (HAS_SERVICES, rules.services.iter().any(|word| *word != 0)),
         ] {
             if set {
@@ -90,6 +96,7 @@ impl Policy {
             observed_v6,
             excluded_v4: excluded_v4.into_iter().collect(),
             excluded_v6: excluded_v6.into_iter().collect(),
+            sampled: self.samples.choice.clone(),
         }
     }
 

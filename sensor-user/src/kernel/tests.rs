@@ -6,6 +6,7 @@ mod both_ways;
 mod configuration;
 mod flows;
 mod pieces;
+mod samples;
 
 use super::*;
 use crate::counters::detail::Details;
@@ -403,6 +404,7 @@ fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
             Slot::new(Transport::Udp, 53),
             Slot::new(Transport::Sctp, 2905),
         ]),
+        ..Policy::default()
     };
     compare_over_corpus(policy, 1);
 }
@@ -675,7 +677,7 @@ fn the_version_of_the_layout_changes_with_it() {
         Class::ALL.map(Class::name).join(" "),
         Tool::ALL.map(Tool::name).join(" "),
     );
-    let known = "block 8691712 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 592 \
+    let known = "block 9478144 version 0 generation 8 ledger 16 began 24 v4 32 v6 40 counters 48 rules 592 \
          ports 25336 backscatter 1604344 log v4 3183352 log v6 7377656; counters 544 bytes 80 tools 160 \
          overflow 216 service 224 table 232 malformed 240 assumed 272 unread 280 of 16 other 536; \
          flaws truncated bad_header extensions unknown; \

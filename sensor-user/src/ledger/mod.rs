@@ -338,6 +338,11 @@ impl Ledger {
         export::export(self.store.connection()?, &self.store.path(), format, &range.clone().into(), out)
     }
 
+    /// The feature ports: those of the settings, and those that became one.
+    pub fn feature_ports(&self) -> BTreeSet<Slot> {
+        self.state.features(&self.settings)
+    }
+
     /// What packets held, of the days of `range`, ascending.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use sensor_common::{Slot, Transport};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// The ports whose packets are sampled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,28 @@ impl Choice {
     /// Whether `slot` is chosen, or is when it is a feature port.
     pub fn may_have(&self, slot: Slot) -> bool {
         self.has(slot, || true)
+    }
+}
+
+/// In words: `feature ports and 1026/udp, 1027/udp, 3 more`.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Ports that are named.
+        const NAMED: usize = 3;
+        if self.all {
+            return f.write_str("every port");
+        }
+        let mut named: Vec<String> = self.slots.iter().take(NAMED).map(ToString::to_string).collect();
+        if self.slots.len() > NAMED {
+            named.push(format!("{} more", self.slots.len() - NAMED));
+        }
+        let ports = named.join(", ");
+        match (self.features, ports.as_str()) {
+            (false, "") => f.write_str("no port"),
+            (true, "") => f.write_str("feature ports"),
+            (false, ports) => f.write_str(ports),
+            (true, ports) => write!(f, "feature ports and {ports}"),
+        }
     }
 }
 

@@ -306,6 +306,10 @@ impl TextPage {
         let malformed: Vec<_> = malformed.map(|row| (clean(&row.reason), row.packets, None)).collect();
         self.sums("Malformed packets", ["reason", "packets"], &malformed, out);
 
+        let samples = total.samples.iter().filter(|row| row.packets > 0);
+        let samples: Vec<_> = samples.map(|row| (clean(&row.result), row.packets, None)).collect();
+        self.sums("Samples of what packets hold", ["result", "packets"], &samples, out);
+
         let mut services: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         for row in &total.services {
             let sum = services.entry((row.port.clone(), row.transport.clone())).or_default();

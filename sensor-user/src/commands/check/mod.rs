@@ -11,6 +11,7 @@ use crate::error_chain;
 use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
+use crate::samples::SampleSettings;
 use crate::system::output::Output;
 use crate::who::lists::Read;
 use facts::{AddressDatabase, Facts, MapNeeds, StateDir, gather};
@@ -123,6 +124,7 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     findings.push(geoip(facts));
     findings.extend(facts.asn.as_ref().map(asn));
     findings.extend(facts.lists.iter().map(|(name, read)| judge_list(name, read.as_ref(), facts.now)));
+    findings.push(samples(config));
     kernel(facts, &mut findings);
     for interface in &facts.interfaces {
         match interface {
@@ -171,6 +173,19 @@ fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
 
 /// A list of research scanners changes every week; one this old misses many of them.
 const OLD_LIST_DAYS: u64 = 30;
+
+fn samples(config: &Config) -> Finding {
+    let SampleSettings { choice, bytes, contents } = &config.samples;
+    let text = if choice.is_off() {
+        "off: nothing of what packets hold is kept".to_owned()
+    } else {
+        format!(
+            "of accesses to {choice}: {contents} contents of each port and day, {bytes} bytes of each at most, kept {} days",
+            config.keep_days
+        )
+    };
+    Finding::new(Level::Good, "samples", text)
+}
 
 fn judge_list(name: &str, read: Result<&Read, &String>, now: SystemTime) -> Finding {
     let about = format!("source list {name}");

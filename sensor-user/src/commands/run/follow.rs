@@ -34,7 +34,12 @@ pub(super) fn policy(network: &Network, config: &Config, indexes: &[u32]) -> Pol
     } else {
         config.observe.clone()
     };
-    Policy { observe, excluded: config.excluded.clone(), services: config.services.iter().copied().collect() }
+    Policy {
+        observe,
+        excluded: config.excluded.clone(),
+        services: config.services.iter().copied().collect(),
+        samples: config.samples.clone(),
+    }
 }
 
 /// Follows addresses, links, default routes and the configuration: makes the new policy, attaches again

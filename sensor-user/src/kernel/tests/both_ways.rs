@@ -194,6 +194,7 @@ impl Both {
             observe: nets(&["198.51.100.0/24", "2001:db8::/32"]),
             excluded: nets(&["10.0.0.0/8", "2001:db8:a::/48"]),
             services: BTreeSet::from([Slot::new(Transport::Tcp, 22), Slot::new(Transport::Udp, 123)]),
+            ..Policy::default()
         };
         let services: Vec<Slot> = policy.services.iter().copied().collect();
         let rules = Rules::new(&policy.observe, &policy.excluded, &services, &[]);

@@ -26,6 +26,7 @@ mod packaging;
 mod prometheus;
 mod reload;
 mod replay_both_ways;
+mod samples;
 mod scanners;
 mod sight;
 mod start;

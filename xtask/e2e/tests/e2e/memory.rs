@@ -70,7 +70,7 @@ fn under_a_memory_limit_the_source_table_is_smaller_or_the_error_names_it() {
     let cpus: u64 = cpus.trim().rsplit(['-', ',']).next().unwrap().parse::<u64>().unwrap() + 1;
     // What generations take by CPU, what the verifier takes for a moment, 15 MB on Linux 6.18, and less than
     // the usual source table needs, 101 MB.
-    let Some(group) = Group::new((80 + 18 * cpus) * 1_000_000) else {
+    let Some(group) = Group::new((81 + 20 * cpus) * 1_000_000) else {
         println!("skipped: no control group with a memory limit can be made here");
         return;
     };
