@@ -42,10 +42,26 @@ pub const TRACK_FLOWS: u32 = 1 << 5;
 /// [`Rules::flags`]: packets to some ports are sampled, those whose word in [`Block::samples`] is not zero.
 pub const SAMPLE: u32 = 1 << 6;
 
-/// Packets of a port that are sampled in a generation on each CPU.
-pub const SAMPLE_BUDGET: u32 = 20;
+/// Packets of a port that are sampled in a generation on each CPU: the first of them, and of the others some
+/// whose content begins as one did a moment ago, so that a flood of random contents leaves room for what is
+/// repeated beside it.
+pub const SAMPLE_BUDGET: u32 = SAMPLE_FIRST + SAMPLE_AGAIN;
+/// Packets of a port that are sampled as they come.
+pub const SAMPLE_FIRST: u32 = 12;
+/// Packets of a port that are sampled because their content begins as another's.
+pub const SAMPLE_AGAIN: u32 = 8;
+/// Of these, packets whose content begins alike.
+pub const SAMPLE_ALIKE: u64 = 4;
+/// Beyond the first, one packet of so many accesses is looked at; a power of two.
+pub const SAMPLE_EVERY: u64 = 32;
 /// Packets of all ports that are sampled in a generation on each CPU.
 pub const SAMPLE_TOTAL: u64 = 256;
+/// Of these, packets that are sampled as they come.
+pub const SAMPLE_TOTAL_FIRST: u64 = 192;
+/// Beginnings of contents that each CPU remembers; a power of two.
+pub const SAMPLE_BEGINNINGS: usize = 4096;
+/// The bits of a word of [`Block::samples`] that count packets; those above count [`SAMPLE_AGAIN`].
+pub const SAMPLE_COUNT: u32 = (1 << 28) - 1;
 /// Bytes of a frame that are sampled.
 pub const SAMPLE_BYTES: usize = 1280;
 
@@ -276,8 +292,8 @@ pub struct Block {
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
     /// Packets that were sampled.
     pub sampled: u64,
-    /// By [`Slot`]: 0 for ports that are not sampled; for others 1, and one more for each packet that could be.
-    /// Beyond the greatest number they are not counted.
+    /// By [`Slot`]: 0 for ports that are not sampled; for others 1, and one more for each packet that could be,
+    /// up to [`SAMPLE_COUNT`].
     pub samples: [u32; Slot::COUNT],
 }
 
@@ -287,6 +303,7 @@ const _: () = {
     assert!(size_of::<RecordV6>() == 20);
     assert!(size_of::<SourceKey>() == 24);
     assert!(size_of::<Sample>() == 32 + SAMPLE_BYTES);
+    assert!(SAMPLE_AGAIN <= u32::MAX >> SAMPLE_COUNT.count_ones());
     assert!(size_of::<PrefixV4>() == 8);
     assert!(size_of::<PrefixV6>() == 32);
     assert!(size_of::<Rules>() == 8 + INLINE_PREFIXES * (8 + 32) + SERVICE_WORDS * 8);

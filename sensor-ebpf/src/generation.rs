@@ -6,13 +6,14 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use sensor_common::classify::Access;
 use sensor_common::layout::{
-    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SAMPLE, SAMPLE_BUDGET, SAMPLE_TOTAL,
-    SourceKey, target,
+    Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SAMPLE, SAMPLE_AGAIN, SAMPLE_COUNT,
+    SAMPLE_EVERY, SAMPLE_FIRST, SAMPLE_TOTAL, SAMPLE_TOTAL_FIRST, SourceKey, target,
 };
 use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
 
 use crate::bounds::below;
 use crate::maps::{GENERATION, SOURCES, WAKE};
+use crate::samples::Candidate;
 
 /// Fill of a log at which the daemon is woken.
 const WAKE_V4: u64 = LOG_V4_RECORDS as u64 / 4;
@@ -91,36 +92,59 @@ impl Current {
         }
     }
 
-    /// Counts a packet whose content can be sampled, and says whether it is to be.
+    /// Counts a packet whose content can be sampled; whether it is to be looked at for that.
     #[inline(always)]
-    pub fn samples(&mut self, packet: &Packet, verdict: &Verdict) -> bool {
+    pub fn samples(&mut self, packet: &Packet, verdict: &Verdict) -> Option<Candidate> {
         if self.rules().flags & SAMPLE == 0 || !matches!(verdict.class, Class::Access) || !packet.can_hold() {
-            return false;
+            return None;
         }
         let slot = Slot::new(packet.transport, packet.port);
-        let Some(index) = below::<{ Slot::COUNT }>(slot.index() as usize) else { return false };
+        let index = below::<{ Slot::COUNT }>(slot.index() as usize)?;
         // SAFETY: `index` is below the array's length, and this CPU alone writes its block.
-        let seen = unsafe { *(*self.block).samples.as_ptr().add(index) };
-        if seen == 0 || seen == u32::MAX {
-            return false;
+        let (word, sampled, accesses) = unsafe {
+            let block = &mut *self.block;
+            let word = block.samples.as_mut_ptr().add(index);
+            let before = *word;
+            if before & SAMPLE_COUNT != 0 && before & SAMPLE_COUNT != SAMPLE_COUNT {
+                *word = before + 1;
+            }
+            (before, block.sampled, block.counters.packets[Class::Access as usize])
+        };
+        let seen = word & SAMPLE_COUNT;
+        if seen == 0 {
+            None
+        } else if seen <= SAMPLE_FIRST && sampled < SAMPLE_TOTAL_FIRST {
+            Some(Candidate::new(index, packet, true))
+        } else if accesses & (SAMPLE_EVERY - 1) == 0 && word >> SAMPLE_COUNT.count_ones() < SAMPLE_AGAIN {
+            Some(Candidate::new(index, packet, false))
+        } else {
+            None
         }
-        // SAFETY: as above.
-        unsafe { *(*self.block).samples.as_mut_ptr().add(index) = seen + 1 };
-        seen <= SAMPLE_BUDGET
     }
 
     /// The generation's number, if it may take one more sample, which is counted.
     #[inline(always)]
-    pub fn take_sample(&mut self) -> Option<u64> {
-        // SAFETY: this CPU alone writes its block.
+    pub fn take_sample(&mut self, candidate: Candidate) -> Option<u64> {
+        let index = below::<{ Slot::COUNT }>(candidate.slot())?;
+        // SAFETY: `index` is below the array's length, and this CPU alone writes its block.
         unsafe {
             let sampled = (*self.block).sampled;
             if sampled >= SAMPLE_TOTAL {
                 return None;
             }
             (*self.block).sampled = sampled + 1;
+            if !candidate.is_first() {
+                *(*self.block).samples.as_mut_ptr().add(index) += SAMPLE_COUNT + 1;
+            }
             Some((*self.block).generation)
         }
+    }
+
+    /// The generation's number.
+    #[inline(always)]
+    pub fn number(&self) -> u64 {
+        // SAFETY: the block outlives the program's run, and its number is not written meanwhile.
+        unsafe { (*self.block).generation }
     }
 
     #[inline(always)]

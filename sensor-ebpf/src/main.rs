@@ -28,6 +28,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
+use samples::Candidate;
 use sensor::Sensor;
 use sensor_common::classify::judge_packet;
 use sensor_common::{Class, Frame, Link, Packet, Transport, Unparsed, flow, parse};
@@ -56,18 +57,15 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
     observe::<true>(&ctx, Link::Ip)
 }
 
-/// What is left to do with a packet.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-enum Rest {
-    Nothing,
-    /// Its class depends on a lookup among the flows.
-    Flows,
-    /// What is to be read of it extends beyond its first piece.
-    Pieces,
-    /// It is counted, and its content is sampled.
-    Sample,
-}
+/// What is left to do with a packet, in one word, so that functions can return it: one of those below, or
+/// [`Candidate::bits`], which is none of them.
+type Rest = u32;
+/// Nothing.
+const NOTHING: Rest = 0;
+/// Its class depends on a lookup among the flows.
+const FLOWS: Rest = 1;
+/// What is to be read of it extends beyond its first piece.
+const PIECES: Rest = 2;
 
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
@@ -77,14 +75,14 @@ fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
         Link::Ethernet => decide_eth_frags(ctx),
         Link::Ip => decide_ip_frags(ctx),
     };
-    let is_sampled = match rest {
-        Rest::Nothing => false,
-        Rest::Flows => slow_path::teiten_decide_by_flows(ctx.ctx) != 0,
-        Rest::Pieces => FRAGS && pieces::observe(ctx, link),
-        Rest::Sample => true,
+    let candidate = match rest {
+        FLOWS => slow_path::teiten_decide_by_flows(ctx.ctx),
+        PIECES if FRAGS => pieces::observe(ctx, link),
+        PIECES => NOTHING,
+        candidate => candidate,
     };
-    if is_sampled {
-        samples::teiten_sample(ctx.ctx, link as u32);
+    if candidate != NOTHING {
+        samples::teiten_sample(ctx.ctx, link as u32, candidate);
     }
     xdp_action::XDP_PASS
 }
@@ -110,24 +108,22 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
             Ok(packet)
                 if FRAGS && !has_options(&frame, &packet) && pieces::are_several(ctx, frame.length()) =>
             {
-                return Rest::Pieces;
+                return PIECES;
             }
             Ok(packet) => {
                 let sensor = Sensor::new(generation.rules());
                 let verdict = judge_packet(&frame, &packet, &sensor);
                 if sensor.is_undecided() {
                     scratch::put_aside(&packet, frame.length());
-                    return Rest::Flows;
+                    return FLOWS;
                 }
                 sensor::arrived(generation.rules(), &packet, &verdict);
                 generation.count(&packet, &verdict, frame.length());
-                if generation.samples(&packet, &verdict) {
-                    return Rest::Sample;
-                }
+                return Candidate::bits(generation.samples(&packet, &verdict));
             }
             // Headers may extend beyond the first piece.
             Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {
-                return Rest::Pieces;
+                return PIECES;
             }
             Err(why) => {
                 generation.count_class(Class::from(why), frame.length());
@@ -140,7 +136,7 @@ fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
             }
         }
     }
-    Rest::Nothing
+    NOTHING
 }
 
 /// Whether all that tells the tool of a TCP segment can be read from `frame`.

@@ -16,6 +16,7 @@ use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
 use crate::maps::{BEGINNING, Beginning, ROOM};
+use crate::samples::Candidate;
 use crate::scratch::{put_aside, scratch};
 use crate::sensor::{self, Sensor};
 use crate::{generation, slow_path};
@@ -117,9 +118,9 @@ pub fn are_several(ctx: &XdpContext, length: u64) -> bool {
     length > (ctx.data_end() - ctx.data()) as u64
 }
 
-/// Parses a frame in several pieces, judges the packet, and counts it; whether its content is to be sampled.
+/// Parses a frame in several pieces, judges the packet, and counts it; returns [`Candidate::bits`].
 #[inline(always)]
-pub fn observe(ctx: &XdpContext, link: Link) -> bool {
+pub fn observe(ctx: &XdpContext, link: Link) -> u32 {
     if Copied::of(ctx).is_some() {
         // SAFETY: the context is the one this program was called with.
         let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
@@ -127,9 +128,11 @@ pub fn observe(ctx: &XdpContext, link: Link) -> bool {
             Link::Ethernet => teiten_parse_eth(length),
             Link::Ip => teiten_parse_ip(length),
         };
-        return is_parsed != 0 && teiten_decide() != 0;
+        if is_parsed != 0 {
+            return teiten_decide();
+        }
     }
-    false
+    0
 }
 
 /// [`parse_again`] for links with an Ethernet header.
@@ -165,7 +168,7 @@ fn parse_again(link: Link, length: u64) -> u32 {
     }
 }
 
-/// Judges and counts the packet that [`parse_again`] has stored; 1 when its content is to be sampled.
+/// Judges and counts the packet that [`parse_again`] has stored; returns [`Candidate::bits`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_decide() -> u32 {
@@ -184,7 +187,7 @@ pub extern "C" fn teiten_decide() -> u32 {
         }
         sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);
-        return u32::from(generation.samples(packet, &verdict));
+        return Candidate::bits(generation.samples(packet, &verdict));
     }
     0
 }

@@ -2,21 +2,81 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
-use sensor_common::layout::SAMPLE_BYTES;
+use sensor_common::layout::{SAMPLE_ALIKE, SAMPLE_BEGINNINGS, SAMPLE_BYTES, Sample};
+use sensor_common::{Packet, Slot, Transport};
 
 use crate::bounds::below;
 use crate::generation;
-use crate::maps::{SAMPLE, SAMPLES};
+use crate::maps::{BEGINNINGS, SAMPLE, SAMPLES};
 
-/// Hands the beginning of this frame to the daemon, as far as the bound of the generation and the ring allow.
-/// `link` is that of [`Sample`](sensor_common::layout::Sample). The return value has no meaning. Global, so
+/// A packet that may be sampled, in one word, so that functions can return it: the index of its slot, where its
+/// content begins, and whether it is one of the first.
+#[derive(Clone, Copy)]
+pub struct Candidate(u32);
+
+/// Bits of the slot's index.
+const SLOT_BITS: u32 = 18;
+const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
+/// The bit that says that it is one of the first.
+const FIRST: u32 = 1 << 31;
+/// The others say where the content begins.
+const CONTENT_BITS: u32 = 31 - SLOT_BITS;
+/// Bytes of a content that make its beginning.
+const BEGINNING: usize = 8;
+
+impl Candidate {
+    /// Of a packet to the slot of this index.
+    #[inline(always)]
+    pub fn new(slot: usize, packet: &Packet, is_first: bool) -> Self {
+        // Options of TCP count as content.
+        let header = if matches!(packet.transport, Transport::Tcp) { 20 } else { 8 };
+        let content = (packet.offset as u32 + header) & ((1 << CONTENT_BITS) - 1);
+        Self(slot as u32 | content << SLOT_BITS | if is_first { FIRST } else { 0 })
+    }
+
+    /// From [`Candidate::bits`], unless it is 0.
+    #[inline(always)]
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        if bits == 0 { None } else { Some(Self(bits)) }
+    }
+
+    /// It as a number that is never below 8 for some packet, and 0 for none.
+    #[inline(always)]
+    pub fn bits(candidate: Option<Self>) -> u32 {
+        match candidate {
+            Some(Self(bits)) => bits,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    pub fn slot(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+
+    #[inline(always)]
+    pub fn is_first(self) -> bool {
+        self.0 & FIRST != 0
+    }
+
+    /// Bytes of the frame before the content.
+    #[inline(always)]
+    fn content(self) -> u32 {
+        (self.0 & !FIRST) >> SLOT_BITS
+    }
+}
+
+/// Hands the beginning of this frame to the daemon, as far as the bounds of the generation and the ring allow.
+/// `candidate` is [`Candidate::bits`], `link` that of [`Sample`]. The return value has no meaning. Global, so
 /// that the verifier checks it once, apart from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_sample(ctx: *mut xdp_md, link: u32) -> u32 {
+pub extern "C" fn teiten_sample(ctx: *mut xdp_md, link: u32, candidate: u32) -> u32 {
     if let Some(mut generation) = generation::current()
-        && let Some(number) = generation.take_sample()
+        && let Some(candidate) = Candidate::from_bits(candidate)
         && let Some(sample) = SAMPLE.get_ptr_mut(0)
+        && (candidate.is_first() || is_repeated(ctx, candidate, generation.number(), sample))
+        && let Some(number) = generation.take_sample(candidate)
     {
         // SAFETY: the context is the one this program was called with.
         let length = unsafe { bpf_xdp_get_buff_len(ctx) } as usize;
@@ -41,4 +101,45 @@ pub extern "C" fn teiten_sample(ctx: *mut xdp_md, link: u32) -> u32 {
         }
     }
     0
+}
+
+/// Whether the content begins as another did that came to this port a moment ago, and fewer than
+/// [`SAMPLE_ALIKE`] of those were taken in this generation; that one more is taken is noted. `room` is written.
+///
+/// A table of one place for each hash: what comes later takes the place. Each entry has a hash in its upper
+/// half, and below the generation and how many were taken in it.
+#[inline(always)]
+fn is_repeated(ctx: *mut xdp_md, candidate: Candidate, generation: u64, room: *mut Sample) -> bool {
+    // SAFETY: the context is the one this program was called with, and there is room for as many bytes.
+    let beginning = unsafe {
+        let room = &raw mut (*room).bytes;
+        if bpf_xdp_load_bytes(ctx, candidate.content(), room.cast(), BEGINNING as u32) != 0 {
+            return false;
+        }
+        room.cast::<u64>().read_unaligned()
+    };
+    // SplitMix64.
+    let mut hash = beginning ^ (candidate.slot() as u64) << 40;
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let Some(table) = BEGINNINGS.get_ptr_mut(0) else { return false };
+    let Some(place) = below::<SAMPLE_BEGINNINGS>((hash & (SAMPLE_BEGINNINGS as u64 - 1)) as usize) else {
+        return false;
+    };
+    // SAFETY: `place` is below the table's length, and this CPU alone writes it.
+    unsafe {
+        let entry = table.cast::<u64>().add(place);
+        let (upper, lower) = (hash & !0xffff_ffff, *entry & 0xffff_ffff);
+        let now = (generation & 0xff_ffff) << 8;
+        if *entry & !0xffff_ffff != upper {
+            *entry = upper | now;
+            return false;
+        }
+        let taken = if lower & !0xff == now { lower & 0xff } else { 0 };
+        if taken >= SAMPLE_ALIKE {
+            return false;
+        }
+        *entry = upper | now | (taken + 1);
+    }
+    true
 }

@@ -14,11 +14,12 @@ use sensor_common::{Class, Headers, Link, Unparsed};
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
 use crate::generation::Current;
+use crate::samples::Candidate;
 use crate::scratch::scratch;
 use crate::{generation, sensor};
 
-/// Looks the stored packet up among the flows, and counts it; 1 when its content is to be sampled. Global, so
-/// that the verifier checks it once, apart from its callers.
+/// Looks the stored packet up among the flows, and counts it; returns [`Candidate::bits`]. Global, so that the
+/// verifier checks it once, apart from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
@@ -34,7 +35,7 @@ pub extern "C" fn teiten_decide_by_flows(ctx: *mut xdp_md) -> u32 {
         let verdict = conclude(&frame, packet, intent(packet), conversation);
         sensor::arrived(generation.rules(), packet, &verdict);
         generation.count(packet, &verdict, length);
-        return u32::from(generation.samples(packet, &verdict));
+        return Candidate::bits(generation.samples(packet, &verdict));
     }
     0
 }
