@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::Pod;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use sensor_common::layout::{
-    Block, INLINE_PREFIXES, LAYOUT_VERSION, PrefixV4, PrefixV6, Rules, SERVICE_WORDS, TRACK_FLOWS,
+    Block, INLINE_PREFIXES, LAYOUT_VERSION, PrefixV4, PrefixV6, Rules, SAMPLE, SAMPLE_BUDGET, SAMPLE_TOTAL,
+    SERVICE_WORDS, TRACK_FLOWS,
 };
 use std::ffi::CString;
 use std::io;
@@ -136,6 +137,11 @@ impl Generation {
                 (&raw mut (*block).ports).write_bytes(0, 1);
                 (&raw mut (*block).backscatter).write_bytes(0, 1);
                 (&raw mut (*block).rules).write(*rules);
+                if rules.flags & SAMPLE != 0 {
+                    // Every port is sampled, and what may be of it was.
+                    (*block).samples.fill(SAMPLE_BUDGET + 1);
+                    (*block).sampled = SAMPLE_TOTAL;
+                }
                 (*block).version = LAYOUT_VERSION;
                 (*block).generation = number;
             }

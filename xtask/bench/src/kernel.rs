@@ -20,7 +20,7 @@ use lab::traffic::flag;
 use nix::mount::{MsFlags, mount};
 use sensor_common::Class;
 use sensor_common::layout::{
-    EXCLUDE_V4, LOG_V4_RECORDS, LOG_V6_RECORDS, OBSERVE_TRIE, Rules, SET_BITS, TrieKeyV4, trie_key_v4,
+    EXCLUDE_V4, LOG_V4_RECORDS, LOG_V6_RECORDS, OBSERVE_TRIE, Rules, SAMPLE, SET_BITS, TrieKeyV4, trie_key_v4,
 };
 use std::path::Path;
 
@@ -214,6 +214,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         mount(Some("bpf"), pins, Some("bpf"), MsFlags::empty(), None::<&str>).context("mount a bpffs")?;
         pools(context, pins, results)?;
         kinds(context, pins, results)?;
+        samples(context, pins, results)?;
         prefixes(context, pins, results)
     })?
 }
@@ -369,6 +370,49 @@ fn kinds(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
         }
         ring.contenders = all;
         table.row(row);
+    }
+    results.tables.push(table);
+    Ok(())
+}
+
+/// What it costs that every port is sampled, when of each has been sampled what may be: nothing for a packet
+/// that holds nothing, and little for one that does.
+fn samples(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
+    let off = rules(LOCAL_V4, LOCAL_V6);
+    let mut on = off;
+    on.flags |= SAMPLE;
+    let pool = context.scale.pool();
+    // What the budget costs, and nanoseconds by which two measurements of the same differ.
+    let kinds = [
+        ("UDP to a port never sent from", 5.0, frames::udp_v4([192, 0, 2, 1], 123, LOCAL_V4, 53)),
+        ("SYN without data", 1.0, frames::syn_v4()),
+    ];
+    let mut table = Table::new(
+        "Kernel: samples",
+        &format!(
+            "As above, from {pool} sources; off, and with every port sampled and the budget of the generation \
+             spent. Both in the same rounds."
+        ),
+        &["packets", "off", "budget spent", "difference"],
+    );
+    let mut ring = Ring::new(context, pins, [1, 1], &off)?;
+    for (name, most, made) in kinds {
+        let both = [&off, &on].map(|rules| case(name, made.clone(), pool, Class::Access, rules));
+        let packets = context.scale.test_runs;
+        for case in &both {
+            // Into the caches.
+            ring.cost(case, TEITEN, packets / 8 + 1)?;
+        }
+        let mut rounds = [Rounds::new(Unit::Nanoseconds), Rounds::new(Unit::Nanoseconds)];
+        for _ in 0..context.rounds {
+            for (rounds, case) in rounds.iter_mut().zip(&both) {
+                rounds.push(ring.cost(case, TEITEN, packets)?);
+            }
+        }
+        let [off, on] = rounds;
+        let difference = on.less(&off);
+        table.row([name.into(), off.into(), on.into(), difference.clone().into()]);
+        results.target(&format!("{name}: samples, budget spent, less off"), Bound::AtMost(most), difference);
     }
     results.tables.push(table);
     Ok(())
