@@ -188,6 +188,7 @@ impl HtmlPage<'_> {
         self.out.push_str("<div class=\"columns\">");
         self.classes()?;
         self.tools()?;
+        self.samples()?;
         self.loss()?;
         let (more, metrics_text, json, healthy, ready) = match self.language {
             Language::English => ("More", "metrics for Prometheus", "status as JSON", "healthy", "ready"),
@@ -531,6 +532,52 @@ impl HtmlPage<'_> {
         Ok(())
     }
 
+    /// What became of packets whose content was looked at, when there were some, and how to see what they held.
+    fn samples(&mut self) -> fmt::Result {
+        let rows = self.status.total.samples.iter().filter(|row| row.packets > 0);
+        let whole: u64 = rows.clone().map(|row| row.packets).sum();
+        if whole == 0 {
+            return Ok(());
+        }
+        let (title, result, packets, share, how) = match self.language {
+            Language::English => (
+                "Samples of what packets hold",
+                "Content",
+                "Packets",
+                "Share",
+                "<code>teiten samples</code> shows the contents on this host; docs/samples.md says what is kept and for how long.",
+            ),
+            Language::Japanese => (
+                "パケット内容の標本",
+                "内容",
+                "パケット",
+                "割合",
+                "内容はこのホストの <code>teiten samples</code> で表示。保存内容と期間は docs/samples.md を参照。",
+            ),
+        };
+        write!(
+            self.out,
+            "<section><h2>{title}</h2><table><thead><tr><th>{result}</th><th class=\"n\">{packets}</th>\
+             <th class=\"n\">{share}</th></tr></thead><tbody>"
+        )?;
+        for row in rows {
+            let label = match row.result.as_str() {
+                "kept" => self.pick("new, kept", "新規（保存）"),
+                "known" => self.pick("known", "既知"),
+                "over_budget" => self.pick("not kept: a bound was reached", "上限のため保存せず"),
+                other => other,
+            };
+            write!(
+                self.out,
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{} %</td></tr>",
+                Escaped(label),
+                thousands(row.packets),
+                percent(row.packets, whole)
+            )?;
+        }
+        write!(self.out, "</tbody></table><p class=\"dim\">{how}</p></section>")
+    }
+
     fn loss(&mut self) -> fmt::Result {
         let loss = self.status.loss;
         write!(self.out, "<section><h2>{}</h2>", self.pick("Loss", "欠測・損失"))?;
@@ -722,6 +769,23 @@ mod tests {
             page.contains("<tr><td>その他</td><td class=\"n\">1,000</td><td class=\"n\">25 %</td></tr>"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn samples_are_there_when_packets_were_looked_at() {
+        let mut status = status_with(&info(), &[]);
+        status.total.samples.iter_mut().for_each(|row| row.packets = 0);
+        assert!(!english(&status).contains("Samples"));
+        for (result, packets) in [("kept", 30), ("known", 1_500), ("over_budget", 1_470)] {
+            let row = status.total.samples.iter_mut().find(|row| row.result == result);
+            row.expect("one row for each result").packets = packets;
+        }
+        let row = "<tr><td>known</td><td class=\"n\">1,500</td><td class=\"n\">50 %</td></tr>";
+        let page = english(&status);
+        assert!(page.contains(row) && page.contains("<code>teiten samples</code>"), "{page}");
+        let row = "<tr><td>新規（保存）</td><td class=\"n\">30</td><td class=\"n\">1 %</td></tr>";
+        let page = render(&status, "/metrics", Language::Japanese);
+        assert!(page.contains(row), "{page}");
     }
 
     #[test]

@@ -351,8 +351,8 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
         l.t("What the packets say", "パケットの内容"),
         l.t("Texts of packets; section 2.4 of 2005-11.", "パケットに含まれる文字列。2005年11月の2.4節に相当する。"),
         l.t(
-            "Metrics carry no packet contents. The texts that the report quotes for 102x/103x udp come from a capture on a sensor; each content is shown once, with hosts, addresses and long numbers masked as the report does:\n\n```\ntcpdump -n -w udp.pcap -c 1000 'udp and dst portrange 1026-1039'\nteiten replay --samples 1026-1039/udp udp.pcap\n```\n\nThe messages of 2005 claimed a broken registry and named a site to \"repair\" it (Windows Messenger service, MS03-043).",
-            "メトリクスにはパケットの内容は含まれない。報告書が引用する102x/103x udpの本文は、観測点でのキャプチャから得る。内容ごとに1件が、ホスト名、アドレス、長い番号を報告書と同様に伏せて表示される。\n\n```\ntcpdump -n -w udp.pcap -c 1000 'udp and dst portrange 1026-1039'\nteiten replay --samples 1026-1039/udp udp.pcap\n```\n\n2005年のメッセージは「レジストリが壊れている」と称し、「修復」のためのサイトへ誘導していた（Windows Messengerサービス、MS03-043）。",
+            "Metrics carry no packet contents. The texts that the report quotes for 102x/103x udp are in the ledger of a sensor that runs with `--samples 1026-1039/udp`, for as long as its days are kept. On the sensor's host this shows each content once, with hosts, addresses and long numbers masked as the report does:\n\n```\nteiten samples --port 1026-1039/udp\n```\n\n`teiten replay --samples 1026-1039/udp udp.pcap` shows the same of a capture; docs/samples.md says what is kept. The printed report has a table of them. The messages of 2005 claimed a broken registry and named a site to \"repair\" it (Windows Messenger service, MS03-043).",
+            "メトリクスにはパケットの内容は含まれない。報告書が引用する102x/103x udpの本文は、`--samples 1026-1039/udp` を付けて動作する観測点の台帳に、日々の記録と同じ期間だけ保存される。観測点のホストで次を実行すると、内容ごとに1件が、ホスト名、アドレス、長い番号を報告書と同様に伏せて表示される。\n\n```\nteiten samples --port 1026-1039/udp\n```\n\nキャプチャからは `teiten replay --samples 1026-1039/udp udp.pcap` で同じ結果が得られる。保存される内容は docs/samples.md を参照。印刷用の報告書には一覧表が載る。2005年のメッセージは「レジストリが壊れている」と称し、「修復」のためのサイトへ誘導していた（Windows Messengerサービス、MS03-043）。",
         ),
     ));
 }

@@ -117,7 +117,7 @@ impl Drop for Program {
     }
 }
 
-/// A capture of what an interface sends.
+/// A capture of what an interface sends or receives.
 pub(crate) struct Capture {
     tcpdump: Child,
     file: PathBuf,
@@ -126,10 +126,19 @@ pub(crate) struct Capture {
 impl Capture {
     /// Captures what `interface` sends from now on.
     pub(crate) fn of_sent(netns: &Netns, interface: &str, file: PathBuf) -> Self {
+        Self::of(netns, interface, "out", file)
+    }
+
+    /// Captures what `interface` receives from now on.
+    pub(crate) fn of_received(netns: &Netns, interface: &str, file: PathBuf) -> Self {
+        Self::of(netns, interface, "in", file)
+    }
+
+    fn of(netns: &Netns, interface: &str, direction: &str, file: PathBuf) -> Self {
         let mut tcpdump = netns.command("tcpdump");
         // As root it would write as another user, who may not get at the file.
         tcpdump
-            .args(["-i", interface, "-Q", "out", "-n", "-s", "0", "-B", "65536", "-Z", "root", "-w"])
+            .args(["-i", interface, "-Q", direction, "-n", "-s", "0", "-B", "65536", "-Z", "root", "-w"])
             .arg(&file);
         let mut tcpdump = tcpdump.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
