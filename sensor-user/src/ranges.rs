@@ -2,10 +2,12 @@
 
 /// An address as a number.
 pub(crate) trait Number: Copy + Ord + Default {
-    /// The first [`BUCKET_BITS`] of the address.
-    fn bucket(self) -> usize;
+    /// The bucket of this address, in buckets of 2^`shift` addresses from `first` on.
+    fn bucket(self, first: Self, shift: u32) -> usize;
     /// The first address of a bucket.
-    fn first_of(bucket: u16) -> Self;
+    fn first_of(bucket: usize, first: Self, shift: u32) -> Self;
+    /// How many bits number the addresses from `first` to this one.
+    fn bits_from(self, first: Self) -> u32;
     /// The last address of the prefix that begins here.
     fn last(self, prefix_len: u8) -> Self;
     /// The next address, unless this is the last of all.
@@ -32,17 +34,21 @@ impl Value for crate::country::Country {
     const NOTHING: Self = Self::UNKNOWN;
 }
 
-const BUCKET_BITS: u32 = 16;
+/// Bits that number the buckets of a large partition.
+const MOST_BUCKET_BITS: u32 = 16;
 
 macro_rules! impl_number {
     ($number:ty) => {
         impl Number for $number {
             #[inline]
-            fn bucket(self) -> usize {
-                (self >> (Self::BITS - BUCKET_BITS)) as usize
+            fn bucket(self, first: Self, shift: u32) -> usize {
+                ((self - first) >> shift) as usize
             }
-            fn first_of(bucket: u16) -> Self {
-                Self::from(bucket) << (Self::BITS - BUCKET_BITS)
+            fn first_of(bucket: usize, first: Self, shift: u32) -> Self {
+                first + ((bucket as Self) << shift)
+            }
+            fn bits_from(self, first: Self) -> u32 {
+                Self::BITS - (self - first).leading_zeros()
             }
             fn last(self, prefix_len: u8) -> Self {
                 self | Self::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
@@ -60,23 +66,49 @@ macro_rules! impl_number {
 impl_number!(u32);
 impl_number!(u128);
 
-/// Sorted ranges that cover the whole space. The first bytes of an address lead to the few ranges
+/// Sorted ranges that cover a space without gaps. The first bits of an address lead to the few ranges
 /// that it can be in; addresses looked up in ascending order find them in the cache.
 #[derive(Clone)]
 pub(crate) struct Ranges<A, V> {
-    /// First address of each range, ascending; the first is 0.
+    /// First address of each range, ascending; the first is that of the space.
     starts: Vec<A>,
     /// Value of each range.
     values: Vec<V>,
     /// For each bucket, and for the end: the range that its first address lies in.
     buckets: Vec<u32>,
+    /// A bucket has 2^`shift` addresses.
+    shift: u32,
 }
 
 impl<A: Number, V: Value> Ranges<A, V> {
-    /// The value of an address.
+    /// Ranges that begin at `starts`, the last of which ends at `end`. The networks of `over`, or what of
+    /// them is in this space, have the value given with them.
+    ///
+    /// There is a start, the starts ascend up to `end` at most, and each has a value.
+    pub(crate) fn new(
+        starts: Vec<A>,
+        values: Vec<V>,
+        end: A,
+        over: impl Iterator<Item = (A, u8, V)>,
+    ) -> Self {
+        let mut ranges = Self { starts, values, buckets: Vec::new(), shift: 0 };
+        let space = ranges.starts[0];
+        for (network, prefix_len, value) in over {
+            let (first, last) = (network.max(space), network.last(prefix_len).min(end));
+            if first <= last {
+                ranges.overlay(first, last, end, value);
+            }
+        }
+        ranges.starts.shrink_to_fit();
+        ranges.values.shrink_to_fit();
+        ranges.index(end);
+        ranges
+    }
+
+    /// The value of an address, which is in the space.
     #[inline]
     pub(crate) fn get(&self, address: A) -> V {
-        let bucket = address.bucket();
+        let bucket = address.bucket(self.starts[0], self.shift);
         let first = self.buckets[bucket] as usize;
         let last = self.buckets[bucket + 1] as usize;
         // The range at `first` begins at or before the bucket, so the search is among those after it.
@@ -87,12 +119,6 @@ impl<A: Number, V: Value> Ranges<A, V> {
     /// How many ranges there are.
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
-    }
-
-    /// Their first addresses.
-    #[cfg(test)]
-    pub(crate) fn starts(&self) -> &[A] {
-        &self.starts
     }
 }
 
@@ -126,60 +152,56 @@ impl<A: Number, V: Value> RangesBuilder<A, V> {
     /// Makes the ranges. The networks of `over` have the value given with them, whatever was added there.
     pub(crate) fn build(mut self, over: impl Iterator<Item = (A, u8, V)>) -> Ranges<A, V> {
         self.networks.sort_unstable_by_key(|&(first, ..)| first);
-        let mut ranges = Ranges { starts: Vec::new(), values: Vec::new(), buckets: Vec::new() };
+        let (mut starts, mut values) = (Vec::new(), Vec::new());
+        // A range of the value before lengthens that one.
+        let mut append = |start, value| {
+            if values.last() != Some(&value) {
+                starts.push(start);
+                values.push(value);
+            }
+        };
         // The first address that no network covers yet; none after the last of all.
         let mut uncovered = Some(A::default());
         for (first, last, value) in self.networks {
             let Some(begin) = uncovered.filter(|&begin| begin <= first) else { continue };
             if begin < first {
-                ranges.append(begin, V::NOTHING);
+                append(begin, V::NOTHING);
             }
-            ranges.append(first, value);
+            append(first, value);
             uncovered = last.next();
         }
         if let Some(begin) = uncovered {
-            ranges.append(begin, V::NOTHING);
+            append(begin, V::NOTHING);
         }
-        for (network, prefix_len, value) in over {
-            ranges.overlay(network, network.last(prefix_len), value);
-        }
-        ranges.starts.shrink_to_fit();
-        ranges.values.shrink_to_fit();
-        ranges.index();
-        ranges
+        Ranges::new(starts, values, A::default().last(0), over)
     }
 }
 
 impl<A: Number, V: Value> Ranges<A, V> {
-    /// Appends a range, or lengthens the last one when it has the same value.
-    fn append(&mut self, start: A, value: V) {
-        if self.values.last() != Some(&value) {
-            self.starts.push(start);
-            self.values.push(value);
-        }
-    }
-
-    /// Gives `first` to `last` to `value`.
-    fn overlay(&mut self, first: A, last: A, value: V) {
+    /// Gives `first` to `last` to `value`; the space ends at `end`.
+    fn overlay(&mut self, first: A, last: A, end: A, value: V) {
         let from = self.starts.partition_point(|&start| start < first);
         let to = self.starts.partition_point(|&start| start <= last);
         // The part after `last`, unless a range of its own begins there.
         let rest = last
             .next()
-            .filter(|next| self.starts.get(to) != Some(next))
+            .filter(|next| *next <= end && self.starts.get(to) != Some(next))
             .map(|next| (next, self.values[to - 1]));
         let replacement = || std::iter::once((first, value)).chain(rest);
         self.starts.splice(from..to, replacement().map(|(start, _)| start));
         self.values.splice(from..to, replacement().map(|(_, value)| value));
     }
 
-    /// Makes the buckets.
-    fn index(&mut self) {
+    /// Makes the buckets, about one for two to four ranges.
+    fn index(&mut self, end: A) {
+        let first = self.starts[0];
+        let bits = (self.starts.len().ilog2().saturating_sub(1)).clamp(1, MOST_BUCKET_BITS);
+        self.shift = end.bits_from(first).saturating_sub(bits);
         let mut range = 0;
-        self.buckets = (0..1_u32 << BUCKET_BITS)
+        self.buckets = (0..=end.bucket(first, self.shift))
             .map(|bucket| {
-                let first = A::first_of(bucket as u16);
-                while self.starts.get(range + 1).is_some_and(|&start| start <= first) {
+                let address = A::first_of(bucket, first, self.shift);
+                while self.starts.get(range + 1).is_some_and(|&start| start <= address) {
                     range += 1;
                 }
                 range as u32

@@ -20,7 +20,11 @@ const DIRECTORY: &str = "sensor-user/geoip";
 /// A range a line, which people and the other programs read.
 const FILE: &str = "country.txt.zst";
 /// The same ranges as the program embeds them: `sensor-user/src/geoip/embedded.rs` has the format.
-const EMBEDDED: &str = "country.bin.zst";
+const EMBEDDED: &str = "country.bin";
+/// Ranges in a block of it: as many as are decoded to find one country.
+const BLOCK: usize = 2048;
+/// The code of no country there.
+const NO_COUNTRY: &str = "??";
 
 /// Networks that have been where they are for decades: universities, registries, incumbent carriers.
 const KNOWN: [(&str, &str); 14] = [
@@ -70,26 +74,54 @@ pub fn refresh() -> Result<()> {
     });
     let [v4, v6] = texts;
     let database = joined(&v4?, &v6?).with_context(|| format!("take over {PACKAGE} {version}"))?;
-    let contents =
-        examine(&database, &KNOWN, &NOWHERE).with_context(|| format!("check {PACKAGE} {version}"))?;
     let compressed = compress(database.as_bytes())?;
-    let embedded = compress(&compact(&parse(&database)?, contents.built)?)?;
-
     let directory = command::root().join(DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let contents = embed(&database, version, compressed.len())?;
     let file = directory.join(FILE);
     fs::write(&file, &compressed).with_context(|| format!("write {}", file.display()))?;
-    let file = directory.join(EMBEDDED);
-    fs::write(&file, &embedded).with_context(|| format!("write {}", file.display()))?;
-    let readme = directory.join("README.md");
-    fs::write(&readme, attribution(version, &contents, [database.len(), compressed.len(), embedded.len()]))
-        .with_context(|| format!("write {}", readme.display()))?;
     eprintln!(
         "{DIRECTORY}/{FILE}: {PACKAGE} {version}, {} countries, {} bytes",
         contents.countries,
         compressed.len()
     );
     Ok(())
+}
+
+/// Writes what is embedded again, from the text that is there: when its format has changed.
+///
+/// # Errors
+///
+/// A file cannot be read or written, or the text is not what it must be.
+pub fn again() -> Result<()> {
+    let directory = command::root().join(DIRECTORY);
+    let read = |file| fs::read(directory.join(file)).with_context(|| format!("read {DIRECTORY}/{file}"));
+    let compressed = read(FILE)?;
+    let text = String::from_utf8(zstd::stream::decode_all(&compressed[..])?)?;
+    let readme = String::from_utf8(read("README.md")?)?;
+    let version = version(&readme).with_context(|| format!("find the version of {PACKAGE} in README.md"))?;
+    embed(&text, version, compressed.len())?;
+    Ok(())
+}
+
+/// The version of the package that the attribution names.
+fn version(readme: &str) -> Option<&str> {
+    readme.split_once(&format!("`{PACKAGE}` "))?.1.split(' ').next()
+}
+
+/// Checks the text of the database, and writes what is embedded of it, and its attribution. `compressed` is
+/// the size of the text as it is kept, bytes.
+fn embed(database: &str, version: &str, compressed: usize) -> Result<Contents> {
+    let contents =
+        examine(database, &KNOWN, &NOWHERE).with_context(|| format!("check {PACKAGE} {version}"))?;
+    let embedded = compact(&parse(database)?, contents.built)?;
+    let directory = command::root().join(DIRECTORY);
+    let file = directory.join(EMBEDDED);
+    fs::write(&file, &embedded).with_context(|| format!("write {}", file.display()))?;
+    let readme = directory.join("README.md");
+    fs::write(&readme, attribution(version, &contents, [database.len(), compressed, embedded.len()]))
+        .with_context(|| format!("write {}", readme.display()))?;
+    Ok(contents)
 }
 
 fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -103,29 +135,81 @@ fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// A range has another code than two letters.
+/// There are more blocks or larger ones than the format has numbers for, or more than 256 countries in one.
 fn compact(ranges: &[AddressRange<'_>], built: Timestamp) -> Result<Vec<u8>> {
     let number = |address: &IpAddr| match address {
         IpAddr::V4(address) => u128::from(u32::from(*address)),
         IpAddr::V6(address) => u128::from(*address),
     };
-    let (mut bytes, mut countries) = (built.as_second().to_le_bytes().to_vec(), Vec::<u8>::new());
-    let families = [true, false].map(|is_v4| ranges.iter().filter(move |range| range.0.is_ipv4() == is_v4));
+    let families = [(true, u128::from(u32::MAX)), (false, u128::MAX)].map(|(is_v4, last)| {
+        let family = ranges.iter().filter(|range| range.0.is_ipv4() == is_v4);
+        covering(family.map(|(first, last, country)| (number(first), number(last), *country)), last)
+    });
+    let mut bytes = built.as_second().to_le_bytes().to_vec();
     for family in &families {
-        bytes.extend(u32::try_from(family.clone().count())?.to_le_bytes());
+        bytes.extend(u32::try_from(family.chunks(BLOCK).count())?.to_le_bytes());
     }
-    for family in families {
-        let mut next = 0;
-        for (first, last, country) in family {
-            let (first, last) = (number(first), number(last));
-            leb128(first - next, &mut bytes);
-            leb128(last - first, &mut bytes);
-            next = last.wrapping_add(1);
-            ensure!(country.len() == 2, "the country {country:?} has not two letters");
-            countries.extend(country.as_bytes());
+    for (family, size) in families.iter().zip([4, 16]) {
+        for block in family.chunks(BLOCK) {
+            bytes.extend(&block[0].0.to_le_bytes()[..size]);
         }
     }
-    bytes.extend(countries);
+    let mut blocks = Vec::new();
+    for block in families.iter().flat_map(|family| family.chunks(BLOCK)) {
+        blocks.extend(compress(&encoded(block)?)?);
+        bytes.extend(u32::try_from(blocks.len())?.to_le_bytes());
+    }
+    bytes.extend(blocks);
+    Ok(bytes)
+}
+
+/// The first address and the country of each range, where the ranges cover the space up to `end` and neighbours
+/// differ.
+fn covering<'a>(ranges: impl Iterator<Item = (u128, u128, &'a str)>, end: u128) -> Vec<(u128, &'a str)> {
+    let mut covering = Vec::new();
+    let mut append = |start, country| {
+        if covering.last().is_none_or(|(_, before)| *before != country) {
+            covering.push((start, country));
+        }
+    };
+    // The first address after the range before; none after the last of all.
+    let mut next = Some(0);
+    for (first, last, country) in ranges {
+        if let Some(next) = next.filter(|next| *next < first) {
+            append(next, NO_COUNTRY);
+        }
+        append(first, country);
+        next = last.checked_add(1);
+    }
+    if let Some(next) = next.filter(|next| *next <= end) {
+        append(next, NO_COUNTRY);
+    }
+    covering
+}
+
+/// A block before it is compressed.
+fn encoded(block: &[(u128, &str)]) -> Result<Vec<u8>> {
+    let countries: Vec<&str> =
+        block.iter().map(|(_, country)| *country).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut bytes = u16::try_from(block.len())?.to_le_bytes().to_vec();
+    bytes.extend(u16::try_from(countries.len())?.to_le_bytes());
+    bytes.extend(countries.iter().flat_map(|country| country.bytes()));
+    let mut odd_sizes = Vec::new();
+    for pair in block.windows(2) {
+        let size = pair[1].0 - pair[0].0;
+        let exponent = size.trailing_zeros();
+        match size >> exponent {
+            1 => bytes.push(exponent as u8),
+            odd => {
+                bytes.push(exponent as u8 | 0x80);
+                leb128((odd - 3) / 2, &mut odd_sizes);
+            }
+        }
+    }
+    for (_, country) in block {
+        bytes.push(u8::try_from(countries.partition_point(|before| before < country))?);
+    }
+    bytes.extend(odd_sizes);
     Ok(bytes)
 }
 
@@ -276,7 +360,7 @@ fn attribution(version: &str, contents: &Contents, [size, compressed, embedded]:
          | changes | both families in one file; ranges without a country and those of the whole EU left out |\n\
          | taken from | Debian's package `{PACKAGE}` {version} |\n\
          | built | {built} |\n\
-         | form | a range a line, `first,last,country` with an ISO 3166-1 alpha-2 code, compressed with zstd -19 |\n\
+         | form | a range a line, `first,last,country` with an ISO 3166-1 alpha-2 code, compressed with zstd -19; as embedded: `sensor-user/src/geoip/embedded.rs` |\n\
          | contents | {countries} countries; {ranges_v4} IPv4 ranges ({share} % of all IPv4 addresses); {ranges_v6} IPv6 ranges |\n\
          | size | {size} bytes, {compressed} compressed; as embedded {embedded} |\n\
          \n\
@@ -324,24 +408,35 @@ mod tests {
     fn what_is_embedded_is_what_the_text_says() {
         let text = embedded();
         let built = examine(&text, &[], &[]).unwrap().built;
-        let file = command::root().join(DIRECTORY).join(EMBEDDED);
-        let bytes = zstd::stream::decode_all(&fs::read(file).unwrap()[..]).unwrap();
-        assert!(bytes == compact(&parse(&text).unwrap(), built).unwrap(), "run `cargo xtask geoip`");
+        let bytes = fs::read(command::root().join(DIRECTORY).join(EMBEDDED)).unwrap();
+        assert!(bytes == compact(&parse(&text).unwrap(), built).unwrap(), "run `cargo xtask geoip --again`");
     }
 
     #[test]
-    fn ranges_are_differences_and_countries_follow() {
-        let text = "16777216,16777471,AU\n16777472,16777472,CN\n::,::1,JP\n\
+    fn ranges_cover_the_space_and_are_in_blocks() {
+        let text = "16777216,16777471,AU\n16777472,16777473,AU\n16777474,16777474,CN\n::,::1,JP\n\
                     ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,US\n";
         let bytes = compact(&parse(text).unwrap(), Timestamp::from_second(0x0102).unwrap()).unwrap();
-        let mut expected = vec![2, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0];
-        expected.extend([0x80, 0x80, 0x80, 0x08, 0xff, 0x01, 0, 0]);
-        // 2^128 - 3 addresses between.
-        expected.extend([0, 1, 0xfd]);
-        expected.extend([0xff; 17]);
-        expected.extend([0x03, 0]);
-        expected.extend(b"AUCNJPUS");
-        assert_eq!(bytes, expected);
+        // One block of each family, which begins at 0.
+        let mut head = vec![2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+        head.extend([0; 4 + 16]);
+        assert_eq!(bytes[..head.len()], head);
+        let (ends, blocks) = bytes[head.len()..].split_at(8);
+        let [v4_end, v6_end] =
+            [&ends[..4], &ends[4..]].map(|end| u32::from_le_bytes(end.try_into().unwrap()) as usize);
+        assert_eq!(v6_end, blocks.len());
+        // Nothing up to 1.0.0.0, 2^24; 259 addresses, of which AU has 258 = 129 × 2; then nothing.
+        let mut v4 = vec![4, 0, 3, 0];
+        v4.extend(b"??AUCN");
+        v4.extend([24, 0x81, 0, 0, 1, 2, 0, 63]);
+        assert_eq!(zstd::stream::decode_all(&blocks[..v4_end]).unwrap(), v4);
+        // 2^128 - 3 addresses between, of which 3 are taken off and the half is stored.
+        let mut v6 = vec![3, 0, 3, 0];
+        v6.extend(b"??JPUS");
+        v6.extend([1, 0x80, 1, 0, 2, 0xfd]);
+        v6.extend([0xff; 17]);
+        v6.push(0x01);
+        assert_eq!(zstd::stream::decode_all(&blocks[v4_end..]).unwrap(), v6);
     }
 
     #[test]
@@ -350,8 +445,10 @@ mod tests {
         let contents = examine(&database, &[], &[]).unwrap();
         let readme = fs::read_to_string(command::root().join(DIRECTORY).join("README.md")).unwrap();
         let size = |file| fs::metadata(command::root().join(DIRECTORY).join(file)).unwrap().len() as usize;
-        let version = readme.split_once(&format!("`{PACKAGE}` ")).unwrap().1.split(' ').next().unwrap();
-        assert_eq!(readme, attribution(version, &contents, [database.len(), size(FILE), size(EMBEDDED)]));
+        assert_eq!(
+            readme,
+            attribution(version(&readme).unwrap(), &contents, [database.len(), size(FILE), size(EMBEDDED)])
+        );
     }
 
     #[test]

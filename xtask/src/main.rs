@@ -123,7 +123,11 @@ enum Task {
     ///
     /// Takes it from Debian's package tor-geoipdb with `apt-get download`, checks it, and writes it with its
     /// attribution to sensor-user/geoip.
-    Geoip,
+    Geoip {
+        /// Fetch nothing: write what is embedded again from the text that is there
+        #[arg(long)]
+        again: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -165,6 +169,7 @@ fn run(task: Task) -> Result<()> {
         Task::Record(arguments) => xtask::history::record::run(&arguments),
         Task::Package(arguments) => xtask::package::run(&arguments),
         Task::Release(arguments) => xtask::release::run(&arguments),
-        Task::Geoip => xtask::geoip::refresh(),
+        Task::Geoip { again: false } => xtask::geoip::refresh(),
+        Task::Geoip { again: true } => xtask::geoip::again(),
     }
 }

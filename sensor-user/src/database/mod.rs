@@ -16,7 +16,6 @@ pub(crate) mod tests_mmdb;
 pub(crate) mod text;
 
 use crate::ranges::{Ranges, RangesBuilder, Value};
-use ipnet::{Ipv4Net, Ipv6Net};
 use maxminddb::MaxMindDbError;
 
 /// Bytes that a database file may have; those of countries and networks are far smaller.
@@ -120,10 +119,16 @@ impl<V> Default for Builders<V> {
 impl<V: Value> Builders<V> {
     /// The ranges; what cannot come from the Internet has `special`.
     pub(crate) fn ranges(self, special: V) -> Families<V> {
-        let block = |network: &Ipv4Net| (u32::from(network.network()), network.prefix_len(), special);
-        let v4 = self.v4.build(special::v4().iter().map(block));
-        let block = |network: &Ipv6Net| (u128::from(network.network()), network.prefix_len(), special);
-        let v6 = self.v6.build(special::v6().iter().map(block));
-        (v4, v6)
+        (self.v4.build(special_v4(special)), self.v6.build(special_v6(special)))
     }
+}
+
+/// What of IPv4 cannot come from the Internet, with a value for it.
+pub(crate) fn special_v4<V: Value>(special: V) -> impl Iterator<Item = (u32, u8, V)> {
+    special::v4().into_iter().map(move |block| (u32::from(block.network()), block.prefix_len(), special))
+}
+
+/// What of IPv6 cannot come from the Internet, with a value for it.
+pub(crate) fn special_v6<V: Value>(special: V) -> impl Iterator<Item = (u128, u8, V)> {
+    special::v6().into_iter().map(move |block| (u128::from(block.network()), block.prefix_len(), special))
 }

@@ -1,78 +1,211 @@
-//! The database inside the binary: ranges as differences, which take a quarter of the text's size and of the
-//! time to read it.
+//! The database inside the binary, in blocks of ranges. A block is decoded when the first address in it is
+//! looked up, so a start costs nothing and a short run pays for what it meets.
 //!
-//! Compressed with Zstandard. Numbers are LEB128, little-endian base 128, unless said otherwise:
+//! Integers are little-endian:
 //!
 //! | | |
 //! |---|---|
-//! | seconds since 1970 of its making | 8 bytes, little-endian |
-//! | IPv4 ranges, IPv6 ranges | 4 bytes each, little-endian |
-//! | each range, IPv4 before IPv6 | addresses between the range before and this one; addresses in it, less one |
-//! | country of each range, in the same order | 2 letters |
+//! | seconds since 1970 of its making | 8 bytes |
+//! | number of IPv4 blocks, of IPv6 blocks | 4 bytes each |
+//! | first address of each IPv4 block, then of each IPv6 block; the first of a family is 0 | 4, 16 bytes |
+//! | where each block ends, counted from the beginning of the first, in the same order | 4 bytes |
+//! | the blocks | each compressed with Zstandard |
+//!
+//! A block, decompressed; the last range ends where the next block, or the space, does:
+//!
+//! | | |
+//! |---|---|
+//! | number of ranges | 2 bytes |
+//! | number of countries | 2 bytes |
+//! | each country, `??` for what is in none | 2 letters |
+//! | the size of each range but the last, *s* × 2^*n* with an odd *s* | *n*, and 128 if *s* is not 1 |
+//! | the country of each range | its place among the countries, 1 byte |
+//! | each *s* that is not 1 | (*s* − 3) / 2 in LEB128 |
 //!
 //! `cargo xtask geoip` writes it.
 
 use crate::country::Country;
-use crate::database::{Builders, DatabaseFault};
+use crate::database::{DatabaseFault, special_v4, special_v6};
+use crate::ranges::{Number, Ranges};
 use jiff::Timestamp;
 use std::io;
+use std::sync::OnceLock;
 
-const COMPRESSED: &[u8] = include_bytes!("../../geoip/country.bin.zst");
+const DATABASE: &[u8] = include_bytes!("../../geoip/country.bin");
 
-/// Room for it when it is decompressed, bytes; only what it fills becomes resident.
-const ROOM: usize = 32 << 20;
+/// Room for a block when it is decompressed, bytes: a block has at most 65,535 ranges, and of each at most
+/// 19 bytes of its size.
+const ROOM: usize = 2 << 20;
 
-/// What it holds.
+/// An address as the format has it.
+trait Address: Number {
+    /// Bytes of it.
+    const SIZE: usize;
+    /// From little-endian bytes.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+    /// The address `odd` × 2^`exponent` after this one, if there is one.
+    fn after(self, odd: u128, exponent: u32) -> Option<Self>;
+    /// What cannot come from the Internet.
+    fn private() -> impl Iterator<Item = (Self, u8, Country)>;
+}
+
+impl Address for u32 {
+    const SIZE: usize = 4;
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_le_bytes(bytes.try_into().ok()?))
+    }
+    fn after(self, odd: u128, exponent: u32) -> Option<Self> {
+        let odd = Self::try_from(odd).ok()?;
+        self.checked_add(odd.checked_mul(1_u32.checked_shl(exponent)?)?)
+    }
+    fn private() -> impl Iterator<Item = (Self, u8, Country)> {
+        special_v4(Country::PRIVATE)
+    }
+}
+
+impl Address for u128 {
+    const SIZE: usize = 16;
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_le_bytes(bytes.try_into().ok()?))
+    }
+    fn after(self, odd: u128, exponent: u32) -> Option<Self> {
+        self.checked_add(odd.checked_mul(1_u128.checked_shl(exponent)?)?)
+    }
+    fn private() -> impl Iterator<Item = (Self, u8, Country)> {
+        special_v6(Country::PRIVATE)
+    }
+}
+
+/// The embedded database.
 pub(super) struct Embedded {
-    pub(super) builders: Builders<Country>,
-    pub(super) built: Timestamp,
+    v4: Blocks<u32>,
+    v6: Blocks<u128>,
+    built: Timestamp,
 }
 
-pub(super) fn read() -> Result<Embedded, DatabaseFault> {
-    let bytes = zstd::bulk::decompress(COMPRESSED, ROOM)?;
-    decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged").into())
+impl Embedded {
+    /// Reads where the blocks are.
+    pub(super) fn open() -> Result<Self, DatabaseFault> {
+        Self::of(DATABASE).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged").into())
+    }
+
+    /// `None` when it is cut short, or the blocks are not in order.
+    fn of(mut bytes: &'static [u8]) -> Option<Self> {
+        let bytes = &mut bytes;
+        let built = Timestamp::from_second(i64::from_le_bytes(*chunk(bytes)?)).ok()?;
+        let [v4, v6] = [u32::from_le_bytes(*chunk(bytes)?), u32::from_le_bytes(*chunk(bytes)?)];
+        let (v4_firsts, v6_firsts) = (firsts::<u32>(bytes, v4)?, firsts::<u128>(bytes, v6)?);
+        let ends = split(bytes, (v4 as usize).checked_add(v6 as usize)?.checked_mul(4)?)?;
+        let mut begin = 0;
+        let blocks: Option<Vec<&'static [u8]>> = ends
+            .chunks_exact(4)
+            .map(|end| {
+                let end = u32::from_bytes(end)? as usize;
+                let size = end.checked_sub(begin)?;
+                begin = end;
+                split(bytes, size)
+            })
+            .collect();
+        let mut blocks = blocks?;
+        let v6_blocks = blocks.split_off(v4 as usize);
+        bytes.is_empty().then_some(())?;
+        Some(Self { v4: Blocks::new(v4_firsts, blocks), v6: Blocks::new(v6_firsts, v6_blocks), built })
+    }
+
+    /// When it was made.
+    pub(super) fn built(&self) -> Timestamp {
+        self.built
+    }
+
+    #[inline]
+    pub(super) fn v4(&self, address: u32) -> Country {
+        self.v4.get(address)
+    }
+
+    /// The country of an address that does not hold an IPv4 address.
+    #[inline]
+    pub(super) fn v6(&self, address: u128) -> Country {
+        self.v6.get(address)
+    }
 }
 
-/// `None` when it is cut short, or has more than the ranges that it names.
-fn decode(mut bytes: &[u8]) -> Option<Embedded> {
+/// The first addresses of the blocks of a family, of which there are fewer than 2^16; the first is 0.
+fn firsts<A: Address>(bytes: &mut &'static [u8], count: u32) -> Option<Vec<A>> {
+    let count = usize::from(u16::try_from(count).ok()?);
+    let firsts: Option<Vec<A>> =
+        split(bytes, count * A::SIZE)?.chunks_exact(A::SIZE).map(A::from_bytes).collect();
+    firsts.filter(|firsts| firsts.first() == Some(&A::default()) && firsts.is_sorted_by(|a, b| a < b))
+}
+
+/// The blocks of a family.
+struct Blocks<A> {
+    firsts: Vec<A>,
+    /// Which block an address is in.
+    places: Ranges<A, u16>,
+    compressed: Vec<&'static [u8]>,
+    decoded: Vec<OnceLock<Ranges<A, Country>>>,
+}
+
+impl<A: Address> Blocks<A> {
+    fn new(firsts: Vec<A>, compressed: Vec<&'static [u8]>) -> Self {
+        let numbers = (0..firsts.len() as u16).collect();
+        Self {
+            places: Ranges::new(firsts.clone(), numbers, A::default().last(0), std::iter::empty()),
+            decoded: firsts.iter().map(|_| OnceLock::new()).collect(),
+            firsts,
+            compressed,
+        }
+    }
+
+    #[inline]
+    fn get(&self, address: A) -> Country {
+        let place = usize::from(self.places.get(address));
+        self.decoded[place].get_or_init(|| self.block(place)).get(address)
+    }
+
+    /// Not inlined: a block is decoded once.
+    #[cold]
+    fn block(&self, place: usize) -> Ranges<A, Country> {
+        let next = self.firsts.get(place + 1).and_then(|next| next.previous());
+        let end = next.unwrap_or(A::default().last(0));
+        zstd::bulk::decompress(self.compressed[place], ROOM)
+            .ok()
+            .and_then(|bytes| decode(&bytes, self.firsts[place], end))
+            .expect("a test decodes each block of the binary")
+    }
+}
+
+/// The ranges of a block; `None` when it is cut short, or has more than it names.
+fn decode<A: Address>(mut bytes: &[u8], first: A, end: A) -> Option<Ranges<A, Country>> {
     let bytes = &mut bytes;
-    let built = Timestamp::from_second(i64::from_le_bytes(*take(bytes)?)).ok()?;
-    let [v4_ranges, v6_ranges] = [u32::from_le_bytes(*take(bytes)?), u32::from_le_bytes(*take(bytes)?)];
-    let countries = (v4_ranges as usize).checked_add(v6_ranges as usize)?.checked_mul(2)?;
-    let (mut numbers, mut countries) = bytes.split_at_checked(bytes.len().checked_sub(countries)?)?;
-    let mut embedded = Embedded { builders: Builders::default(), built };
-    // The first address after the range before. After the last address of all there is no other range.
-    let mut next = 0;
-    for _ in 0..v4_ranges {
-        let (first, last) = range(&mut numbers, &mut next)?;
-        let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
-        embedded.builders.v4.push_range(first, last, country(&mut countries)?);
+    let [ranges, countries] =
+        [chunk(bytes)?, chunk(bytes)?].map(|number| usize::from(u16::from_le_bytes(*number)));
+    let countries: Vec<Country> = split(bytes, countries * 2)?.chunks_exact(2).map(country).collect();
+    let sizes = split(bytes, ranges.checked_sub(1)?)?;
+    let values: Option<Vec<Country>> =
+        split(bytes, ranges)?.iter().map(|&place| countries.get(usize::from(place)).copied()).collect();
+    let mut starts = Vec::with_capacity(ranges);
+    starts.push(first);
+    let mut start = first;
+    for &size in sizes {
+        let odd = if size < 0x80 { 1 } else { number(bytes)?.checked_mul(2)?.checked_add(3)? };
+        start = start.after(odd, u32::from(size & 0x7f))?;
+        starts.push(start);
     }
-    next = 0;
-    for _ in 0..v6_ranges {
-        let (first, last) = range(&mut numbers, &mut next)?;
-        embedded.builders.v6.push_range(first, last, country(&mut countries)?);
-    }
-    numbers.is_empty().then_some(embedded)
+    let is_whole = bytes.is_empty() && start <= end;
+    let values = values.filter(|_| is_whole)?;
+    Some(Ranges::new(starts, values, end, A::private()))
 }
 
-/// First and last address of the range that begins after `next`.
-fn range(numbers: &mut &[u8], next: &mut u128) -> Option<(u128, u128)> {
-    let first = next.checked_add(number(numbers)?)?;
-    let last = first.checked_add(number(numbers)?)?;
-    *next = last.wrapping_add(1);
-    Some((first, last))
+fn country(code: &[u8]) -> Country {
+    std::str::from_utf8(code).ok().and_then(Country::from_code).unwrap_or(Country::UNKNOWN)
 }
 
-fn country(bytes: &mut &[u8]) -> Option<Country> {
-    let code: &[u8; 2] = take(bytes)?;
-    Some(std::str::from_utf8(code).ok().and_then(Country::from_code).unwrap_or(Country::UNKNOWN))
-}
-
+/// A number in LEB128, little-endian base 128.
 fn number(bytes: &mut &[u8]) -> Option<u128> {
     let (mut number, mut shift) = (0_u128, 0);
     loop {
-        let &[byte] = take(bytes)?;
+        let &[byte] = chunk(bytes)?;
         number |= u128::from(byte & 0x7f).checked_shl(shift)?;
         if byte < 0x80 {
             return Some(number);
@@ -81,8 +214,14 @@ fn number(bytes: &mut &[u8]) -> Option<u128> {
     }
 }
 
-fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+fn chunk<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
     let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn split<'a>(bytes: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(size)?;
     *bytes = rest;
     Some(taken)
 }
@@ -91,14 +230,54 @@ fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
 mod tests {
     use super::*;
 
+    fn decode_all<A: Address>(blocks: &Blocks<A>) {
+        for place in 0..blocks.firsts.len() {
+            assert!(blocks.block(place).len() > 0, "block {place}");
+        }
+    }
+
+    #[test]
+    fn each_block_of_the_binary_can_be_decoded() {
+        let embedded = Embedded::open().unwrap();
+        decode_all(&embedded.v4);
+        decode_all(&embedded.v6);
+    }
+
     #[test]
     fn what_is_cut_short_or_too_long_is_refused() {
-        let bytes = zstd::decode_all(COMPRESSED).unwrap();
-        assert!(decode(&bytes).is_some());
-        for cut in [0, 7, 15, 16, 17, bytes.len() / 2, bytes.len() - 1] {
-            assert!(decode(&bytes[..cut]).is_none(), "{cut}");
+        for cut in [0, 7, 15, 16, 17, 1000, 5000, DATABASE.len() / 2, DATABASE.len() - 1] {
+            assert!(Embedded::of(&DATABASE[..cut]).is_none(), "{cut}");
         }
-        assert!(decode(&[&bytes[..], &[0]].concat()).is_none());
+        assert!(Embedded::of([DATABASE, &[0]].concat().leak()).is_none());
+    }
+
+    #[test]
+    fn a_block_that_is_cut_short_or_too_long_is_refused() {
+        let embedded = Embedded::open().unwrap();
+        let (first, end) = (embedded.v4.firsts[1], embedded.v4.firsts[2] - 1);
+        let bytes = zstd::bulk::decompress(embedded.v4.compressed[1], ROOM).unwrap();
+        assert!(decode(&bytes, first, end).is_some());
+        for cut in 0..bytes.len() {
+            assert!(decode(&bytes[..cut], first, end).is_none(), "{cut}");
+        }
+        assert!(decode(&[&bytes[..], &[0]].concat(), first, end).is_none());
+        assert!(decode(&bytes, first, first).is_none(), "ranges after the end");
+    }
+
+    #[test]
+    fn sizes_countries_and_special_blocks_are_in_their_places() {
+        // 9.0.0.0 to 9.255.255.255 JP; then 3 × 2^0 unknown, then US up to 10.1.0.0.
+        let mut bytes = vec![3, 0, 3, 0];
+        bytes.extend(b"US??JP");
+        bytes.extend([24, 128, 2, 1, 0, 0]);
+        let ranges = decode(&bytes, 0x0900_0000_u32, 0x0b00_0000).unwrap();
+        let labels =
+            [0x0900_0000, 0x09ff_ffff, 0x0a00_0000, 0x0a00_0003, 0x0b00_0000].map(|at| ranges.get(at));
+        let [japan, states] = ["JP", "US"].map(|code| Country::from_code(code).unwrap());
+        assert_eq!(labels, [japan, japan, Country::PRIVATE, Country::PRIVATE, states]);
+        // A place among the countries that is none.
+        bytes[13] = 3;
+        assert!(decode(&bytes, 0x0900_0000_u32, 0x0b00_0000).is_none());
     }
 
     #[test]

@@ -13,12 +13,12 @@ use crate::country::{Country, Locate};
 use crate::database::mmdb::Mmdb;
 use crate::database::text::{self, Text};
 use crate::database::{Families, file, special};
-use crate::ranges::Ranges;
 use embedded::Embedded;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a line of a text database is.
 const LINE: &str = "first,last,country";
@@ -52,28 +52,37 @@ pub struct GeoIpError {
     pub reason: DatabaseFault,
 }
 
-/// A country database, flattened: tells the country of an address in some ten nanoseconds.
+/// A country database: tells the country of an address in some ten nanoseconds. Of a file all is flattened
+/// when it is read, of the embedded one each part when the first address in it is looked up.
 ///
 /// What cannot come from the Internet is [`Country::PRIVATE`] whatever the database says, and an IPv6
 /// address that holds an IPv4 address (6to4, Teredo, NAT64) is where that one is.
 #[derive(Clone)]
 pub struct GeoIp {
-    v4: Ranges<u32, Country>,
-    v6: Ranges<u128, Country>,
+    countries: Countries,
     built: Timestamp,
     database_type: String,
     origin: DatabaseOrigin,
 }
 
+#[derive(Clone)]
+enum Countries {
+    /// Of a file.
+    Flattened(Families<Country>),
+    Embedded(Arc<Embedded>),
+}
+
 impl fmt::Debug for GeoIp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GeoIp")
+        let mut shown = f.debug_struct("GeoIp");
+        shown
             .field("origin", &self.origin)
             .field("database_type", &self.database_type)
-            .field("built", &self.built)
-            .field("v4_ranges", &self.v4.len())
-            .field("v6_ranges", &self.v6.len())
-            .finish()
+            .field("built", &self.built);
+        if let Countries::Flattened((v4, v6)) = &self.countries {
+            shown.field("v4_ranges", &v4.len()).field("v6_ranges", &v6.len());
+        }
+        shown.finish()
     }
 }
 
@@ -133,10 +142,16 @@ impl GeoIp {
     ///
     /// None in a binary that passed its tests.
     pub fn embedded() -> Result<Self, GeoIpError> {
-        let flattened = embedded::read().map(|Embedded { builders, built }| {
-            (builders.ranges(Country::PRIVATE), built, "text".to_owned())
-        });
-        Self::new(flattened, DatabaseOrigin::Embedded)
+        let origin = DatabaseOrigin::Embedded;
+        match Embedded::open() {
+            Ok(embedded) => Ok(Self {
+                built: embedded.built(),
+                countries: Countries::Embedded(Arc::new(embedded)),
+                database_type: "text".to_owned(),
+                origin,
+            }),
+            Err(reason) => Err(GeoIpError { origin, reason }),
+        }
     }
 
     /// The database in a file. When it is text, the IPv6 ranges may be in `FILE6`.
@@ -178,7 +193,9 @@ impl GeoIp {
 
     fn new(flattened: Result<Flattened, DatabaseFault>, origin: DatabaseOrigin) -> Result<Self, GeoIpError> {
         match flattened {
-            Ok(((v4, v6), built, database_type)) => Ok(Self { v4, v6, built, database_type, origin }),
+            Ok((families, built, database_type)) => {
+                Ok(Self { countries: Countries::Flattened(families), built, database_type, origin })
+            }
             Err(reason) => Err(GeoIpError { origin, reason }),
         }
     }
@@ -209,13 +226,17 @@ impl GeoIp {
 
 impl Locate for GeoIp {
     fn v4(&self, address: u32) -> Country {
-        self.v4.get(address)
+        match &self.countries {
+            Countries::Flattened((v4, _)) => v4.get(address),
+            Countries::Embedded(embedded) => embedded.v4(address),
+        }
     }
 
     fn v6(&self, address: u128) -> Country {
-        match special::embedded_v4(address) {
-            Some(v4) => self.v4.get(v4),
-            None => self.v6.get(address),
+        match (special::embedded_v4(address), &self.countries) {
+            (Some(v4), _) => self.v4(v4),
+            (None, Countries::Flattened((_, v6))) => v6.get(address),
+            (None, Countries::Embedded(embedded)) => embedded.v6(address),
         }
     }
 }

@@ -262,25 +262,45 @@ impl Lines {
     }
 }
 
+/// An IPv4 range's first and last address, and their neighbours outside.
+fn around(first: u32, last: u32) -> [u32; 4] {
+    [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+}
+
 #[test]
 fn the_embedded_database_says_what_its_file_says_at_every_edge_and_at_random() {
     let lines = Lines::embedded();
     let geoip = GeoIp::embedded().unwrap();
     let mut random = Random(0x7e17_e200);
 
-    let mut addresses: Vec<u32> =
-        geoip.v4.starts().iter().flat_map(|&start| [start, start.wrapping_sub(1)]).collect();
+    let (mut addresses, mut edges_v6): (Vec<u32>, Vec<u128>) = (Vec::new(), Vec::new());
+    for (first, (last, _)) in &lines.0 {
+        match (first, last) {
+            (&IpAddr::V4(first), &IpAddr::V4(last)) => addresses.extend(around(first.into(), last.into())),
+            (&IpAddr::V6(first), &IpAddr::V6(last)) => {
+                let [first, last] = [first, last].map(u128::from);
+                edges_v6.extend([first.wrapping_sub(1), first, last, last.wrapping_add(1)]);
+            }
+            _ => unreachable!("a line has one family"),
+        }
+    }
+    for block in special::v4() {
+        addresses.extend(around(block.network().into(), block.broadcast().into()));
+    }
     let edges = addresses.len();
-    assert!(edges > 100_000, "{edges} edges");
+    assert!(edges > 1_000_000, "{edges} edges");
     addresses.extend((0..200_000).map(|_| random.next() as u32));
     for address in addresses {
         let expected = lines.judge(Ipv4Addr::from(address).into());
         assert_eq!(geoip.v4(address), expected, "{}", Ipv4Addr::from(address));
     }
 
-    let mut addresses: Vec<u128> =
-        geoip.v6.starts().iter().flat_map(|&start| [start, start.wrapping_sub(1)]).collect();
-    assert!(addresses.len() > 50_000);
+    let mut addresses = edges_v6;
+    for block in special::v6() {
+        let [first, last] = [block.network(), block.broadcast()].map(u128::from);
+        addresses.extend([first.wrapping_sub(1), first, last, last.wrapping_add(1)]);
+    }
+    assert!(addresses.len() > 500_000);
     // Half of them in the allocated eighth of the space, near its networks.
     addresses.extend((0..100_000).map(|_| u128::from(random.next()) << 64 | u128::from(random.next())));
     addresses.extend((0..100_000).map(|_| (0x2000_u128 | u128::from(random.next() >> 51)) << 112));
