@@ -161,6 +161,10 @@ impl Reach {
 
     /// Takes over what sources have reached after a fold, ascending.
     pub(super) fn take(&mut self, reached: &[Reached]) {
+        if self.0.is_empty() {
+            self.0 = reached.to_vec();
+            return;
+        }
         let mut new = Vec::new();
         let mut at = 0;
         for source in reached {

@@ -136,12 +136,15 @@ pub(super) fn compute(
     let mut reached = [Vec::new(), Vec::new()];
     let families = [(&mut v4, &day.sets.v4, &mut delta.v4), (&mut v6, &day.sets.v6, &mut delta.v6)];
     for ((gathered, sets, fresh), reached) in families.into_iter().zip(&mut reached) {
-        lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh);
+        let mut new_pairs = Marks::new(gathered.counts);
+        lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh, &mut new_pairs);
         // Cumulative sources by port and by country, list and network are counted from the same members.
-        for member in gathered.members.iter().filter(|member| member.fresh && member.key & SERVICE_BIT == 0) {
-            let source = &mut gathered.sources[member.source as usize];
-            by_source.add_source(source);
-            source.new_ports = source.new_ports.saturating_add(1);
+        let mut begin = 0;
+        for source in &mut gathered.sources {
+            let new_ports = new_pairs.count(begin, source.end);
+            begin = source.end;
+            by_source.add_sources(source, new_ports.into());
+            source.new_ports = u8::try_from(new_ports).unwrap_or(u8::MAX);
         }
         let before = fresh.members.len();
         lost += remember_hosts(&mut gathered.hosts, sets, &mut allowance, fresh);
@@ -338,11 +341,11 @@ impl SourceSums {
         self.networks[source.network as usize].accesses += source.accesses;
     }
 
-    /// Adds the first access of a source to a port today.
-    fn add_source(&mut self, source: &FoldSource) {
-        self.countries.tallies[usize::from(source.country)].sources += 1;
-        self.lists[usize::from(source.list)].tally.sources += 1;
-        self.networks[source.network as usize].sources += 1;
+    /// Adds the ports that a source reaches for the first time today.
+    fn add_sources(&mut self, source: &FoldSource, new_ports: u64) {
+        self.countries.tallies[usize::from(source.country)].sources += new_ports;
+        self.lists[usize::from(source.list)].tally.sources += new_ports;
+        self.networks[source.network as usize].sources += new_ports;
     }
 }
 
@@ -434,12 +437,16 @@ struct FoldSource {
     network: AsPlace,
     /// Those that are not to services.
     accesses: u64,
+    /// The place after its last count in the observation.
+    end: u32,
     /// Ports that it reaches for the first time today; more than it can hold saturate.
     new_ports: u8,
 }
 
 #[derive(Default)]
 struct Gathered {
+    /// How many counts the observation has.
+    counts: usize,
     members: Vec<Member>,
     sources: Vec<FoldSource>,
     /// What the sets hold of those that sent an access, and their places in `sources`.
@@ -462,7 +469,16 @@ fn gather<A: Copy + PartialEq>(
     who: impl Fn(A) -> Who,
     mut number: impl FnMut(A) -> Option<u32>,
 ) -> Gathered {
-    let mut gathered = Gathered { members: Vec::with_capacity(sources.len()), ..Gathered::default() };
+    let most = sources.len();
+    // Of what is reserved only what is used takes memory.
+    let mut gathered = Gathered {
+        counts: most,
+        members: Vec::with_capacity(most),
+        sources: Vec::with_capacity(most),
+        hosts: Vec::with_capacity(most),
+        who: Vec::with_capacity(most),
+        ..Gathered::default()
+    };
     let mut index = 0;
     for of_source in sources.chunk_by(|a, b| a.src == b.src) {
         let who = who(of_source[0].src);
@@ -494,7 +510,7 @@ fn gather<A: Copy + PartialEq>(
             });
             index += of_target.len() as u32;
         }
-        let source = FoldSource { country, list, network, accesses, new_ports: 0 };
+        let source = FoldSource { country, list, network, accesses, end: index, new_ports: 0 };
         sums.add_accesses(&source);
         gathered.sources.push(source);
         match member {
@@ -535,12 +551,77 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Sorts the pairs by target, marks those that are new today and lists them in `fresh`; returns how
-/// many are new but do not fit.
-fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fresh: &mut Fresh) -> u64 {
+/// One bit for each count of an observation. Sources are gathered in the order of the observation and decided on in
+/// that of targets: bits are few enough to stay in the cache between the two.
+struct Marks(Vec<u64>);
+
+impl Marks {
+    fn new(counts: usize) -> Self {
+        Self(vec![0; counts.div_ceil(64)])
+    }
+
+    fn set(&mut self, place: u32) {
+        self.0[place as usize / 64] |= 1 << (place % 64);
+    }
+
+    /// How many are set from `begin` on and before `end`.
+    fn count(&self, begin: u32, end: u32) -> u32 {
+        let (first, last) = (begin / 64, end / 64);
+        let after_begin = u64::MAX << (begin % 64);
+        let before_end = !(u64::MAX << (end % 64));
+        // The word of `end` may be one more than there are.
+        let word = |at: u32| self.0.get(at as usize).copied().unwrap_or(0);
+        if first == last {
+            return (word(first) & after_begin & before_end).count_ones();
+        }
+        let between: u32 = (first + 1..last).map(|at| word(at).count_ones()).sum();
+        (word(first) & after_begin).count_ones() + between + (word(last) & before_end).count_ones()
+    }
+}
+
+/// From so many members on, a table of all targets costs less than the comparisons of a sort.
+const MANY_MEMBERS: usize = 1 << 16;
+
+/// Sorts members by target; those of a target stay in their order.
+fn sort_by_target(members: &mut Vec<Member>) {
+    if members.len() < MANY_MEMBERS {
+        members.sort_by_key(|it| it.key);
+        return;
+    }
+    let place = |key: SetKey| {
+        let of_service = if key & SERVICE_BIT == 0 { 0 } else { Slot::COUNT };
+        (key & !SERVICE_BIT) as usize + of_service
+    };
+    let mut begins = vec![0_u32; 2 * Slot::COUNT];
+    for it in &*members {
+        begins[place(it.key)] += 1;
+    }
+    let mut begin = 0;
+    for count in &mut begins {
+        begin += std::mem::replace(count, begin);
+    }
+    let mut sorted = vec![members[0]; members.len()];
+    for it in &*members {
+        let next = &mut begins[place(it.key)];
+        sorted[*next as usize] = *it;
+        *next += 1;
+    }
+    *members = sorted;
+}
+
+/// Sorts the pairs by target, marks those that are new today, lists them in `fresh`, and those that are not to
+/// services in `new_pairs` by the first of their counts; returns how many are new but do not fit.
+fn remember(
+    members: &mut Vec<Member>,
+    sets: &Sets,
+    allowance: &mut Allowance,
+    fresh: &mut Fresh,
+    new_pairs: &mut Marks,
+) -> u64 {
     // Targets are few beside members, which makes this much cheaper than to sort by both at once; of
     // each target IPv4 members are in order already.
-    members.sort_by_key(|it| it.key);
+    sort_by_target(members);
+    fresh.members.reserve(members.len());
     let mut lost = 0;
     for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
         of_target.sort_unstable_by_key(|it| it.id);
@@ -552,6 +633,9 @@ fn remember(members: &mut [Member], sets: &Sets, allowance: &mut Allowance, fres
             } else if known.as_mut().is_none_or(|known| !known.contains(it.id)) {
                 it.fresh = allowance.member(key, it.id);
                 lost += u64::from(!it.fresh);
+                if it.fresh && key & SERVICE_BIT == 0 {
+                    new_pairs.set(it.index);
+                }
             }
         }
         fresh.push(key, of_target.iter().filter(|it| it.fresh).map(|it| it.id));
@@ -663,6 +747,47 @@ impl Detail<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn member(key: SetKey, id: u32) -> Member {
+        Member { key, id, index: id, source: id, lost: false, fresh: false }
+    }
+
+    proptest! {
+        #[test]
+        fn marks_are_counted_in_any_range(
+            places in prop::collection::btree_set(0..300_u32, 0..100),
+            a in 0..=300_u32,
+            b in 0..=300_u32,
+        ) {
+            let mut marks = Marks::new(300);
+            for place in &places {
+                marks.set(*place);
+            }
+            let (begin, end) = (a.min(b), a.max(b));
+            prop_assert_eq!(marks.count(begin, end) as usize, places.range(begin..end).count());
+        }
+    }
+
+    #[test]
+    fn many_members_are_sorted_as_few_are() {
+        let last = Slot::COUNT as u32 - 1;
+        let keys = [last, 0, 23, SERVICE_BIT, SERVICE_BIT | last, 23, 80];
+        for count in [MANY_MEMBERS - 1, MANY_MEMBERS, 2 * MANY_MEMBERS + 3] {
+            let mut members: Vec<Member> = (0..count as u32)
+                .map(|id| member(keys[(id.wrapping_mul(2_654_435_761) >> 8) as usize % keys.len()], id))
+                .collect();
+            let mut expected: Vec<(SetKey, u32)> = members.iter().map(|it| (it.key, it.id)).collect();
+            expected.sort_unstable();
+            sort_by_target(&mut members);
+            assert!(members.iter().map(|it| (it.key, it.id)).eq(expected), "{count}");
         }
     }
 }

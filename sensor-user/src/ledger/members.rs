@@ -71,7 +71,8 @@ impl Members {
     pub(super) fn add(&mut self, members: &[u32]) {
         match &mut self.kept {
             Kept::List(list) => {
-                let (merged, containers) = merge(list, members);
+                let (merged, containers) =
+                    if list.is_empty() { alone(members) } else { merge(list, members) };
                 self.containers += containers;
                 self.kept = if merged.len() as u64 <= SPARSE * self.containers {
                     Kept::List(merged)
@@ -89,6 +90,12 @@ impl Members {
             }
         }
     }
+}
+
+/// Ascending members as they are, and how many containers they have.
+fn alone(members: &[u32]) -> (Vec<u32>, u64) {
+    let borders = members.windows(2).filter(|pair| pair[0] >> 16 != pair[1] >> 16).count() as u64;
+    (members.to_vec(), borders + u64::from(!members.is_empty()))
 }
 
 /// The union of two ascending lists, and how many containers it has more than `known`. Where only few
