@@ -72,9 +72,15 @@ fn begin(path: &Path) -> Result<(), LedgerError> {
     OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new).map_err(failed)?;
     let mut connection =
         Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fail)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
+    // Half of it is of no use and begun again: it is synchronized once, when it is whole.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA auto_vacuum = INCREMENTAL",
+        )
+        .map_err(fail)?;
     migrate(&mut connection, path)?;
     connection.close().map_err(|(_, error)| fail(error))?;
+    File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
     // A log without its ledger must not be taken for the new one's.
     let log = log_of(path);
     if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
