@@ -12,8 +12,8 @@ use sensor_common::layout::{
 use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
 
 use crate::bounds::below;
+use crate::candidate::Candidate;
 use crate::maps::{GENERATION, SOURCES, WAKE};
-use crate::samples::Candidate;
 
 /// Fill of a log at which the daemon is woken.
 const WAKE_V4: u64 = LOG_V4_RECORDS as u64 / 4;

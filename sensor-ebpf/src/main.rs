@@ -11,6 +11,7 @@
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
 mod bounds;
+mod candidate;
 mod flows;
 mod frame;
 mod generation;
@@ -26,9 +27,9 @@ mod slow_path;
 use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use candidate::Candidate;
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
-use samples::Candidate;
 use sensor::Sensor;
 use sensor_common::classify::judge_packet;
 use sensor_common::{Class, Frame, Link, Packet, Transport, Unparsed, flow, parse};

@@ -13,10 +13,10 @@ use sensor_common::link::{LinkWalk, Payload};
 use sensor_common::{Frame, Headers, Link, Marks, Syn, Tool, Unparsed, flow, parse};
 
 use crate::bounds::below;
+use crate::candidate::Candidate;
 use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
 use crate::maps::{BEGINNING, Beginning, ROOM};
-use crate::samples::Candidate;
 use crate::scratch::{put_aside, scratch};
 use crate::sensor::{self, Sensor};
 use crate::{generation, slow_path};

@@ -3,68 +3,14 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use sensor_common::layout::{SAMPLE_ALIKE, SAMPLE_BEGINNINGS, SAMPLE_BYTES, Sample};
-use sensor_common::{Packet, Slot, Transport};
 
 use crate::bounds::below;
+use crate::candidate::Candidate;
 use crate::generation;
 use crate::maps::{BEGINNINGS, SAMPLE, SAMPLES};
 
-/// A packet that may be sampled, in one word, so that functions can return it: the index of its slot, where its
-/// content begins, and whether it is one of the first.
-#[derive(Clone, Copy)]
-pub struct Candidate(u32);
-
-/// Bits of the slot's index.
-const SLOT_BITS: u32 = 18;
-const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
-/// The bit that says that it is one of the first.
-const FIRST: u32 = 1 << 31;
-/// The others say where the content begins.
-const CONTENT_BITS: u32 = 31 - SLOT_BITS;
 /// Bytes of a content that make its beginning.
 const BEGINNING: usize = 8;
-
-impl Candidate {
-    /// Of a packet to the slot of this index.
-    #[inline(always)]
-    pub fn new(slot: usize, packet: &Packet, is_first: bool) -> Self {
-        // Options of TCP count as content.
-        let header = if matches!(packet.transport, Transport::Tcp) { 20 } else { 8 };
-        let content = (packet.offset as u32 + header) & ((1 << CONTENT_BITS) - 1);
-        Self(slot as u32 | content << SLOT_BITS | if is_first { FIRST } else { 0 })
-    }
-
-    /// From [`Candidate::bits`], unless it is 0.
-    #[inline(always)]
-    pub fn from_bits(bits: u32) -> Option<Self> {
-        if bits == 0 { None } else { Some(Self(bits)) }
-    }
-
-    /// It as a number that is never below 8 for some packet, and 0 for none.
-    #[inline(always)]
-    pub fn bits(candidate: Option<Self>) -> u32 {
-        match candidate {
-            Some(Self(bits)) => bits,
-            None => 0,
-        }
-    }
-
-    #[inline(always)]
-    pub fn slot(self) -> usize {
-        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
-    }
-
-    #[inline(always)]
-    pub fn is_first(self) -> bool {
-        self.0 & FIRST != 0
-    }
-
-    /// Bytes of the frame before the content.
-    #[inline(always)]
-    fn content(self) -> u32 {
-        (self.0 & !FIRST) >> SLOT_BITS
-    }
-}
 
 /// Hands the beginning of this frame to the daemon, as far as the bounds of the generation and the ring allow.
 /// `candidate` is [`Candidate::bits`], `link` that of [`Sample`]. The return value has no meaning. Global, so

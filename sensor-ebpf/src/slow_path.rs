@@ -11,10 +11,10 @@ use sensor_common::layout::{Rules, TRACK_FLOWS};
 use sensor_common::parse::{link_protocol, source_v6};
 use sensor_common::{Class, Headers, Link, Unparsed};
 
+use crate::candidate::Candidate;
 use crate::flows::KernelFlows;
 use crate::frame::XdpFrame;
 use crate::generation::Current;
-use crate::samples::Candidate;
 use crate::scratch::scratch;
 use crate::{generation, sensor};
 

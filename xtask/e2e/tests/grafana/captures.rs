@@ -55,7 +55,7 @@ fn frame(access: &Access, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
 /// A capture of these seconds.
 fn write_capture(path: &Path, (begin, end): (u32, u32), frames: &mut [(u32, Vec<u8>)]) {
     frames.sort_by_key(|(second, _)| *second);
-    // Its first and last second have frames that nobody counts.
+    // Its first and last second have frames that count as no access.
     let arp = [[0xff; 6].as_slice(), &[2, 0, 0, 0, 0, 1, 8, 6], &[0; 46]].concat();
     let (first, last) = ((begin, &arp), (end - 1, &arp));
     let all = frames.iter().map(|(second, frame)| (*second, frame));
