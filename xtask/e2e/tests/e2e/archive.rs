@@ -6,8 +6,10 @@ use crate::common::ledger::assert_ledger;
 use crate::common::stream::Stream;
 use crate::common::tracee::Tracee;
 use crate::common::{
-    assert_same, assert_totals, calm_timezone, ledger_command, make, output, teiten, wait_samples,
+    assert_same, assert_totals, calm_timezone, capture, ledger_command, make, output, teiten, wait_samples,
 };
+use ipnet::IpNet;
+use lab::scrape::Samples;
 use lab::sensor::{Daemon, INTERFACE, Lab};
 use lab::traffic::{Carry as _, Class, Expectation, Ip, Mix, Port, Tcp, flag, protocol};
 use lab::wait::{PATIENCE, wait_until};
@@ -15,15 +17,66 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use rand::{Rng as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Kills under load. Nothing depends on how many there are.
+/// Kills under load; `TEITEN_KILLS` asks for more of them. Nothing depends on how many there are.
 const KILLS: usize = 20;
+
+/// Source lists as they are configured, with what they hold. The second holds the first.
+const LISTS: [(&str, &[&str]); 3] = [
+    ("research", &["36.0.0.0/8", "98.192.0.0/11", "2600::/8"]),
+    ("clouds", &["36.0.0.0/6", "80.0.0.0/4", "2400::/8"]),
+    ("broadcast", &["255.255.255.255/32"]),
+];
+
+/// The list of a source.
+fn list_of(source: IpAddr) -> &'static str {
+    let holds = |prefixes: &[&str]| prefixes.iter().any(|it| it.parse::<IpNet>().unwrap().contains(&source));
+    LISTS.iter().find(|(_, prefixes)| holds(prefixes)).map_or("none", |(list, _)| list)
+}
+
+/// Networks, each of the number that is its place here, counted from 64,500: none of a special purpose, which has none.
+const NETWORKS: [&str; 10] = [
+    "36.0.0.0/8",
+    "44.0.0.0/8",
+    "62.0.0.0/7",
+    "77.0.0.0/8",
+    "90.0.0.0/7",
+    "112.0.0.0/6",
+    "176.0.0.0/7",
+    "210.0.0.0/7",
+    "2600::/7",
+    "2a00::/7",
+];
+
+/// The network of a source. An address of 6to4 is of that of the IPv4 address in it.
+fn asn_of(source: IpAddr) -> Option<u32> {
+    let holder = match source {
+        IpAddr::V6(address) if address.segments()[0] == 0x2002 => {
+            let [_, _, a, b, c, d, ..] = address.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        _ => source,
+    };
+    let at = NETWORKS.iter().position(|network| network.parse::<IpNet>().unwrap().contains(&holder))?;
+    Some(64_500 + at as u32)
+}
+
+/// A database of these networks, as ip-location-db has it.
+fn networks() -> String {
+    let mut text = String::new();
+    for (at, network) in NETWORKS.iter().enumerate() {
+        let network: IpNet = network.parse().unwrap();
+        writeln!(text, "{},{},{},Net {at}", network.network(), network.broadcast(), 64_500 + at).unwrap();
+    }
+    text
+}
 
 fn archive_dir(lab: &Lab) -> PathBuf {
     lab.directory().join("archive")
@@ -63,6 +116,29 @@ fn by_port<'a>(counts: impl IntoIterator<Item = (&'a Port, &'a u64)>) -> BTreeMa
 /// `teiten ledger verify` with the archive.
 fn verify(lab: &Lab) -> String {
     output(ledger_command(lab, &["verify"]).arg("--archive-dir").arg(archive_dir(lab)))
+}
+
+/// Every access is in the archive under the list and the network of its source.
+fn assert_lists_and_networks(lab: &Lab, samples: &Samples, expected: &Expectation) {
+    let mut lists: BTreeMap<[String; 1], u64> = BTreeMap::new();
+    let mut networks: BTreeMap<[String; 1], u64> = BTreeMap::new();
+    for (source, accesses) in &expected.hosts {
+        *lists.entry([list_of(*source).to_owned()]).or_default() += accesses;
+        let asn = asn_of(*source).map_or_else(|| "none".to_owned(), |asn| asn.to_string());
+        *networks.entry([asn]).or_default() += accesses;
+    }
+    assert!(
+        lists.len() == 3 && networks.len() > NETWORKS.len(),
+        "the traffic has sources of lists and networks"
+    );
+    assert_same("accesses by list", samples.by("teiten_list_accesses_total", ["list"]), lists.clone());
+    assert_same("accesses by network", samples.by("teiten_asn_accesses_total", ["asn"]), networks.clone());
+    for (column, sent) in [("list", lists), ("coalesce(asn::VARCHAR, 'none')", networks)] {
+        let sql = format!("SELECT {column}, sum(packets) FROM archive WHERE class = 'access' GROUP BY ALL");
+        let kept = query(lab, &sql);
+        let kept = kept.iter().map(|row| ([text(row[0].as_ref())], number(row[1].as_ref()))).collect();
+        assert_same(&format!("archived accesses by {column}"), kept, sent);
+    }
 }
 
 /// Archive = ledger = what was sent.
@@ -133,15 +209,25 @@ fn archive_ledger_and_what_was_sent_are_the_same_through_kills_and_merges() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     println!("seed {seed}");
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let kills = std::env::var("TEITEN_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let lab = Lab::new(1500).unwrap();
     let hostile = "../tokyo = 東";
-    let mut daemon = start(&lab, &["--sensor-name", hostile]);
+    let asn = lab.directory().join("asn.csv");
+    fs::write(&asn, networks()).unwrap();
+    let lists = LISTS.map(|(list, prefixes)| {
+        let path = lab.directory().join(format!("{list}.txt"));
+        fs::write(&path, prefixes.join("\n")).unwrap();
+        format!("{list}={}", path.display())
+    });
+    let mut flags = vec!["--sensor-name", hostile, "--asn", asn.to_str().unwrap()];
+    flags.extend(lists.iter().flat_map(|list| ["--source-list", list]));
+    let mut daemon = start(&lab, &flags);
     let stream = Stream::start(&lab, seed);
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         std::thread::sleep(Duration::from_millis(random.random_range(0..900)));
         daemon.signal(Signal::SIGKILL).unwrap();
         wait_until("its end", || daemon.ended().unwrap().is_some());
-        daemon = run(&lab, &["--sensor-name", hostile]);
+        daemon = run(&lab, &flags);
     }
     daemon.wait_ready(PATIENCE).unwrap();
     wait_until("small files are merged while the hour lasts", || {
@@ -158,8 +244,9 @@ fn archive_ledger_and_what_was_sent_are_the_same_through_kills_and_merges() {
     let kept = expected.packets(Class::Access) + expected.packets(Class::Service);
     assert_eq!(samples.sum("teiten_archive_packets_total"), kept);
     assert_eq!(samples.sum("teiten_archive_lost_packets_total"), 0);
-    println!("{} packets, {} files", expected.total(), files(&archive_dir(&lab)).len());
+    println!("{kills} kills, {} packets, {} files", expected.total(), files(&archive_dir(&lab)).len());
     assert_archive(&lab, &expected);
+    assert_lists_and_networks(&lab, &samples, &expected);
     let sensors = query(&lab, "SELECT DISTINCT sensor FROM archive");
     assert_eq!(sensors, [[Some(hostile.to_owned())]]);
     daemon.stop(Signal::SIGTERM).unwrap();
@@ -328,21 +415,6 @@ fn what_the_bounds_drop_is_counted_and_the_newest_stays() {
     daemon.stop(Signal::SIGTERM).unwrap();
 }
 
-/// A capture of frames, each with its second since the epoch.
-fn capture(path: &Path, frames: &[(u32, Vec<u8>)]) {
-    let mut bytes = Vec::new();
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        bytes.extend(word.to_le_bytes());
-    }
-    for (second, frame) in frames {
-        for word in [*second, 0, frame.len() as u32, frame.len() as u32] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(frame);
-    }
-    fs::write(path, bytes).unwrap();
-}
-
 /// One access of a sensor's capture.
 struct Access {
     second: u32,
@@ -360,7 +432,7 @@ fn write_capture(path: &Path, accesses: &[Access]) {
             (access.second, [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0][..], &packet].concat())
         })
         .collect();
-    capture(path, &frames);
+    capture::write(path, &frames);
 }
 
 /// Three sensors with three days; every source of a third is seen by all of them.

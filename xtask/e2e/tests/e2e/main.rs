@@ -12,6 +12,7 @@ mod duplex;
 mod egress;
 mod exact;
 mod faults;
+mod fleet;
 mod flood;
 mod flows;
 mod groups;

@@ -1,7 +1,7 @@
 //! What a sensor must count, known from how packets were made: the rules of docs/classification.md, written
 //! down a second time and without any of the sensor's code.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -197,8 +197,8 @@ pub struct Expectation {
     pub accesses: BTreeMap<Port, u64>,
     /// Who reached which port: as many as the day's cumulative sources.
     pub sources: HashSet<(IpAddr, Port)>,
-    /// Who reached any port: the day's unique hosts.
-    pub hosts: HashSet<IpAddr>,
+    /// Accesses by source: as many sources as the day's unique hosts.
+    pub hosts: HashMap<IpAddr, u64>,
     /// Backscatter by source port.
     pub backscatter: BTreeMap<Port, u64>,
     /// TCP SYN accesses by tool.
@@ -220,7 +220,7 @@ impl Expectation {
             Meaning::Access { src, port, tool } => {
                 *self.accesses.entry(port).or_default() += 1;
                 self.sources.insert((src, port));
-                self.hosts.insert(src);
+                *self.hosts.entry(src).or_default() += 1;
                 if let Some(tool) = tool {
                     *self.tools.entry(tool).or_default() += 1;
                 }
@@ -254,7 +254,9 @@ impl Expectation {
             *self.tools.entry(tool).or_default() += count;
         }
         self.sources.extend(other.sources);
-        self.hosts.extend(other.hosts);
+        for (src, count) in other.hosts {
+            *self.hosts.entry(src).or_default() += count;
+        }
         self.service_sources.extend(other.service_sources);
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod book;
 pub(crate) mod build;
+pub(crate) mod capture;
 pub(crate) mod engines;
 pub(crate) mod ledger;
 pub(crate) mod line;
