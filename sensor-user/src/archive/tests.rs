@@ -1,5 +1,7 @@
 //! The archive beside a real ledger: what is in it is what the ledger has, whatever came in between.
 
+mod kills;
+
 use super::place::entries;
 use super::*;
 use crate::country::{AutonomousSystem, Country, Locate, Who};
