@@ -1,7 +1,7 @@
 //! Reading database files, which may be replaced or overwritten at any time.
 
 use super::{DatabaseFault, MAX_BYTES};
-use crate::system::follow::{Stamp, stamp, stamp_of};
+use crate::system::follow::{ReadFault, Stamp, stamp, stamp_of};
 use crate::system::regular_file;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -33,7 +33,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
     let mut bytes = Vec::with_capacity(before.size() as usize);
     file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes)?;
     if stamp(&file.metadata()?) != stamp(&before) || bytes.len() as u64 != before.size() {
-        return Err(DatabaseFault::Changing);
+        return Err(ReadFault::Changing.into());
     }
     Ok(bytes)
 }
@@ -41,7 +41,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DatabaseFault> {
 /// As [`read`]; `None` when there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DatabaseFault> {
     match read(path) {
-        Err(DatabaseFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(DatabaseFault::Read(ReadFault::Io(error))) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
 }

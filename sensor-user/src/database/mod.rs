@@ -16,6 +16,7 @@ pub(crate) mod tests_mmdb;
 pub(crate) mod text;
 
 use crate::ranges::{Ranges, RangesBuilder, Value};
+use crate::system::follow::ReadFault;
 use maxminddb::MaxMindDbError;
 
 /// Bytes that a database file may have; those of countries and networks are far smaller.
@@ -27,16 +28,7 @@ const MAX_BYTES: u64 = 1 << 30;
 pub enum DatabaseFault {
     /// It cannot be read.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// The file system does not answer.
-    #[error("its file system has not answered for {seconds} s; is it a network that is down?")]
-    Silent {
-        /// Since when.
-        seconds: u64,
-    },
-    /// It was written during the read.
-    #[error("the file changed while it was read; replace it by renaming a finished file over it")]
-    Changing,
+    Read(#[from] ReadFault),
     /// It is too large.
     #[error("it has {bytes} bytes; such a database has at most {MAX_BYTES}")]
     TooLarge {
@@ -97,6 +89,12 @@ pub enum DatabaseFault {
         /// How many are taken.
         most: usize,
     },
+}
+
+impl From<std::io::Error> for DatabaseFault {
+    fn from(error: std::io::Error) -> Self {
+        ReadFault::Io(error).into()
+    }
 }
 
 /// Ranges of both families.

@@ -582,117 +582,42 @@ impl Drain {
         }
     }
 
-    /// Says in the log what has become of the source lists.
-    fn tell_lists(&self, look: Look, state: &mut DrainState) {
-        if look == Look::Reloaded {
+    /// Takes over databases that were read again, and says in the log what has become of them.
+    fn look_at_databases(&mut self, state: &mut DrainState) {
+        let health = self.exposition.health();
+        let geoip = self.geoip.look();
+        if geoip == Look::Reloaded {
+            let database = self.geoip.current();
+            health.set_geoip(database.built().as_second() as u64, database.source());
+            info!(built = %database.built(), "GeoIP database reloaded");
+        }
+        let lists = self.lists.look();
+        if lists == Look::Reloaded {
+            let current = self.lists.current();
+            health.set_lists(current.read());
             info!(
-                lists = self.lists.current().names().len(),
-                prefixes = self.lists.current().read().iter().map(|list| list.prefixes).sum::<usize>(),
+                lists = current.names().len(),
+                prefixes = current.read().iter().map(|list| list.prefixes).sum::<usize>(),
                 "source lists reloaded"
             );
         }
-        let now = clock::now();
-        let Some(error) = self.lists.fault() else {
-            if let Some(Notice::Ended(drains)) = state.lists_fault.worked(now) {
-                info!(drains, "source lists can be read again; drains that were judged by those before");
-            }
-            return;
-        };
-        let error: &dyn std::error::Error = error;
-        match state.lists_fault.failed(&crate::error_chain(error), now) {
-            Some(Notice::Lasts(drains)) => {
-                error!(error, drains, "source lists still not reloaded; sources are judged by those before");
-            }
-            Some(_) => error!(error, "source lists not reloaded; sources are judged by those before"),
-            None => {}
-        }
-    }
-
-    /// Takes over databases that were read again.
-    fn look_at_databases(&mut self, state: &mut DrainState) {
-        let health = self.exposition.health();
-        let look = self.geoip.look();
-        match look {
-            Look::Reloaded => {
-                let database = self.geoip.current();
-                health.set_geoip(database.built().as_second() as u64, database.source());
-                state.swollen = true;
-            }
-            Look::Failed => health.reload_failed(Reloadable::Geoip),
-            Look::Unchanged => {}
-        }
-        self.tell_geoip(look, state);
-        let look = self.lists.look();
-        match look {
-            Look::Reloaded => {
-                health.set_lists(self.lists.current().read());
-                state.swollen = true;
-            }
-            Look::Failed => health.reload_failed(Reloadable::Lists),
-            Look::Unchanged => {}
-        }
-        self.tell_lists(look, state);
-        let look = self.asn.look();
-        match look {
-            Look::Reloaded => {
-                health.set_asn(self.asn.current().read());
-                state.swollen = true;
-            }
-            Look::Failed => health.reload_failed(Reloadable::Asn),
-            Look::Unchanged => {}
-        }
-        self.tell_asn(look, state);
-    }
-
-    /// Says in the log what has become of the ASN database.
-    fn tell_asn(&self, look: Look, state: &mut DrainState) {
-        if look == Look::Reloaded {
+        let asn = self.asn.look();
+        if asn == Look::Reloaded {
             let database = self.asn.current();
+            health.set_asn(database.read());
             let built = database.read().map(|read| tracing::field::display(read.built));
             info!(built, networks = database.networks().len(), "ASN database reloaded");
         }
-        let now = clock::now();
-        let Some(error) = self.asn.fault() else {
-            if let Some(Notice::Ended(drains)) = state.asn_fault.worked(now) {
-                info!(drains, "ASN database can be read again; drains that were judged by the one before");
+        state.swollen |= [geoip, lists, asn].contains(&Look::Reloaded);
+        for (what, look, fault, lasts) in [
+            (Reloadable::Geoip, geoip, self.geoip.fault().map(as_error), &mut state.geoip_fault),
+            (Reloadable::Lists, lists, self.lists.fault().map(as_error), &mut state.lists_fault),
+            (Reloadable::Asn, asn, self.asn.fault().map(as_error), &mut state.asn_fault),
+        ] {
+            if look == Look::Failed {
+                health.reload_failed(what);
             }
-            return;
-        };
-        let error: &dyn std::error::Error = error;
-        match state.asn_fault.failed(&crate::error_chain(error), now) {
-            Some(Notice::Lasts(drains)) => {
-                error!(
-                    error,
-                    drains, "ASN database still not reloaded; networks are those of the one before"
-                );
-            }
-            Some(_) => error!(error, "ASN database not reloaded; networks are those of the one before"),
-            None => {}
-        }
-    }
-
-    /// Says in the log what has become of the country database.
-    fn tell_geoip(&self, look: Look, state: &mut DrainState) {
-        if look == Look::Reloaded {
-            info!(built = %self.geoip.current().built(), "GeoIP database reloaded");
-        }
-        let now = clock::now();
-        let Some(error) = self.geoip.fault() else {
-            if let Some(Notice::Ended(drains)) = state.geoip_fault.worked(now) {
-                info!(drains, "GeoIP database can be read again; drains that were located by the one before");
-            }
-            return;
-        };
-        let error: &dyn std::error::Error = error;
-        match state.geoip_fault.failed(&crate::error_chain(error), now) {
-            Some(Notice::Lasts(drains)) => {
-                error!(
-                    error,
-                    drains, "GeoIP database still not reloaded; sources are located by the one before"
-                );
-            }
-            Some(_) => error!(error, "GeoIP database not reloaded; sources are located by the one before"),
-            None => {}
+            tell_fault(what, fault, lasts);
         }
     }
 
@@ -874,6 +799,33 @@ impl Drain {
             self.kernel.outlook().tell();
         }
         Ok(())
+    }
+}
+
+/// For databases of several types.
+fn as_error<E: std::error::Error + 'static>(error: &E) -> &(dyn std::error::Error + 'static) {
+    error
+}
+
+/// Says in the log that a database cannot be read, or can be again.
+fn tell_fault(what: Reloadable, fault: Option<&(dyn std::error::Error + 'static)>, lasts: &mut Fault) {
+    let (name, meanwhile) = match what {
+        Reloadable::Geoip => ("GeoIP database", "sources are located by the one before"),
+        Reloadable::Lists => ("source lists", "sources are judged by those before"),
+        Reloadable::Asn => ("ASN database", "networks are those of the one before"),
+        Reloadable::Config | Reloadable::Web => ("configuration", "what was read before stays in use"),
+    };
+    let now = clock::now();
+    let Some(error) = fault else {
+        if let Some(Notice::Ended(drains)) = lasts.worked(now) {
+            info!(drains, "{name} can be read again; drains that had what was read before");
+        }
+        return;
+    };
+    match lasts.failed(&crate::error_chain(error), now) {
+        Some(Notice::Lasts(drains)) => error!(error, drains, "{name} still not reloaded; {meanwhile}"),
+        Some(_) => error!(error, "{name} not reloaded; {meanwhile}"),
+        None => {}
     }
 }
 

@@ -7,6 +7,7 @@ mod tests;
 mod watcher;
 
 pub use crate::database::DatabaseFault;
+pub use crate::system::follow::ReadFault;
 pub use watcher::{DatabaseFiles, Watcher};
 
 use crate::country::{Country, Locate};

@@ -1,8 +1,8 @@
 //! Follows database files that are replaced while the daemon runs.
 
-use super::{DatabaseFault, DatabaseOrigin, GeoIp, GeoIpError};
+use super::{DatabaseOrigin, GeoIp, GeoIpError};
 use crate::database::file::{self, FileStates};
-use crate::system::follow::{Files, Followed};
+use crate::system::follow::{Files, Followed, ReadFault};
 use std::io;
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ impl Files for DatabaseFiles {
     }
 
     fn silent(name: &DatabaseOrigin, seconds: u64) -> GeoIpError {
-        GeoIpError { origin: name.clone(), reason: DatabaseFault::Silent { seconds } }
+        GeoIpError { origin: name.clone(), reason: ReadFault::Silent { seconds }.into() }
     }
 
     fn no_thread(name: &DatabaseOrigin, error: io::Error) -> GeoIpError {

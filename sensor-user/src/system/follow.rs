@@ -36,6 +36,24 @@ pub(crate) fn stamp_of(path: &Path) -> Option<Stamp> {
     std::fs::metadata(path).ok().as_ref().map(stamp)
 }
 
+/// Why a file that is followed cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadFault {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file system does not answer.
+    #[error("its file system has not answered for {seconds} s; is it a network that is down?")]
+    Silent {
+        /// Since when.
+        seconds: u64,
+    },
+    /// It was written during the read.
+    #[error("the file changed while it was read; replace it by renaming a finished file over it")]
+    Changing,
+}
+
 /// Files of which something is made.
 pub trait Files: Debug + Send + 'static {
     /// What is made of them.

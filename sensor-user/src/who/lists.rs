@@ -6,7 +6,7 @@
 //! lists, the prefixes that cloud providers publish).
 
 use crate::ranges::{Number, Ranges, RangesBuilder};
-use crate::system::follow::stamp_of;
+use crate::system::follow::{ReadFault, stamp_of};
 use crate::system::regular_file;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
@@ -83,16 +83,7 @@ impl ListError {
 pub enum ListFault {
     /// It cannot be read.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// The file system does not answer.
-    #[error("its file system has not answered for {seconds} s; is it a network that is down?")]
-    Silent {
-        /// Since when.
-        seconds: u64,
-    },
-    /// It was written during the read.
-    #[error("the file changed while it was read; replace it by renaming a finished file over it")]
-    Changing,
+    Read(#[from] ReadFault),
     /// It is not UTF-8.
     #[error("it is not text; give one address or prefix a line, or JSON")]
     NotText,
@@ -125,6 +116,12 @@ pub enum ListFault {
     /// There are too many.
     #[error("with it there are more than {MAX_PREFIXES} prefixes; leave a list out")]
     TooMany,
+}
+
+impl From<std::io::Error> for ListFault {
+    fn from(error: std::io::Error) -> Self {
+        ReadFault::Io(error).into()
+    }
 }
 
 /// Where a source is in the lists of a configuration: 0 for none, or one more than the place of the first
@@ -267,7 +264,7 @@ fn open(path: &Path) -> Result<(Vec<IpNet>, Option<SystemTime>), ListFault> {
     let bytes = regular_file::read(path, MAX_BYTES)?;
     // Half of a list looks like a list.
     if stamp_of(path) != before {
-        return Err(ListFault::Changing);
+        return Err(ReadFault::Changing.into());
     }
     Ok((parse(&bytes)?, modified))
 }

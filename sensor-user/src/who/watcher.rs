@@ -1,9 +1,8 @@
 //! Follows the files of source lists and of the ASN database, which are replaced while the daemon runs.
 
 use super::asn::{AsnDatabase, AsnError};
-use super::lists::{ListError, ListFault, Lists, SourceList};
-use crate::database::DatabaseFault;
-use crate::system::follow::{Files, Followed, Stamp, stamp_of};
+use super::lists::{ListError, Lists, SourceList};
+use crate::system::follow::{Files, Followed, ReadFault, Stamp, stamp_of};
 use std::io;
 use std::path::PathBuf;
 
@@ -48,7 +47,7 @@ impl Files for ListFiles {
     }
 
     fn silent(name: &SourceList, seconds: u64) -> ListError {
-        ListError::of(name, ListFault::Silent { seconds })
+        ListError::of(name, ReadFault::Silent { seconds }.into())
     }
 
     fn no_thread(name: &SourceList, error: io::Error) -> ListError {
@@ -114,7 +113,7 @@ impl Files for AsnFiles {
     }
 
     fn silent(name: &PathBuf, seconds: u64) -> AsnError {
-        AsnError { path: name.clone(), reason: DatabaseFault::Silent { seconds } }
+        AsnError { path: name.clone(), reason: ReadFault::Silent { seconds }.into() }
     }
 
     fn no_thread(name: &PathBuf, error: io::Error) -> AsnError {

@@ -209,42 +209,32 @@ fn judge_list(name: &str, read: Result<&Read, &String>, now: SystemTime) -> Find
     Finding::new(level, about, text)
 }
 
-/// From this age the alert `TeitenGeoIpStale` fires, for a file and for the database in the program.
+/// From this age the alerts `TeitenGeoIpStale` and `TeitenAsnStale` fire, for a file and for the database in the program.
 const OLD_DATABASE_DAYS: [i64; 2] = [90, 365];
 
 fn geoip(facts: &Facts) -> Finding {
-    let found = match &facts.geoip {
+    address_database("geoip", &facts.geoip, "address blocks have changed hands since")
+}
+
+fn asn(found: &Result<AddressDatabase, String>) -> Finding {
+    address_database("asn", found, "prefixes have changed hands since")
+}
+
+fn address_database(name: &'static str, found: &Result<AddressDatabase, String>, since: &str) -> Finding {
+    let found = match found {
         Ok(found) => found,
-        Err(text) => return Finding::new(Level::Problem, "geoip", text),
+        Err(text) => return Finding::new(Level::Problem, name, text),
     };
     if found.age_days <= OLD_DATABASE_DAYS[usize::from(found.is_embedded)] {
-        return Finding::new(Level::Good, "geoip", &found.text);
+        return Finding::new(Level::Good, name, &found.text);
     }
     let way_out = if found.is_embedded {
         "install a newer release, or let teiten-geoip.timer fetch one and name it with --geoip"
     } else {
         "replace the file; a running sensor reads it again"
     };
-    let text = format!(
-        "{}, {} days ago: address blocks have changed hands since; {way_out}",
-        found.text, found.age_days
-    );
-    Finding::new(Level::Warning, "geoip", text)
-}
-
-fn asn(found: &Result<AddressDatabase, String>) -> Finding {
-    let found = match found {
-        Ok(found) => found,
-        Err(text) => return Finding::new(Level::Problem, "asn", text),
-    };
-    if found.age_days <= OLD_DATABASE_DAYS[0] {
-        return Finding::new(Level::Good, "asn", &found.text);
-    }
-    let text = format!(
-        "{}, {} days ago: prefixes have changed hands since; replace the file, a running sensor reads it again",
-        found.text, found.age_days
-    );
-    Finding::new(Level::Warning, "asn", text)
+    let text = format!("{}, {} days ago: {since}; {way_out}", found.text, found.age_days);
+    Finding::new(Level::Warning, name, text)
 }
 
 fn memory(memory: &MapNeeds) -> Finding {
@@ -631,7 +621,7 @@ mod tests {
                     facts.asn = Some(Ok(AddressDatabase { text, age_days: 91, is_embedded: false }));
                 }),
                 "warning  asn: `/asn`, type ASN, 3 networks, built 2026-01-01, 91 days ago: prefixes have changed hands \
-                 since; replace the file, a running sensor reads it again",
+                 since; replace the file; a running sensor reads it again",
             ),
             (
                 lacking(|facts| facts.geoip.as_mut().unwrap().age_days = 366),
