@@ -474,6 +474,7 @@ fn cell_counters(
             counters.add("teiten_group_sources_total", labels, sources, since);
         }
     }
+    by_list(&port, feature, sensor, (accesses, sources), since, counters);
     let port = if feature { label } else { "other".to_owned() };
     let mut hours = [0; 24];
     let mut each = Vec::with_capacity(whose.len());
@@ -489,6 +490,52 @@ fn cell_counters(
         counters.add("teiten_port_hour_accesses_total", labels, amount, since);
     }
     each
+}
+
+/// Source lists of the model's sensors, and of a hundred accesses to a port that is scanned for research, so many from each.
+const LISTS: [(&str, u64); 2] = [("research", 34), ("cloud", 9)];
+
+/// The first sensors have no source lists.
+fn has_lists(sensor: &str) -> bool {
+    !(sensor.ends_with("sensor-01\"") || sensor.ends_with("sensor-02\""))
+}
+
+/// Accesses and sources of a port by source list, on a sensor that has lists; all in none where it has not.
+fn by_list(
+    port: &str,
+    feature: bool,
+    sensor: &str,
+    (accesses, sources): (u64, u64),
+    since: i64,
+    counters: &mut Counters,
+) {
+    // Of three ports, one is of no interest to those who search the whole Internet.
+    let of_lists = has_lists(sensor) && port.bytes().map(u64::from).sum::<u64>() % 3 > 0;
+    let seen = counters.now("teiten_accesses_total", port) - accesses;
+    let mut rest = (accesses, sources);
+    let mut amounts = Vec::new();
+    for (list, share) in LISTS {
+        let share = if of_lists { share } else { 0 };
+        let accesses = ((seen + accesses) * share / 100 - seen * share / 100).min(rest.0);
+        let sources = u64::from(accesses > 0).min(rest.1);
+        rest = (rest.0 - accesses, rest.1 - sources);
+        amounts.push((list, accesses, sources));
+    }
+    amounts.push(("none", rest.0, rest.1));
+    for (list, accesses, sources) in amounts {
+        if list != "none" && !has_lists(sensor) {
+            continue;
+        }
+        let labels = format!("list=\"{list}\"");
+        let mut add =
+            |metric, of: &str, amount| counters.add(metric, format!("{of},{labels}"), amount, since);
+        add("teiten_list_accesses_total", sensor, accesses);
+        add("teiten_list_sources_total", sensor, sources);
+        if feature && has_lists(sensor) {
+            add("teiten_port_list_accesses_total", port, accesses);
+            add("teiten_port_list_sources_total", port, sources);
+        }
+    }
 }
 
 /// The tools of `accesses` to a port after `seen` others: of a hundred, so many by each, and the rest by none that is known.
@@ -603,6 +650,14 @@ fn tail(report: HistoryReport, counters: &mut Counters) {
             gauge("teiten_last_drain_timestamp_seconds", "", (at - 4) as f64);
             gauge("teiten_geoip_build_timestamp_seconds", "", (end - 20 * 86_400) as f64);
             gauge("teiten_geoip_info", ",source=\"file\"", 1.0);
+            for (list, prefixes, days) in [("research", 21_300.0, 6), ("cloud", 8_450.0, 41)] {
+                if has_lists(&name) {
+                    let labels = format!(",list=\"{list}\"");
+                    gauge("teiten_source_list_prefixes", &labels, prefixes);
+                    let changed = (end - days * 86_400) as f64;
+                    gauge("teiten_source_list_modified_timestamp_seconds", &labels, changed);
+                }
+            }
             for (le, share) in [("0.005", 0.6), ("0.02", 0.95), ("0.1", 1.0), ("+Inf", 1.0)] {
                 gauge("teiten_drain_duration_seconds_bucket", &format!(",le=\"{le}\""), drains * share);
             }

@@ -40,6 +40,11 @@ pub(super) fn region(code: &str) -> Option<Value> {
     REGIONS.iter().find(|(known, _)| *known == code).map(|(_, color)| fixed(color))
 }
 
+/// The override for what no source list holds: no colour of the palette, which the lists have, is near it.
+pub(super) fn unlisted(name: &str) -> Value {
+    by_name(name, &[("color", fixed("#4f5b66"))])
+}
+
 /// The override for the sum of the others.
 pub(super) fn other(name: &str) -> Value {
     by_name(name, &[("color", fixed(OTHER))])

@@ -93,6 +93,34 @@ pub(super) fn tools_daily(
 /// The tool of accesses that bear no tool's mark.
 const UNKNOWN_TOOL: &str = "other";
 
+/// What sources of no list are called.
+pub(super) const fn no_list(l: Language) -> &'static str {
+    l.t("without lists", "リスト外")
+}
+
+/// What a panel says where nothing is counted by list.
+pub(super) const fn no_data_by_list(l: Language) -> &'static str {
+    l.t(
+        "No data by list in this range; feature ports have it while there are lists (--source-list)",
+        "この期間のリスト別データなし（リスト（--source-list）がある間の注目ポートにある）",
+    )
+}
+
+/// Accesses by the source list that holds the source, day by day.
+pub(super) fn lists_daily(
+    l: Language,
+    title: &str,
+    description: &str,
+    counters: (Counter, Counter),
+    matchers: &str,
+) -> Panel {
+    let other = l.t("other", "その他");
+    let amounts = queries::by_list_daily(counters, matchers, no_list(l), other);
+    Panel::daily_bars(title, description, &amounts, "{{name}}")
+        .empty(no_data_by_list(l))
+        .colored([colors::unlisted(no_list(l)), colors::other(other)])
+}
+
 /// A bar for each of the `n` busiest label sets `by` of a counter by tool: the share of each tool. The label `row` is
 /// what `name` gives them.
 #[expect(clippy::too_many_arguments, reason = "two panels, each with words of its own")]

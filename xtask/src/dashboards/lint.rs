@@ -1,6 +1,7 @@
 //! What every dashboard must satisfy: by itself, and on the model history in a real Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -170,8 +171,8 @@ pub fn annotations(dashboard: &Value, step: i64) -> Vec<Query> {
 pub fn lint() -> anyhow::Result<Vec<String>> {
     let mut known = exposed();
     known.extend(ADDED.iter().map(|metric| (*metric).to_owned()));
-    for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
-        known.extend(rules(&entry?.path())?.into_iter().map(|r| r.record));
+    for path in rule_paths()? {
+        known.extend(rules(&path)?.into_iter().map(|r| r.record));
     }
     let mut findings = Vec::new();
     for (file, text) in rule_files()? {
@@ -311,11 +312,21 @@ fn coarse_axis(panel: &Value) -> Option<&'static str> {
         .then_some("decimals round the ticks of percentunit to 0 and 1")
 }
 
+/// Every rule file, also those that not every installation has.
+fn rule_paths() -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for directory in ["prometheus/rules", "prometheus/optional"] {
+        for entry in std::fs::read_dir(super::directory().join(directory))? {
+            paths.push(entry?.path());
+        }
+    }
+    Ok(paths)
+}
+
 /// Every rule file with its name, comments left out.
 fn rule_files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(super::directory().join("prometheus/rules"))? {
-        let path = entry?.path();
+    for path in rule_paths()? {
         let text = std::fs::read_to_string(&path)?;
         let rules: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
         files.push((path.display().to_string(), rules.join("\n")));

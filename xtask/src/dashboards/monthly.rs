@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 
 use super::colors;
 use super::common::{
-    COUNTRIES, PORTS, bars_and_line, by_country_daily, by_port_daily, explanation_table, regions,
+    COUNTRIES, PORTS, bars_and_line, by_country_daily, by_port_daily, explanation_table, lists_daily,
+    no_data_by_list, regions,
 };
 use super::panels::{Language, Layout, Order, Panel, Run, by_name, label_variable};
 use super::queries::{
-    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, PORT, PORT_ACCESSES,
-    PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_SOURCES, SERVICE_ACCESSES, SOURCES, country, named,
-    top_countries, top_ports, top_sorted,
+    self, ACCESSES, COUNTRY_ACCESSES, COUNTRY_SOURCES, Counter, GROUP_ACCESSES, LIST_ACCESSES, PORT,
+    PORT_ACCESSES, PORT_COUNTRY_ACCESSES, PORT_HOUR_ACCESSES, PORT_LIST_ACCESSES, PORT_SOURCES,
+    SERVICE_ACCESSES, SOURCES, country, named, top_countries, top_ports, top_sorted,
 };
 
 pub(super) fn variables(l: Language) -> Vec<Value> {
@@ -57,7 +58,7 @@ fn overview(l: Language, layout: &mut Layout) {
     let accesses = ACCESSES.total("", "");
     let sources = SOURCES.total("", "");
     layout.add(
-        5,
+        4,
         4,
         Panel::stat(
             l.t("Accesses", "アクセス総数"),
@@ -68,13 +69,26 @@ fn overview(l: Language, layout: &mut Layout) {
             &accesses,
         ),
     );
-    layout.add(5, 4, Panel::stat(
+    layout.add(
+        4,
+        4,
+        Panel::stat(
+            l.t("Accesses without lists", "リスト外のアクセス数"),
+            l.t(
+                "The same without sources that a source list (--source-list) holds, such as research scanners; all accesses \
+                 where there are no lists.",
+                "発信元リスト（--source-list。調査目的のスキャナなど）にある発信元を除いたアクセス数。リストがない場合は総数と同じ。",
+            ),
+            &queries::unlisted(&accesses, &LIST_ACCESSES.total("", queries::LISTED), ""),
+        ),
+    );
+    layout.add(4, 4, Panel::stat(
         l.t("Cumulative sources", "延べ発信元数"),
         l.t("Sources of all sensors added up; the same source counts once for a day, sensor and port.", "各観測点にアクセスしてきた発信元の単純な合計。同一発信元から同一の観測日・観測点・ポートへの複数のアクセスは1とする。"),
         &sources,
     ));
     layout.add(
-        5,
+        4,
         4,
         Panel::stat(
             l.t("Accesses per sensor and day", "1観測点・1日あたりのアクセス数"),
@@ -86,7 +100,7 @@ fn overview(l: Language, layout: &mut Layout) {
         ),
     );
     layout.add(
-        5,
+        4,
         4,
         Panel::stat(
             l.t("Sources per sensor and day", "1観測点・1日あたりの発信元数"),
@@ -279,6 +293,21 @@ fn this_month(l: Language, other: &str, layout: &mut Layout) {
     }
     layout.add(11, 13, ranks_against_last_month(l));
     layout.add(13, 13, ranks_by_sensor(l));
+    layout.add(
+        13,
+        13,
+        lists_daily(
+            l,
+            l.t("Accesses by source list, daily", "1日あたりの発信元リスト別アクセス数の遷移"),
+            l.t(
+                "By the list (--source-list) that holds the source; below, what is left without lists.",
+                "発信元を含むリスト（--source-list）別のアクセス数。下段はリスト外の発信元からのアクセス。",
+            ),
+            (ACCESSES, LIST_ACCESSES),
+            "",
+        ),
+    );
+    layout.add(11, 13, ports_without_lists(l));
     let drill = l.t("Show this region", "この地域を見る");
     let all_regions = l.t("Show all regions", "全地域を見る");
     let region_ranking = super::region::ranking(l);
@@ -410,6 +439,39 @@ fn ranks_against_last_month(l: Language) -> Panel {
         by_name(this_month, &[("custom.width", json!(90))]),
         by_name(amount_last, &[("custom.minWidth", json!(165))]),
     ])
+}
+
+/// The busiest of the ports that are counted by source list, as they are without sources of lists.
+fn ports_without_lists(l: Language) -> Panel {
+    let counted = PORT_LIST_ACCESSES.total(PORT, "");
+    let whole = format!("({} and on ({PORT}) {counted})", PORT_ACCESSES.total(PORT, ""));
+    let without = queries::unlisted(&whole, &PORT_LIST_ACCESSES.total(PORT, queries::LISTED), PORT);
+    let top = format!("topk({}, {without})", RANKS.0);
+    let all = format!("({whole} and on ({PORT}) {top})");
+    let (port, all_accesses) = (l.t("Port", "ポート種類"), l.t("All accesses", "総数"));
+    let (unlisted, share) = (l.t("Without lists", "リスト外"), l.t("Share of lists", "リストの比率"));
+    Panel::table(
+        l.t("The ten busiest ports without lists", "リスト外のアクセス数の上位10ポート"),
+        l.t(
+            "Feature ports by their accesses from sources that no source list (--source-list) holds, and what part of all \
+             their accesses the sources of lists sent.",
+            "注目ポートの、発信元リスト（--source-list）にない発信元からのアクセス数の順位と、総数に占めるリストの発信元の比率。",
+        ),
+    )
+    .query(Run::Table, &named(&top), "")
+    .query(Run::Table, &named(&all), "")
+    .query(Run::Table, &named(&format!("(1 - {top} / ({all} > 0))")), "")
+    .merged("Value #A", Order::Falling)
+    .transform(
+        "organize",
+        json!({
+            "excludeByName": { "Time": true, "transport": true, "port": true },
+            "indexByName": { "name": 0, "Value #A": 1, "Value #B": 2, "Value #C": 3 },
+            "renameByName": { "name": port, "Value #A": unlisted, "Value #B": all_accesses, "Value #C": share },
+        }),
+    )
+    .empty(no_data_by_list(l))
+    .overrides([by_name(share, &[("unit", json!("percentunit")), ("decimals", json!(0))])])
 }
 
 /// The ranks of each sensor's busiest ports, side by side.

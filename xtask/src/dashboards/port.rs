@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::colors;
 use super::common::{
-    PORTS, accesses_and_sources, by_country_daily, by_port_daily, explanation_table, regions, tools_daily,
-    tools_of,
+    PORTS, accesses_and_sources, by_country_daily, by_port_daily, explanation_table, lists_daily, regions,
+    tools_daily, tools_of,
 };
 use super::panels::{Language, Layout, Order, Panel, Run, by_name, label_variable};
 use super::queries::{
     BACKSCATTER, GROUP_ACCESSES, GROUP_SOURCES, PORT, PORT_ACCESSES, PORT_COUNTRY_ACCESSES,
-    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_SOURCES, PORT_TOOLS, SENSOR, TOOLS, by_sensor_daily,
-    named, top_regions_of,
+    PORT_COUNTRY_SOURCES, PORT_HOUR_ACCESSES, PORT_LIST_ACCESSES, PORT_SOURCES, PORT_TOOLS, SENSOR, TOOLS,
+    by_sensor_daily, named, top_regions_of,
 };
 
 const ONE: &str = r#"transport="$transport",port="$port""#;
@@ -184,7 +184,22 @@ pub(super) fn panels(l: Language) -> Vec<Value> {
         .colored(regions(l)),
     );
     layout.add(
-        24,
+        12,
+        9,
+        lists_daily(
+            l,
+            l.t("By source list, daily", "発信元リスト別アクセス数の変化"),
+            l.t(
+                "Accesses to this port by the list (--source-list) that holds the source; below, what is left without lists. \
+                 Lists count from when the port got full detail.",
+                "このポートへのアクセスの、発信元を含むリスト（--source-list）別の内訳。下段はリスト外。リスト別に数えるのは、ポートの詳細の記録を始めてから。",
+            ),
+            (PORT_ACCESSES, PORT_LIST_ACCESSES),
+            ONE,
+        ),
+    );
+    layout.add(
+        12,
         9,
         tools_daily(
             l,

@@ -61,6 +61,8 @@ pub(super) const GROUP_SOURCES: Counter = counter("teiten_group_sources");
 pub(super) const SERVICE_ACCESSES: Counter = counter("teiten_service_accesses");
 pub(super) const SERVICE_SOURCES: Counter = counter("teiten_service_sources");
 pub(super) const BACKSCATTER: Counter = counter("teiten_backscatter_packets");
+pub(super) const LIST_ACCESSES: Counter = counter("teiten_list_accesses");
+pub(super) const PORT_LIST_ACCESSES: Counter = counter("teiten_port_list_accesses");
 pub(super) const TOOLS: Counter = counter("teiten_tool_accesses");
 pub(super) const PORT_TOOLS: Counter = counter("teiten_port_tool_accesses");
 pub(super) const COUNTRY_TOOLS: Counter = counter("teiten_country_tool_accesses");
@@ -260,6 +262,38 @@ pub(super) fn month_numbers() -> String {
         r#"{months} or label_replace(min({months}) - 0.5, "month", "before", "", "") or label_replace(max({months}) + 0.5, "month", "after", "", "")"#
     )
 }
+
+/// Sources that a source list holds; list="none" is the rest.
+pub(super) const LISTED: &str = r#"list!="none""#;
+
+/// `whole`, by the labels `by`, less what of it came from sources of lists. What no list is known of came from none: days
+/// and sensors without lists, and accesses whose source was not kept.
+pub(super) fn unlisted(whole: &str, listed: &str, by: &str) -> String {
+    format!("({whole} - on ({by}) ({listed} or on ({by}) {whole} * 0))")
+}
+
+/// The busiest source lists of a counter, day by day, in the label `name`, under them in `none` what is left of `whole`;
+/// nothing where nothing is counted by list.
+pub(super) fn by_list_daily(
+    (whole, counter): (Counter, Counter),
+    matchers: &str,
+    none: &str,
+    other: &str,
+) -> String {
+    let comma = if matchers.is_empty() { "" } else { "," };
+    let listed = format!("{LISTED}{comma}{matchers}");
+    let rank = format!("topk({LISTS}, {})", counter.total("list", &listed));
+    let name = |expression: &str| format!(r#"label_replace({expression}, "name", "$1", "list", "(.*)")"#);
+    let rest = unlisted(&whole.daily("", matchers), &counter.daily("", &listed), "");
+    let rest = format!("({rest} and on () count({}))", counter.total("list", matchers));
+    format!(
+        r#"{} or label_replace(label_replace({rest}, "name", "{none}", "", ""), "by_size", "0", "", "")"#,
+        top(&counter.daily("list", &listed), &rank, "list", "", &name, other)
+    )
+}
+
+/// As many source lists as can be distinguished in a stack.
+const LISTS: usize = 8;
 
 /// Gives ports the name that reports print, in the label `name`.
 pub(super) fn named(expression: &str) -> String {

@@ -8,8 +8,8 @@
 //! | `:today` | the amount of the day that runs | every ten minutes |
 //! | `:month` | the amount of the month that has just ended, label `month` | once a month |
 //! | `:hour` | the amount of the last hour | every hour |
-//! | `:full` | the amount of the local day that has just ended, scaled to a day observed in full; none when less than six hours of it were observed | once a day |
-//! | `:delta24h` | the amount of the last 24 hours | every five minutes |
+//! | `:full` | the amount of the local day that has just ended, scaled to a day observed in full; none when less than six hours of it were observed; of a port without the source lists that alerts leave out | once a day |
+//! | `:delta24h` | the amount of the last 24 hours, without those lists too | every five minutes |
 //! | `:normal` | the median `:full` of the last 28 days | every five minutes |
 //! | `:excess` | the logarithm of the last 24 hours over normal, of all sensors | every five minutes |
 //! | `:rise` | the same, less what is usual at this time of the week | every five minutes |
@@ -38,11 +38,22 @@ pub(super) struct Family {
     full: bool,
     /// `:normal`.
     alert: bool,
+    /// The same counter by source list: what `:full` and `:delta24h` leave out of it.
+    by_list: Option<&'static str>,
 }
 
 impl Family {
     const fn new(metric: &'static str) -> Self {
-        Self { metric, over: &[], today: true, month: false, hour: false, full: false, alert: false }
+        Self {
+            metric,
+            over: &[],
+            today: true,
+            month: false,
+            hour: false,
+            full: false,
+            alert: false,
+            by_list: None,
+        }
     }
 
     const fn over(mut self, over: &'static [&'static str]) -> Self {
@@ -73,6 +84,24 @@ impl Family {
     const fn alert(mut self) -> Self {
         self.alert = true;
         self.full()
+    }
+
+    const fn by_list(mut self, metric: &'static str) -> Self {
+        self.by_list = Some(metric);
+        self
+    }
+
+    /// `amount`, less what `read` reads of the records of an operation for the source lists that alerts leave out.
+    fn less_lists(&self, amount: &str, operation: &str, read: fn(&str) -> String) -> String {
+        let Some(metric) = self.by_list else { return amount.to_owned() };
+        let listed = read(&family(metric, &[]).record(operation));
+        let labels = self.labels().join(", ");
+        format!(
+            "            sum by (sensor, {labels}) (
+{amount}
+            or -({listed} and on (list) last_over_time({LEFT_OUT}[15m]))
+            )"
+        )
     }
 
     /// Labels beside `sensor`, in the catalogue's order.
@@ -149,18 +178,24 @@ fn observed(site: &Site, function: &str, ago: Option<(&str, u32)>) -> String {
 const LAST: &str = "last_over_time";
 const MOST: &str = "max_over_time";
 
+/// The source lists that alerts leave out, one element each; none unless an installation has rules that record it.
+const LEFT_OUT: &str = "list:teiten_alerts:left_out";
+
 /// The labels of a port.
 pub(super) const PORT: &[&str] = &["transport", "port"];
 const COUNTRY: &[&str] = &["country"];
 
-/// Every counter that has daily series. The first one tells whether a sensor was observed.
+/// Every counter that has daily series. The first one tells whether a sensor was observed; those by list come before
+/// the ones that are less by them.
 const FAMILIES: &[Family] = &[
     Family::new("teiten_observation_seconds").full(),
+    Family::new("teiten_port_list_accesses").full(),
+    Family::new("teiten_port_list_sources").full(),
     Family::new("teiten_accesses").over(PORT).month().hour().alert(),
     Family::new("teiten_sources").over(PORT).month().hour(),
     Family::new("teiten_hosts"),
-    Family::new("teiten_accesses").month().hour().alert(),
-    Family::new("teiten_sources").month().alert(),
+    Family::new("teiten_accesses").month().hour().alert().by_list("teiten_port_list_accesses"),
+    Family::new("teiten_sources").month().alert().by_list("teiten_port_list_sources"),
     Family::new("teiten_country_accesses").month(),
     Family::new("teiten_country_sources").month(),
     Family::new("teiten_port_country_accesses"),
@@ -331,17 +366,18 @@ fn days(site: &Site, mode: Mode) -> anyhow::Result<String> {
     }
     for family in FAMILIES.iter().filter(|f| f.full) {
         let full = family.record("full");
+        let day = format!("            last_over_time({}[15m])", family.record("day"));
         write!(
             out,
             "      - record: {full}
         expr: >-
           (
-            last_over_time({}[15m]) * 86400
+{} * 86400
             / on (sensor) group_left () (last_over_time(sensor:teiten_observation_seconds:day[15m]) >= {LEAST_OF_A_DAY})
           )
           and on (sensor) {SECOND_OF_DAY} < {window}{}
 ",
-            family.record("day"),
+            family.less_lists(&day, "day", |listed| format!("last_over_time({listed}[15m])")),
             once(&full)
         )?;
     }
@@ -572,7 +608,7 @@ fn normal(site: &Site) -> anyhow::Result<String> {
 {}
 ",
             family.record("delta24h"),
-            rolling(site, family, "1d", 86_400)
+            family.less_lists(&rolling(site, family, "1d", 86_400), "delta24h", str::to_owned)
         )?;
     }
     for family in FAMILIES.iter().filter(|f| f.alert) {

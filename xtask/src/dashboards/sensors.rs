@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::colors;
+use super::common::lists_daily;
 use super::panels::{Language, Layout, Order, Panel, Run, by_name};
 use super::queries::{
-    ACCESSES, CLASSES, HOSTS, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES, SOURCES, TO,
-    all_sized, by_sensor_daily, named,
+    ACCESSES, CLASSES, HOSTS, LIST_ACCESSES, OBSERVED, OVERFLOW, SENSOR, SERVICE_ACCESSES, SERVICE_SOURCES,
+    SOURCES, TO, all_sized, by_sensor_daily, named,
 };
 use super::site::Site;
 
@@ -207,6 +208,31 @@ pub(super) fn panels(l: Language, site: &Site) -> Vec<Value> {
         .query(Run::Daily, &SOURCES.daily("", ""), l.t("Cumulative sources", "延べ発信元数"))
         .query(Run::Daily, &HOSTS.daily("", ""), l.t("Unique hosts", "ユニークホスト数")),
     );
+    layout.add(
+        12,
+        8,
+        lists_daily(
+            l,
+            l.t("Accesses by source list, daily", "発信元リスト別アクセス数（日別）"),
+            l.t(
+                "A list that a sensor lacks, or that has changed, is no trend.",
+                "観測点にないリストや、リストの変更による変化は傾向ではない。",
+            ),
+            (ACCESSES, LIST_ACCESSES),
+            "",
+        ),
+    );
+    layout.add(12, 8, Panel::table(l.t("Source lists in use", "使用中の発信元リスト"), l.t("How many addresses and prefixes each list has, and when its file was changed.", "各リストのアドレスとプレフィックスの数と、ファイルの更新からの経過日数。"))
+        .query(Run::Table, &format!("max by (sensor, list) ({})", raw("teiten_source_list_prefixes")), "")
+        .query(Run::Table, &format!("floor((time() - max by (sensor, list) ({})) / 86400)", raw("teiten_source_list_modified_timestamp_seconds")), "")
+        .now()
+        .merged("sensor", Order::Rising)
+        .transform("organize", json!({
+            "excludeByName": { "Time": true },
+            "indexByName": { "sensor": 0, "list": 1, "Value #A": 2, "Value #B": 3 },
+            "renameByName": { "sensor": l.t("Sensor", "観測点"), "list": l.t("List", "リスト"), "Value #A": l.t("Prefixes", "プレフィックス数"), "Value #B": l.t("Age in days", "経過日数") },
+        }))
+        .empty(l.t("No source lists (--source-list)", "発信元リストなし（--source-list）")));
     layout.row(l.t("Services that sensors really offer", "観測点が実際に提供するサービス"));
     let services = "sensor, transport, port";
     layout.add(

@@ -107,12 +107,13 @@ impl Site {
             (retention(&own.retention), retention(&self.retention)),
         ];
         let alerts = [(own.matcher(), self.matcher())];
-        let files: [(&str, &[(String, String)]); 12] = [
+        let files: [(&str, &[(String, String)]); 13] = [
             ("mixin.libsonnet", &[]),
             ("../docs/runbooks.md", &alerts),
             ("prometheus/prometheus.yml", &prometheus),
             ("prometheus/prometheus.default", &[(retention(&own.retention), retention(&self.retention))]),
             ("prometheus/rules/teiten-alerts.yml", &alerts),
+            ("prometheus/optional/teiten-left-out.yml", &alerts),
             ("prometheus/alertmanager.yml", &[]),
             ("prometheus/teiten.tmpl", &[]),
             ("prometheus/remote-write/mimir.yml", &[]),

@@ -96,6 +96,7 @@ fn another_site_has_its_own_files_and_nothing_of_the_committed_one() {
     let below = |directory: &str| files_below(&out.path().join("prometheus").join(directory));
     promtool(&["check", "rules"], &below("rules"));
     promtool(&["check", "rules"], &below("backfill"));
+    promtool(&["check", "rules"], &below("optional"));
     promtool(&["check", "config"], &[out.path().join("prometheus/prometheus.yml")]);
 }
 
@@ -115,6 +116,7 @@ fn dashboards_have_no_findings() {
 fn promtool_accepts_rules_and_configuration() {
     promtool(&["check", "rules"], &yaml("rules"));
     promtool(&["check", "rules"], &yaml("backfill"));
+    promtool(&["check", "rules"], &yaml("optional"));
     promtool(&["check", "config", "--syntax-only"], &yaml("remote-write"));
     promtool(&["check", "config"], &[dashboards::directory().join("prometheus/prometheus.yml")]);
 }

@@ -68,11 +68,15 @@ impl History {
     }
 
     fn run(&self, title: &str) -> Vec<Value> {
+        self.run_for(".*", title)
+    }
+
+    /// What a panel shows of the sensors that `sensor` matches.
+    fn run_for(&self, sensor: &str, title: &str) -> Vec<Value> {
         let query = Self::panel("teiten-monthly-en", title);
-        query
-            .run(&self.server, month(self.report), &variables("teiten-monthly-en", self.report))
-            .expect("an answer")
-            .0
+        let mut variables = variables("teiten-monthly-en", self.report);
+        variables[0] = ("sensor", sensor);
+        query.run(&self.server, month(self.report), &variables).expect("an answer").0
     }
 
     /// A headline's one number, to the digit.
@@ -264,6 +268,71 @@ impl History {
     }
 }
 
+/// The sum of all points.
+fn sum_of(series: &Value) -> u64 {
+    let values = series["values"].as_array().expect("values");
+    let value = |point: &Value| point[1].as_str().expect("a value").parse::<u64>().expect("a whole number");
+    values.iter().map(value).sum()
+}
+
+impl History {
+    /// With and without lists, of all sensors and of those that have none.
+    fn lists_can_be_left_out(&self) {
+        const STACK: &str = "Accesses by source list, daily";
+        let last = self.report.months()[5];
+        let recorded = |matchers: &str| {
+            let of = format!(
+                "sum(sum_over_time(sensor_list:teiten_list_accesses:day{{{matchers}}}[{}s] offset -2h))",
+                last.end() - last.start()
+            );
+            number(&self.server.instant(&of, last.end() as f64 - 1.0).expect("an amount")) as u64
+        };
+        let whole = number(&self.run("Accesses")) as u64;
+        let without = number(&self.run("Accesses without lists")) as u64;
+        assert_eq!(without, recorded(r#"list="none""#));
+        assert!(without * 10 < whole * 9, "{without} of {whole}");
+        let stack: Vec<(String, u64)> = self
+            .run(STACK)
+            .iter()
+            .map(|series| (series["metric"]["name"].as_str().expect("a name").to_owned(), sum_of(series)))
+            .collect();
+        let shown: Vec<(&str, u64)> = stack.iter().map(|(name, sum)| (name.as_str(), *sum)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("without lists", without),
+                ("research", recorded(r#"list="research""#)),
+                ("cloud", recorded(r#"list="cloud""#))
+            ]
+        );
+        let ports = self.run("The ten busiest ports without lists");
+        assert_eq!(ports.len(), 10);
+        for row in &ports {
+            let [transport, port] = ["transport", "port"].map(|label| row["metric"][label].as_str().unwrap());
+            let of = format!(r#"transport="{transport}",port="{port}""#);
+            let amount = |series: &str, more: &str| {
+                let of = format!(
+                    "sum(sum_over_time({series}:day{{{of}{more}}}[{}s] offset -2h)) or vector(0)",
+                    last.end() - last.start()
+                );
+                number(&self.server.instant(&of, last.end() as f64 - 1.0).expect("an amount")) as u64
+            };
+            let listed = amount("sensor_transport_port_list:teiten_port_list_accesses", r#",list!="none""#);
+            let all = amount("sensor_transport_port:teiten_accesses", "");
+            assert_eq!(number(std::slice::from_ref(row)) as u64, all - listed, "{of}");
+        }
+
+        // The first two sensors have no lists.
+        let without = "sensor-0[12]";
+        let whole = number(&self.run_for(without, "Accesses")) as u64;
+        assert_eq!(number(&self.run_for(without, "Accesses without lists")) as u64, whole);
+        let stack = self.run_for(without, STACK);
+        assert_eq!((stack.len(), sum_of(&stack[0])), (1, whole));
+        assert_eq!(stack[0]["metric"]["name"], "without lists");
+        assert_eq!(self.run_for(without, "The ten busiest ports without lists"), Vec::<Value>::new());
+    }
+}
+
 #[test]
 fn november_2005_is_1811_accesses_from_404_sources() {
     if !installed("prometheus") || !installed("promtool") {
@@ -277,6 +346,7 @@ fn november_2005_is_1811_accesses_from_404_sources() {
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
+    history.lists_can_be_left_out();
     printed::is_the_seeds(
         &["--prometheus", &history.url()],
         history.report,
@@ -299,6 +369,7 @@ fn july_2010_is_375_accesses_from_164_sources() {
     history.days_add_up();
     history.shares_are_of_the_whole();
     history.ranks_are_the_order_of_amounts();
+    history.lists_can_be_left_out();
     printed::is_the_seeds(
         &["--prometheus", &history.url()],
         history.report,
