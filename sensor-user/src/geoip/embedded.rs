@@ -38,7 +38,7 @@ const DATABASE: &[u8] = include_bytes!("../../geoip/country.bin");
 const ROOM: usize = 2 << 20;
 
 /// An address as the format has it.
-trait Address: Number {
+trait StoredAddress: Number {
     /// Bytes of it.
     const SIZE: usize;
     /// From little-endian bytes.
@@ -49,7 +49,7 @@ trait Address: Number {
     fn private() -> impl Iterator<Item = (Self, u8, Country)>;
 }
 
-impl Address for u32 {
+impl StoredAddress for u32 {
     const SIZE: usize = 4;
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_le_bytes(bytes.try_into().ok()?))
@@ -63,7 +63,7 @@ impl Address for u32 {
     }
 }
 
-impl Address for u128 {
+impl StoredAddress for u128 {
     const SIZE: usize = 16;
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_le_bytes(bytes.try_into().ok()?))
@@ -130,7 +130,7 @@ impl Embedded {
 }
 
 /// The first addresses of the blocks of a family, of which there are fewer than 2^16; the first is 0.
-fn firsts<A: Address>(bytes: &mut &'static [u8], count: u32) -> Option<Vec<A>> {
+fn firsts<A: StoredAddress>(bytes: &mut &'static [u8], count: u32) -> Option<Vec<A>> {
     let count = usize::from(u16::try_from(count).ok()?);
     let firsts: Option<Vec<A>> =
         split(bytes, count * A::SIZE)?.chunks_exact(A::SIZE).map(A::from_bytes).collect();
@@ -146,7 +146,7 @@ struct Blocks<A> {
     decoded: Vec<OnceLock<Ranges<A, Country>>>,
 }
 
-impl<A: Address> Blocks<A> {
+impl<A: StoredAddress> Blocks<A> {
     fn new(firsts: Vec<A>, compressed: Vec<&'static [u8]>) -> Self {
         let numbers = (0..firsts.len() as u16).collect();
         Self {
@@ -176,7 +176,7 @@ impl<A: Address> Blocks<A> {
 }
 
 /// The ranges of a block; `None` when it is cut short, or has more than it names.
-fn decode<A: Address>(mut bytes: &[u8], first: A, end: A) -> Option<Ranges<A, Country>> {
+fn decode<A: StoredAddress>(mut bytes: &[u8], first: A, end: A) -> Option<Ranges<A, Country>> {
     let bytes = &mut bytes;
     let [ranges, countries] =
         [chunk(bytes)?, chunk(bytes)?].map(|number| usize::from(u16::from_le_bytes(*number)));
@@ -230,7 +230,7 @@ fn split<'a>(bytes: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    fn decode_all<A: Address>(blocks: &Blocks<A>) {
+    fn decode_all<A: StoredAddress>(blocks: &Blocks<A>) {
         for place in 0..blocks.firsts.len() {
             assert!(blocks.block(place).len() > 0, "block {place}");
         }

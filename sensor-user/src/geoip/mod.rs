@@ -60,14 +60,14 @@ pub struct GeoIpError {
 /// address that holds an IPv4 address (6to4, Teredo, NAT64) is where that one is.
 #[derive(Clone)]
 pub struct GeoIp {
-    countries: Countries,
+    countries: CountryTable,
     built: Timestamp,
     database_type: String,
     origin: DatabaseOrigin,
 }
 
 #[derive(Clone)]
-enum Countries {
+enum CountryTable {
     /// Of a file.
     Flattened(Families<Country>),
     Embedded(Arc<Embedded>),
@@ -80,7 +80,7 @@ impl fmt::Debug for GeoIp {
             .field("origin", &self.origin)
             .field("database_type", &self.database_type)
             .field("built", &self.built);
-        if let Countries::Flattened((v4, v6)) = &self.countries {
+        if let CountryTable::Flattened((v4, v6)) = &self.countries {
             shown.field("v4_ranges", &v4.len()).field("v6_ranges", &v6.len());
         }
         shown.finish()
@@ -147,7 +147,7 @@ impl GeoIp {
         match Embedded::open() {
             Ok(embedded) => Ok(Self {
                 built: embedded.built(),
-                countries: Countries::Embedded(Arc::new(embedded)),
+                countries: CountryTable::Embedded(Arc::new(embedded)),
                 database_type: "text".to_owned(),
                 origin,
             }),
@@ -195,7 +195,7 @@ impl GeoIp {
     fn new(flattened: Result<Flattened, DatabaseFault>, origin: DatabaseOrigin) -> Result<Self, GeoIpError> {
         match flattened {
             Ok((families, built, database_type)) => {
-                Ok(Self { countries: Countries::Flattened(families), built, database_type, origin })
+                Ok(Self { countries: CountryTable::Flattened(families), built, database_type, origin })
             }
             Err(reason) => Err(GeoIpError { origin, reason }),
         }
@@ -228,16 +228,16 @@ impl GeoIp {
 impl Locate for GeoIp {
     fn v4(&self, address: u32) -> Country {
         match &self.countries {
-            Countries::Flattened((v4, _)) => v4.get(address),
-            Countries::Embedded(embedded) => embedded.v4(address),
+            CountryTable::Flattened((v4, _)) => v4.get(address),
+            CountryTable::Embedded(embedded) => embedded.v4(address),
         }
     }
 
     fn v6(&self, address: u128) -> Country {
         match (special::embedded_v4(address), &self.countries) {
             (Some(v4), _) => self.v4(v4),
-            (None, Countries::Flattened((_, v6))) => v6.get(address),
-            (None, Countries::Embedded(embedded)) => embedded.v6(address),
+            (None, CountryTable::Flattened((_, v6))) => v6.get(address),
+            (None, CountryTable::Embedded(embedded)) => embedded.v6(address),
         }
     }
 }
