@@ -4,7 +4,7 @@
 use crate::common::line::Capture;
 use crate::common::{calm_timezone, ledger, teiten};
 use lab::scrape::Samples;
-use lab::sensor::{Daemon, INTERFACE, Lab};
+use lab::sensor::{Daemon, INTERFACE, Lab, SENSOR_MAC};
 use lab::traffic::{Carry as _, Frames, Ip, Site, Tcp, flag, icmp, protocol, udp};
 use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
@@ -439,8 +439,8 @@ fn what_an_interface_received_gives_the_same_samples_from_its_capture() {
         wire.send(part);
         let _ = daemon.wait_counted(wire.sent, PATIENCE).unwrap();
     }
-    let received = capture.frames();
-    assert!(received.len() as u64 >= wire.sent, "{} frames of {}", received.len(), wire.sent);
+    capture.wait_for(SENSOR_MAC, wire.sent);
+    capture.frames();
     let output = Command::new(teiten())
         .args([
             "replay",

@@ -7,8 +7,9 @@
 //! ```
 
 use super::output;
-use lab::netns::{Interface, Netns};
+use lab::netns::{Interface, Mac, Netns};
 use lab::sensor::{ADDRESSES, INTERFACE, INTERNET_MAC, Lab, SENSOR_MAC, WIRE};
+use lab::wait::wait_until;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -138,13 +139,23 @@ impl Capture {
         let mut tcpdump = netns.command("tcpdump");
         // As root it would write as another user, who may not get at the file.
         tcpdump
-            .args(["-i", interface, "-Q", direction, "-n", "-s", "0", "-B", "65536", "-Z", "root", "-w"])
+            .args([
+                "-i", interface, "-Q", direction, "-n", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w",
+            ])
             .arg(&file);
         let mut tcpdump = tcpdump.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let said = BufReader::new(tcpdump.stderr.as_mut().unwrap()).read_line(&mut line);
         assert!(said.is_ok() && line.contains("listening on"), "tcpdump: {line}");
         Self { tcpdump, file }
+    }
+
+    /// Waits until it has `count` frames to the Ethernet address `to`: tcpdump reads them when it comes to it.
+    pub(crate) fn wait_for(&self, to: Mac, count: u64) {
+        wait_until(format_args!("{count} captured frames"), || {
+            let frames = frames(&std::fs::read(&self.file).unwrap());
+            frames.iter().filter(|frame| frame.starts_with(&to)).count() as u64 >= count
+        });
     }
 
     /// Ends it; the frames it has, none missing.
@@ -167,14 +178,17 @@ impl Drop for Capture {
 }
 
 /// The frames of a capture file as tcpdump writes it: a header of 24 bytes, and before each frame 16
-/// bytes, of which the third word is the length captured.
+/// bytes, of which the third word is the length captured. A last frame that is not all there is left out.
 fn frames(pcap: &[u8]) -> Vec<Vec<u8>> {
+    if pcap.len() < 24 {
+        return Vec::new();
+    }
     assert_eq!(pcap[..4], 0xa1b2_c3d4_u32.to_ne_bytes(), "a pcap file of this machine");
     let mut frames = Vec::new();
     let mut rest = &pcap[24..];
     while let Some((header, behind)) = rest.split_first_chunk::<16>() {
         let length = u32::from_ne_bytes(header[8..12].try_into().unwrap()) as usize;
-        let (frame, behind) = behind.split_at(length);
+        let Some((frame, behind)) = behind.split_at_checked(length) else { break };
         frames.push(frame.to_vec());
         rest = behind;
     }
