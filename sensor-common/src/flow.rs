@@ -180,6 +180,10 @@ pub struct Asked {
     pub ports: [u8; ASKED_PORTS],
     /// What the daemon knows of each port, bits that it alone writes: [`SERVED`], [`SERVICE`].
     pub known: [u8; ASKED_PORTS],
+    /// When this host last sent a datagram of a flow, by a hash of its remote address and ports
+    /// ([`Entry::place`](crate::recent::Entry::place)); as [`sent_at`] has it. Flows whose places are the same
+    /// share a time, so it says for certain only that there is no flow.
+    pub sent_to: [u16; SENT_TO],
 }
 
 /// A bit of [`Asked::any`]: this host has sent something that may be answered.
@@ -201,6 +205,23 @@ pub const REPLIES: u8 = 1 << 3;
 pub const SERVED: u8 = 1;
 /// A bit of [`Asked::known`]: a service is declared here.
 pub const SERVICE: u8 = 1 << 1;
+
+/// Places of [`Asked::sent_to`], 128 KiB.
+pub const SENT_TO: usize = 65_536;
+
+/// `now`, nanoseconds, in units of [`Asked::sent_to`]: 2^33 ns modulo 2^16 (6.5 days).
+#[inline(always)]
+pub const fn sent_at(now: u64) -> u16 {
+    (now >> 33) as u16
+}
+
+/// Whether a UDP flow can be alive at `now`, nanoseconds, when [`Asked::sent_to`] has `sent` at its place. Another
+/// CPU's clock may be ahead by a tick.
+#[inline(always)]
+pub const fn may_live(sent: u16, now: u64) -> bool {
+    const AGE: u16 = (UDP_TIMEOUT >> 33) as u16 + 1;
+    sent_at(now).wrapping_sub(sent).wrapping_add(1) <= AGE + 1
+}
 
 /// Ports of TCP and of UDP.
 pub const ASKED_PORTS: usize = 2 * 65_536;
@@ -233,7 +254,8 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 16 + 16 + 2 + 2 + 1 + 3);
     assert!(size_of::<FlowState>() == 16);
     assert!(size_of::<HalfOpen>() == 8);
-    assert!(size_of::<Asked>() == 16 + 2 * ASKED_PORTS);
+    assert!(size_of::<Asked>() == 16 + 2 * ASKED_PORTS + 2 * SENT_TO);
+    assert!(SENT_TO.is_power_of_two());
     assert!(HEARD_NOTES.is_power_of_two() && HEARD_WAYS.is_power_of_two());
 };
 
@@ -623,6 +645,9 @@ pub trait Flows {
     /// Notes that the flow with this key was found at `now`, and lives until `end`, both in nanoseconds.
     #[inline(always)]
     fn found(&self, _key: &FlowKey, _now: u64, _end: u64) {}
+    /// Notes that this host sends a datagram of the flow with this key at `now`, nanoseconds.
+    #[inline(always)]
+    fn sent(&self, _key: &FlowKey, _now: u64) {}
     /// Replaces the flow with this key by what `next` returns; `false` when there is no flow, or `next`
     /// returns `None`.
     fn update(&self, table: Table, key: &FlowKey, next: impl FnOnce(FlowState) -> Option<FlowState>) -> bool;
@@ -962,6 +987,7 @@ fn send_datagram<T: Flows>(
         flows.mark(port, ASKED);
         flows.create(Table::Started, key, FlowState::new(Phase::Udp, now));
     }
+    flows.sent(key, now);
     if packet.port == TFTP {
         flows.mark(port, ASKED_GROUP);
         key.remote_port = ANY_PORT;

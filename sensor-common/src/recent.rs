@@ -6,7 +6,7 @@
 //! ([`TCP_CLOSING_TIMEOUT`](crate::flow::TCP_CLOSING_TIMEOUT)). Only an accepted connection that was evicted from
 //! its full table is known here for some seconds more.
 
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, SENT_TO};
 use crate::parse::{Address, AddressBytes, Packet, TCP_ACK, TCP_RST, TCP_SYN};
 use crate::port::Transport;
 
@@ -67,7 +67,7 @@ impl Recent {
         Some(Self(ports | (until << 1) & UNTIL | transport))
     }
 
-    /// The word.
+    /// Ports, end and transport as one word.
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
@@ -77,6 +77,18 @@ impl Recent {
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
+    }
+
+    /// The remote and the local port, 16 bits each.
+    #[inline(always)]
+    const fn ports(self) -> u64 {
+        self.0 >> PORTS
+    }
+
+    /// The local port; `None` when it is one of TCP.
+    #[inline(always)]
+    pub const fn udp_port(self) -> Option<u16> {
+        if self.0 & IS_UDP != 0 { Some(self.ports() as u16) } else { None }
     }
 
     /// Whether the entry holds at `now`, nanoseconds.
@@ -115,7 +127,7 @@ const fn spread(word: u64) -> u64 {
 pub struct RecentV4 {
     /// The remote address in the upper half, the local one in the lower; each as it lies in memory.
     pub addresses: u64,
-    /// The rest.
+    /// Ports, transport and end.
     pub recent: Recent,
 }
 
@@ -125,7 +137,7 @@ pub struct RecentV4 {
 pub struct RecentV6 {
     /// The remote address and the local one, each as two words as they lie in memory.
     pub addresses: [u64; 4],
-    /// The rest.
+    /// Ports, transport and end.
     pub recent: Recent,
 }
 
@@ -165,6 +177,15 @@ impl Entry {
         })
     }
 
+    /// Its place in [`Asked::sent_to`](crate::flow::Asked::sent_to).
+    #[inline(always)]
+    pub const fn place(&self, seed: u64) -> usize {
+        match self {
+            Self::V4(entry) => entry.place(seed),
+            Self::V6(entry) => entry.place(seed),
+        }
+    }
+
     #[inline(always)]
     const fn v4(remote: [u8; 4], local: [u8; 4], recent: Recent) -> Self {
         let addresses = (u32::from_ne_bytes(remote) as u64) << 32 | u32::from_ne_bytes(local) as u64;
@@ -178,7 +199,24 @@ impl Entry {
     }
 }
 
+/// The place in [`Asked::sent_to`](crate::flow::Asked::sent_to) of a remote address, by its words as they lie in
+/// memory, and ports as the upper half of [`Recent::bits`]. The seed keeps remote hosts from choosing places.
+#[inline(always)]
+const fn place(seed: u64, remote: [u64; 2], ports: u64) -> usize {
+    // Bits that multiplication moved up come down again before the next one.
+    let first = spread(seed ^ remote[0]);
+    let second = spread(first ^ (first >> 32) ^ remote[1]);
+    let last = spread(second ^ (second >> 32) ^ ports);
+    (last >> (u64::BITS - SENT_TO.ilog2())) as usize
+}
+
 impl RecentV4 {
+    /// The place of the conversation in [`Asked::sent_to`](crate::flow::Asked::sent_to).
+    #[inline(always)]
+    pub const fn place(&self, seed: u64) -> usize {
+        place(seed, [self.addresses >> 32, 0], self.recent.ports())
+    }
+
     /// The first place of its set among [`RECENT_V4`].
     #[inline(always)]
     pub const fn set(&self) -> usize {
@@ -194,6 +232,13 @@ impl RecentV4 {
 }
 
 impl RecentV6 {
+    /// The place of the conversation in [`Asked::sent_to`](crate::flow::Asked::sent_to).
+    #[inline(always)]
+    pub const fn place(&self, seed: u64) -> usize {
+        let [a, b, _, _] = self.addresses;
+        place(seed, [a, b], self.recent.ports())
+    }
+
     /// The first place of its set among [`RECENT_V6`].
     #[inline(always)]
     pub const fn set(&self) -> usize {
@@ -216,6 +261,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::flow::{may_live, sent_at};
     use crate::parse::TCP_FIN;
     use std::vec::Vec;
 
@@ -286,7 +332,42 @@ mod tests {
                     _ => false,
                 };
                 assert_eq!(is, at == other, "{flow:?}\n{packet:?}");
+                let places = [stored, Entry::of(packet).unwrap()].map(|entry| entry.place(0x5eed));
+                assert!(!is || places[0] == places[1], "{packet:?}");
             }
+        }
+    }
+
+    #[test]
+    fn no_flow_that_is_alive_is_ruled_out() {
+        for (sent, tick) in [(0, 4_000_000), (86_400 * 365 * SECOND, 0), (u64::from(u16::MAX) << 33, 1 << 33)]
+        {
+            // The reader's clock may be a tick late.
+            assert!(may_live(sent_at(sent + tick), sent));
+            for age in 0..=120 {
+                assert!(may_live(sent_at(sent), sent + age * SECOND), "{sent} {age}");
+            }
+            assert!(!may_live(sent_at(sent), sent + 146 * SECOND), "{sent}");
+        }
+    }
+
+    #[test]
+    fn places_are_spread_over_all_there_are() {
+        for (local, remotes) in [(V4[0], 0u32), (V6[0], 1)] {
+            let mut places: Vec<usize> = (0..SENT_TO as u32)
+                .map(|at| {
+                    let [a, b, c, d] = (at * 64).to_be_bytes();
+                    let remote = match remotes {
+                        0 => Address::v4([9, b, c, d]),
+                        _ => Address::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]),
+                    };
+                    Entry::of(&packet([local, remote], Transport::Udp, 0)).unwrap().place(0x5eed)
+                })
+                .collect();
+            places.sort_unstable();
+            places.dedup();
+            // Of a random function's places 1 - 1/e are taken.
+            assert!(places.len() > SENT_TO / 2, "{local:?} {}", places.len());
         }
     }
 

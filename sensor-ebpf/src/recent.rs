@@ -4,21 +4,35 @@
 
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
-use sensor_common::Packet;
 use sensor_common::recent::{Entry, RECENT_WAYS, Recent, RecentV4, RecentV6};
+use sensor_common::{Conversation, Packet};
 
+use crate::flows::is_unasked;
 use crate::maps::{RECENT_V4, RECENT_V6};
 use crate::scratch::scratch;
 
-/// Whether `packet`, which has arrived, belongs to a conversation that was found a moment ago.
+/// Of a packet that has arrived, without a lookup among the flows: nothing is known.
+const UNKNOWN: u32 = 0;
+/// It belongs to a conversation that was found a moment ago.
+const RECENT: u32 = 1;
+/// It belongs to none ([`is_unasked`]).
+const UNASKED: u32 = 2;
+
+/// What `packet`, which has arrived, is to this host's conversations; `None` when that takes a lookup among the
+/// flows.
 #[inline(always)]
-pub fn is_recent(packet: &Packet) -> bool {
-    match Entry::of(packet) {
-        Some(Entry::V4(RecentV4 { addresses, recent })) => teiten_is_recent_v4(addresses, recent.bits()) != 0,
+pub fn at_once(packet: &Packet) -> Option<Conversation> {
+    let known = match Entry::of(packet) {
+        Some(Entry::V4(RecentV4 { addresses, recent })) => teiten_at_once_v4(addresses, recent.bits()),
         Some(Entry::V6(RecentV6 { addresses: [a, b, c, d], recent })) => {
-            teiten_is_recent_v6(a, b, c, d, recent.bits()) != 0
+            teiten_at_once_v6(a, b, c, d, recent.bits())
         }
-        None => false,
+        None => UNKNOWN,
+    };
+    match known {
+        RECENT => Some(Conversation::Ours),
+        UNASKED => Some(Conversation::None),
+        _ => None,
     }
 }
 
@@ -43,16 +57,20 @@ fn entries<T, const N: usize, const F: usize>(
     Some((first, unsafe { first.add(1) }))
 }
 
-/// Whether one of them is `wanted` and holds. Programs on one CPU do not interrupt each other.
-macro_rules! is_among {
-    ($entries:expr, $wanted:expr) => {{
-        let Some((first, second)) = $entries else { return 0 };
+/// What is known of the packet with the entry `$wanted`, whose set in this CPU's table is `$entries`. Programs on
+/// one CPU do not interrupt each other.
+macro_rules! known_of {
+    ($family:ident, $entries:expr, $wanted:expr) => {{
+        let now = now();
+        if is_unasked(&Entry::$family($wanted), $wanted.recent, now) {
+            return UNASKED;
+        }
+        let Some((first, second)) = $entries else { return UNKNOWN };
         // SAFETY: both lie in this CPU's table.
         let (first, second) = unsafe { (&*first, &*second) };
-        u32::from(
-            first.is(&$wanted) && first.recent.holds(now())
-                || second.is(&$wanted) && second.recent.holds(now()),
-        )
+        let is_recent =
+            first.is(&$wanted) && first.recent.holds(now) || second.is(&$wanted) && second.recent.holds(now);
+        if is_recent { RECENT } else { UNKNOWN }
     }};
 }
 
@@ -71,20 +89,20 @@ macro_rules! put {
     }};
 }
 
-/// [`is_recent`] of IPv4, by the words of [`RecentV4`].
+/// [`at_once`] of IPv4, by the words of [`RecentV4`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_is_recent_v4(addresses: u64, recent: u64) -> u32 {
+pub extern "C" fn teiten_at_once_v4(addresses: u64, recent: u64) -> u32 {
     let wanted = RecentV4 { addresses, recent: Recent::from_bits(recent) };
-    is_among!(entries(&RECENT_V4, wanted.set()), wanted)
+    known_of!(V4, entries(&RECENT_V4, wanted.set()), wanted)
 }
 
-/// [`is_recent`] of IPv6, by the words of [`RecentV6`].
+/// [`at_once`] of IPv6, by the words of [`RecentV6`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_is_recent_v6(a: u64, b: u64, c: u64, d: u64, recent: u64) -> u32 {
+pub extern "C" fn teiten_at_once_v6(a: u64, b: u64, c: u64, d: u64, recent: u64) -> u32 {
     let wanted = RecentV6 { addresses: [a, b, c, d], recent: Recent::from_bits(recent) };
-    is_among!(entries(&RECENT_V6, wanted.set()), wanted)
+    known_of!(V6, entries(&RECENT_V6, wanted.set()), wanted)
 }
 
 /// Notes that the flow with the stored key ([`Scratch`](crate::scratch::Scratch)) was found at `now`, and

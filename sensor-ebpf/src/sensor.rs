@@ -14,7 +14,7 @@ use sensor_common::{Address, AddressBytes, Conversation, Packet, Slot, Verdict, 
 use crate::bounds::below;
 use crate::flows::KernelFlows;
 use crate::maps::{EXCLUDED_V4, EXCLUDED_V6, OBSERVED_V4, OBSERVED_V6};
-use crate::recent::is_recent;
+use crate::recent::at_once;
 
 /// The rules of one generation, as the classifier asks for them.
 pub struct Sensor<'a> {
@@ -107,8 +107,8 @@ impl World for Sensor<'_> {
     #[inline(always)]
     fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
         if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &KernelFlows) {
-            if is_recent(packet) {
-                return Conversation::Ours;
+            if let Some(conversation) = at_once(packet) {
+                return conversation;
             }
             self.undecided.set(true);
         }

@@ -12,15 +12,16 @@ use crate::system::condition::{Condition, Notice};
 use aya::maps::{MapData, PerCpuArray};
 use sensor_common::flow::{
     ACCEPTS, ASKED, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, MAX_FLOWS, MAX_REMEMBERED, Phase,
-    REPLY_TIMEOUT, SERVED, SERVICE, STARTED, TCP_CLOSING_TIMEOUT, Table,
+    REPLY_TIMEOUT, SERVED, SERVICE, STARTED, TCP_CLOSING_TIMEOUT, Table, sent_at,
 };
+use sensor_common::recent::Entry;
 use sensor_common::{Slot, Transport};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -136,6 +137,20 @@ impl FlowTable {
         // SAFETY: as above; programs only read.
         unsafe {
             AtomicU8::from_ptr((&raw mut (*self.shared()).known).cast::<u8>().add(port.index() as usize))
+        }
+    }
+
+    /// Notes that there is a flow of UDP, as a program does that sends a datagram of it.
+    fn note_sent(&self, key: &FlowKey, now: u64) {
+        // SAFETY: the pointer is into the mapping; the seed was set when it was opened.
+        let seed = unsafe { (&raw const (*self.shared()).seed).read_volatile() };
+        if let Some(entry) = Entry::of_flow(key, now, now).filter(|_| key.protocol == sockets::UDP) {
+            // SAFETY: a place is below the array's length, and the mapping lives as long as this does; programs
+            // write whole half words too.
+            let sent = unsafe {
+                AtomicU16::from_ptr((&raw mut (*self.shared()).sent_to).cast::<u16>().add(entry.place(seed)))
+            };
+            sent.store(sent_at(now), Ordering::Relaxed);
         }
     }
 
@@ -309,6 +324,7 @@ impl FlowTable {
             return Ok(false);
         }
         sys::insert(map, key, &FlowState::new(phase, now))?;
+        self.note_sent(key, now);
         let accepts = if matches!(table, Table::Accepted) { ACCEPTS } else { 0 };
         self.port(port).fetch_or(ASKED | accepts, Ordering::Relaxed);
         // SAFETY: the pointer is into the mapping; programs write such bits too.
