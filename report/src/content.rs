@@ -817,7 +817,7 @@ impl Writer<'_> {
             let caption = self
                 .t(
                     "Backscatter: answers to something that the sensors never sent, no accesses",
-                    "跳ね返りパケット（観測点が送信していないものへの応答。アクセスには含まれない）",
+                    "バックスキャッタ（観測点が送信していないものへの応答。アクセスには含まれない）",
                 )
                 .to_owned();
             self.table("backscatter", &caption, columns, rows);

@@ -35,7 +35,7 @@ AEUAACgAAQAAQAaOk8YzZAfAAAIBnEAAFwAAAAEAAAAAUAIEACNO
 AAA=
 END";
 
-/// Fixed-point observation of the Internet: counts what no one asked for, by port and source.
+/// Fixed-point observation of the Internet: counts unsolicited packets by port and source.
 #[derive(Debug, Parser)]
 #[command(name = "teiten", after_help = AFTER_HELP)]
 pub struct Cli {
@@ -155,8 +155,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// Show the busiest sources of a day, from the archive
     ///
-    /// Reads what `teiten run --archive-dir` has archived, up to the last drain. Addresses of remote hosts are
-    /// shown here and nowhere else.
+    /// Reads what `teiten run --archive-dir` has archived, up to the last drain. Shows addresses of remote hosts;
+    /// besides this only `teiten samples` with --pcapng or --unmasked does.
     #[command(after_help = SOURCES_HELP)]
     Sources(Box<SourcesArgs>),
     /// Inspect, export or verify the ledger
@@ -206,7 +206,8 @@ pub struct KernelArgs {
     /// How to attach: auto (native, else generic with a warning), native, generic [default: auto]
     #[arg(long, value_name = "MODE")]
     pub xdp_mode: Option<String>,
-    /// Sources × ports held per drain interval once the logs are full [default: 1048576]
+    /// Sources × ports held per drain interval once the logs are full [default: 1048576,
+    /// fewer where all maps would take more than half of the memory]
     #[arg(long, value_name = "N")]
     pub source_table: Option<String>,
     /// Time between drains, 100ms to 1h; the ends of local hours and days are drained too [default: 10s]
@@ -435,7 +436,7 @@ pub struct DetachArgs {
     /// Directory of the ledger that takes the last counts in [default: /var/lib/teiten]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<String>,
-    /// Directory of the archive that takes the last sources in [default: nowhere]
+    /// Directory of the archive that receives the last sources [default: none]
     #[arg(long, value_name = "DIR")]
     pub archive_dir: Option<String>,
 }
@@ -488,7 +489,7 @@ pub struct SourcesArgs {
     /// The daemon's settings, for the directories
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
-    /// Directory of the archive [default: nowhere]
+    /// Directory of the archive [default: none]
     #[arg(long, value_name = "DIR")]
     pub archive_dir: Option<String>,
     /// Directory of the ledger, which tells what is committed [default: /var/lib/teiten]
@@ -512,7 +513,7 @@ pub struct LedgerArgs {
     /// [default: /var/lib/teiten]
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Vec<String>,
-    /// Directory of the archive, which `verify` compares with the ledger [default: nowhere]
+    /// Directory of the archive, which `verify` compares with the ledger [default: none]
     #[arg(long, value_name = "DIR", global = true)]
     pub archive_dir: Option<String>,
 }
@@ -574,28 +575,38 @@ Examples:
     teiten ledger days --from 2010-07-01 --to 2010-07-31 --ports 10 --countries 10 --json";
 
 const EXPORT_HELP: &str = "\
-CSV and Parquet are one long table with a column `kind`. Each kind counts all accesses in its own way, so
-choose one, or they are counted three times and more:
+CSV and Parquet are one long table with a column `kind`. Each kind counts all
+accesses in its own way, so choose one, or they are counted three times and more:
 
-  port, country          accesses and cumulative sources of all ports, of all countries: each sums up to the day
-  port_country           the same of feature ports by country
-  asn                    the same by network: its number in `asn`, its name in `name`
-  breadth                hosts (`value`) and accesses by how many ports they reached (`name`)
-  port_hour              accesses by local hour; `name` is `other` for the ports without series of their own
-  group, service         accesses and sources of port groups and real services by country; `name` is the group
-  tool                   accesses by scanner, in `name`
-  packets, bytes         all packets by class (`name`), in `value`
-  backscatter            packets by what answered, in `value`
-  unread, malformed      packets of class non_ip by kind, of class malformed by reason (`name`), in `value`
-  hosts, overflow, service_overflow, set_overflow, observed_milliseconds    one `value` a day
+  port, country    accesses and cumulative sources of all ports, of all countries:
+                   each sums up to the day
+  port_country     the same of feature ports by country
+  asn              the same by network: its number in `asn`, its name in `name`
+  list             the same by source list, in `name`; list_hosts: its hosts, in `value`
+  port_list        the same of feature ports by source list
+  breadth          hosts (`value`) and accesses by how many ports they reached (`name`)
+  port_hour        accesses by local hour; `name` is `other` for ports without series
+  group, service   accesses and sources of port groups and of real services by country;
+                   `name` is the group
+  tool             accesses by scanner, in `name`; port_tool and country_tool: the same of
+                   feature ports, by country
+  packets, bytes   all packets by class (`name`), in `value`
+  backscatter      packets by what answered, in `value`
+  unread           packets of class non_ip by kind (`name`), in `value`
+  malformed        packets of class malformed by reason (`name`), in `value`
+  samples          packets that could be sampled by result (`name`), in `value`
+  hosts, overflow, service_overflow, set_overflow, assumed, archived, archive_lost,
+  observed_milliseconds    one `value` a day
 
-Columns: day, kind, transport, port, country, hour, accesses, sources, name, value, sensor, and what port and
-country are called: port_name, port_en, port_ja, country_en, country_ja. What a kind does not have is empty.
+Columns: day, kind, transport, port, country, hour, asn, accesses, sources, name, value,
+sensor, and what port and country are called: port_name, port_en, port_ja, country_en,
+country_ja. What a kind does not have is empty.
 
-OpenMetrics has every counter at the begin and end of each local day, and the hours as recording rules make
-them: what rules and dashboards read. Two months of a quiet sensor are some thirty megabytes, 15 to 20
-times the ledger, and promtool takes seconds for them with the option below (minutes without). It ends at
-least three hours ago unless --end says otherwise. Counters get the labels job=\"teiten\" and sensor=\"NAME\".
+OpenMetrics has every counter at the begin and end of each local day, and the hours as
+recording rules make them: what rules and dashboards read. Two months of a quiet sensor
+are some thirty megabytes, 15 to 20 times the ledger, and promtool takes seconds for them
+with the option below (minutes without). It ends at least three hours ago unless --end
+says otherwise. Counters get the labels job=\"teiten\" and sensor=\"NAME\".
 
 Examples:
   A gap in Prometheus, filled; then move the directories in blocks/ to Prometheus' data directory:

@@ -17,7 +17,7 @@
 //! exposition    counters -> Prometheus series
 //! shown         counters -> status: JSON, tables, landing page
 //! web           the HTTP server for /metrics and the status
-//! commands      run, check, status, replay, ledger, detach: put together from all of these
+//! commands      run, check, status, replay, ledger, samples, sources, detach: put together from all of these
 //! ```
 //!
 //! `country`, `conversations`, `database`, `format`, `ranges` and `system` serve several of them.

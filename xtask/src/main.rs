@@ -41,13 +41,14 @@ enum Task {
     /// addresses of many countries, bursts, scans, backscatter and a flood. Shows `teiten status` and
     /// compares every number with what was sent; they must agree to the packet. Where Prometheus is
     /// installed, it scrapes the sensor, evaluates the rules and is given six months of history; where
-    /// Grafana is installed, it shows the dashboards. Only the namespaces need root. Leaves nothing behind.
+    /// Grafana is installed, it shows the dashboards. Only the namespaces need root. Leaves no process,
+    /// namespace or mount; pages, pictures and the printed report are in target/demo.
     Demo(xtask::demo::DemoArgs),
     /// Measure what Teiten costs, beside what people use today
     ///
     /// The kernel program by test runs, the whole path over a virtual cable, what it costs others on
     /// the line, the drain, the scrape, the replay: medians of several rounds in which the contenders
-    /// alternate, with their ratios. About twelve minutes; name parts to measure only those. Run it on
+    /// alternate, with their ratios. Some twenty minutes; name parts to measure only those. Run it on
     /// a machine that has nothing else to do. BENCHMARKS.md keeps one such run.
     Bench(bench::BenchArgs),
     /// Build `teiten` and run the daemon, `teiten run ARGUMENTS`
@@ -72,7 +73,7 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
-    /// Check formatting, lints, and that the dashboards are as they are generated
+    /// Check formatting, lints, links and words of the pages, arrows between modules, runbooks and licences
     Lint {
         /// Fix formatting, dashboards and what clippy can fix first
         #[arg(long)]

@@ -57,7 +57,7 @@ impl Writer<'_> {
             .collect();
         let columns = vec![
             Column::text(self.t("Sensor", "観測点")),
-            Column::text(self.t("Time zone", "時間帯")),
+            Column::text(self.t("Time zone", "タイムゾーン")),
             Column::number(self.t("Observed days", "観測日数")),
             Column::text(self.t("Not observed", "観測していない時間")),
             Column::text(self.t("Addresses", "アドレス数")),

@@ -40,7 +40,7 @@ impl Writer<'_> {
         let period = self.lang().period(self.data.period);
         self.paragraph(match self.lang() {
             Lang::En => format!("No sensor observed anything in {period}. There are no figures to show."),
-            Lang::Ja => format!("{period}に観測を行った観測点はありません。示すべき図はありません。"),
+            Lang::Ja => format!("{period}に観測を行った観測点はありません。そのため、図表は掲載しません。"),
         });
     }
 

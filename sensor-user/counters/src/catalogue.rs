@@ -500,7 +500,7 @@ counters! {
         ],
     }
 
-    /// Time during which counting was attached.
+    /// Time during which the sensor could see its line.
     Observed => observed: Duration {
         kind: "observed",
         labels: &[],
@@ -510,7 +510,8 @@ counters! {
             metric(
                 "teiten_observation_seconds_total",
                 Unit::Nanoseconds,
-                "Time during which counting was attached.",
+                "Time during which the sensor could see its line: the program was attached, and no reason but silence \
+                 was given for being blind.",
             ),
         ],
     }

@@ -200,9 +200,10 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
             }
             writeln!(
                 out,
-                "{} identities over {} days: {}",
+                "{} identities over {} {}: {}",
                 verification.checks,
                 verification.days,
+                if verification.days == 1 { "day" } else { "days" },
                 match verification.failures.len() {
                     0 => "all hold".to_owned(),
                     failed => format!("{failed} FAILED"),

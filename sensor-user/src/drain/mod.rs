@@ -325,7 +325,7 @@ impl Drain {
         let now = Timestamp::now();
         let at = local(schedule::attribute(began.wall, now, &self.timezone));
         let since = local(began.wall);
-        info!(since = %since, day = %at.date(), hour = at.hour(), "counting went on without a daemon");
+        info!(since = %since, day = %at.date(), hour = at.hour(), "the pinned program counted while no daemon ran; its counts are taken over");
         if since.date() != local(now).date() {
             warn!(
                 since = %since,
@@ -361,7 +361,9 @@ impl Drain {
     fn tell_policy(&self, state: &DrainState) {
         let Policy { observe, excluded, services, .. } = &self.policy;
         if state.pending.is_some() || state.fault.is_failing() {
-            warn!("the changed rules hold as soon as generations can be switched and committed again");
+            warn!(
+                "rules changed but not applied, because the last generation cannot be committed; they apply with the next drain that can"
+            );
         } else {
             info!(
                 observed = observe.len(),
@@ -524,7 +526,7 @@ impl Drain {
                 let drained = self.kernel.read(&full)?;
                 info!(
                     generation = drained.number,
-                    "taking in a generation that was drained and maybe not committed"
+                    "generation from before the restart found; it is counted unless the ledger already has it"
                 );
                 let at = at_of(&drained, &self.timezone);
                 state.pending = Some(Pending::new(drained, Some(full), at, clock::now()));
@@ -943,7 +945,10 @@ fn tell_sight(change: &SightChange) {
             if *untold == 0 {
                 warn!(reason = reason.name(), interface, "blind: {blind}");
             } else {
-                warn!(reason = reason.name(), interface, untold, "blind, again and again: {blind}");
+                warn!(
+                    reason = reason.name(),
+                    interface, untold, "blind; {untold} changes since the last line were not logged: {blind}"
+                );
             }
         }
         SightChange::Ended { reason, interface, lasted } => {

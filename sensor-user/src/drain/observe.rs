@@ -37,7 +37,7 @@ pub(super) fn observation(drained: Drained, at: Timestamp) -> Observation {
             generation = drained.number,
             sourceless = overflow + service_overflow,
             counted = counted.overflow + counted.service_overflow,
-            "sources are missing from the pinned tables"
+            "the source table lacks entries; these accesses count as overflow, in no country"
         );
     }
     Observation {

@@ -21,7 +21,7 @@ pub enum LinkLayer {
 /// An interface that can be observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Name.
+    /// Name, as `ip link` shows it.
     pub name: String,
     /// Index.
     pub index: u32,
@@ -37,7 +37,7 @@ pub enum InterfaceError {
     /// There is none of this name.
     #[error("no interface {name}; there are: {}", present.join(", "))]
     NotFound {
-        /// The name.
+        /// Name, as it was given.
         name: String,
         /// The interfaces that there are.
         present: Vec<String>,
@@ -50,7 +50,7 @@ pub enum InterfaceError {
         "interface {name} has link type {link_type}, which teiten cannot parse; Ethernet and IP links can be observed"
     )]
     LinkType {
-        /// The name.
+        /// Name, as it was given.
         name: String,
         /// The kernel's number or word for it.
         link_type: String,

@@ -93,7 +93,7 @@ pub struct Opened {
 
 /// The kernel side as it is ready to be drained.
 pub struct Ready {
-    /// It.
+    /// Maps, attachments and pins.
     pub kernel: Kernel,
     /// The generation that is not current.
     pub spare: Spare,

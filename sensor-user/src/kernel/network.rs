@@ -33,7 +33,7 @@ pub enum LinkState {
 /// One link.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Name.
+    /// Name, as `ip link` shows it.
     pub name: String,
     /// Index.
     pub index: u32,

@@ -152,7 +152,10 @@ impl Pins {
         let fresh_layout = self.fresh_layout;
         move || {
             if fresh_layout && let Err(error) = remove_tree(&root) {
-                warn!(error = &error as &dyn std::error::Error, "pins of this start are left");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "pins could not be removed; `teiten detach` removes them"
+                );
             }
             give_back(&directory, &made);
         }

@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 const SOURCE_TABLE: u32 = 1 << 20;
 /// Entries that it has however little memory there is.
 const LEAST_SOURCE_TABLE: u32 = 1 << 14;
-/// Of an entry of a hash map, apart from key and value; what LRU maps need more.
+/// Overhead of an entry of a hash map, bytes.
 const HASH_ENTRY: u64 = 48;
+/// What an entry of an LRU map takes beyond that, bytes.
 const LRU_ENTRY: u64 = 24;
 /// Of one of a hash map's buckets, which are as many as its entries or the next power of two.
 const BUCKET: u64 = 16;

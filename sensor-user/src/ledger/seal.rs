@@ -2,8 +2,8 @@
 //!
 //! A seal is the sum over rows of each value times a weight, modulo 2^64; the weight comes from the
 //! table, the row's key and the column. So a seal is updated by what is added, whatever the order, and
-//! nothing that was there before has to be read. Weights are odd: one value that is altered, in
-//! whichever bit, always shows, and several but for one chance in 2^63.
+//! nothing that was there before has to be read. Weights are odd: one altered value, in
+//! whichever bit, is always detected; several go undetected with a probability of 2^-63.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row};

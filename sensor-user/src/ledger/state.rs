@@ -141,7 +141,7 @@ pub(super) enum GenerationId {
     Foreign {
         /// That ledger's identity.
         ledger: u64,
-        /// The number.
+        /// The number that it gave.
         number: u64,
     },
 }

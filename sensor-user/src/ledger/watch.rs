@@ -2,8 +2,8 @@
 //!
 //! A value that the disk has changed is served as fact until it is compared with its seal. So a
 //! thread of the lowest priority does what `teiten ledger verify` does, on a connection of its own that
-//! only reads: a reader never holds a commit up. It works for a tenth of its time and rests for a
-//! thousand times what it worked, so it costs a thousandth of a processor at most.
+//! only reads: a reader never holds a commit up. Within a run it works a tenth of the time;
+//! after a run it rests a thousand times the CPU time used, so it costs a thousandth of a processor at most.
 
 use super::Ledger;
 use super::aside::aside;

@@ -676,7 +676,7 @@ const fn blind_text(reason: Reason) -> &'static str {
         Reason::LinkDown => "インターフェースが停止しています。`ip link set dev 名前 up` で起動してください",
         Reason::NoCarrier => "リンクがありません（キャリアなし）。ケーブルと対向機器を確認してください",
         Reason::WrongInterface => {
-            "このホスト宛の通信は別のインターフェースを通っています。--interface を確認してください"
+            "追従すべきデフォルトルートがないか、インターフェースがブリッジまたはボンドのポートです"
         }
         Reason::Detached => {
             "XDP プログラムが接続されていません。接続できるようになり次第、自動で再接続します"
@@ -685,7 +685,7 @@ const fn blind_text(reason: Reason) -> &'static str {
             "受信フレームの大半が解釈できない種類です。観測するインターフェースを確認してください"
         }
         Reason::Silent => {
-            "通常よりはるかに長い間、何も受信していません。回線、上流のファイアウォール、事業者のフィルターを確認してください"
+            "通常よりはるかに長い間、何も受信していません。回線、上流のファイアウォール、事業者のフィルタを確認してください"
         }
     }
 }
@@ -700,7 +700,7 @@ fn class_name(label: &str) -> Option<&'static str> {
         "excluded" => "除外した発信元",
         "service" => "提供サービス",
         "solicited" => "自ホスト発の通信への応答",
-        "backscatter" => "バックスキャッター",
+        "backscatter" => "バックスキャッタ",
         "access" => "アクセス",
         "other" => "その他",
         _ => return None,

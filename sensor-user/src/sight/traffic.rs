@@ -10,9 +10,9 @@ use std::time::Duration;
 
 /// Frames that cannot be read are judged over this time.
 const WINDOW: Duration = Duration::from_mins(10);
-/// So many of them at least, and
+/// Fewest unreadable frames in that time from which the line can count as unreadable.
 const MANY: u64 = 200;
-/// so many for each packet that can be read.
+/// Unreadable frames for each readable packet from which it does.
 const MOST: u64 = 9;
 /// What is ordinary on a line that carries IP, and no IP by itself: ARP and RARP, spanning tree and its
 /// like (LLC), LLDP, slow protocols, 802.1X, PTP, `PPPoE` discovery, loops and devices' own chatter.

@@ -277,7 +277,7 @@ pub struct Target {
     pub what: String,
     /// Between which bounds.
     pub bound: Bound,
-    /// What it is.
+    /// The figure of each round.
     pub measured: Rounds,
 }
 

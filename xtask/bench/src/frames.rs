@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The sensor's addresses in [`lab::sensor`]'s lab.
 pub(super) const LOCAL_V4: [u8; 4] = [198, 18, 0, 1];
-/// Likewise.
+/// Its IPv6 address.
 pub(super) const LOCAL_V6: [u8; 16] = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1).octets();
 /// Another host's address in the same network.
 const ELSEWHERE: [u8; 4] = [198, 18, 0, 77];

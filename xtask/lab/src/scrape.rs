@@ -15,7 +15,7 @@ pub enum ScrapeError {
     Connection {
         /// Of whom.
         address: SocketAddr,
-        /// What.
+        /// Path of the request.
         path: String,
         /// Why not.
         #[source]

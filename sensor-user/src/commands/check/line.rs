@@ -112,7 +112,7 @@ fn mode(config: &Config, name: &str, adapter: &Adapter) -> Finding {
         Answer::NotAllowed => Finding::new(
             Level::Warning,
             name,
-            "not allowed to ask whether the driver takes XDP programs; `sudo teiten check` tells",
+            "not allowed to ask whether the driver takes XDP programs; run `sudo teiten check`",
         ),
     }
 }
@@ -123,7 +123,7 @@ fn offloads(config: &Config, name: &str, features: &Answer<Vec<String>>) -> Find
         Answer::Is(features) => features,
         Answer::Unsaid => return Finding::new(Level::Good, name, "the driver says nothing of offloads"),
         Answer::NotAllowed => {
-            let text = "not allowed to ask for offloads; `sudo teiten check` tells";
+            let text = "not allowed to ask for offloads; run `sudo teiten check`";
             return Finding::new(Level::Warning, name, text);
         }
     };
@@ -166,14 +166,14 @@ fn channels(name: &str, channels: &Answer<Channels>, cpus: usize) -> Finding {
             return Finding::new(Level::Good, name, "the driver says nothing of receive queues");
         }
         Answer::NotAllowed => {
-            let text = "not allowed to ask for receive queues; `sudo teiten check` tells";
+            let text = "not allowed to ask for receive queues; run `sudo teiten check`";
             return Finding::new(Level::Warning, name, text);
         }
     };
     let useful = most.min(u32::try_from(cpus).unwrap_or(u32::MAX));
     if used < useful {
         let text = format!(
-            "{used} of {most} receive queues, {cpus} CPUs: a flood is lost sooner than need be; `ethtool -L {name} {kind} \
+            "{used} of {most} receive queues, {cpus} CPUs: packets of a flood are dropped earlier than necessary; `ethtool -L {name} {kind} \
              {useful}`"
         );
         return Finding::new(Level::Warning, name, text);
@@ -249,7 +249,7 @@ mod tests {
             (
                 &[],
                 &single,
-                "1 of 2 receive queues, 4 CPUs: a flood is lost sooner than need be; `ethtool -L eth0 rx 2`",
+                "1 of 2 receive queues, 4 CPUs: packets of a flood are dropped earlier than necessary; `ethtool -L eth0 rx 2`",
             ),
         ] {
             let said = warnings(flags, line);

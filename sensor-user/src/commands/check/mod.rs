@@ -365,7 +365,7 @@ fn judge_interface(config: &Config, interface: &Interface, attached: &Attached) 
             name,
             format!(
                 "XDP program {program} is attached; not allowed to see whether it is the pinned one, which would be \
-                 taken over; `sudo teiten check` tells"
+                 taken over; run `sudo teiten check`"
             ),
         ),
     }
@@ -381,7 +381,7 @@ fn directory(about: String, found: &StateDir) -> Finding {
         ),
         StateDir::Bad(text) => Finding::new(Level::Problem, about, text),
         StateDir::NotAllowed => {
-            Finding::new(Level::Problem, about, "not allowed to look; `sudo teiten check` tells")
+            Finding::new(Level::Problem, about, "not allowed to look; run `sudo teiten check`")
         }
     }
 }
@@ -398,7 +398,7 @@ fn pins(config: &Config, facts: &Facts) -> Finding {
     }
     let text = match (pin_dir.on_bpffs, pin_dir.pinned) {
         (None, _) | (_, Found::NotAllowed) => {
-            return Finding::new(Level::Problem, about, "not allowed to look; `sudo teiten check` tells");
+            return Finding::new(Level::Problem, about, "not allowed to look; run `sudo teiten check`");
         }
         (Some(true), Found::Yes) => "counts are pinned there and would be taken over",
         (Some(true), Found::No) => "on a bpffs",
@@ -572,7 +572,7 @@ mod tests {
             (
                 lacking(|facts| facts.interfaces = vec![Ok((ethernet(), Attached::NotAllowed(7)))]),
                 "PROBLEM  eth0: XDP program 7 is attached; not allowed to see whether it is the pinned one, which \
-                 would be taken over; `sudo teiten check` tells",
+                 would be taken over; run `sudo teiten check`",
             ),
             (
                 lacking(|facts| (facts.pin_dir.on_bpffs, facts.can_mount) = (Some(false), false)),
@@ -581,7 +581,7 @@ mod tests {
             ),
             (
                 lacking(|facts| facts.pin_dir.pinned = Found::NotAllowed),
-                "PROBLEM  pins /sys/fs/bpf/teiten: not allowed to look; `sudo teiten check` tells",
+                "PROBLEM  pins /sys/fs/bpf/teiten: not allowed to look; run `sudo teiten check`",
             ),
             (
                 lacking(|facts| facts.pin_dir.holder = Some(12)),
@@ -589,7 +589,7 @@ mod tests {
             ),
             (
                 lacking(|facts| facts.state_dir = StateDir::NotAllowed),
-                "PROBLEM  state directory /var/lib/teiten: not allowed to look; `sudo teiten check` tells",
+                "PROBLEM  state directory /var/lib/teiten: not allowed to look; run `sudo teiten check`",
             ),
             (
                 lacking(|facts| facts.state_dir = StateDir::Of("teiten".to_owned())),

@@ -26,7 +26,7 @@ fn flow_failures(failures: u64) -> Option<Note> {
                  their answers count as backscatter or accesses"
             ),
             format!(
-                "本ホストの通信 {failures} 件は、多すぎたため記録されていません。その応答はバックスキャッターまたはアクセスとして\
+                "本ホストの通信 {failures} 件は、多すぎたため記録されていません。その応答はバックスキャッタまたはアクセスとして\
                  数えられます"
             ),
         )
@@ -156,7 +156,7 @@ impl LastCommit {
                 Note::new(
                     format!("it is not known what {name} sends; answers count as backscatter and accesses"),
                     format!(
-                        "{name} からの送信を把握できません。応答はバックスキャッターまたはアクセスとして数えられます"
+                        "{name} からの送信を把握できません。応答はバックスキャッタまたはアクセスとして数えられます"
                     ),
                 )
             }))

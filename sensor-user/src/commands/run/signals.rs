@@ -82,7 +82,10 @@ fn apply(
     reconfigured: &watch::Sender<Config>,
 ) {
     if !reloaded.needs_restart.is_empty() {
-        warn!(keys = reloaded.needs_restart.join(", "), "these need a restart; keeping their old values");
+        warn!(
+            keys = reloaded.needs_restart.join(", "),
+            "reloaded, but for keys that need a restart; they keep their old values; restart teiten"
+        );
     }
     if reloaded.changed.is_empty() {
         info!("reloaded; nothing that can change while running has changed");

@@ -450,7 +450,7 @@ fn the_start_says_what_it_runs_with_and_what_it_takes_over() {
     // Less than a second without a daemon is not worth a line.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let mut daemon = lab.start(teiten(), &arguments("json")).unwrap();
-    wait_until("the first drain", || daemon.log().contains("counting went on without a daemon"));
+    wait_until("the first drain", || daemon.log().contains("counted while no daemon ran"));
     let log = daemon.log();
     assert_eq!(line(&log, "starting teiten")["sensor"], "tokyo-1");
     let opened = line(&log, "ledger opened");
