@@ -2,16 +2,13 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::TcContext;
-use sensor_common::flow::{
-    ASKED_GROUP, ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, SENT_TO, STARTED,
-    Table, may_live, sent_at,
-};
-use sensor_common::recent::{Entry, Recent};
+use sensor_common::flow::{ASKED_PORTS, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, STARTED, Table};
 use sensor_common::{Frame, Link, Slot, Transport};
 
+use crate::asked::{self, shared};
 use crate::bounds::below;
 use crate::frame::SkbFrame;
-use crate::maps::{ACCEPTED, ASKED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
+use crate::maps::{ACCEPTED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
 use crate::recent::teiten_note_recent;
 
 /// The maps of flows.
@@ -45,31 +42,6 @@ pub fn is_connected(ctx: &TcContext, transport: Transport) -> bool {
 #[inline(always)]
 pub fn is_to_group(frame: &SkbFrame<'_>, link: Link) -> bool {
     matches!(link, Link::Ethernet) && frame.load::<2>(0).is_some_and(|bytes| bytes[0] & 1 != 0)
-}
-
-#[inline(always)]
-fn shared() -> Option<*mut Asked> {
-    ASKED.get_ptr_mut(0)
-}
-
-/// The place of a conversation in [`Asked::sent_to`].
-#[inline(always)]
-fn sent_to(entry: &Entry) -> Option<*mut u16> {
-    let index = below::<SENT_TO>(entry.place(KernelFlows.seed()))?;
-    // SAFETY: `index` is below the array's length.
-    shared().map(|shared| unsafe { (&raw mut (*shared).sent_to).cast::<u16>().add(index) })
-}
-
-/// Whether a packet with this entry, which has arrived, certainly belongs to no flow: a datagram to a port that
-/// has asked no group, from where this host has sent nothing lately.
-#[inline(always)]
-pub fn is_unasked(entry: &Entry, recent: Recent, now: u64) -> bool {
-    let Some(port) = recent.udp_port() else { return false };
-    if KernelFlows.port(Slot::new(Transport::Udp, port)) & ASKED_GROUP != 0 {
-        return false;
-    }
-    // SAFETY: an aligned half word in a map's value.
-    sent_to(entry).is_some_and(|sent| !may_live(unsafe { sent.read_volatile() }, now))
 }
 
 /// Replaces a map's value by what `next` returns.
@@ -122,9 +94,7 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn port(&self, port: Slot) -> u8 {
-        let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return 0 };
-        // SAFETY: `index` is below the array's length.
-        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).ports).cast::<u8>().add(index) })
+        asked::port(port)
     }
 
     #[inline(always)]
@@ -169,17 +139,7 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn sent(&self, key: &FlowKey, now: u64) {
-        if let Some(entry) = Entry::of_flow(key, now, now)
-            && let Some(sent) = sent_to(&entry)
-        {
-            // SAFETY: the pointer is into a map's value; CPUs that write at once write about the same. A cache line
-            // that is only read stays in every CPU's cache.
-            unsafe {
-                if sent.read_volatile() != sent_at(now) {
-                    sent.write_volatile(sent_at(now));
-                }
-            }
-        }
+        asked::note_sent(key, now);
     }
 
     #[inline(always)]
@@ -232,8 +192,7 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn seed(&self) -> u64 {
-        // SAFETY: the daemon writes the seed once, before a program is attached.
-        shared().map_or(0, |shared| unsafe { (*shared).seed })
+        asked::seed()
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
+mod asked;
 mod bounds;
 mod candidate;
 mod flows;

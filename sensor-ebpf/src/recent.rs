@@ -7,7 +7,7 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use sensor_common::recent::{Entry, RECENT_WAYS, Recent, RecentV4, RecentV6};
 use sensor_common::{Conversation, Packet};
 
-use crate::flows::is_unasked;
+use crate::asked::is_unasked;
 use crate::maps::{RECENT_V4, RECENT_V6};
 use crate::scratch::scratch;
 

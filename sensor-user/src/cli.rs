@@ -155,8 +155,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// Show the busiest sources of a day, from the archive
     ///
-    /// Reads what `teiten run --archive-dir` has archived, up to the last drain. Shows addresses of remote hosts;
-    /// besides this only `teiten samples` with --pcapng or --unmasked does.
+    /// Reads what `teiten run --archive-dir` has archived, up to the last drain. Shows addresses of remote hosts,
+    /// as otherwise only `teiten samples` does with --pcapng or --unmasked.
     #[command(after_help = SOURCES_HELP)]
     Sources(Box<SourcesArgs>),
     /// Inspect, export or verify the ledger
