@@ -37,7 +37,10 @@ fn end_by_closed_pipes() {
 }
 
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {
-    if !matches!(command, Command::Run(_)) {
+    // A replay that has written a ledger has to say so when its output cannot be written.
+    let writes = matches!(&command, Command::Run(_))
+        || matches!(&command, Command::Replay(args) if args.state_dir.is_some());
+    if !writes {
         end_by_closed_pipes();
     }
     match command {

@@ -338,3 +338,64 @@ fn parquet_is_written_by_builds_that_have_it_and_the_others_say_how_to_get_it() 
     }
     assert!(!file.exists());
 }
+
+/// What a replay into a ledger of its own writes, with an archive beside it.
+fn replay_into<'a>(capture: &'a str, state: &'a str, archive: &'a str) -> Vec<&'a str> {
+    let at = ["--state-dir", state, "--archive-dir", archive];
+    ["replay", "--timezone", "UTC", "--sensor-name", "one"].into_iter().chain(at).chain([capture]).collect()
+}
+
+#[test]
+fn a_whole_archive_that_is_gone_fails_to_verify_unless_nothing_was_archived() {
+    let directory = tempfile::tempdir().unwrap();
+    let without = small_ledger(directory.path(), 3);
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (capture, state, archive, nowhere) =
+        (path("small.pcap"), path("archived"), path("archive"), path("nowhere"));
+    let output = teiten(&replay_into(&capture, &state, &archive));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let verify = |state: &str, archive: &str| {
+        teiten(&["ledger", "verify", "--config", "/dev/null", "--state-dir", state, "--archive-dir", archive])
+    };
+    let output = verify(&state, &archive);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let output = verify(&state, &nowhere);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(text.contains(&format!("there is none in {nowhere}, and 3 packets were written")), "{text}");
+    assert!(text.contains("1 FAILED"), "{text}");
+    let output = verify(&without, &nowhere);
+    assert!(output.status.success(), "{}", stdout(&output));
+    assert!(stderr(&output).contains("only the ledger was verified"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_replay_whose_output_cannot_be_written_says_that_the_captures_were_added() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path(), 3);
+    let capture = directory.path().join("small.pcap");
+    for (place, json) in [("full", false), ("full", true), ("pipe", false)] {
+        let state = directory.path().join(format!("{place}{json}"));
+        let state = state.to_str().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_teiten"));
+        command.args(["replay", "--state-dir", state, "--timezone", "UTC", "--sensor-name", "one"]);
+        command.args(json.then_some("--json")).arg(&capture).stderr(std::process::Stdio::piped());
+        if place == "full" {
+            command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        } else {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(writer);
+        }
+        let child = command.spawn().unwrap();
+        drop(command);
+        let output = child.wait_with_output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("the captures were added to the ledger in {state}")), "{said}");
+        assert!(said.contains("standard output cannot be written"), "{said}");
+        let days = teiten(&["ledger", "days", "--config", "/dev/null", "--json", "--state-dir", state]);
+        let days: serde_json::Value = serde_json::from_slice(&days.stdout).unwrap();
+        assert_eq!(days[0]["accesses"], 3, "{days}");
+    }
+}

@@ -40,7 +40,7 @@ impl ArchivedSums {
 ///
 /// # Errors
 ///
-/// There is no archive, or it cannot be read.
+/// Nothing was archived and there is no archive, or it cannot be read.
 pub fn verify<E: From<ScanError>>(
     root: &Path,
     read: impl Fn() -> Result<Option<ArchivedLedger>, E>,
@@ -55,6 +55,20 @@ pub fn verify<E: From<ScanError>>(
                 return Ok(());
             }
             Ok(None) => {}
+            Err(ScanError::Missing { .. }) if ledger.days.values().any(|day| day.archived > 0) => {
+                for (day, ArchivedDay { archived, .. }) in
+                    ledger.days.iter().filter(|(_, day)| day.archived > 0)
+                {
+                    verification.compare(*day, "the archive that was written is there", false, || {
+                        format!(
+                            "there is none in {}, and {archived} packets were written into it; --archive-dir names \
+                             another directory",
+                            root.display()
+                        )
+                    });
+                }
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -285,7 +285,7 @@ pub(super) fn verify(
 ) -> Result<()> {
     let Some(root) = &config.archive_dir else { return Ok(()) };
     match archive::verify(root, || ledger.archived().map_err(anyhow::Error::from), verification) {
-        // Nothing was archived yet, or all that was is elsewhere: then the days say so.
+        // Nothing was archived yet.
         Err(error) if error.downcast_ref().is_some_and(|it| matches!(it, ScanError::Missing { .. })) => {
             say(format_args!("warning: {error}; only the ledger was verified"));
             Ok(())

@@ -565,12 +565,13 @@ impl Drain {
     }
 
     fn report(&self, state: &mut DrainState, error: &DrainError) {
-        self.exposition.health().drain_failed();
         let (what, error): (_, &dyn std::error::Error) = match error {
             DrainError::Uncommitted { source, .. } => ("commit failed", source.as_ref()),
             error @ (DrainError::Kernel(_) | DrainError::Wait(_)) => ("generation switch failed", error),
         };
-        let Some(tell) = state.fault.failed(&crate::error_chain(error), clock::now()) else { return };
+        let why = crate::error_chain(error);
+        self.exposition.health().drain_failed(&format!("{what}: {why}"));
+        let Some(tell) = state.fault.failed(&why, clock::now()) else { return };
         let counting = if self.is_attached() {
             "counting continues in the kernel"
         } else {
@@ -619,6 +620,7 @@ impl Drain {
             if look == Look::Failed {
                 health.reload_failed(what);
             }
+            health.set_unread(what, fault.map(crate::error_chain));
             tell_fault(what, fault, lasts);
         }
     }

@@ -60,9 +60,13 @@ struct HealthState {
     last_drain: Option<(Instant, Timestamp)>,
     drain_duration: Histogram,
     drain_failures: u64,
+    /// Why the last drain was not committed.
+    drain_fault: Option<String>,
     is_attached: bool,
     blind: Vec<Blind>,
     reload_failures: BTreeMap<Reloadable, u64>,
+    /// What could not be read when it was read last, and why.
+    unread: BTreeMap<Reloadable, String>,
     sensor: Option<SensorInfo>,
     /// Size of the observed IPv4 and IPv6 space.
     monitored: Option<[f64; 2]>,
@@ -136,7 +140,8 @@ pub enum Reloadable {
 }
 
 impl Reloadable {
-    const ALL: [Self; 5] = [Self::Geoip, Self::Lists, Self::Asn, Self::Config, Self::Web];
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Geoip, Self::Lists, Self::Asn, Self::Config, Self::Web];
 
     const fn name(self) -> &'static str {
         match self {
@@ -343,9 +348,11 @@ impl Health {
             last_drain: None,
             drain_duration: Histogram::with_opts(duration)?,
             drain_failures: 0,
+            drain_fault: None,
             is_attached: false,
             blind: Vec::new(),
             reload_failures: Reloadable::ALL.map(|reload| (reload, 0)).into(),
+            unread: BTreeMap::new(),
             sensor: None,
             monitored: None,
             flow_tracking: Vec::new(),
@@ -421,18 +428,45 @@ impl Health {
     pub fn drained(&self, now: Instant, at: Timestamp, took: Duration) {
         self.change(|state| {
             state.last_drain = Some((now, at));
+            state.drain_fault = None;
             state.drain_duration.observe(took.as_secs_f64());
         });
     }
 
-    /// A drain could not be committed.
-    pub fn drain_failed(&self) {
-        self.change(|state| state.drain_failures += 1);
+    /// A drain could not be committed, for this reason.
+    pub fn drain_failed(&self, why: &str) {
+        self.change(|state| {
+            state.drain_failures += 1;
+            state.drain_fault = Some(why.to_owned());
+        });
+    }
+
+    /// Why the last drain could not be committed; `None` when it was. With it, whether packets are counted in the
+    /// kernel meanwhile.
+    pub fn drain_fault(&self) -> Option<(String, bool)> {
+        let state = self.state();
+        state.drain_fault.clone().map(|why| (why, state.is_attached))
     }
 
     /// A file could not be reloaded.
     pub fn reload_failed(&self, what: Reloadable) {
         self.change(|state| *state.reload_failures.entry(what).or_default() += 1);
+    }
+
+    /// Whether what was read last could be used: why not, or `None`.
+    pub fn set_unread(&self, what: Reloadable, why: Option<String>) {
+        let is_known = self.state().unread.get(&what) == why.as_ref();
+        if !is_known {
+            self.change(|state| match why {
+                Some(why) => drop(state.unread.insert(what, why)),
+                None => drop(state.unread.remove(&what)),
+            });
+        }
+    }
+
+    /// What could not be read when it was read last, and why.
+    pub fn unread(&self) -> BTreeMap<Reloadable, String> {
+        self.state().unread.clone()
     }
 
     /// Whether the ledger, or what lies beside it, is known to be damaged.
@@ -558,7 +592,8 @@ impl Health {
         let certain = state.blind.iter().filter(|blind| blind.reason.is_certain());
         let mut why: Vec<String> = certain.map(|blind| format!("{}: {blind}", blind.reason)).collect();
         if !state.is_current(now) {
-            why.push("no drain was committed within three intervals".to_owned());
+            let because = state.drain_fault.as_ref().map(|why| format!(": {why}"));
+            why.push(format!("no drain was committed within three intervals{}", because.unwrap_or_default()));
         } else if why.is_empty() && !state.is_attached {
             why.push("the program is not attached to every interface".to_owned());
         }
@@ -630,6 +665,22 @@ mod tests {
             health.state().families().iter().map(|family| family.name().to_owned()).collect();
         let described: BTreeSet<_> = OTHERS.iter().map(|other| other.name.to_owned()).collect();
         assert_eq!(families, described);
+    }
+
+    #[test]
+    fn readiness_says_why_no_drain_is_committed() {
+        let health = Health::new(&Registry::new()).unwrap();
+        health.set_current_for(Duration::from_secs(30));
+        health.set_attached(true);
+        let start = Instant::now();
+        health.drained(start, Timestamp::UNIX_EPOCH, Duration::ZERO);
+        health.drain_failed("ledger: disk full");
+        let later = start + Duration::from_secs(31);
+        let expected = "no drain was committed within three intervals: ledger: disk full";
+        assert_eq!(health.why_not_up(later), [expected]);
+        assert_eq!(health.drain_fault(), Some(("ledger: disk full".to_owned(), true)));
+        health.drained(later, Timestamp::UNIX_EPOCH, Duration::ZERO);
+        assert_eq!((health.why_not_up(later), health.drain_fault()), (Vec::new(), None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::Note;
 use super::rows::{BandRow, CountryRow, Counts, ListRow, NetworkRow, PortRow, Subject, of_class};
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
-use crate::exposition::{Health, SensorInfo};
+use crate::exposition::{Health, Reloadable, SensorInfo};
 use crate::ledger::Today;
 use crate::sight::Blind;
 use jiff::Timestamp;
@@ -234,6 +234,53 @@ impl DayStatus {
     }
 }
 
+/// What fails at this moment: the commit, and the files that cannot be read again.
+fn of_health(health: &Health) -> impl Iterator<Item = Note> + use<> {
+    let commit = health.drain_fault().map(|(why, is_counting)| {
+        let (english, japanese) = if is_counting {
+            (
+                "counting continues in the kernel, and what is shown is of the last commit",
+                "計数はカーネル内で続いています",
+            )
+        } else {
+            (
+                "packets are not counted, because an interface is not attached",
+                "接続していないインターフェースがあり、パケットは計数されていません",
+            )
+        };
+        Note::new(
+            format!("{why}; {english}"),
+            format!("台帳へのコミットに失敗しています。{japanese}。表示は最後のコミット時点のものです"),
+        )
+    });
+    let files = health.unread().into_iter().map(|(what, why)| {
+        let (english, japanese) = match what {
+            Reloadable::Geoip => (
+                "the GeoIP database cannot be read again; sources are located by the one before",
+                "国データベースを再読み込みできません。読み込み済みのもので判定しています",
+            ),
+            Reloadable::Lists => (
+                "the source lists cannot be read again; sources are judged by those before",
+                "発信元リストを再読み込みできません。読み込み済みのもので判定しています",
+            ),
+            Reloadable::Asn => (
+                "the ASN database cannot be read again; networks are those of the one before",
+                "ASN データベースを再読み込みできません。読み込み済みのもので判定しています",
+            ),
+            Reloadable::Config => (
+                "the configuration cannot be loaded again; the one before applies",
+                "設定を再読み込みできません。読み込み済みの設定で動作しています",
+            ),
+            Reloadable::Web => (
+                "--web.config.file cannot be loaded again; what was read before applies",
+                "--web.config.file を再読み込みできません。読み込み済みの設定で動作しています",
+            ),
+        };
+        Note::new(format!("{english}: {why}"), japanese)
+    });
+    commit.into_iter().chain(files)
+}
+
 impl Status {
     /// Puts a status together.
     pub fn new(inputs: Inputs<'_>) -> Self {
@@ -349,7 +396,7 @@ impl Status {
                 }
             },
             identities,
-            notes: notes.to_vec(),
+            notes: of_health(health).chain(notes.iter().cloned()).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::counters::port_names::PortTable;
 use crate::counters::totals::{PortLabel, Tally, Totals};
 use crate::country::Country;
-use crate::exposition::{Exposition, SensorInfo};
+use crate::exposition::{Exposition, Health, Reloadable, SensorInfo};
 use crate::format::{percent, spoken, thousands};
 use crate::ledger::{BandSums, Today};
 use crate::system::terminal::Terminal;
@@ -128,6 +128,11 @@ pub(crate) fn status_with(info: &SensorInfo, notes: &[Note]) -> Status {
 }
 
 fn status_of(totals: &Totals, info: &SensorInfo, notes: &[Note]) -> Status {
+    status_in(totals, info, notes, |_| ())
+}
+
+/// With what happens to the sensor's state after the last drain.
+fn status_in(totals: &Totals, info: &SensorInfo, notes: &[Note], then: impl FnOnce(&Health)) -> Status {
     let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
     let instant = Instant::now();
     let health = exposition.health();
@@ -136,6 +141,7 @@ fn status_of(totals: &Totals, info: &SensorInfo, notes: &[Note]) -> Status {
     health.drained(instant, drained, Duration::from_millis(12));
     health.set_monitored_addresses(2.0, 2.0_f64.powi(64));
     health.set_geoip(1_760_000_000, "embedded");
+    then(health);
     let ports = PortTable::parse(
         "[[port]]\ntransport = \"tcp\"\nport = 445\nname = \"microsoft-ds\"\nen = \"file sharing\"\n",
     )
@@ -417,4 +423,43 @@ fn what_came_from_elsewhere_gives_the_terminal_no_orders() {
     let info = SensorInfo { sensor: "evil\u{1b}]0;title\u{7}".to_owned(), ..info() };
     let text = render(&status_with(&info, &["a\u{1b}[2Jb".to_owned().into()]), PLAIN, 100);
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+}
+
+#[test]
+fn a_commit_that_fails_and_files_that_cannot_be_read_again_have_a_note_with_the_reason() {
+    let of = |then: &dyn Fn(&Health)| status_in(&totals(), &info(), &[Note::new("else", "他")], then);
+    assert_eq!(of(&|_| ()).notes.len(), 1);
+    let status = of(&|health| {
+        health.drain_failed("commit failed: ledger /l: disk full");
+        health.set_unread(Reloadable::Lists, Some("line 2: `x`".to_owned()));
+        health.set_unread(Reloadable::Asn, Some("no such file".to_owned()));
+        health.set_unread(Reloadable::Asn, None);
+    });
+    let notes: Vec<String> = status.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notes,
+        [
+            "commit failed: ledger /l: disk full; counting continues in the kernel, and what is shown is of the last \
+             commit",
+            "the source lists cannot be read again; sources are judged by those before: line 2: `x`",
+            "else"
+        ]
+    );
+    assert!(status.notes.iter().all(|note| note.japanese().is_some()));
+    let json: serde_json::Value = serde_json::to_value(&status).unwrap();
+    let text = render(&status, PLAIN, 100);
+    for note in &notes {
+        assert!(json["notes"].as_array().unwrap().contains(&note.as_str().into()), "{json}");
+        assert!(text.contains(&format!("  note        {note}\n")), "{text}");
+    }
+    let detached = of(&|health| {
+        health.set_attached(false);
+        health.drain_failed("commit failed: disk full");
+    });
+    let note = detached.notes[0].to_string();
+    assert!(note.contains("not counted") && !note.contains("continues"), "{note}");
+    for what in Reloadable::ALL {
+        let status = of(&|health| health.set_unread(what, Some("why".to_owned())));
+        assert!(status.notes[0].to_string().ends_with(": why"), "{what:?}");
+    }
 }

@@ -378,12 +378,15 @@ impl Security {
                 tracing::info!(path = %path.display(), "reloaded --web.config.file");
                 *seen = SeenFiles { files, fingerprint, refused: None, fault: Fault::default() };
                 self.state.send_replace(Arc::new(loaded));
+                health.set_unread(Reloadable::Web, None);
             }
             Err(error) => {
+                let why = crate::error_chain(&error);
                 health.reload_failed(Reloadable::Web);
+                health.set_unread(Reloadable::Web, Some(why.clone()));
                 // Not read again until something changes again.
                 seen.fingerprint = fresh;
-                seen.refused = Some(crate::error_chain(&error));
+                seen.refused = Some(why);
                 seen.tell(path);
             }
         }

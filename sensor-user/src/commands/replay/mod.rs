@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::geoip::GeoIp;
 use crate::ledger::{self, Ledger, NotThere, Summary};
 use crate::observation::Observation;
-use crate::replay::run;
+use crate::replay::{Outcome, run};
 use crate::samples::show::{note, render};
 use crate::shown::{Report, render_report};
 use crate::system::logging;
@@ -46,7 +46,8 @@ pub struct ReplayView {
 ///
 /// # Errors
 ///
-/// A database or a list cannot be used, the ledger or standard output not written.
+/// A database or a list cannot be used, the ledger or standard output not written. When the ledger was written and
+/// standard output was not, the error says so: who repeats the command would count twice.
 pub fn command(
     files: &[PathBuf],
     config: &Config,
@@ -91,18 +92,20 @@ pub fn command(
         })
     };
     let outcome = fold_thread::take_in(prepare, |sink| run(files, config, observed, sink))?;
-    if let Some(ledger) = kept {
-        anyhow::ensure!(
-            outcome.contents.untimed == 0,
-            "{} packets have no time, so they have no day in a ledger; none was added to it. Leave --state-dir out, or give \
-             them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
-            outcome.contents.untimed
-        );
-        ledger.finish_captures(&outcome.observed)?;
-        // Of captures that could not be read nothing is in it.
-        let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.contents.outbound > 0;
-        for made in [not_there, archive_not_there].into_iter().flatten().filter(|_| has_counts) {
-            made.keep();
+    // Of captures that could not be read nothing is in a ledger.
+    let has_counts = outcome.errors.is_empty() || outcome.packets + outcome.contents.outbound > 0;
+    let mut refused = None;
+    let mut added = None;
+    if let (Some(kept), Some(ledger)) = (kept, ledger) {
+        match finish(kept, &outcome) {
+            Ok(()) if has_counts => {
+                for made in [not_there, archive_not_there].into_iter().flatten() {
+                    made.keep();
+                }
+                added = Some(ledger.state_dir);
+            }
+            Ok(()) => {}
+            Err(error) => refused = Some(error),
         }
     }
     let mut report = Report::new(files, config, &outcome, printed.totals());
@@ -112,18 +115,50 @@ pub fn command(
         let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
         report.contents_of_ports = Some(query.of_days(&days, masker.as_ref()));
     }
+    report.errors.extend(refused.iter().map(|error| crate::error_chain(error.as_ref())));
+    let printed =
+        if shown.json || (refused.is_none() && has_counts) { print(&report, config, shown) } else { Ok(()) };
+    for error in &report.errors {
+        logging::tell(error);
+    }
+    match added {
+        Some(state_dir) => printed.with_context(|| {
+            format!(
+                "the captures were added to the ledger in {}, and only what they hold could not be printed; do not \
+                 replay them into it again",
+                state_dir.display()
+            )
+        })?,
+        None => printed?,
+    }
+    Ok(report.errors.is_empty())
+}
+
+/// Commits what the ledger took in.
+fn finish(ledger: Ledger, outcome: &Outcome) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        outcome.contents.untimed == 0,
+        "{} no time, so they have no day in a ledger; none was added to it. Leave --state-dir out, or give \
+         them times: `editcap -t SECONDS FILE NEW.pcap` adds seconds since 1970",
+        match outcome.contents.untimed {
+            1 => "1 packet has".to_owned(),
+            packets => format!("{packets} packets have"),
+        }
+    );
+    Ok(ledger.finish_captures(&outcome.observed)?)
+}
+
+/// Prints what the captures hold.
+fn print(report: &Report, config: &Config, shown: ReplayView) -> anyhow::Result<()> {
     let mut out = Output::lock();
     if shown.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        serde_json::to_writer_pretty(&mut out, report)?;
         writeln!(out)?;
-    } else if report.errors.is_empty() || report.packets + report.contents.outbound > 0 {
-        write!(out, "{}", render_report(&report, config))?;
+    } else {
+        write!(out, "{}", render_report(report, config))?;
         if let Some(ports) = report.contents_of_ports.as_ref().filter(|ports| !ports.is_empty()) {
             writeln!(out, "\n{}\n{}", render(ports, &config.timezone), note(shown.unmasked))?;
         }
     }
-    for error in &report.errors {
-        logging::tell(error);
-    }
-    Ok(report.errors.is_empty())
+    Ok(out.flush()?)
 }

@@ -104,7 +104,7 @@ async fn daemon(
     let (commands, inbox) = drain::inbox().context("make the inbox of the drain")?;
     // Until now a signal ends the process, which has nothing to undo. From here on it is answered after the
     // start.
-    let signals = Signals::listen().context("listen to signals")?;
+    let signals = Signals::listen(Arc::clone(&exposition)).context("listen to signals")?;
     let released_first = targets.released_first(&network);
     let Ready { kernel, spare, wake } =
         attach::observe(&config, ledger.numbering(), &policy, &observed, &released_first)?;

@@ -3,6 +3,7 @@
 use crate::commands::ledger_settings;
 use crate::config::{Config, ConfigError, Reload};
 use crate::drain::{DrainCommand, DrainError, Outbox};
+use crate::exposition::{Exposition, Health, Reloadable};
 use crate::system::logging::LogHandle;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -16,14 +17,17 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Shows what could not be loaded again.
+    exposition: Arc<Exposition>,
 }
 
 impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen(exposition: Arc<Exposition>) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            exposition,
         })
     }
 
@@ -58,9 +62,9 @@ impl Signals {
                     if reloading.is_some() =>
                 {
                     reloading = None;
-                    match reloaded.context("reload the configuration")? {
-                        Ok(reloaded) => apply(reloaded, &mut config, &log, &commands, &reconfigured),
-                        Err(error) => error!(error = &error as &dyn std::error::Error, "reload failed; keeping the configuration"),
+                    let reloaded = reloaded.context("reload the configuration")?;
+                    if let Some(reloaded) = judged(reloaded, self.exposition.health()) {
+                        apply(reloaded, &mut config, &log, &commands, &reconfigured);
                     }
                     continue;
                 }
@@ -69,6 +73,22 @@ impl Signals {
             // When the drain has ended already, its result is on its way.
             let _ = commands.send(DrainCommand::Stop { detach });
             return drain_ended.await.context("the drain thread panicked")?.map_err(Into::into);
+        }
+    }
+}
+
+/// What was loaded again, unless it cannot be used: then that is logged, counted and shown.
+fn judged<T>(reloaded: Result<T, ConfigError>, health: &Health) -> Option<T> {
+    match reloaded {
+        Ok(reloaded) => {
+            health.set_unread(Reloadable::Config, None);
+            Some(reloaded)
+        }
+        Err(error) => {
+            health.reload_failed(Reloadable::Config);
+            health.set_unread(Reloadable::Config, Some(crate::error_chain(&error)));
+            error!(error = &error as &dyn std::error::Error, "reload failed; keeping the configuration");
+            None
         }
     }
 }
@@ -112,4 +132,31 @@ fn apply(
     }
     // The task that follows the addresses makes the new policy.
     reconfigured.send_replace(config.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_configuration_that_cannot_be_loaded_again_is_counted_and_shown_until_one_can() {
+        let exposition = Exposition::new(Duration::ZERO, BTreeSet::new()).unwrap();
+        let health = exposition.health();
+        let failures = || {
+            let metrics = String::from_utf8(exposition.render(Instant::now()).unwrap().text).unwrap();
+            let line = "teiten_reload_failures_total{what=\"config\"} ";
+            metrics.lines().find_map(|it| it.strip_prefix(line)).unwrap().to_owned()
+        };
+        assert_eq!(failures(), "0");
+        let source = std::io::Error::other("out of luck");
+        let refused = ConfigError::Read { path: "/etc/teiten.toml".into(), source };
+        assert_eq!(judged::<()>(Err(refused), health), None);
+        assert_eq!(failures(), "1");
+        let why = &health.unread()[&Reloadable::Config];
+        assert!(why.contains("`/etc/teiten.toml`") && why.ends_with("out of luck"), "{why}");
+        assert_eq!(judged(Ok(()), health), Some(()));
+        assert_eq!((failures().as_str(), health.unread().len()), ("1", 0));
+    }
 }
