@@ -2,11 +2,11 @@
 //! comes back: 0 done, 1 failed, 2 wrong usage or configuration (of `check`: the daemon would not
 //! start).
 
-use nix::sys::signal::{SigHandler, Signal, signal};
 use sensor_user::cli::{Cli, Command};
 use sensor_user::commands::{check, detach, ledger, replay, run, samples, sources, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
+use sensor_user::system::output::end_by_closed_pipes;
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
@@ -26,14 +26,6 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
-}
-
-/// Lets a closed pipe end this process silently, as it ends other programs. Rust ignores the signal, which is right
-/// for a daemon alone.
-fn end_by_closed_pipes() {
-    // SAFETY: the default action runs no code of this process.
-    let result = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
-    result.expect("SIGPIPE can be set to its default");
 }
 
 fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitCode> {

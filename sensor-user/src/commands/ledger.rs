@@ -9,6 +9,7 @@ use crate::country::Country;
 use crate::ledger::{Band, BandSums, DaySummary, Extent, Format, Ledger, Ranking, Reader};
 use crate::shown::BandRow;
 use crate::system::output::{Output, say};
+use crate::system::whole_file::write_file;
 use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
@@ -17,7 +18,6 @@ use sensor_common::Slot;
 use sensor_counters::{NetworkLabel, Series};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -215,42 +215,6 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
     }
     out.flush()?;
     Ok(is_whole)
-}
-
-/// Writes a file whole or not at all: under another name beside it first, so that on a full disk, or when
-/// it is interrupted, what had the name before is still there.
-/// Writes a file that is whole or not there: beside its name first.
-pub(super) fn write_file(
-    output: &Path,
-    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    // Of a symbolic link, the file that it names.
-    let existing = output.canonicalize().ok();
-    let output = existing.as_deref().unwrap_or(output);
-    let metadata = existing.as_deref().map(std::fs::metadata).transpose()?;
-    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-        // A device or a pipe cannot be replaced.
-        let mut file = BufWriter::new(OpenOptions::new().write(true).open(output)?);
-        write(&mut file)?;
-        return Ok(file.flush()?);
-    }
-    let Some(name) = output.file_name() else { bail!("it names no file") };
-    let mut part = name.to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = output.with_file_name(part);
-    let written = || -> anyhow::Result<()> {
-        let file = File::create_new(&part)?;
-        if let Some(metadata) = metadata {
-            file.set_permissions(metadata.permissions())?;
-        }
-        let mut file = BufWriter::new(file);
-        write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(std::fs::rename(&part, output)?)
-    };
-    written().inspect_err(|_| {
-        let _ = std::fs::remove_file(&part);
-    })
 }
 
 fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<Date>> {

@@ -1,12 +1,12 @@
 //! `teiten samples`: what packets to chosen ports held.
 
-use super::ledger::write_file;
 use crate::cli::SamplesArgs;
 use crate::config::{Config, parse_slots};
 use crate::ledger::Ledger;
 use crate::samples::pcapng;
 use crate::samples::show::{Query, note, render};
 use crate::system::output::{Output, say};
+use crate::system::whole_file::write_file;
 use anyhow::{Context, bail};
 use jiff::civil::Date;
 use std::io::{self, BufWriter, IsTerminal, Write};

@@ -11,5 +11,6 @@ pub(crate) mod regular_file;
 pub mod rights;
 pub mod terminal;
 pub mod trusted;
+pub mod whole_file;
 
 pub use error::error_chain;

@@ -1,5 +1,6 @@
 //! What a command writes.
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 
@@ -29,6 +30,14 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush().map_err(named)
     }
+}
+
+/// Lets a closed pipe end this process silently, as it ends other programs. Rust ignores the signal, which is right
+/// for a daemon alone.
+pub fn end_by_closed_pipes() {
+    // SAFETY: the default action runs no code of this process.
+    let result = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    result.expect("SIGPIPE can be set to its default");
 }
 
 /// Writes a line to standard error. It may be lost: a full disk or a reader that is gone does not end the
