@@ -63,6 +63,29 @@ pub(crate) struct Note {
     pub(crate) replaces: bool,
 }
 
+/// The line that code begins with, by <https://spec.commonmark.org/0.31.2/#fenced-code-blocks>; in lists too.
+#[derive(Clone, Copy)]
+struct Fence {
+    mark: char,
+    length: usize,
+}
+
+impl Fence {
+    fn begun_by(line: &str) -> Option<Self> {
+        let line = line.trim_start();
+        let mark = line.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
+        let rest = line.trim_start_matches(mark);
+        let length = line.len() - rest.len();
+        // Three backticks with others after them are code within a line.
+        (length >= 3 && (mark == '~' || !rest.contains('`'))).then_some(Self { mark, length })
+    }
+
+    fn is_closed_by(self, line: &str) -> bool {
+        let line = line.trim();
+        line.len() >= self.length && line.chars().all(|c| c == self.mark)
+    }
+}
+
 /// All notes.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(BTreeMap<Place, Note>);
@@ -77,14 +100,19 @@ impl Notes {
     fn parse(text: &str, places: &[Place]) -> Result<Self> {
         let mut notes: BTreeMap<Place, Note> = BTreeMap::new();
         let mut place: Option<Place> = None;
-        let mut fence = false;
-        for (number, line) in text.lines().enumerate() {
+        // The code that is open, and the line that it begins on.
+        let mut open: Option<(Fence, usize)> = None;
+        // What editors put at the begin of a text to say that it is Unicode.
+        for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
             let number = number + 1;
-            if line.trim_start().starts_with("```") {
-                fence = !fence;
-            }
+            let is_code = open.is_some();
+            open = match open {
+                Some((fence, _)) if fence.is_closed_by(line) => None,
+                None => Fence::begun_by(line).map(|fence| (fence, number)),
+                open => open,
+            };
             let name = line.trim_end().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            if let (false, Some(name)) = (fence, name) {
+            if let (false, Some(name)) = (is_code, name) {
                 let (name, replaces) =
                     name.strip_suffix(" replace").map_or((name, false), |name| (name, true));
                 let Some(found) = Place::parse(name.trim()).filter(|place| places.contains(place)) else {
@@ -111,6 +139,10 @@ impl Notes {
                     "line {number}: text before the first place; begin with a line like [intro]"
                 );
             }
+        }
+        if let Some((Fence { mark, length }, number)) = open {
+            let fence = mark.to_string().repeat(length);
+            bail!("line {number}: the code that begins here does not end; end it with a line {fence}");
         }
         notes.retain(|_, note| !note.markdown.trim().is_empty() || note.replaces);
         Ok(Self(notes))
@@ -165,11 +197,41 @@ mod tests {
     }
 
     #[test]
+    fn a_place_within_code_is_text_whatever_the_fence() {
+        for (begin, end) in [
+            ("```", "```"),
+            ("~~~", "~~~"),
+            ("~~~~ text", "~~~~~"),
+            ("````\n```", "````"),
+            ("~~~\n```", "~~~"),
+        ] {
+            let text = format!("[intro]\n{begin}\n[contact]\n{end}\n[events]\nHello.\n");
+            let notes = Notes::parse(&text, &places()).unwrap();
+            assert!(notes.get(&Place::Intro).unwrap().markdown.contains("[contact]"), "{text}");
+            assert_eq!(notes.get(&Place::Events).unwrap().markdown, "Hello.\n", "{text}");
+        }
+        let notes = Notes::parse("[intro]\n```code``` in a line\n[contact]\nUs.\n", &places()).unwrap();
+        assert_eq!(notes.get(&Place::Contact).unwrap().markdown, "Us.\n");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        for begin in ["[intro]", "# ours\n[intro]"] {
+            let notes = Notes::parse(&format!("\u{feff}{begin}\nHello.\n"), &places()).unwrap();
+            assert_eq!(notes.get(&Place::Intro).unwrap().markdown, "Hello.\n");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line_and_the_way_out() {
         for (text, message) in [
             ("[port 9999/udp]\n", "line 1: this report has no place [port 9999/udp]; it has [intro]"),
             ("hello\n", "line 1: text before the first place"),
             ("[intro]\na\n[intro]\nb\n", "line 3: [intro] is there twice"),
+            (
+                "[intro]\n~~~~\n[contact]\n~~~\n",
+                "line 2: the code that begins here does not end; end it with a line ~~~~",
+            ),
             ("[contact replace]\n", "nothing can be replaced at [contact]"),
         ] {
             let error = Notes::parse(text, &places()).unwrap_err().to_string();
