@@ -2,19 +2,21 @@
 
 use crate::content::{self, Manner, Source};
 use crate::data::{self, Data};
-use crate::input::Input;
 use crate::input::ledger::Ledgers;
 use crate::input::parquet::Tables;
 use crate::input::prometheus::{Access, Prometheus};
+use crate::input::{Input, Sensor};
 use crate::notes::{self, Notes};
-use crate::period::Period;
-use crate::words::{Lang, Text};
+use crate::period::{self, Period};
+use crate::words::Lang;
 use crate::{html, json};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{CommandFactory as _, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sensor_user::system::output::{Output, end_by_closed_pipes, say};
+use sensor_user::system::whole_file::write_file;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -87,7 +89,7 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     init_notes: Option<PathBuf>,
     /// The day on which the report is written: only days before it are in it. Today by default
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = period::day)]
     date: Option<Date>,
 
     /// Where to write; its ending says which format
@@ -133,7 +135,7 @@ pub fn main() -> ExitCode {
     match run(&cli).and_then(|bytes| cli.deliver(&bytes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("teiten-report: {error:#}");
+            say(format_args!("teiten-report: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -151,10 +153,13 @@ pub fn make<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -
 impl Cli {
     /// Writes to where the options say.
     fn deliver(&self, bytes: &[u8]) -> Result<()> {
-        match self.init_notes.as_deref().or(self.output.as_deref()) {
-            Some(file) => put(file, bytes),
-            None => std::io::stdout().lock().write_all(bytes).context("standard output"),
+        if let Some(file) = self.init_notes.as_deref().or(self.output.as_deref()) {
+            return write_file(file, |out| Ok(out.write_all(bytes)?))
+                .with_context(|| format!("cannot write `{}`", file.display()));
         }
+        end_by_closed_pipes();
+        let mut out = Output::lock();
+        Ok(out.write_all(bytes).and_then(|()| out.flush())?)
     }
 }
 
@@ -171,23 +176,26 @@ fn run(cli: &Cli) -> Result<Vec<u8>> {
     let mut input = open(cli, period)?;
     let chosen: BTreeSet<&str> = cli.sensors.iter().map(String::as_str).collect();
     check_sensors(&*input, &chosen)?;
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.contains(name);
+    input.observed_once(&data::reach(period), &is_chosen)?;
     let today = cli.date.unwrap_or_else(|| today(&*input, cli));
     bar.set_message(period.code());
-    let mut data = Data::read(
-        &mut *input,
-        period,
-        today,
-        &|name| chosen.is_empty() || chosen.contains(name),
-        &mut |steps| {
-            bar.set_length(steps as u64);
-            bar.inc(1);
-        },
-    )?;
+    let mut data = Data::read(&mut *input, period, today, &is_chosen, &mut |steps| {
+        bar.set_length(steps as u64);
+        bar.inc(1);
+    })?;
     bar.finish_and_clear();
-    let mut source = Source::of(&*input);
     if cli.anonymous {
-        anonymize(&mut data, &mut source, cli.lang);
+        number(&mut data.sensors, cli.lang);
     }
+    // Those that are not chosen have no name in the report.
+    let mut names = data.sensors.iter().map(|sensor| sensor.name.as_str());
+    let names: Vec<Option<&str>> = input
+        .sensors()
+        .iter()
+        .map(|sensor| if is_chosen(&sensor.name) { names.next() } else { None })
+        .collect();
+    let source = Source::of(&*input, &names);
     let places = content::places(&data);
     if let Some(file) = &cli.init_notes {
         ensure!(!file.exists(), "--init-notes {}: the file exists; name another one", file.display());
@@ -223,17 +231,6 @@ fn run(cli: &Cli) -> Result<Vec<u8>> {
             Ok(bytes)
         }
     }
-}
-
-/// Writes a file, whole or not at all.
-fn put(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut new = file.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    std::fs::write(&new, bytes)
-        .and_then(|()| std::fs::rename(&new, file))
-        .inspect_err(|_| drop(std::fs::remove_file(&new)))
-        .with_context(|| format!("write {}", file.display()))
 }
 
 #[cfg(feature = "pdf")]
@@ -306,25 +303,15 @@ fn today(input: &dyn Input, cli: &Cli) -> Date {
     days.min().unwrap_or_else(|| now.to_zoned(TimeZone::system()).date())
 }
 
-/// Replaces the sensors' names by numbers, also where the input names them.
-fn anonymize(data: &mut Data, source: &mut Source, lang: Lang) {
-    let width = data.sensors.len().to_string().len();
-    let mut names: Vec<(String, String)> = Vec::new();
-    for (at, sensor) in data.sensors.iter_mut().enumerate() {
+/// Replaces the sensors' names by numbers.
+fn number(sensors: &mut [Sensor], lang: Lang) {
+    let width = sensors.len().to_string().len();
+    for (at, sensor) in sensors.iter_mut().enumerate() {
         let number = format!("{:0width$}", at + 1);
-        let alias = match lang {
+        sensor.name = match lang {
             Lang::En => format!("sensor {number}"),
             Lang::Ja => format!("観測点{number}"),
         };
-        names.push((std::mem::replace(&mut sensor.name, alias.clone()), alias));
-    }
-    // The longest first, lest one be part of another.
-    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    for limit in &mut source.limits {
-        let hide = |lang| {
-            names.iter().fold(limit.of(lang).to_owned(), |text, (name, alias)| text.replace(name, alias))
-        };
-        *limit = Text::new(hide(Lang::En), hide(Lang::Ja));
     }
 }
 

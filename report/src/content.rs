@@ -33,8 +33,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn of(input: &dyn Input) -> Self {
-        Self { origin: input.origin(), limits: input.limits() }
+    /// Of an input, with the names that the report has for its sensors.
+    pub(crate) fn of(input: &dyn Input, names: &[Option<&str>]) -> Self {
+        Self { origin: input.origin(), limits: input.limits(names) }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::input::{Input, Reading, Sample, Sensor};
 use crate::period::{Period, each_day};
 use crate::words::quotient;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use sensor_common::{Class, Slot, Tool};
@@ -205,16 +205,32 @@ impl Data {
             parts.push((NORMAL.to_vec(), start..=oldest - 1.day()));
         }
         let steps = parts.len();
+        let mut observed: BTreeMap<(usize, Date), u64> = BTreeMap::new();
         for (kinds, days) in parts {
             let days = *days.start()..=(*days.end()).min(yesterday);
             if days.start() <= days.end() {
                 input.read(&kinds, &days, &mut |reading| {
                     if let Some(sensor) = numbers[reading.sensor] {
+                        if *reading.series == Series::Observed {
+                            *observed.entry((sensor, reading.day)).or_default() += reading.value[0];
+                        }
                         data.add(&Reading { sensor, ..*reading });
                     }
                 })?;
             }
             step(steps);
+        }
+        for ((sensor, day), time) in observed {
+            let seconds = time / 1_000_000_000;
+            // A day without a known zone may have 25 hours; samples of a Prometheus come a quarter of an hour late.
+            ensure!(
+                seconds <= data.length(sensor, day) + 3600,
+                "sensor {:?} has {:.1} h of observation on {day}: two machines have this name, or a part of the input is \
+                 given twice; give each day of a sensor once, and two machines their own --sensor-name, or name the \
+                 other sensors with --sensors",
+                data.sensors[sensor].name,
+                seconds as f64 / 3600.0
+            );
         }
         if data.days.start() <= data.days.end() {
             let samples = input.samples(&data.days)?;

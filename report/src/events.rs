@@ -157,7 +157,9 @@ impl Excess {
 /// Everything that happened, in the order in which a report tells it.
 pub(crate) fn find(data: &Data) -> Vec<Event> {
     let length = data.observed.first().map_or(0, Vec::len);
-    let end = data.offset + (*data.days.end() - *data.days.start()).get_days().max(-1) as usize + 1;
+    // No day of the period is over where it ends before it begins.
+    let days = (*data.days.end() - *data.days.start()).get_days() + 1;
+    let end = data.offset + usize::try_from(days).unwrap_or(0);
     if data.sensors.is_empty() || end <= data.offset || length == 0 {
         return Vec::new();
     }

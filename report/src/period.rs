@@ -1,6 +1,6 @@
 //! The months, quarters and years that a report is of.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use std::ops::RangeInclusive;
@@ -31,32 +31,49 @@ pub(crate) struct Period {
     pub(crate) first: Date,
 }
 
+const DAY: &str = "a day is written as in 2010-07-09, of a year from 0100 to 9998";
+const MONTH: &str = "a month is written as in 2010-07, of a year from 0100 to 9998";
+const QUARTER: &str = "a quarter is written as in 2010-Q3, of a year from 0100 to 9998";
+const YEAR: &str = "a year is written as in 2010, from 0100 to 9998";
+
+/// A year of four digits that every calculation with days around it is possible in.
+fn year(text: &str) -> Option<i16> {
+    let is_year = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|year| is_year && (100..=9998).contains(year))
+}
+
+/// A day, `2010-07-09`, in a year from 0100 to 9998.
+pub(crate) fn day(text: &str) -> Result<Date> {
+    let day: Option<Date> = text.parse().ok();
+    let day = day.filter(|_| text.len() == 10 && text.get(..4).is_some_and(|text| year(text).is_some()));
+    day.context(DAY)
+}
+
 impl Period {
     /// `2010-07`.
     pub(crate) fn month(text: &str) -> Result<Self> {
-        let parts = text.split_once('-').and_then(|(year, month)| {
-            (year.len() == 4 && month.len() == 2).then_some((year.parse().ok()?, month.parse().ok()?))
-        });
+        let parts = text
+            .split_once('-')
+            .and_then(|(year, month)| (month.len() == 2).then_some((self::year(year)?, month.parse().ok()?)));
         let first = parts.and_then(|(year, month)| Date::new(year, month, 1).ok());
-        Ok(Self { unit: Unit::Month, first: first.context("a month is written as in 2010-07")? })
+        Ok(Self { unit: Unit::Month, first: first.context(MONTH)? })
     }
 
     /// `2010-Q3`.
     pub(crate) fn quarter(text: &str) -> Result<Self> {
         let parts = text
             .split_once("-Q")
-            .and_then(|(year, quarter)| Some((year.parse().ok()?, quarter.parse::<i8>().ok()?)))
+            .and_then(|(year, quarter)| Some((self::year(year)?, quarter.parse::<i8>().ok()?)))
             .filter(|(_, quarter)| (1..=4).contains(quarter));
-        let (year, quarter) = parts.context("a quarter is written as in 2010-Q3")?;
-        let first = Date::new(year, quarter * 3 - 2, 1).context("a quarter is written as in 2010-Q3")?;
+        let (year, quarter) = parts.context(QUARTER)?;
+        let first = Date::new(year, quarter * 3 - 2, 1).context(QUARTER)?;
         Ok(Self { unit: Unit::Quarter, first })
     }
 
     /// `2010`.
     pub(crate) fn year(text: &str) -> Result<Self> {
-        ensure!(text.len() == 4, "a year is written as in 2010");
-        let first = text.parse().ok().and_then(|year| Date::new(year, 1, 1).ok());
-        Ok(Self { unit: Unit::Year, first: first.context("a year is written as in 2010")? })
+        let first = year(text).and_then(|year| Date::new(year, 1, 1).ok());
+        Ok(Self { unit: Unit::Year, first: first.context(YEAR)? })
     }
 
     /// Its last day.
@@ -130,6 +147,26 @@ mod tests {
         assert!(Period::quarter("2010-Q5").is_err());
         assert!(Period::quarter("2010-3").is_err());
         assert!(Period::year("210").is_err());
+        assert!(day("2010-07-09").is_ok_and(|day| day == date(2010, 7, 9)));
+        for wrong in
+            ["2010-07", "2010-02-30", "2010-07-09T00:00", "9999-01-01", "-009999-01-01", "0001-01-01"]
+        {
+            assert!(day(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn years_without_room_around_them_are_refused_and_the_others_have_all_their_days() {
+        for year in ["9999", "0000", "-999", "+999", "0099"] {
+            assert!(Period::year(year).is_err(), "{year}");
+            assert!(Period::month(&format!("{year}-12")).is_err(), "{year}");
+            assert!(Period::quarter(&format!("{year}-Q4")).is_err(), "{year}");
+        }
+        for year in ["9998", "0100"] {
+            let period = Period::year(year).unwrap();
+            assert_eq!(by_month(&period.days()).len(), 12);
+            assert_eq!(period.before(5).first.month(), 1);
+        }
     }
 
     #[test]

@@ -38,6 +38,18 @@ impl Writer<'_> {
 
     fn nothing_observed(&mut self) {
         let period = self.lang().period(self.data.period);
+        if self.data.days.is_empty() {
+            let today = self.manner.today;
+            self.paragraph(match self.lang() {
+                Lang::En => format!("On {today} no day of {period} is over. There are no figures to show."),
+                Lang::Ja => {
+                    format!(
+                        "{today}の時点で、{period}には終了した日がありません。そのため、図表は掲載しません。"
+                    )
+                }
+            });
+            return;
+        }
         self.paragraph(match self.lang() {
             Lang::En => format!("No sensor observed anything in {period}. There are no figures to show."),
             Lang::Ja => format!("{period}に観測を行った観測点はありません。そのため、図表は掲載しません。"),

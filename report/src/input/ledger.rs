@@ -3,11 +3,12 @@
 use super::{Input, Reading, Sample, Sensor};
 use crate::words::Text;
 use anyhow::{Context as _, Result, bail, ensure};
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sensor_common::{Slot, Transport};
 use sensor_counters::{Pair, Series};
-use sensor_user::ledger::{Ledger, Reader};
+use sensor_user::ledger::{DaySummary, Ledger, LogDamage, LostCommits, Reader};
 use sensor_user::samples::show::{Query, ShownContent};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -66,6 +67,14 @@ impl Ledgers {
             .collect();
         Ok(Self { sensors, readers })
     }
+}
+
+/// Whether two ledgers have the same time of a day: more than there is from the first to the last observation of
+/// both.
+fn is_twice(a: &DaySummary, b: &DaySummary) -> bool {
+    // An observation is known by its end, and one of captures is up to an hour long.
+    let most = b.last.max(a.last).duration_since(b.first.min(a.first)) + SignedDuration::from_hours(1);
+    a.day == b.day && a.observed + b.observed > most.unsigned_abs()
 }
 
 /// Characters of a content in a table.
@@ -139,6 +148,42 @@ impl Input for Ledgers {
         })
     }
 
+    fn observed_once(&self, days: &RangeInclusive<Date>, chosen: &dyn Fn(&str) -> bool) -> Result<()> {
+        for (index, sensor) in self.sensors.iter().enumerate().filter(|(_, sensor)| chosen(&sensor.name)) {
+            let mut others: Vec<(&Path, Vec<DaySummary>)> = Vec::new();
+            let of_sensor: Vec<_> = self.readers.iter().filter(|(_, of, _)| *of == index).collect();
+            if of_sensor.len() < 2 {
+                continue;
+            }
+            for (reader, _, path) in of_sensor {
+                let mut own = reader.days().with_context(|| format!("--ledger {}", path.display()))?;
+                own.retain(|day| days.contains(&day.day));
+                for (other, theirs) in &others {
+                    let twice = own
+                        .iter()
+                        .flat_map(|day| theirs.iter().map(move |their| (their, day)))
+                        .find(|(their, day)| is_twice(their, day));
+                    if let Some((their, day)) = twice {
+                        let hours = |day: &DaySummary| day.observed.as_secs_f64() / 3600.0;
+                        bail!(
+                            "{} and {} observed the same time of {} as sensor {:?} ({:.1} h and {:.1} h of that day), and \
+                             would be added up; give one of them, and if they are of two machines, give each of these \
+                             its own --sensor-name",
+                            other.display(),
+                            path.display(),
+                            day.day,
+                            sensor.name,
+                            hours(their),
+                            hours(day)
+                        );
+                    }
+                }
+                others.push((path, own));
+            }
+        }
+        Ok(())
+    }
+
     fn samples(&mut self, days: &RangeInclusive<Date>) -> Result<Vec<Sample>> {
         let mut known = Vec::new();
         for (reader, sensor, path) in &self.readers {
@@ -176,24 +221,35 @@ impl Input for Ledgers {
         )
     }
 
-    fn limits(&self) -> Vec<Text> {
+    fn limits(&self, names: &[Option<&str>]) -> Vec<Text> {
         let mut limits = vec![Text::new(
             "Ledgers hold neither the versions of the programs, nor the number of the observed addresses, nor the \
              build of the country database.",
             "台帳には、プログラムの版、観測アドレス数、国データベースの作成日は含まれない。",
         )];
         for (reader, sensor, _) in &self.readers {
-            let name = &self.sensors[*sensor].name;
-            if let Some(damage) = reader.log_damage() {
+            let Some(name) = names[*sensor] else { continue };
+            // Without the log's path, which says nothing to those who read the report.
+            if let Some(LogDamage { byte, commits, .. }) = reader.log_damage() {
+                let plural = if *commits == 1 { "" } else { "s" };
                 limits.push(Text::new(
-                    format!("The ledger of {name} is damaged: {damage}"),
-                    format!("{name}の台帳は破損している（{damage}）"),
+                    format!(
+                        "The ledger of {name} is damaged: its write-ahead log from byte {byte} on, and {commits} \
+                         commit{plural} in it, cannot be read and are not in this report."
+                    ),
+                    format!(
+                        "{name}の台帳は破損している（ログの{byte}バイト目以降、{commits}回分の記録が読めず、本報告に含まれない）。"
+                    ),
                 ));
             }
-            if let Some(lost) = reader.lost_commits() {
+            if let Some(LostCommits { present, made }) = reader.lost_commits() {
                 limits.push(Text::new(
-                    format!("The ledger of {name} lacks commits: {lost}"),
-                    format!("{name}の台帳には失われた記録がある（{lost}）"),
+                    format!(
+                        "The ledger of {name} lacks commits: it has {present} of the {made} that were made."
+                    ),
+                    format!(
+                        "{name}の台帳には失われた記録がある（{made}回分のうち{present}回分までしかない）。"
+                    ),
                 ));
             }
         }

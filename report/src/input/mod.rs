@@ -82,6 +82,15 @@ pub(crate) trait Input {
         each: &mut dyn FnMut(&Reading<'_>),
     ) -> Result<()>;
 
+    /// Checks that no two parts of the input observed the same time of these days as one sensor that is chosen.
+    ///
+    /// # Errors
+    ///
+    /// Two of them did; or they cannot be read.
+    fn observed_once(&self, _days: &RangeInclusive<Date>, _chosen: &dyn Fn(&str) -> bool) -> Result<()> {
+        Ok(())
+    }
+
     /// What packets of these days held, where the input has samples.
     ///
     /// # Errors
@@ -94,6 +103,7 @@ pub(crate) trait Input {
     /// What the counts were read from.
     fn origin(&self) -> Text;
 
-    /// What this input cannot know, and what it said of itself while it was read.
-    fn limits(&self) -> Vec<Text>;
+    /// What this input cannot know, and what it said of itself while it was read. `names` has what the report calls
+    /// each of the sensors; `None` is one that is not in it.
+    fn limits(&self, names: &[Option<&str>]) -> Vec<Text>;
 }

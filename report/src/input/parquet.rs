@@ -198,13 +198,11 @@ impl Input for Tables {
         )
     }
 
-    fn limits(&self) -> Vec<Text> {
+    fn limits(&self, _names: &[Option<&str>]) -> Vec<Text> {
         vec![Text::new(
             "Exported tables hold neither the time zones of the sensors, nor the versions of the programs, nor the \
-             number of the observed addresses, nor the build of the country database. A file that is given twice is \
-             counted twice.",
-            "書き出した表には、観測点のタイムゾーン、プログラムの版、観測アドレス数、国データベースの作成日は含まれない。\
-             同じファイルを2度指定すると2度数えられる。",
+             number of the observed addresses, nor the build of the country database.",
+            "書き出した表には、観測点のタイムゾーン、プログラムの版、観測アドレス数、国データベースの作成日は含まれない。",
         )]
     }
 }

@@ -440,7 +440,7 @@ impl Input for Prometheus {
         )
     }
 
-    fn limits(&self) -> Vec<Text> {
+    fn limits(&self, _names: &[Option<&str>]) -> Vec<Text> {
         let mut limits = vec![Text::new(
             "The recorded series have ports without a series of their own in sum only, and not the sources that no \
              longer fitted into a day's set.",

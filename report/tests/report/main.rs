@@ -1,8 +1,10 @@
 //! The program on ledgers that are read as such, as Parquet and through a real Prometheus.
 
 mod engines;
+mod files;
 #[cfg(feature = "pdf")]
 mod pdf;
+mod sensors;
 
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
@@ -361,6 +363,27 @@ fn datagram(text: &str) -> Vec<u8> {
     let [udp, all] = [8, 28].map(|headers| u16::try_from(headers + text.len()).expect("short").to_be_bytes());
     let ip = [0x45, 0, all[0], all[1], 0, 0, 0, 0, 64, 17, 0, 0, 198, 51, 100, 7, 203, 0, 113, 77];
     [&ip[..], &[0x9c, 0x40, 0x04, 0x02, udp[0], udp[1], 0, 0], text.as_bytes()].concat()
+}
+
+/// Folds so many hours of a day from midnight on, each with one access.
+fn one_access_an_hour(ledger: &mut Ledger, day: Date, hours: i8) {
+    let zone = TimeZone::get("Asia/Tokyo").expect("a zone");
+    let slot = Slot::new(Transport::Tcp, 22);
+    for hour in 0..hours {
+        let at = day.at(hour, 59, 59, 0).to_zoned(zone.clone()).expect("an hour of Tokyo").timestamp();
+        let mut counts = PacketCounts::default();
+        counts.packets[Class::Access as usize] = 1;
+        counts.bytes[Class::Access as usize] = 60;
+        let observation = Observation {
+            at,
+            observed: Duration::from_hours(1),
+            counts,
+            accesses: vec![(slot, 1)],
+            sources_v4: vec![SourceCount { src: 0xc633_6407, target: Target::new(slot, false), packets: 1 }],
+            ..Observation::default()
+        };
+        assert!(matches!(ledger.fold(&observation, &Countries, &[]).expect("a fold"), Folded::Taken { .. }));
+    }
 }
 
 /// Folds datagrams of this text on a day at noon.
