@@ -79,7 +79,10 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             let config = Config::load(&args.flags, environment)?;
             return Ok(exit_code(ledger::run(&config, &args)?, FAILED));
         }
-        Command::Samples(args) => samples::run(&Config::load(&args.flags, environment)?, &args)?,
+        Command::Samples(args) => {
+            let config = Config::load(&args.flags, environment)?;
+            return Ok(exit_code(samples::run(&config, &args)?, FAILED));
+        }
         Command::Sources(args) => sources::run(&Config::load(&args.flags, environment)?, &args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -93,6 +93,18 @@ impl DayRow {
     }
 }
 
+/// Whether a ledger has all that was committed to it; says what is lost.
+pub(super) fn is_whole(ledger: &Reader) -> bool {
+    let damage = ledger.log_damage().map(ToString::to_string);
+    let lost = ledger.lost_commits().map(|lost| lost.to_string());
+    let mut is_whole = true;
+    for loss in [damage, lost].into_iter().flatten() {
+        say(format_args!("error: {loss}; what follows lacks what is lost"));
+        is_whole = false;
+    }
+    is_whole
+}
+
 /// Does what is asked of the ledger in the state directory of `config`, or of several for tables, and tells whether all is
 /// well with them.
 ///
@@ -116,7 +128,7 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
         // Before a ledger is opened or a file made.
         Format::try_from(format)?;
     }
-    let mut is_whole = true;
+    let mut are_whole = true;
     let mut ledgers = Vec::new();
     let mut lies_aside = Vec::new();
     for directory in &directories {
@@ -126,14 +138,7 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
             say(format_args!("warning: {loss}"));
         }
         lies_aside.extend(aside);
-        if let Some(damage) = ledger.log_damage() {
-            say(format_args!("error: {damage}; what follows lacks what is lost"));
-            is_whole = false;
-        }
-        if let Some(lost) = ledger.lost_commits() {
-            say(format_args!("error: {lost}; what follows lacks what is lost"));
-            is_whole = false;
-        }
+        are_whole &= is_whole(&ledger);
         ledgers.push(ledger);
     }
     let ledger = &ledgers[0];
@@ -214,7 +219,7 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
         }
     }
     out.flush()?;
-    Ok(is_whole)
+    Ok(are_whole)
 }
 
 fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<Date>> {

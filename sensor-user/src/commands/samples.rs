@@ -1,5 +1,6 @@
 //! `teiten samples`: what packets to chosen ports held.
 
+use super::ledger::is_whole;
 use crate::cli::SamplesArgs;
 use crate::config::{Config, parse_slots};
 use crate::ledger::Ledger;
@@ -13,12 +14,13 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Shows what is asked for of the ledger in the configuration's state directory.
+/// Shows what is asked for of the ledger in the configuration's state directory, and tells whether the ledger is
+/// whole.
 ///
 /// # Errors
 ///
 /// There is no ledger, it cannot be read, or the output cannot be written.
-pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
+pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<bool> {
     let mut query = query(config, args.unmasked);
     for port in &args.port {
         query.slots.extend(parse_slots(port).map_err(|why| anyhow::anyhow!("--port {port}: {why}"))?);
@@ -27,6 +29,7 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
     for loss in ledger.aside()? {
         say(format_args!("warning: {loss}"));
     }
+    let is_whole = is_whole(&ledger);
     // All days, since each tells addresses of the sensor.
     let mut days = ledger.samples(&(Date::MIN..=Date::MAX))?;
     let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
@@ -60,7 +63,7 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
             write_file(file, |out| Ok(pcapng::write(&rows, masker.as_ref(), out)?))
                 .with_context(|| format!("cannot write the capture `{}`", file.display()))?;
         }
-        return Ok(());
+        return Ok(is_whole);
     }
     let ports = query.of_days(&days, masker.as_ref());
     let mut out = BufWriter::new(Output::lock());
@@ -82,7 +85,7 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<()> {
         writeln!(out, "\n{}", note(args.unmasked))?;
     }
     out.flush()?;
-    Ok(())
+    Ok(is_whole)
 }
 
 /// What hides the sensor's addresses: those that the configuration names, and those that packets went to.

@@ -17,6 +17,11 @@ const LONG: usize = 7;
 /// Digits from which on a number with single spaces, hyphens or points between its digits is hidden.
 const LONG_GROUPED: usize = 11;
 
+/// Escapes within escapes that are read.
+const ESCAPED: usize = 3;
+/// Characters of a user's name in quotation marks, and of an address in brackets, at most.
+const LONGEST_USER: usize = 64;
+
 /// Last labels of host names that are written without a scheme. Two letters are a country's, unless they are
 /// the ending of a file.
 const DOMAINS: [&str; 20] = [
@@ -96,19 +101,16 @@ impl Masker {
 
     /// The text with hosts, addresses, e-mail addresses and long numbers hidden.
     pub fn text(&self, text: &str) -> String {
-        self.replaced(text, true)
+        self.asked(text, 0..0)
     }
 
-    /// The same, but hosts stay, as the name that a DNS query asks for does.
-    pub fn own(&self, text: &str) -> String {
-        self.replaced(text, false)
-    }
-
-    fn replaced(&self, text: &str, hosts: bool) -> String {
+    /// The same, but names of hosts among the characters `stay` stay, as the name that a DNS query asks for
+    /// does. Hosts of URLs do not.
+    pub fn asked(&self, text: &str, stay: Range<usize>) -> String {
         let characters: Vec<char> = text.chars().collect();
         let mut out = String::with_capacity(text.len());
         let mut at = 0;
-        for MaskedPart { range, instead } in self.parts(&characters, hosts) {
+        for MaskedPart { range, instead } in self.parts(&characters, stay) {
             out.extend(&characters[at..range.start]);
             out.push_str(&instead);
             at = range.end;
@@ -122,7 +124,7 @@ impl Masker {
     pub fn bytes(&self, bytes: &[u8]) -> Vec<bool> {
         let mut hidden = vec![false; bytes.len()];
         let latin: Vec<char> = bytes.iter().map(|byte| char::from(*byte)).collect();
-        for part in self.parts(&latin, true) {
+        for part in self.parts(&latin, 0..0) {
             hidden[part.range].fill(true);
         }
         // Texts of UTF-16 among the bytes, whichever half of a character comes first.
@@ -133,7 +135,7 @@ impl Masker {
                     .iter()
                     .map(|pair| if pair[high] == 0 { char::from(pair[low]) } else { '\0' })
                     .collect();
-                for part in self.parts(&wide, true) {
+                for part in self.parts(&wide, 0..0) {
                     hidden[odd + 2 * part.range.start..odd + 2 * part.range.end].fill(true);
                 }
             }
@@ -143,7 +145,7 @@ impl Masker {
             && !text.is_ascii()
         {
             let (places, characters): (Vec<usize>, Vec<char>) = text.char_indices().unzip();
-            for part in self.parts(&characters, true) {
+            for part in self.parts(&characters, 0..0) {
                 let end = places.get(part.range.end).copied().unwrap_or(bytes.len());
                 hidden[places[part.range.start]..end].fill(true);
             }
@@ -167,21 +169,56 @@ impl Masker {
         found
     }
 
-    /// The parts that are hidden, ascending, apart from each other.
-    fn parts(&self, text: &[char], hosts: bool) -> Vec<MaskedPart> {
-        let text: Vec<char> = text.iter().map(|c| narrow(*c)).collect();
-        let mut parts = Vec::new();
-        if hosts {
-            schemes(&text, &mut parts);
-            names(&text, &mut parts);
+    /// Whether this address of a packet is the sensor's, or has one of its IPv4 addresses in it, as one of
+    /// 6to4 does.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.contains(&address.to_bits()),
+            IpAddr::V6(address) => {
+                let has = |own: &u32| address.octets().windows(4).any(|part| part == own.to_be_bytes());
+                self.v6.contains(&address.to_bits()) || self.v4.iter().any(has)
+            }
         }
-        mails(&text, &mut parts);
-        numbers(&text, &mut parts);
-        v6_texts(&text, &mut parts);
-        quads(&text, &mut parts);
-        self.own_quads(&text, &mut parts);
-        self.own_words(&text, &mut parts);
+    }
+
+    /// The parts that are hidden, ascending, apart from each other: those of the text as it is, and of what
+    /// its escapes mean.
+    fn parts(&self, text: &[char], stay: Range<usize>) -> Vec<MaskedPart> {
+        let mut text: Vec<char> = text.iter().map(|c| narrow(*c)).collect();
+        let mut parts = self.plain_parts(&text, &stay);
+        // Where each character begins and ends in the text.
+        let mut places: Vec<Range<usize>> = (0..text.len()).map(|at| at..at + 1).collect();
+        for _ in 0..ESCAPED {
+            let Some(meant) = unescaped(&text) else { break };
+            places =
+                meant.iter().map(|(_, range)| places[range.start].start..places[range.end - 1].end).collect();
+            text = meant.into_iter().map(|(c, _)| narrow(c)).collect();
+            let stay = places.partition_point(|place| place.start < stay.start)
+                ..places.partition_point(|place| place.start < stay.end);
+            for MaskedPart { range, instead } in self.plain_parts(&text, &stay) {
+                if let (Some(first), Some(last)) = (places.get(range.start), places[..range.end].last()) {
+                    parts.push(MaskedPart { range: first.start..last.end, instead });
+                }
+            }
+        }
         joined(parts)
+    }
+
+    /// The parts of a text that are hidden, without a look at escapes.
+    fn plain_parts(&self, text: &[char], stay: &Range<usize>) -> Vec<MaskedPart> {
+        let mut parts = Vec::new();
+        names(text, &mut parts);
+        marked(text, &mut parts);
+        strokes(text, &mut parts);
+        parts.retain(|part| part.range.end <= stay.start || stay.end <= part.range.start);
+        urls(text, &mut parts);
+        mails(text, &mut parts);
+        numbers(text, &mut parts);
+        v6_texts(text, &mut parts);
+        quads(text, &mut parts);
+        self.own_quads(text, &mut parts);
+        self.own_words(text, &mut parts);
+        parts
     }
 
     /// The sensor's addresses as numbers between separators: in bases 8, 10 and 16, forwards and backwards, and
@@ -191,7 +228,7 @@ impl Masker {
             return;
         }
         for begin in 0..text.len() {
-            if !text[begin].is_ascii_hexdigit() || (begin > 0 && text[begin - 1].is_ascii_digit()) {
+            if !text[begin].is_ascii_hexdigit() && !is_prefix(text[begin]) {
                 continue;
             }
             if let Some(end) = self.own_quad(text, begin) {
@@ -200,57 +237,57 @@ impl Masker {
         }
     }
 
-    /// Where such an address that begins at `begin` ends.
+    /// Where such an address that begins at `begin` ends. One of four numbers may have further digits before it
+    /// and after it.
     fn own_quad(&self, text: &[char], begin: usize) -> Option<usize> {
         let mut numbers: Vec<[Option<u32>; 3]> = Vec::new();
-        let mut ends = Vec::new();
+        let mut places: Vec<Range<usize>> = Vec::new();
         let mut at = begin;
-        let mut separator: Option<&[char]> = None;
         while numbers.len() < 4 {
-            let (values, end) = number(&text[at..])?;
+            let Some((values, length)) = number(&text[at..]) else { break };
             numbers.push(values);
-            ends.push(at + end);
-            at += end;
-            let next = match separator {
-                Some(separator) if text[at..].starts_with(separator) => separator.len(),
-                Some(_) => break,
-                None => match separator_at(&text[at..]) {
-                    Some(length) => {
-                        separator = Some(&text[at..at + length]);
-                        length
-                    }
-                    None => break,
-                },
-            };
-            at += next;
-            if at >= text.len() || !text[at].is_ascii_hexdigit() {
-                break;
+            places.push(at..at + length);
+            at += length;
+            let Some(separator) = separator_at(&text[at..]) else { break };
+            at += separator;
+        }
+        if let ([first @ .., _], Some(last)) = (&numbers[..], places.get(3)) {
+            let mut numbers = first.to_vec();
+            for end in (last.start + 1..=last.end).rev() {
+                // A part of a number, whose prefix may be all that there is of it.
+                let Some((values, length)) = number(&text[last.start..end]) else { continue };
+                if length < end - last.start {
+                    continue;
+                }
+                numbers.truncate(3);
+                numbers.push(values);
+                if self.is_own_quad(&numbers) {
+                    return Some(end);
+                }
             }
+        }
+        if begin > 0 && text[begin - 1].is_ascii_digit() {
+            return None;
         }
         // Numbers that follow each other may be of several addresses, so the longest match counts.
-        for count in (2..=numbers.len()).rev() {
-            for base in 0..3 {
-                let values: Option<Vec<u32>> = numbers[..count].iter().map(|values| values[base]).collect();
-                let Some(values) = values else { continue };
-                let mut ways = vec![joined_address(&values)];
-                if count == 4 {
-                    let reversed: Vec<u32> = values.iter().rev().copied().collect();
-                    ways.push(joined_address(&reversed));
-                }
-                if ways.into_iter().flatten().any(|address| self.v4.contains(&address)) {
-                    return Some(ends[count - 1]);
-                }
-            }
-            // Bases may be mixed, as in `0300.0.2.1`: the one that a prefix tells.
-            let mixed: Option<Vec<u32>> =
-                numbers[..count].iter().map(|values| values[1].or(values[0])).collect();
-            if let Some(address) = mixed.and_then(|values| joined_address(&values))
-                && self.v4.contains(&address)
-            {
-                return Some(ends[count - 1]);
-            }
-        }
-        None
+        (2..=numbers.len().min(3))
+            .rev()
+            .find(|count| self.is_own_quad(&numbers[..*count]))
+            .map(|count| places[count - 1].end)
+    }
+
+    /// Whether numbers, each as [`number`] reads it, are an address of the sensor.
+    fn is_own_quad(&self, numbers: &[[Option<u32>; 3]]) -> bool {
+        // Bases may be mixed, as in `0300.0.2.1`: the one that a prefix tells.
+        let mixed = numbers.iter().map(|values| values[1].or(values[0])).collect();
+        let mut readings: Vec<Option<Vec<u32>>> = vec![mixed];
+        readings.extend((0..3).map(|base| numbers.iter().map(|values| values[base]).collect()));
+        readings.into_iter().flatten().any(|mut values| {
+            let forwards = joined_address(&values);
+            values.reverse();
+            let backwards = joined_address(&values).filter(|_| values.len() == 4);
+            [forwards, backwards].into_iter().flatten().any(|address| self.v4.contains(&address))
+        })
     }
 
     /// The sensor's addresses as one number or word.
@@ -347,8 +384,22 @@ fn hidden_host(host: &[char]) -> Cow<'static, str> {
     }
 }
 
-/// Hosts after `scheme://`, also written with other strokes or in percent notation, and after `//`.
-fn schemes(text: &[char], parts: &mut Vec<MaskedPart>) {
+/// Hosts after `scheme://`, also with other strokes.
+fn urls(text: &[char], parts: &mut Vec<MaskedPart>) {
+    for begin in after_strokes(text).filter(|(_, is_url)| *is_url).map(|(begin, _)| begin) {
+        authority(text, begin, parts);
+    }
+}
+
+/// Hosts after `//` without a scheme.
+fn strokes(text: &[char], parts: &mut Vec<MaskedPart>) {
+    for begin in after_strokes(text).filter(|(_, is_url)| !*is_url).map(|(begin, _)| begin) {
+        authority(text, begin, parts);
+    }
+}
+
+/// What follows two strokes or more, also in percent notation; and whether a colon is before them.
+fn after_strokes(text: &[char]) -> impl Iterator<Item = (usize, bool)> {
     let stroke = |at: usize| -> Option<usize> {
         match text.get(at) {
             Some('/' | '\\') => Some(1),
@@ -360,24 +411,31 @@ fn schemes(text: &[char], parts: &mut Vec<MaskedPart>) {
         }
     };
     let mut at = 0;
-    while at < text.len() {
-        let Some(first) = stroke(at) else {
-            at += 1;
-            continue;
-        };
-        let Some(second) = stroke(at + first) else {
-            at += first;
-            continue;
-        };
-        let mut begin = at + first + second;
-        while let Some(more) = stroke(begin) {
-            begin += more;
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let first = at;
+            let mut count = 0;
+            while let Some(length) = stroke(at) {
+                at += length;
+                count += 1;
+            }
+            if count >= 2 {
+                let before: String = text[first.saturating_sub(3)..first].iter().collect();
+                let is_url = before.ends_with(':') || before.eq_ignore_ascii_case("%3a");
+                return Some((at, is_url));
+            }
+            if count == 0 {
+                at += 1;
+            }
         }
-        at = begin;
-        authority(text, begin, parts);
-    }
-    // `sip:host`, `http:host` and what a header says: `Host: name`.
-    for mark in ["sip:", "sips:", "http:", "https:", "ldap:", "host:", "@"] {
+        None
+    })
+}
+
+/// `sip:host`, `http:host`, what a header says: `Host: name`, and what a proxy is asked for:
+/// `CONNECT name:port`.
+fn marked(text: &[char], parts: &mut Vec<MaskedPart>) {
+    for mark in ["sip:", "sips:", "http:", "https:", "ldap:", "host:", "@", "connect "] {
         let mark: Vec<char> = mark.chars().collect();
         for at in 0..text.len().saturating_sub(mark.len()) {
             let part = &text[at..at + mark.len()];
@@ -385,10 +443,17 @@ fn schemes(text: &[char], parts: &mut Vec<MaskedPart>) {
                 && (at == 0 || !text[at - 1].is_ascii_alphabetic())
             {
                 let mut begin = at + mark.len();
-                while begin < text.len() && text[begin] == ' ' {
+                while begin < text.len() && matches!(text[begin], ' ' | '\t') {
                     begin += 1;
                 }
-                authority(text, begin, parts);
+                // The word is one of many languages; a port makes it the method.
+                let has_port = || {
+                    let end = host_end(text, begin);
+                    text.get(end) == Some(&':') && text.get(end + 1).is_some_and(char::is_ascii_digit)
+                };
+                if mark[0] != 'c' || has_port() {
+                    authority(text, begin, parts);
+                }
             }
         }
     }
@@ -397,9 +462,7 @@ fn schemes(text: &[char], parts: &mut Vec<MaskedPart>) {
 /// What is between the strokes of a URL and its path: user, host; the port stays.
 fn authority(text: &[char], begin: usize, parts: &mut Vec<MaskedPart>) {
     let ends = |c: char| {
-        c.is_whitespace()
-            || c.is_control()
-            || matches!(c, '/' | '\\' | '?' | '#' | '"' | '\'' | '<' | '>' | '`')
+        c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '"' | '<' | '>' | '`')
     };
     let end = (begin..text.len()).find(|at| ends(text[*at])).unwrap_or(text.len());
     let user = (begin..end).rev().find(|at| text[*at] == '@');
@@ -467,9 +530,10 @@ fn names(text: &[char], parts: &mut Vec<MaskedPart>) {
         }
         let last: String = labels[labels.len() - 1].iter().map(char::to_ascii_lowercase).collect();
         let is_www = labels[0].len() >= 3 && labels[0][..3].iter().all(|c| c.eq_ignore_ascii_case(&'w'));
-        let is_country = last.len() == 2
-            && last.bytes().all(|byte| byte.is_ascii_lowercase())
-            && (labels.len() >= 3 || !ENDINGS.contains(&last.as_str()));
+        let is_file = labels.len() == 2
+            && ENDINGS.contains(&last.as_str())
+            && !matches!(text.get(end), Some('/' | '\\' | ':'));
+        let is_country = last.len() == 2 && last.bytes().all(|byte| byte.is_ascii_lowercase()) && !is_file;
         let is_domain = DOMAINS.contains(&last.as_str()) || last.starts_with("xn--");
         if is_www || is_country || is_domain {
             parts.push(MaskedPart { range: begin..end, instead: hidden_host(name) });
@@ -477,18 +541,28 @@ fn names(text: &[char], parts: &mut Vec<MaskedPart>) {
     }
 }
 
-/// `user@host`.
+/// `user@host` (RFC 5322, 3.4.1): the user's name as atoms or in quotation marks, the host also as
+/// `[address]`. Atoms may have strokes, question marks and `&`, but here these separate, as in URLs.
 fn mails(text: &[char], parts: &mut Vec<MaskedPart>) {
-    let is_local =
-        |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-' | '=' | '*' | '~');
+    let is_local = |c: char| c.is_alphanumeric() || ".!#$%'*+-=^_`{|}~".contains(c);
     for at in (0..text.len()).filter(|at| text[*at] == '@') {
         let mut begin = at;
+        if begin > 0 && text[begin - 1] == '"' {
+            let is_open = |place: &usize| text[*place] == '"' && (*place == 0 || text[place - 1] != '\\');
+            let first = begin.saturating_sub(1 + LONGEST_USER);
+            begin = (first..begin - 1).rev().find(is_open).unwrap_or(begin);
+        }
         while begin > 0 && is_local(text[begin - 1]) {
             begin -= 1;
         }
-        let end = host_end(text, at + 1);
+        let (end, host) = if text.get(at + 1) == Some(&'[') {
+            let close = (at + 2..text.len().min(at + 2 + LONGEST_USER)).find(|place| text[*place] == ']');
+            (close.map_or(at + 1, |place| place + 1), HIDDEN.into())
+        } else {
+            let end = host_end(text, at + 1);
+            (end, hidden_host(&text[at + 1..end]))
+        };
         if begin < at && end > at + 1 {
-            let host = hidden_host(&text[at + 1..end]);
             parts.push(MaskedPart { range: begin..end, instead: format!("{HIDDEN}@{host}").into() });
         }
     }
@@ -630,16 +704,31 @@ fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
     found
 }
 
-/// The number at the beginning in base 10, by its prefix (`0x`, `0`), and in base 16 if it has at most two
-/// digits; and its length.
+/// Letters that numbers in base 8 and 16 may begin with, also after a zero.
+fn is_prefix(c: char) -> bool {
+    matches!(c, 'x' | 'X' | 'o' | 'O')
+}
+
+/// The number at the beginning in base 10, by its prefix (`0x`, `x`, `0o`, `o`, `0`), and in base 16 if it has at
+/// most two digits; and its length.
 fn number(text: &[char]) -> Option<([Option<u32>; 3], usize)> {
-    if text.first() == Some(&'0') && matches!(text.get(1), Some('x' | 'X')) {
-        let digits: String = text[2..].iter().take_while(|c| c.is_ascii_hexdigit()).take(9).collect();
+    let zero = usize::from(text.first() == Some(&'0'));
+    let prefix = match text.get(zero) {
+        Some(c) if is_prefix(*c) => zero + 1,
+        _ => 0,
+    };
+    let digits = &text[prefix..];
+    if prefix > 0 && matches!(text[prefix - 1], 'x' | 'X') {
+        let digits: String = digits.iter().take_while(|c| c.is_ascii_hexdigit()).take(9).collect();
         let value = u32::from_str_radix(&digits, 16).ok()?;
-        return Some(([None, Some(value), Some(value)], 2 + digits.len()));
+        return Some(([None, Some(value), Some(value)], prefix + digits.len()));
     }
-    let decimal: String = text.iter().take_while(|c| c.is_ascii_digit()).take(13).collect();
-    let hex: String = text.iter().take_while(|c| c.is_ascii_hexdigit()).take(3).collect();
+    let decimal: String = digits.iter().take_while(|c| c.is_ascii_digit()).take(13).collect();
+    if prefix > 0 {
+        let octal = u32::from_str_radix(&decimal, 8).ok();
+        return Some(([Some(decimal.parse().ok()?), octal, None], prefix + decimal.len()));
+    }
+    let hex: String = digits.iter().take_while(|c| c.is_ascii_hexdigit()).take(3).collect();
     let of_hex = (hex.len() <= 2).then(|| u32::from_str_radix(&hex, 16).ok()).flatten();
     if decimal.is_empty() || (hex.len() > decimal.len() && hex.len() <= 2) {
         return of_hex.map(|value| ([None, None, Some(value)], hex.len()));
@@ -648,15 +737,76 @@ fn number(text: &[char]) -> Option<([Option<u32>; 3], usize)> {
     Some(([decimal.parse().ok(), octal, of_hex], decimal.len()))
 }
 
-/// What separates the numbers of an address, if the text begins with it: its length.
+/// What separates the numbers of an address, if the text begins with it: its length. Up to six characters that
+/// are no letters and no digits of ASCII, or an escape of a point.
 fn separator_at(text: &[char]) -> Option<usize> {
-    const LONGER: [&str; 6] = ["[.]", "(.)", "%2e", "%2E", "\\x", ", "];
+    const LONGER: [&str; 6] = ["%2e", "\\x", "[dot]", "(dot)", " dot ", "dot"];
     for separator in LONGER {
-        if text.iter().take(separator.len()).copied().eq(separator.chars()) {
+        if text.len() >= separator.len()
+            && text.iter().zip(separator.chars()).all(|(a, b)| a.to_ascii_lowercase() == b)
+        {
             return Some(separator.len());
         }
     }
-    text.first().is_some_and(|c| matches!(c, '.' | '-' | '_' | ',' | ':' | ' ' | '/' | '%')).then_some(1)
+    let length = text.iter().take(7).take_while(|c| !c.is_ascii_alphanumeric()).count();
+    (1..=6).contains(&length).then_some(length)
+}
+
+/// The characters that the escapes of a text mean, each with where it is in the text; `None` when there are no
+/// escapes. Of percent notation and quoted-printable each byte is one character.
+fn unescaped(text: &[char]) -> Option<Vec<(char, Range<usize>)>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let (c, length) = escape(&text[at..]).unwrap_or((text[at], 1));
+        out.push((c, at..at + length));
+        at += length;
+    }
+    (out.len() < text.len()).then_some(out)
+}
+
+/// The character that an escape at the beginning means, and its length: `%2e`, `=2E`, `\x2e`, `\u002e`,
+/// `\u{2e}`, `&#46;`, `&#x2e;`, `&period;`.
+fn escape(text: &[char]) -> Option<(char, usize)> {
+    /// Names of HTML.
+    const NAMED: [(&str, char); 10] = [
+        ("amp;", '&'),
+        ("bsol;", '\\'),
+        ("colon;", ':'),
+        ("commat;", '@'),
+        ("dash;", '-'),
+        ("lowbar;", '_'),
+        ("nbsp;", ' '),
+        ("percnt;", '%'),
+        ("period;", '.'),
+        ("sol;", '/'),
+    ];
+    // The value of the digits from `begin` on, at least and at most so many; and where they end.
+    let value = |begin: usize, radix: u32, least: usize, most: usize| {
+        let digits: String = text.get(begin..)?.iter().take(most).take_while(|c| c.is_digit(radix)).collect();
+        let c = char::from_u32(u32::from_str_radix(&digits, radix).ok()?)?;
+        (digits.len() >= least).then_some((c, begin + digits.len()))
+    };
+    let closed =
+        |(c, end): (char, usize), close: char| (text.get(end) == Some(&close)).then_some((c, end + 1));
+    match (text.first()?, text.get(1)?) {
+        ('%' | '=', _) => value(1, 16, 2, 2),
+        ('\\', 'x' | 'X') => value(2, 16, 2, 2),
+        ('\\', 'u' | 'U') if text.get(2) == Some(&'{') => closed(value(3, 16, 1, 6)?, '}'),
+        ('\\', 'u' | 'U') => value(2, 16, 4, 4),
+        ('&', '#') => {
+            let found =
+                if matches!(text.get(2), Some('x' | 'X')) { value(3, 16, 1, 9) } else { value(2, 10, 1, 9) };
+            // The semicolon may be missing.
+            found.map(|found| closed(found, ';').unwrap_or(found))
+        }
+        ('&', _) => {
+            let (name, c) =
+                NAMED.iter().find(|(name, _)| text[1..].iter().copied().take(name.len()).eq(name.chars()))?;
+            Some((*c, 1 + name.len()))
+        }
+        _ => None,
+    }
 }
 
 /// The address of one to four numbers, of which the last has the rest of the bits.
@@ -701,6 +851,18 @@ mod tests {
             ("例え.com", "***.com"),
             ("サイトはwww.evil.comです。次の文", "サイトはwww.***.comです。次の文"),
             ("evil.ru", "***.ru"),
+            ("evil.pl/x", "***.pl/x"),
+            ("evil.so:8080", "***.so:8080"),
+            ("Host:\tx.internal", "Host:\t***.internal"),
+            ("http:\\u002f\\u002fevil.w", "http:\\u002f\\u002f***"),
+            ("http&colon;&#47;&sol;evil.w", "http&colon;&#47;&sol;***"),
+            ("CONNECT evil.internal:25", "CONNECT ***.internal:25"),
+            ("http://o'neil:p@a.b.jp/", "http://***@***.jp/"),
+            ("to o'neil@a.jp,", "to ***@***.jp,"),
+            ("a!b@c.jp", "***@***.jp"),
+            ("x <\"john \\\"j\\\" doe\"@c.jp>", "x <***@***.jp>"),
+            ("me%40c.jp", "***@***.jp"),
+            ("me@[192.0.2.3]", "***@***"),
         ] {
             assert_eq!(masked(text), expected, "{text}");
         }
@@ -764,7 +926,41 @@ mod tests {
             assert!(masked(text).contains(HIDDEN), "{text}");
         }
         // In a DNS query's name the rest stays.
-        assert_eq!(masker().own("203-0-113-77.scan.example.com A"), "***.scan.example.com A");
+        assert_eq!(masker().asked("203-0-113-77.scan.example.com A", 0..29), "***.scan.example.com A");
+    }
+
+    #[test]
+    fn the_sensors_addresses_are_hidden_among_other_digits_and_separators() {
+        for (text, expected) in [
+            ("203.29005.bad.example", "***.bad.example"),
+            ("0xcb.0x00714d.dead.", "***.dead."),
+            ("203.0.29005.cafe.x", "***.cafe.x"),
+            ("203\\.0\\.113\\.77", "***"),
+            ("203;0;113;77", "***"),
+            ("203|0|113|77", "***"),
+            ("203+0+113+77", "***"),
+            ("203 . 0 . 113 . 77", "***"),
+            ("[203][0][113][77]", "[***]"),
+            ("203·0·113·77", "***"),
+            ("203\u{3002}0\u{3002}113\u{3002}77", "***"),
+            ("203 dot 0 DOT 113[dot]77", "***"),
+            ("203.0-113_77", "***"),
+            ("1203.0.113.77", "1***"),
+            ("203.0.113.771", "***1"),
+            ("&#50;&#48;&#51;.0.113.77", "***"),
+            ("&#x32;0&#x33&period;0.113.77", "***"),
+            ("%32%30%33.0.113.77", "***"),
+            ("203%252e0%252e113%252e77", "***"),
+            ("\\u0032\\x30\\u{33}.0.113.77", "***"),
+            ("203=2E0=2E113=2E77", "***"),
+            ("o203.o0.o113.o77", "***"),
+            ("0o313.o0.o161.o115", "***"),
+        ] {
+            assert_eq!(masker().asked(text, 0..text.len()), expected, "{text}");
+        }
+        for text in ["203.0.113", "1203.29005", "203;0;113;7"] {
+            assert_eq!(masker().asked(text, 0..text.len()), text);
+        }
     }
 
     #[test]

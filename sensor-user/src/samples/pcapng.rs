@@ -1,6 +1,7 @@
 //! Contents as a capture that can be shared: with the headers and times of the packets that had them first.
 //!
-//! The sensor's address is replaced by one for documentation (RFC 5737, RFC 3849), what [`Masker`] hides by
+//! The sensor's address is replaced by one for documentation (RFC 5737, RFC 3849), also as the source, and in
+//! headers that repeat it; what [`Masker`] hides by
 //! asterisks, and checksums are corrected by what was changed (RFC 1624), so that one that was right is right
 //! also when only the first bytes of a packet are there, and one that was wrong stays wrong.
 
@@ -11,6 +12,7 @@ use sensor_common::Transport;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// `LINKTYPE_RAW`: packets begin with the IP header.
 const RAW: u16 = 101;
@@ -128,24 +130,30 @@ fn correct(bytes: &mut [u8], at: usize, sum: u64) -> Option<u16> {
 fn shared(packet: &Chosen, masker: &Masker, stand_ins: &mut StandIns) -> Vec<u8> {
     let mut bytes = packet.bytes.clone();
     let hidden = masker.bytes(packet.content());
-    let Some((_, dst)) = packet.addresses() else { return Vec::new() };
+    let Some((src, dst)) = packet.addresses() else { return Vec::new() };
     let Ok(parsed) = sensor_common::parse(&packet.bytes[..], sensor_common::Link::Ip) else {
         return Vec::new();
     };
     let transport = usize::from(parsed.offset);
-    let (of_dst, headers) = match dst {
-        IpAddr::V4(_) => (16..20, 20),
-        IpAddr::V6(_) => (24..40, 40),
+    let (of_src, of_dst, headers) = match dst {
+        IpAddr::V4(_) => (12..16, 16..20, 20),
+        IpAddr::V6(_) => (8..24, 24..40, 40),
     };
-    let stand_in: Vec<u8> = match stand_ins.of(dst) {
+    let mut stand_in = |address| match stand_ins.of(address) {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     };
+    let of_dst = (of_dst, stand_in(dst));
+    // A source that is forged to be the sensor's address tells it just as well.
+    let of_src = masker.is_own(src).then(|| (of_src, stand_in(src)));
+    let stand_in = of_dst.1.clone();
     let mut network = Changed { bytes: &mut bytes, from: 0, sum: 0 };
-    for (at, byte) in of_dst.clone().zip(&stand_in) {
-        network.set(at, *byte);
+    for (range, stand_in) in std::iter::once(of_dst).chain(of_src) {
+        for (at, byte) in range.zip(stand_in) {
+            network.set(at, byte);
+        }
     }
-    // The address is part of the transport's pseudo header; options are not.
+    // The addresses are part of the transport's pseudo header; options are not.
     let pseudo = network.sum;
     for range in masker.addresses(&packet.bytes[headers..transport]) {
         for (at, byte) in range.zip(stand_in.iter().cycle()) {
@@ -154,6 +162,22 @@ fn shared(packet: &Chosen, masker: &Masker, stand_ins: &mut StandIns) -> Vec<u8>
     }
     let of_network = network.sum;
     let mut content = Changed { bytes: &mut bytes, from: transport, sum: 0 };
+    // The numbers of TCP, its options, and identifiers of ICMP are what the sender likes: of Mirai's SYNs the
+    // sequence number is the destination (Antonakakis et al., 2017, section 3.1).
+    let fields: [Range<usize>; 2] = match parsed.transport {
+        Transport::Tcp => [4..12, 20..usize::MAX],
+        Transport::Icmp | Transport::Icmpv6 => [4..8, 0..0],
+        _ => [0..0, 0..0],
+    };
+    for field in fields {
+        let begin = transport + field.start;
+        let end = packet.begin.min(transport.saturating_add(field.end));
+        for range in masker.addresses(packet.bytes.get(begin..end).unwrap_or_default()) {
+            for (at, byte) in range.zip(stand_in.iter().cycle()) {
+                content.set(begin + at, *byte);
+            }
+        }
+    }
     for at in hidden.iter().enumerate().filter(|(_, hidden)| **hidden).map(|(at, _)| at) {
         content.set(packet.begin + at, b'*');
     }
@@ -219,6 +243,52 @@ mod tests {
         assert_eq!(udp.payload(), expected);
         let checksum = udp.to_header().calc_checksum_ipv4(&ip.header().to_header(), udp.payload()).unwrap();
         assert_eq!(udp.checksum(), checksum);
+    }
+
+    #[test]
+    fn a_source_that_is_the_sensors_address_is_replaced_and_checksums_are_right() {
+        let own = ["203.0.113.77", "203.0.113.78", "2001:db8:0:7::2f", "2002:cb00:714d::1"];
+        let masker = Masker::new(&own.iter().map(|own| own.parse().unwrap()).collect::<BTreeSet<IpAddr>>());
+        for (src, dst, expected) in [
+            (own[0], own[0], ["192.0.2.1"; 2]),
+            (own[1], own[0], ["192.0.2.2", "192.0.2.1"]),
+            (own[2], own[2], ["2001:db8::1"; 2]),
+            (own[3], own[2], ["2001:db8::2", "2001:db8::1"]),
+            ("198.51.100.7", own[0], ["198.51.100.7", "192.0.2.1"]),
+        ] {
+            // The sequence number is an address as well.
+            let mut frame = Vec::new();
+            let builder = match (src.parse().unwrap(), dst.parse().unwrap()) {
+                (IpAddr::V4(src), IpAddr::V4(dst)) => PacketBuilder::ipv4(src.octets(), dst.octets(), 60),
+                (IpAddr::V6(src), IpAddr::V6(dst)) => PacketBuilder::ipv6(src.octets(), dst.octets(), 60),
+                _ => panic!("of one version"),
+            };
+            builder.tcp(4, 23, 0xcb00_714d, 8192).syn().write(&mut frame, b"abc").unwrap();
+            let bytes = shared(&chosen(&frame, 768), &masker, &mut StandIns::default());
+            let sliced = SlicedPacket::from_ip(&bytes).unwrap();
+            let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!() };
+            assert_ne!(tcp.sequence_number(), 0xcb00_714d);
+            let (addresses, checksum): ([IpAddr; 2], _) = match sliced.net.as_ref().unwrap() {
+                etherparse::NetSlice::Ipv4(ip) => {
+                    let header = ip.header().to_header();
+                    assert_eq!(header.header_checksum, header.calc_header_checksum());
+                    (
+                        [header.source.into(), header.destination.into()],
+                        tcp.to_header().calc_checksum_ipv4(&header, tcp.payload()),
+                    )
+                }
+                etherparse::NetSlice::Ipv6(ip) => {
+                    let header = ip.header().to_header();
+                    (
+                        [header.source.into(), header.destination.into()],
+                        tcp.to_header().calc_checksum_ipv6(&header, tcp.payload()),
+                    )
+                }
+                etherparse::NetSlice::Arp(_) => panic!("of IP"),
+            };
+            assert_eq!(addresses.map(|address| address.to_string()), expected);
+            assert_eq!(tcp.checksum(), checksum.unwrap(), "{src} to {dst}");
+        }
     }
 
     #[test]

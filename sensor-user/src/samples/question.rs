@@ -2,6 +2,7 @@
 
 use super::mask::Masker;
 use super::text;
+use std::ops::Range;
 
 /// A content that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,9 +10,31 @@ pub struct Question {
     /// What it is, in words.
     pub what: &'static str,
     /// What it asks for, as it was sent.
-    pub detail: Option<String>,
+    pub detail: Option<Detail>,
     /// The text that it carries for a person.
     pub message: Option<String>,
+}
+
+/// What a question asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    text: String,
+    /// The characters of it that are the name that is asked for, where the form says that they are one: hosts
+    /// are not hidden there.
+    asked: Range<usize>,
+}
+
+impl Detail {
+    /// Words in which hosts are hidden.
+    fn words(text: impl Into<String>) -> Self {
+        Self { text: text.into(), asked: 0..0 }
+    }
+
+    /// The name that is asked for, between what is written before and after it.
+    fn asked(before: &str, name: &str, after: &str) -> Self {
+        let begin = before.chars().count();
+        Self { text: format!("{before}{name}{after}"), asked: begin..begin + name.chars().count() }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "rules return it")]
@@ -21,15 +44,19 @@ impl Question {
     }
 
     fn of(what: &'static str, detail: impl Into<String>) -> Option<Self> {
-        Some(Self { what, detail: Some(detail.into()), message: None })
+        Some(Self { what, detail: Some(Detail::words(detail)), message: None })
+    }
+
+    fn asking(what: &'static str, before: &str, name: &str, after: &str) -> Option<Self> {
+        Some(Self { what, detail: Some(Detail::asked(before, name, after)), message: None })
     }
 
     /// The name, with what is asked for as a terminal may be given it.
     pub fn name(&self, masker: Option<&Masker>) -> String {
         match &self.detail {
-            Some(detail) => {
-                let detail = masker.map_or_else(|| detail.clone(), |masker| masker.own(detail));
-                format!("{}: {}", self.what, text::line(&detail))
+            Some(Detail { text, asked }) => {
+                let shown = masker.map_or_else(|| text.clone(), |masker| masker.asked(text, asked.clone()));
+                format!("{}: {}", self.what, text::line(&shown))
             }
             None => self.what.to_owned(),
         }
@@ -37,7 +64,8 @@ impl Question {
 
     /// What distinguishes it from other questions of its kind.
     pub(super) fn subject(&self) -> &str {
-        self.message.as_deref().or(self.detail.as_deref()).unwrap_or_default()
+        let detail = self.detail.as_ref().map(|detail| detail.text.as_str());
+        self.message.as_deref().or(detail).unwrap_or_default()
     }
 }
 
@@ -72,6 +100,23 @@ const RULES: &[Rule] = &[
     tftp,
     ping,
 ];
+
+/// The name of a content, without what is made of the bytes that are the sensor's addresses, which a text would
+/// show as its characters; `None` when it is no known question.
+pub fn recognise_without(content: &[u8], masker: &Masker) -> Option<Question> {
+    let question = recognise(content)?;
+    let addresses = masker.addresses(content);
+    if addresses.is_empty() {
+        return Some(question);
+    }
+    let mut covered = content.to_vec();
+    for address in addresses {
+        covered[address].fill(b'*');
+    }
+    let again = recognise(&covered).filter(|again| again.what == question.what);
+    let (detail, message) = again.map_or((None, None), |again| (again.detail, again.message));
+    Some(Question { what: question.what, detail, message })
+}
 
 /// The name of a content; `None` when it is no known question.
 pub fn recognise(content: &[u8]) -> Option<Question> {
@@ -150,7 +195,7 @@ fn messenger(bytes: &[u8]) -> Option<Question> {
     let (from, to, message) = (next(), next(), next());
     Some(Question {
         what: "Messenger pop-up (DCE/RPC)",
-        detail: from.zip(to).map(|(from, to)| format!("from {from} to {to}")),
+        detail: from.zip(to).map(|(from, to)| Detail::words(format!("from {from} to {to}"))),
         message,
     })
 }
@@ -183,7 +228,7 @@ fn tls(bytes: &[u8]) -> Option<Question> {
         _ => return None,
     };
     let name = server_name(bytes.get(hello..)?, what.starts_with('D'));
-    Some(Question { what, detail: name.map(|name| format!("for {name}")), message: None })
+    Some(Question { what, detail: name.map(|name| Detail::asked("for ", &name, "")), message: None })
 }
 
 /// The extension `server_name` (RFC 6066, 3) of a `ClientHello` after its length.
@@ -229,7 +274,7 @@ fn sip(bytes: &[u8]) -> Option<Question> {
         _ => "SIP request",
     };
     let agent = header(bytes, "User-Agent").map(lossy);
-    Some(Question { what, detail: agent.map(|agent| format!("by {agent}")), message: None })
+    Some(Question { what, detail: agent.map(|agent| Detail::words(format!("by {agent}"))), message: None })
 }
 
 /// `UPnP` Device Architecture 2.0, 1.3.2.
@@ -237,7 +282,7 @@ fn ssdp(bytes: &[u8]) -> Option<Question> {
     if !bytes.starts_with(b"M-SEARCH ") {
         return None;
     }
-    let target = header(bytes, "ST").map(lossy);
+    let target = header(bytes, "ST").map(lossy).map(Detail::words);
     Some(Question { what: "SSDP M-SEARCH", detail: target, message: None })
 }
 
@@ -253,7 +298,13 @@ fn http(bytes: &[u8]) -> Option<Question> {
         return Question::new("HTTP/2 preface");
     }
     let (method, target) = request(bytes, b"HTTP/")?;
-    Question::of("HTTP request", format!("{method} {}", lossy(target)))
+    let target = lossy(target);
+    // A path; two strokes begin the name of a host. What follows a question mark is no name.
+    if target.starts_with('/') && !target.starts_with("//") {
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        return Question::asking("HTTP request", &format!("{method} "), path, query);
+    }
+    Question::of("HTTP request", format!("{method} {target}"))
 }
 
 /// What Mirai and its relatives send after a login, or instead of one: commands of a shell, of which
@@ -391,7 +442,7 @@ fn dht(bytes: &[u8]) -> Option<Question> {
     }
     let kinds: [&[u8]; 4] = [b"1:q4:ping", b"1:q9:find_node", b"1:q9:get_peers", b"1:q13:announce_peer"];
     let kind = kinds.iter().find(|kind| bytes.windows(kind.len()).any(|part| part == **kind));
-    let detail = kind.map(|kind| lossy(&kind[4..]).trim_start_matches(':').to_owned());
+    let detail = kind.map(|kind| Detail::words(lossy(&kind[4..]).trim_start_matches(':')));
     Some(Question { what: "BitTorrent DHT", detail, message: None })
 }
 
@@ -509,8 +560,8 @@ fn dns(bytes: &[u8]) -> Option<Question> {
         .find(|(number, _)| *number == kind)
         .map_or_else(|| format!("TYPE{kind}"), |(_, name)| (*name).to_owned());
     match class & 0x7fff {
-        1 | 255 => Question::of("DNS query of", format!("{name} {kind}")),
-        3 => Question::of("DNS query of", format!("{name} CH {kind}")),
+        1 | 255 => Question::asking("DNS query of", "", &name, &format!(" {kind}")),
+        3 => Question::asking("DNS query of", "", &name, &format!(" CH {kind}")),
         _ => None,
     }
 }
@@ -594,6 +645,40 @@ mod tests {
         ];
         for (content, name) in cases {
             assert_eq!(named(content).as_deref(), Some(*name));
+        }
+    }
+
+    #[test]
+    fn hosts_are_hidden_but_where_the_form_has_the_name_that_is_asked_for() {
+        let own = std::collections::BTreeSet::from(["203.0.113.77".parse().unwrap()]);
+        let masker = Masker::new(&own);
+        let cases: &[(&[u8], &str)] = &[
+            (
+                b"OPTIONS sip:1@a.net SIP/2.0\r\nUser-Agent: see http://www.evil.com/\r\n",
+                "SIP OPTIONS: by see http://www.***.com/",
+            ),
+            (b"M-SEARCH * HTTP/1.1\r\nST: http://evil.net/\r\n", "SSDP M-SEARCH: http://***.net/"),
+            (b"GET http://me:pw@evil.cloud/a HTTP/1.1\r\n", "HTTP request: GET http://***@***.cloud/a"),
+            (b"GET //evil.cloud/a HTTP/1.1\r\n", "HTTP request: GET //***.cloud/a"),
+            (b"CONNECT smtp.evil.com:25 HTTP/1.1\r\n", "HTTP request: CONNECT ***.com:25"),
+            (b"CONNECT evil:25 HTTP/1.1\r\n", "HTTP request: CONNECT ***:25"),
+            (b"GET /www.evil.com/203.0.113.77/a.pl HTTP/1.1\r\n", "HTTP request: GET /www.evil.com/***/a.pl"),
+            (b"GET /cgi-bin//luci;@b HTTP/1.1\r\n", "HTTP request: GET /cgi-bin//luci;@b"),
+            (b"GET /http:%2f%2fevil.com/ HTTP/1.1\r\n", "HTTP request: GET /http:%2f%2f***.com/"),
+            (b"GET /a?b=www.evil.com&me@c.jp HTTP/1.1\r\n", "HTTP request: GET /a?b=www.***.com&***@***.jp"),
+            (b"\0\x01\0\0\0\x01\0\0get www.evil.com\r\n", "memcached: get www.***.com"),
+            (b"\x30\x29\x02\x01\x01\x04\x08evil.com\xa0\x1c\x02\x04", "SNMP get: community ***.com"),
+            (b"\0\x01www.evil.com/boot\0oct\x65t\0", "TFTP read of: www.***.com/boot"),
+            (
+                b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x0c203-0-113-77\x03www\x03com\0\0\x01\0\x01",
+                "DNS query of: ***.www.com A",
+            ),
+            // The address as bytes.
+            (b"\x30\x29\x02\x01\x01\x04\x05a\xcb\0qM\xa0\x1c\x02\x04", "SNMP get: community a****"),
+        ];
+        for (content, name) in cases {
+            let question = recognise_without(content, &masker).unwrap();
+            assert_eq!(question.name(Some(&masker)), *name);
         }
     }
 

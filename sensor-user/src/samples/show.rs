@@ -145,7 +145,10 @@ impl ShownContent {
     fn new(row: &Row, masker: Option<&Masker>) -> Self {
         let content = row.packet.content();
         let hosts = |text: &str| masker.map_or_else(|| text.to_owned(), |masker| masker.text(text));
-        let question = question::recognise(content);
+        let question = masker.map_or_else(
+            || question::recognise(content),
+            |masker| question::recognise_without(content, masker),
+        );
         let name = question.as_ref().map(|question| question.name(masker));
         // Characters of two bytes would show bytes of an address as one of them.
         let is_bare = |bytes: &[u8]| masker.is_none_or(|masker| masker.addresses(bytes).is_empty());
@@ -364,6 +367,23 @@ mod tests {
         "\\xcb\\x00\\x71\\x4d",
         "77.113.0.203",
         "::ffff:cb00:714d",
+        "Host:\tzqxhost.internal",
+        "http:\\u002f\\u002fzqxhost.w",
+        "o'zqxhost@a.jp",
+        "zqxhost!x@a.jp",
+        "\"zqxhost x\"@a.jp",
+        "zqxhost%40a.jp",
+        "zqxhost.pl/",
+        "203\\.0\\.113\\.77",
+        "203 . 0 . 113 . 77",
+        "203][0][113][77",
+        "203·0·113·77",
+        "203。0。113。77",
+        "1203.0.113.771",
+        "203.29005.bad.example",
+        "0xcb.0x00714d.dead.",
+        "&#50;&#48;&#51;.0.113.77",
+        "o203.o0.o113.o77",
         "\x1b[2J",
         "\x1b]0;title\x07",
         "\u{202e}\u{2066}\u{9b}31m",
@@ -372,6 +392,30 @@ mod tests {
         "OPTIONS sip:zqxhost.net SIP/2.0\r\nUser-Agent: ",
         "text that a person could read, ",
         "これは警告です。",
+    ];
+
+    /// Beginnings of questions, what follows the part that is asked for, and whether hosts are hidden in it.
+    const FORMS: &[(&str, &[u8], &[u8], bool)] = &[
+        (
+            "SIP OPTIONS: by",
+            b"OPTIONS sip:100@zqxhost.net SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.77\r\nUser-Agent: ",
+            b"\r\n\r\n",
+            true,
+        ),
+        ("SSDP M-SEARCH: ", b"M-SEARCH * HTTP/1.1\r\nHost: zqxhost.lan\r\nST: ", b"\r\n\r\n", true),
+        ("HTTP request: GET http", b"GET http://zqxhost:zqxhost@zqxhost.cloud/", b" HTTP/1.1\r\n", true),
+        ("HTTP request: CONNECT", b"CONNECT smtp.zqxhost.lan:25/", b" HTTP/1.1\r\n", true),
+        ("HTTP request: HEAD /a?", b"HEAD /a?b=", b" HTTP/1.1\r\n", true),
+        ("HTTP request: GET /c/", b"GET /c/", b" HTTP/1.1\r\n", false),
+        ("memcached: get ", b"\0\x01\0\0\0\x01\0\0get ", b"\r\n", true),
+        ("TFTP read of: ", b"\0\x01", b"\0oct\x65t\0", true),
+        (
+            "SNMP get: community ",
+            b"\x30\x82\x01\0\x02\x01\x01\x04",
+            b"\xa0\x1c\x02\x04\x4c\x33\xa7\x56",
+            true,
+        ),
+        ("DNS query of: ", b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0", b"\0\0\x01\0\x01", false),
     ];
 
     /// `SplitMix64`.
@@ -386,8 +430,28 @@ mod tests {
             ((bits ^ (bits >> 31)) % bound as u64) as usize
         }
 
+        /// The beginning of a known question.
+        fn question(&mut self) -> Vec<u8> {
+            let (_, before, after, hides) = FORMS[self.below(FORMS.len())];
+            let asked = match self.below(4) {
+                0 => OWN.to_vec(),
+                _ => loop {
+                    let part = PARTS[self.below(PARTS.len())];
+                    if hides || !part.to_ascii_lowercase().contains("zqxhost") {
+                        break part.as_bytes().to_vec();
+                    }
+                },
+            };
+            let mut question = before.to_vec();
+            // A string of SNMP or DNS follows its length.
+            if [b"\x01\x04", b"\0\0"].iter().any(|end| before.ends_with(*end)) {
+                question.push(asked.len() as u8);
+            }
+            [&question[..], &asked, after].concat()
+        }
+
         fn payload(&mut self) -> Vec<u8> {
-            let mut payload = Vec::new();
+            let mut payload = if self.below(2) == 0 { self.question() } else { Vec::new() };
             for _ in 0..self.below(6) {
                 // Parts lie between bytes that belong to no name and no number.
                 let between = b" \n\0\"<(\x1b\x80\xff"[self.below(9)];
@@ -419,7 +483,7 @@ mod tests {
     fn no_payload_shows_a_host_an_address_or_a_terminals_command() {
         let cases = std::env::var("TEITEN_SAMPLE_CASES").map_or(2000, |cases| cases.parse().unwrap());
         let mut random = Random(20_051_101);
-        let mut hidden = 0;
+        let (mut hidden, mut named) = (0, BTreeSet::new());
         for case in 0..cases {
             let payload = random.payload();
             let (text, json, capture) = shown(&payload);
@@ -442,13 +506,25 @@ mod tests {
                     "77.113.0.203",
                     "cb00:714d",
                     "\\xcb\\x00\\x71",
+                    "203.29005",
+                    "0x00714d",
+                    "113\\.77",
+                    ". 113",
+                    "113][77",
+                    "113·77",
+                    "113。77",
+                    "&#48;&#51;",
+                    "o113",
                 ] {
                     assert!(!lower.contains(secret), "case {case}: {secret} of {payload:02x?} in {output}");
                 }
                 hidden += usize::from(output.contains(HIDDEN));
+                for name in FORMS.iter().map(|(name, ..)| *name).filter(|name| output.contains(name)) {
+                    named.insert(name);
+                }
             }
             let capture = capture.to_ascii_lowercase();
-            for secret in [&b"zqxhost"[..], b"203.0.113.77", &OWN] {
+            for secret in [&b"zqxhost"[..], b"203.0.113.77", b"113\\.77", b"203.29005", &OWN] {
                 assert!(
                     !capture.windows(secret.len()).any(|part| part == secret),
                     "case {case}: {payload:02x?}"
@@ -456,6 +532,7 @@ mod tests {
             }
         }
         assert!(hidden > cases / 4, "only {hidden} of {cases} hid something");
+        assert_eq!(named.len(), FORMS.len(), "{named:?}");
     }
 
     #[test]

@@ -193,6 +193,27 @@ fn a_flood_beside_them_keeps_none_of_them_out_and_every_packet_is_counted() {
 }
 
 #[test]
+fn a_ledger_that_lacks_commits_is_an_error_of_samples() {
+    let case = Case::new(&spam(0));
+    case.replay(&["--samples", "1026-1030/udp", "--state-dir", &case.path("state")]);
+    let ledger = case.path("state/ledger.sqlite");
+    std::fs::copy(&ledger, case.path("older")).unwrap();
+    case.replay(&["--samples", "1026-1030/udp", "--state-dir", &case.path("state")]);
+    case.samples(&[]);
+    // The record beside it knows of the second replay.
+    std::fs::rename(case.path("older"), &ledger).unwrap();
+    for more in [&[][..], &["--json"], &["--pcapng", "-"]] {
+        let state = case.path("state");
+        let args = [&["samples", "--state-dir", &state], more].concat();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_teiten")).args(args).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("error: ") && errors.contains("what follows lacks what is lost"), "{errors}");
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
 fn hostile_contents_reach_no_terminal_and_no_reader() {
     let hostile: [&[u8]; 9] = [
         b"\x1b[2J\x1b]0;owned\x07 plain text around it so that it is a text, and more of it",
