@@ -534,7 +534,7 @@ pub struct SamplesArgs {
     #[expect(missing_docs, reason = "a doc comment here would become the help text of the command")]
     pub flags: Flags,
     /// Ports to show, like 1026/udp or 1026-1030/udp (repeatable) [default: all that have samples]
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = slots)]
     pub port: Vec<String>,
     /// Observation day to show, like 2010-07-01 [default: the last that has samples]
     #[arg(long, value_name = "DAY", conflicts_with_all = ["from", "to"])]
@@ -695,6 +695,11 @@ pub enum ExportFormat {
     Csv,
     /// Apache Parquet.
     Parquet,
+}
+
+/// Checks ports like `1026/udp`.
+fn slots(text: &str) -> Result<String, String> {
+    crate::config::parse_slots(text).map(|_| text.to_owned())
 }
 
 /// Takes the values of all settings from the options of a command, so that one more setting needs no more than

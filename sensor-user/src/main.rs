@@ -3,7 +3,7 @@
 //! start).
 
 use sensor_user::cli::{Cli, Command};
-use sensor_user::commands::{check, detach, ledger, replay, run, samples, sources, status};
+use sensor_user::commands::{self, UsageError, check, detach, ledger, replay, run, samples, sources, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
 use sensor_user::system::output::end_by_closed_pipes;
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
         Err(error) => {
             let Some(config) = error.downcast_ref::<ConfigError>() else {
                 logging::tell(&sensor_user::error_chain(error.as_ref()));
-                return ExitCode::from(FAILED);
+                let is_usage = error.downcast_ref::<UsageError>().is_some();
+                return ExitCode::from(if is_usage { USAGE } else { FAILED });
             };
             for error in config.each() {
                 logging::tell(&sensor_user::error_chain(error));
@@ -80,6 +81,7 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             return Ok(exit_code(ledger::run(&config, &args)?, FAILED));
         }
         Command::Samples(args) => {
+            commands::days(args.from, args.to)?;
             let config = Config::load(&args.flags, environment)?;
             return Ok(exit_code(samples::run(&config, &args)?, FAILED));
         }

@@ -399,3 +399,107 @@ fn a_replay_whose_output_cannot_be_written_says_that_the_captures_were_added() {
         assert_eq!(days[0]["accesses"], 3, "{days}");
     }
 }
+
+#[test]
+fn messages_about_foreign_files_hold_nothing_that_a_terminal_obeys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (list, config, capture) = (path("list"), path("teiten.toml"), path("a\u{1b}[2Jb"));
+    std::fs::write(&list, "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\n").unwrap();
+    std::fs::write(&config, "\"a\\u001B[31mb\" = 1\n").unwrap();
+    std::fs::write(&capture, "no capture").unwrap();
+    let listed = format!("x={list}");
+    for args in [
+        &["replay", "--config", "/dev/null", "--source-list", &listed, &capture][..],
+        &["check", "--config", "/dev/null", "--interface", "lo", "--source-list", &listed],
+        &["run", "--config", "/dev/null", "--interface", "lo", "--source-list", &listed],
+        &["run", "--config", &config],
+        &["check", "--config", &config],
+        &["replay", "--config", "/dev/null", &capture],
+        &["replay", "--config", "/dev/null", "--log-format=json", &capture],
+    ] {
+        let output = teiten(args);
+        assert!(!output.status.success(), "{args:?}");
+        let said = stdout(&output) + &stderr(&output);
+        assert!(said.contains("\\u001b"), "{args:?}: {said}");
+        let obeyed = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!said.contains(obeyed), "{args:?}: {said:?}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_meant_exit_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = small_ledger(directory.path(), 1);
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (capture, archived, archive) = (path("small.pcap"), path("archived"), path("archive"));
+    assert!(teiten(&replay_into(&capture, &archived, &archive)).status.success());
+    let sources = ["sources", "--config", "/dev/null", "--archive-dir", &archive, "--state-dir", &archived];
+    let ledger = ["ledger", "--config", "/dev/null", "--state-dir", &state];
+    let samples = ["samples", "--config", "/dev/null", "--state-dir", &state];
+    let reversed = ["--from", "2010-07-02", "--to", "2010-07-01"];
+    for (of, more, said) in [
+        (&sources[..], &["--port", "23/icmpx"][..], "--port 23/icmpx"),
+        (&sources, &["--asn", "ASx"], "--asn ASx"),
+        (&sources, &["--country", "XQ"], "--country XQ"),
+        (&sources, &["--list", "nosuch"], "--list nosuch: no source list of this name; there are: none"),
+        (&samples, &["--port", "99999/udp"], "99999/udp"),
+        (&samples, &reversed, "is after --to"),
+        (&ledger, &[&["days"], &reversed[..]].concat(), "is after --to"),
+        (&ledger, &["export", "--format", "openmetrics", "--label", "bad"], "--label bad"),
+        (&ledger, &["export", "--format", "csv", "--label", "a=b"], "--format openmetrics"),
+    ] {
+        let output = teiten(&[of, more].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{of:?} {more:?}: {text}");
+        assert!(text.contains(said), "{text}");
+        assert!(output.stdout.is_empty());
+    }
+    for more in [&[][..], &["--list", "none"], &["--country", "JP"], &["--country", "unknown"]] {
+        let output = teiten(&[&sources[..], more].concat());
+        assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{more:?}");
+    }
+}
+
+#[test]
+fn sources_say_what_is_wrong_with_the_ledger_and_show_the_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path(), 1);
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (capture, archived, archive) = (path("small.pcap"), path("archived"), path("archive"));
+    assert!(teiten(&replay_into(&capture, &archived, &archive)).status.success());
+    std::fs::write(path("archived/ledger.sqlite"), "no ledger").unwrap();
+    let shown = |state: &str| {
+        let of = ["sources", "--config", "/dev/null", "--archive-dir", &archive, "--state-dir", state];
+        let output = teiten(&of);
+        assert!(output.status.success() && stdout(&output).contains("198.51.100.7"), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let said = shown(&archived);
+    assert!(said.contains("warning: ledger") && said.contains("may not be in the ledger"), "{said}");
+    assert_eq!(shown(&path("nowhere")), "", "an archive that is read elsewhere has no ledger beside it");
+}
+
+#[test]
+fn a_replay_that_its_ledger_refuses_prints_its_json_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    small_ledger(directory.path(), 1);
+    // A Simple Packet Block has no time.
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let packet = &std::fs::read(directory.path().join("small.pcap")).unwrap()[40..80];
+    let mut untimed = words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28]);
+    untimed.extend(words(&[1, 20, 101, 0, 20, 3, 56, 40]));
+    untimed.extend(packet);
+    untimed.extend(words(&[56]));
+    let capture = directory.path().join("untimed.pcapng");
+    std::fs::write(&capture, untimed).unwrap();
+    let state = directory.path().join("refused");
+    let (capture, state) = (capture.to_str().unwrap(), state.to_str().unwrap());
+    let output = teiten(&["replay", "--json", "--timezone", "UTC", "--state-dir", state, capture]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = report["errors"][0].as_str().unwrap();
+    assert!(error.starts_with("1 packet has no time"), "{error}");
+    assert!(stderr(&output).contains(error) && !Path::new(state).exists(), "{}", stderr(&output));
+}

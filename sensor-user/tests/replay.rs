@@ -363,12 +363,12 @@ fn link_types_that_cannot_be_read_are_named_and_the_other_captures_counted() {
     let (observations, outcome) = replay(&config(), &[&wireless, &mixed]);
     assert_eq!(observations.iter().map(|it| it.counts.packets.iter().sum::<u64>()).sum::<u64>(), 1);
     let texts: Vec<String> = outcome.errors.iter().map(|error| error.fault.to_string()).collect();
-    let end = "were left out; Ethernet, raw IP, loopback, Linux cooked, PPP, PPPoE, Cisco HDLC, NFLOG and pflog captures \
+    let end = "left out; Ethernet, raw IP, loopback, Linux cooked, PPP, PPPoE, Cisco HDLC, NFLOG and pflog captures \
                can be read";
     assert_eq!(
         texts,
         [
-            format!("1 packets of link type 105 (IEEE 802.11) {end}"),
+            format!("1 packet of link type 105 (IEEE 802.11) {end}"),
             format!("2 packets of link type 105 (IEEE 802.11) {end}")
         ]
     );
@@ -691,8 +691,8 @@ fn the_command_keeps_a_ledger_that_verifies() {
     assert!(text.contains("2010-07-10") && !text.contains("2010-07-09"), "{text}");
     let backwards = ["ledger", "export", "--format", "csv", "--from", "2010-07-10", "--to", "2010-07-09"];
     let (code, _, errors) = teiten(&[&backwards[..], &["--state-dir", state]].concat(), b"");
-    assert_eq!(code, Some(1));
-    assert_eq!(errors, "teiten: --from 2010-07-10 is after --to 2010-07-09\n");
+    assert_eq!(code, Some(2));
+    assert_eq!(errors, "teiten: --from 2010-07-10 is after --to 2010-07-09; give the earlier day first\n");
 }
 
 #[test]

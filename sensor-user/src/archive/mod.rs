@@ -31,7 +31,7 @@ mod write;
 pub use keep::Dropped;
 pub use keeper::{ArchiveState, WatchedArchive};
 pub use scan::{ArchiveExtent, RowFilter, ScanError, days};
-pub use sources::{BusySource, BusySources, busiest};
+pub use sources::{BusySource, BusySources, busiest, lists};
 pub use verify::verify;
 
 use crate::config::Keep;

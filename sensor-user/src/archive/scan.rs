@@ -92,29 +92,37 @@ pub struct ArchiveExtent {
 ///
 /// There is no archive, or it cannot be read.
 pub fn days(root: &Path) -> Result<Vec<Date>, ScanError> {
-    let path = root.to_owned();
     match std::fs::metadata(root).and_then(|_| ArchivePlace::days(root)) {
         Ok(days) => Ok(days),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ScanError::Missing { path }),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ScanError::NotAllowed { path }),
-        Err(source) => Err(ScanError::List { path, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(ScanError::Missing { path: root.to_owned() })
+        }
+        Err(error) => Err(unread(root, error)),
+    }
+}
+
+/// A directory of the archive cannot be read.
+pub(super) fn unread(directory: &Path, source: io::Error) -> ScanError {
+    let path = directory.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => ScanError::NotAllowed { path },
+        _ => ScanError::List { path, source },
     }
 }
 
 /// The files of an extent.
 pub(super) fn files(root: &Path, extent: &ArchiveExtent) -> Result<Vec<FoundFile>, ScanError> {
-    let fail = |source| ScanError::List { path: root.to_owned(), source };
     let sensor = extent.sensor.as_deref().map(name::encoded);
     let mut found = Vec::new();
     for day in days(root)?.into_iter().filter(|day| extent.days.contains(day)) {
         let of_day = name::day_dir(root, day);
-        for entry in entries(&of_day).map_err(fail)? {
+        for entry in entries(&of_day).map_err(|error| unread(&of_day, error))? {
             let Some(of) = entry.strip_prefix("sensor=") else { continue };
             if sensor.as_deref().is_some_and(|sensor| sensor != of) {
                 continue;
             }
             let directory = of_day.join(&entry);
-            let names = entries(&directory).map_err(fail)?;
+            let names = entries(&directory).map_err(|error| unread(&directory, error))?;
             let (names, _) = without_covered(names.iter().filter_map(|name| FileName::parse(name)));
             let is_committed = |name: &FileName| {
                 extent
@@ -314,4 +322,32 @@ pub(super) fn steadily<T>(root: &Path, read: impl Fn() -> Result<T, ScanError>) 
         }
     }
     Err(ScanError::Restless { path: root.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_may_not_be_read_is_named_with_the_way_out() {
+        let directory = Path::new("/a/day=2010-07-08/sensor=one");
+        let denied = unread(directory, io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(denied.contains("/a/day=2010-07-08/sensor=one; run the command as root"), "{denied}");
+        let other = unread(directory, io::Error::other("out of luck"));
+        assert!(matches!(&other, ScanError::List { path, .. } if path == directory), "{other}");
+    }
+
+    /// A loop of links is an error that root gets, too.
+    #[test]
+    fn a_directory_that_cannot_be_read_is_named_and_not_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let day = name::day_dir(root.path(), jiff::civil::date(2010, 7, 8));
+        let sensor = day.join("sensor=one");
+        std::fs::create_dir_all(&sensor).unwrap();
+        let looped = day.join("sensor=two");
+        std::os::unix::fs::symlink(&looped, &looped).unwrap();
+        let extent = ArchiveExtent { days: Date::MIN..=Date::MAX, sensor: None, committed: None };
+        let error = files(root.path(), &extent).unwrap_err();
+        assert!(matches!(&error, ScanError::List { path, .. } if *path == looped), "{error}");
+    }
 }

@@ -71,6 +71,28 @@ pub fn busiest(
     steadily(root, || find(root, extent, filter, limit))
 }
 
+/// The source lists that sources of an extent are in.
+///
+/// # Errors
+///
+/// There is no archive, or a file cannot be read.
+pub fn lists(root: &Path, extent: &ArchiveExtent) -> Result<BTreeSet<String>, ScanError> {
+    steadily(root, || {
+        let of_files = each_file(&files(root, extent)?, |_, table| {
+            let mut found = BTreeSet::new();
+            scan(table, &RowFilter::default(), &[column::LIST], |page| {
+                for &row in page.rows {
+                    if let Some(list) = page.text(column::LIST, row).filter(|list| !found.contains(*list)) {
+                        found.insert(list.to_owned());
+                    }
+                }
+            })?;
+            Ok(found)
+        })?;
+        Ok(of_files.into_iter().flatten().collect())
+    })
+}
+
 /// Packets by source, ascending by source.
 type AddressSums = Vec<(Address, u64)>;
 

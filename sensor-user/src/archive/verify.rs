@@ -2,7 +2,7 @@
 
 use super::keep::{Dropped, Tally};
 use super::place::ArchivePlace;
-use super::scan::{ArchiveExtent, RowFilter, ScanError, each_file, files, scan, steadily};
+use super::scan::{ArchiveExtent, RowFilter, ScanError, each_file, files, scan, steadily, unread};
 use super::schema::{CLASSES, column};
 use crate::ledger::{ArchivedDay, ArchivedLedger, Verification};
 use jiff::civil::Date;
@@ -121,7 +121,7 @@ fn sums(root: &Path, ledger: &ArchivedLedger) -> Result<Option<HeldAndDropped>, 
         days.entry(day).or_default().merge(more);
     }
     let work = ArchivePlace::new(root, "").work(ledger.identity);
-    let tally = Tally::read(&work).map_err(|source| ScanError::List { path: work, source })?;
+    let tally = Tally::read(&work).map_err(|error| unread(&work, error))?;
     Ok(Some((days, tally.days)))
 }
 

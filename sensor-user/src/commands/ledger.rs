@@ -1,6 +1,6 @@
 //! `teiten ledger`: days, export, verification.
 
-use super::sources;
+use super::{UsageError, sources};
 use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
 use crate::config::Config;
 use crate::counters::port_names::PortTable;
@@ -119,10 +119,9 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
     if directories.len() > 1
         && !matches!(args.command, LedgerCommand::Export { format, .. } if tables(format))
     {
-        bail!(
-            "several --state-dir are for `export --format csv` and `parquet`; give one at a time (blocks made of \
-             several OpenMetrics exports can lie side by side)"
-        );
+        let several = "several --state-dir are for `export --format csv` and `parquet`; give one at a time (blocks made of \
+                       several OpenMetrics exports can lie side by side)";
+        bail!(UsageError(several.to_owned()));
     }
     if let LedgerCommand::Export { format, .. } = args.command {
         // Before a ledger is opened or a file made.
@@ -145,7 +144,7 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
     let mut out = BufWriter::new(Output::lock());
     match &args.command {
         LedgerCommand::Days { from, to, ports, countries, networks, json } => {
-            let range = range(*from, *to)?;
+            let range = super::days(*from, *to)?;
             let mut days = ledger.days()?;
             days.retain(|day| range.contains(&day.day));
             if ports.is_some() || countries.is_some() || networks.is_some() {
@@ -168,11 +167,11 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
             }
         }
         LedgerCommand::Export { format, from, to, end, label, output } => {
-            let days = range(*from, *to)?;
+            let days = super::days(*from, *to)?;
             if tables(*format) && (end.is_some() || !label.is_empty()) {
-                bail!("--end and --label are for --format openmetrics");
+                bail!(UsageError("--end and --label are for --format openmetrics".to_owned()));
             }
-            let labels = label.iter().map(|text| parse_label(text)).collect::<anyhow::Result<Vec<_>>>()?;
+            let labels = label.iter().map(|text| parse_label(text)).collect::<Result<Vec<_>, _>>()?;
             let mut extent = Extent { days, end: *end, labels };
             let write = |out: &mut dyn Write, extent: &Extent| {
                 let format = Format::try_from(*format)?;
@@ -222,16 +221,8 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
     Ok(are_whole)
 }
 
-fn range(from: Option<Date>, to: Option<Date>) -> anyhow::Result<RangeInclusive<Date>> {
-    let range = from.unwrap_or(Date::MIN)..=to.unwrap_or(Date::MAX);
-    if range.is_empty() {
-        bail!("--from {} is after --to {}", range.start(), range.end());
-    }
-    Ok(range)
-}
-
 /// `NAME=VALUE`, a label that no counter has of its own.
-fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
+fn parse_label(text: &str) -> Result<(String, String), UsageError> {
     const OWN: [&str; 12] = [
         "transport",
         "port",
@@ -246,18 +237,23 @@ fn parse_label(text: &str) -> anyhow::Result<(String, String)> {
         "name",
         "description",
     ];
+    let wrong = |what| Err(UsageError(what));
     let Some((name, value)) = text.split_once('=') else {
-        bail!("--label {text}: give it as NAME=VALUE, like instance=192.0.2.1:9477");
+        return wrong(format!("--label {text}: give it as NAME=VALUE, like instance=192.0.2.1:9477"));
     };
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && !name.starts_with("__")
         && !name.is_empty();
     if !is_name {
-        bail!("--label {text}: {name:?} is no name of a label; use letters, digits and single underscores");
+        return wrong(format!(
+            "--label {text}: {name:?} is no name of a label; use letters, digits and single underscores"
+        ));
     }
     if OWN.contains(&name) {
-        bail!("--label {text}: the counters have a label {name} of their own; choose another name");
+        return wrong(format!(
+            "--label {text}: the counters have a label {name} of their own; choose another name"
+        ));
     }
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -11,6 +11,27 @@ pub mod status;
 
 use crate::config::Config;
 use crate::ledger::{ChartedPorts, LedgerSettings};
+use jiff::civil::Date;
+use std::ops::RangeInclusive;
+
+/// The options of a command cannot all be meant: what is wrong, and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The days from `from` to `to`; without a bound, all there are.
+///
+/// # Errors
+///
+/// The first is after the last.
+pub fn days(from: Option<Date>, to: Option<Date>) -> Result<RangeInclusive<Date>, UsageError> {
+    let range = from.unwrap_or(Date::MIN)..=to.unwrap_or(Date::MAX);
+    if range.is_empty() {
+        let (from, to) = (range.start(), range.end());
+        return Err(UsageError(format!("--from {from} is after --to {to}; give the earlier day first")));
+    }
+    Ok(range)
+}
 
 /// The part of the configuration that the ledger counts by.
 fn ledger_settings(config: &Config) -> LedgerSettings {

@@ -1,12 +1,15 @@
 //! `teiten sources`: the busiest sources of a day, from the archive.
 
+use super::UsageError;
 use crate::archive::{self, ArchiveExtent, BusySource, BusySources, RowFilter, ScanError};
 use crate::cli::SourcesArgs;
 use crate::config::{Config, port};
+use crate::country::Country;
 use crate::format::thousands;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::system::output::{Output, say};
-use anyhow::{Context, Result, bail};
+use crate::who::lists::NO_LIST;
+use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -15,6 +18,7 @@ use sensor_common::Slot;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::Path;
 
 /// Ports that a row of the table names.
 const PORTS: usize = 3;
@@ -49,6 +53,9 @@ pub fn run(config: &Config, args: &SourcesArgs) -> Result<()> {
         let of = args.sensor.as_ref().map(|sensor| format!(" of sensor {sensor}")).unwrap_or_default();
         bail!("the archive {} has nothing of {day}{of}", root.display());
     }
+    if let (Some(list), 0) = (&args.list, sources.packets) {
+        check_list(list, root, &extent, config)?;
+    }
     let zone = zone(&sources, config);
     let mut out = Output::lock();
     if args.json {
@@ -65,28 +72,68 @@ pub fn run(config: &Config, args: &SourcesArgs) -> Result<()> {
 fn filter(args: &SourcesArgs) -> Result<RowFilter> {
     let slot = |text: &String| {
         let slot = if text.contains('/') { port(text) } else { port(&format!("{text}/tcp")) };
-        slot.map_err(|reason| anyhow::anyhow!("--port {text}: {reason}"))
+        slot.map_err(|reason| UsageError(format!("--port {text}: {reason}")))
     };
     let asn = |text: &String| {
         let number = text.strip_prefix("AS").or_else(|| text.strip_prefix("as")).unwrap_or(text);
-        number.parse().with_context(|| format!("--asn {text}: expected a number, like 64500 or AS64500"))
+        number
+            .parse()
+            .map_err(|_| UsageError(format!("--asn {text}: expected a number, like 64500 or AS64500")))
     };
-    let country = |text: &String| match &*text.to_lowercase() {
-        name @ ("unknown" | "private") => name.to_owned(),
-        _ => text.to_uppercase(),
+    let country = |text: &String| {
+        let label = match &*text.to_lowercase() {
+            name @ ("unknown" | "private") => name.to_owned(),
+            _ => text.to_uppercase(),
+        };
+        let is_known = Country::from_label(&label).is_some_and(|country| country.names().is_some());
+        let expected = "expected the code of a country, like JP, or `unknown` or `private`";
+        if is_known { Ok(label) } else { Err(UsageError(format!("--country {text}: {expected}"))) }
     };
     Ok(RowFilter {
         services: Some(args.services),
         port: args.port.as_ref().map(slot).transpose()?,
-        country: args.country.as_ref().map(country),
+        country: args.country.as_ref().map(country).transpose()?,
         asn: args.asn.as_ref().map(asn).transpose()?,
         list: args.list.clone(),
     })
 }
 
-/// What the sensor's ledger has committed, where it is on this machine and may be read.
+/// Refuses a source list that neither the archive has in these days nor the configuration names.
+fn check_list(list: &str, root: &Path, extent: &ArchiveExtent, config: &Config) -> Result<()> {
+    let mut lists = archive::lists(root, extent)?;
+    lists.insert(NO_LIST.to_owned());
+    lists.extend(config.source_lists.iter().map(|list| list.name.clone()));
+    if lists.contains(list) {
+        return Ok(());
+    }
+    bail!(UsageError(format!("--list {list}: no source list of this name; there are: {}", joined(&lists))))
+}
+
+/// What the sensor's ledger has committed, where it is on this machine. What keeps it from being read is reported:
+/// without it, the last file of the archive may be of a commit that was not made.
 fn committed(config: &Config) -> Option<(u64, u64)> {
-    Ledger::open_read_only(&config.state_dir).and_then(|ledger| ledger.commits()).ok().flatten()
+    let read = || {
+        let ledger = Ledger::open_read_only(&config.state_dir)?;
+        if let Some(damage) = ledger.log_damage() {
+            say(format_args!("warning: {damage}; what follows lacks what the ledger lacks"));
+        }
+        if let Some(lost) = ledger.lost_commits() {
+            say(format_args!("warning: {lost}; what follows lacks what the ledger lacks"));
+        }
+        ledger.commits()
+    };
+    match read() {
+        Ok(commits) => commits,
+        // The archive is read elsewhere than it was written.
+        Err(LedgerError::Missing { .. }) => None,
+        Err(error) => {
+            say(format_args!(
+                "warning: {}; the archive's last rows may not be in the ledger",
+                crate::error_chain(&error)
+            ));
+            None
+        }
+    }
 }
 
 /// The zone that times are shown in: the archive's, if it is one.

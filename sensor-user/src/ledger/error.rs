@@ -20,7 +20,7 @@ pub enum LedgerError {
     },
     /// This user may not look whether there is a ledger, or may not read it.
     #[error(
-        "ledger {}: not allowed to look; run the command as root (`sudo teiten ledger …`) or as the daemon's user",
+        "ledger {}: not allowed to look; run the command as root (`sudo teiten …`) or as the daemon's user",
         path.display()
     )]
     NotAllowed {

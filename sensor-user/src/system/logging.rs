@@ -4,7 +4,7 @@ use crate::system::output;
 use crate::system::terminal::Terminal;
 use jiff::Timestamp;
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_log::AsLog;
@@ -64,11 +64,11 @@ fn filter(text: &str) -> Result<Targets, LogError> {
 pub fn init(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let colours = format == LogFormat::Text && Terminal::of_process(io::stderr().is_terminal()).colours;
+    let lines = fmt::layer().with_writer(move || LogWriter { to: io::stderr(), colours });
     match format {
         LogFormat::Text => {
-            let terminal = Terminal::of_process(std::io::stderr().is_terminal());
-            registry.with(lines.with_ansi(terminal.colours)).try_init()?;
+            registry.with(lines.with_ansi(colours)).try_init()?;
         }
         LogFormat::Json => {
             registry.with(lines.json().flatten_event(true)).try_init()?;
@@ -76,6 +76,39 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
         }
     }
     Ok(LogHandle(handle))
+}
+
+/// Writes lines of the log as [`output::visible`] makes them; colours, which the log itself puts there, stay.
+struct LogWriter<W> {
+    to: W,
+    colours: bool,
+}
+
+impl<W: Write> Write for LogWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut rest = &*text;
+        while let Some((begin, end)) = colour(rest).filter(|_| self.colours) {
+            self.to.write_all(output::visible(&rest[..begin]).as_bytes())?;
+            self.to.write_all(&rest.as_bytes()[begin..end])?;
+            rest = &rest[end..];
+        }
+        self.to.write_all(output::visible(rest).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Where the first sequence is that sets colours (ECMA-48, SGR).
+fn colour(text: &str) -> Option<(usize, usize)> {
+    text.match_indices("\u{1b}[").find_map(|(begin, mark)| {
+        let inner = &text[begin + mark.len()..];
+        let length = inner.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+        inner[length..].starts_with('m').then_some((begin, begin + mark.len() + length + 1))
+    })
 }
 
 /// Whether the log of this process is JSON.
@@ -119,7 +152,6 @@ impl LogHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -150,6 +182,27 @@ mod tests {
         );
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_log_names_what_a_terminal_obeys_and_keeps_its_own_colours() {
+        let of = |colours| {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = fmt::layer()
+                .without_time()
+                .with_ansi(colours)
+                .with_writer(move || LogWriter { to: writer.clone(), colours });
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                tracing::warn!(file = %"a\u{1b}]0;b\u{9b}2J", "c");
+            });
+            String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+        };
+        let plain = of(false);
+        assert!(plain.contains("file=a\\u001b]0;b\\u009b2J") && !plain.contains('\u{1b}'), "{plain}");
+        let rich = of(true);
+        assert!(rich.contains("\u{1b}[33m WARN\u{1b}[0m") && rich.contains("a\\u001b]0;b"), "{rich}");
+        assert!(!rich.contains("\u{1b}]") && !rich.contains('\u{9b}'), "{rich}");
     }
 
     #[test]

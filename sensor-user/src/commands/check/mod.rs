@@ -12,7 +12,7 @@ use crate::kernel::inspect::Attached;
 use crate::kernel::interface::{Interface, LinkLayer};
 use crate::kernel::{Found, GENERIC_MERGES};
 use crate::samples::SampleSettings;
-use crate::system::output::Output;
+use crate::system::output::{Output, visible};
 use crate::who::lists::Read;
 use facts::{AddressDatabase, Facts, MapNeeds, StateDir, gather};
 use std::fmt::{self, Write as _};
@@ -93,7 +93,7 @@ pub fn command(flags: &Flags, environment: &Environment) -> io::Result<bool> {
     let findings = run(flags, environment);
     let mut out = Output::lock();
     for finding in &findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", visible(&finding.to_string()))?;
     }
     let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
     match problems {

@@ -54,14 +54,13 @@ impl Store {
         self.scope = Scope::Increment;
         self.losses.extend(loss);
         if of_file.commits == 0 && state.commits > 0 {
-            tracing::warn!(
-                ledger = %ledger.display(),
-                "the ledger was lost while running: a new one continues with all counters, without the days before"
+            let day = state.day.date;
+            let what = format!(
+                "a new one continues with all counters, and without the days before and what {day} had so far; sources \
+                 that were seen on {day} before are in the counters and are not counted again on that day"
             );
-            self.losses.push(format!(
-                "ledger {} was lost while running: a new one continues with all counters, without the days before",
-                ledger.display()
-            ));
+            tracing::warn!(ledger = %ledger.display(), "the ledger was lost while running: {what}");
+            self.losses.push(format!("ledger {} was lost while running: {what}", ledger.display()));
             self.scope = Scope::Everything;
             let empty = Day::empty(state.day.date);
             let Day { sets, samples, .. } = std::mem::replace(&mut state.day, empty);

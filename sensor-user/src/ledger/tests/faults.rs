@@ -249,6 +249,24 @@ fn samples_are_in_with_their_generation_once_and_go_with_their_day() {
     assert_verified(&ledger);
 }
 
+#[test]
+fn a_ledger_lost_while_open_says_what_its_day_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    let known = burst("192.0.2.5", SMB, 3);
+    fold(&mut ledger, &noon(1, 0, &[burst("192.0.2.5", SMB, 2)])).unwrap();
+    fs::remove_file(directory.path().join(LEDGER_FILE)).unwrap();
+    fold(&mut ledger, &noon(2, 0, &[known, burst("192.0.2.6", SMB, 1)])).unwrap();
+    let total = ledger.today().unwrap().total;
+    assert_eq!((total.accesses, total.sources), (4, 1), "of the day only what came after the loss");
+    let of_counters = ledger.totals().ports[&PortLabel::Own(SMB)];
+    assert_eq!((of_counters.accesses, of_counters.sources), (6, 2));
+    let [loss] = ledger.losses() else { panic!("{:?}", ledger.losses()) };
+    assert!(loss.contains("without the days before and what 2026-01-01 had so far"), "{loss}");
+    assert!(loss.contains("sources that were seen on 2026-01-01 before are in the counters"), "{loss}");
+    assert_verified(&ledger);
+}
+
 /// A ledger with a row in every table, closed.
 fn ledger_with_everything(directory: &Path) {
     let everything = LedgerSettings {

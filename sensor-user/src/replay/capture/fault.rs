@@ -77,19 +77,24 @@ pub enum CaptureFault {
         why: String,
     },
     /// More records were left out than are reported one by one.
-    #[error("{records} more records were left out")]
+    #[error("{records} more {} left out", if *records == 1 { "record was" } else { "records were" })]
     More {
         /// How many.
         records: u64,
     },
     /// Packets of a link type that cannot be read.
-    #[error("{packets} packets of {link_type} were left out; {} can be read", link::READ)]
+    #[error("{} of {link_type} left out; {} can be read", counted(*packets), link::READ)]
     LinkType {
         /// The link type.
         link_type: UnknownLinkType,
         /// How many packets.
         packets: u64,
     },
+}
+
+/// `1 packet` or `2 packets`.
+fn counted(packets: u64) -> String {
+    if packets == 1 { "1 packet".to_owned() } else { format!("{packets} packets") }
 }
 
 /// A format that is known by its first bytes.
