@@ -135,23 +135,26 @@ impl<A, V> Default for RangesBuilder<A, V> {
 }
 
 impl<A: Number, V: Value> RangesBuilder<A, V> {
-    /// Adds a network; networks do not overlap.
+    /// Adds a network.
     pub(crate) fn push(&mut self, network: A, prefix_len: u8, value: V) {
         if value != V::NOTHING {
             self.networks.push((network, network.last(prefix_len), value));
         }
     }
 
-    /// Adds the addresses from `first` to `last`.
+    /// Adds the addresses from `first` to `last`, which is not below it.
     pub(crate) fn push_range(&mut self, first: A, last: A, value: V) {
+        debug_assert!(first <= last, "a range ends where it begins or after it");
         if value != V::NOTHING {
             self.networks.push((first, last, value));
         }
     }
 
-    /// Makes the ranges. The networks of `over` have the value given with them, whatever was added there.
+    /// Makes the ranges. Where networks overlap, the one that begins last has the addresses, and of those that begin
+    /// together the smallest; of equal ones the first that was added. The networks of `over` have the value given with them, whatever was added there.
     pub(crate) fn build(mut self, over: impl Iterator<Item = (A, u8, V)>) -> Ranges<A, V> {
-        self.networks.sort_unstable_by_key(|&(first, ..)| first);
+        self.networks.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        self.networks.dedup_by_key(|&mut (first, last, _)| (first, last));
         let (mut starts, mut values) = (Vec::new(), Vec::new());
         // A range of the value before lengthens that one.
         let mut append = |start, value| {
@@ -160,17 +163,30 @@ impl<A: Number, V: Value> RangesBuilder<A, V> {
                 values.push(value);
             }
         };
-        // The first address that no network covers yet; none after the last of all.
-        let mut uncovered = Some(A::default());
+        // The first address without a value yet; none after the last of all.
+        let mut begin = Some(A::default());
+        // The networks that reach beyond it, each with what lies within it or begins in it after it.
+        let mut open: Vec<(A, V)> = Vec::new();
         for (first, last, value) in self.networks {
-            let Some(begin) = uncovered.filter(|&begin| begin <= first) else { continue };
-            if begin < first {
-                append(begin, V::NOTHING);
+            while let Some((end, value)) = open.pop_if(|(end, _)| *end < first) {
+                if let Some(at) = begin.filter(|&at| at <= end) {
+                    append(at, value);
+                    begin = end.next();
+                }
             }
-            append(first, value);
-            uncovered = last.next();
+            if let Some(at) = begin.filter(|&at| at < first) {
+                append(at, open.last().map_or(V::NOTHING, |&(_, value)| value));
+            }
+            begin = Some(first);
+            open.push((last, value));
         }
-        if let Some(begin) = uncovered {
+        while let Some((end, value)) = open.pop() {
+            if let Some(at) = begin.filter(|&at| at <= end) {
+                append(at, value);
+                begin = end.next();
+            }
+        }
+        if let Some(begin) = begin {
             append(begin, V::NOTHING);
         }
         Ranges::new(starts, values, A::default().last(0), over)
@@ -208,5 +224,49 @@ impl<A: Number, V: Value> Ranges<A, V> {
             })
             .collect();
         self.buckets.push(self.starts.len() as u32 - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_networks_that_overlap_the_last_and_smallest_has_the_addresses() {
+        const END: u32 = 5;
+        let all: Vec<(u32, u32)> =
+            (0..=END).flat_map(|first| (first..=END).map(move |last| (first, last))).collect();
+        for &a in &all {
+            for &b in &all {
+                for &c in &all {
+                    let networks = [(a, 1), (b, 2), (c, 3)];
+                    let mut builder = RangesBuilder::default();
+                    for ((first, last), value) in networks {
+                        builder.push_range(first, last, value);
+                    }
+                    let ranges = builder.build(std::iter::empty());
+                    for address in 0..=END + 1 {
+                        let holding = networks
+                            .into_iter()
+                            .filter(|((first, last), _)| (first..=last).contains(&&address));
+                        let wanted = holding.reduce(|x, y| {
+                            let ((x_first, x_last), (y_first, y_last)) = (x.0, y.0);
+                            if (y_first, x_last) > (x_first, y_last) { y } else { x }
+                        });
+                        let value: u16 = ranges.get(address);
+                        assert_eq!(value, wanted.map_or(0, |it| it.1), "{address} in {networks:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn networks_reach_to_the_last_address_of_all() {
+        let mut builder = RangesBuilder::default();
+        builder.push_range(5, u32::MAX, 1_u16);
+        builder.push_range(7, u32::MAX, 2);
+        let ranges = builder.build(std::iter::empty());
+        assert_eq!([0, 4, 5, 6, 7, u32::MAX].map(|address| ranges.get(address)), [0, 0, 1, 1, 2, 2]);
     }
 }
