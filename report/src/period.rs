@@ -42,6 +42,11 @@ fn year(text: &str) -> Option<i16> {
     text.parse().ok().filter(|year| is_year && (100..=9998).contains(year))
 }
 
+/// A number of nothing but digits.
+fn digits(text: &str) -> Option<i8> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// A day, `2010-07-09`, in a year from 0100 to 9998.
 pub(crate) fn day(text: &str) -> Result<Date> {
     let day: Option<Date> = text.parse().ok();
@@ -54,7 +59,7 @@ impl Period {
     pub(crate) fn month(text: &str) -> Result<Self> {
         let parts = text
             .split_once('-')
-            .and_then(|(year, month)| (month.len() == 2).then_some((self::year(year)?, month.parse().ok()?)));
+            .and_then(|(year, month)| (month.len() == 2).then_some((self::year(year)?, digits(month)?)));
         let first = parts.and_then(|(year, month)| Date::new(year, month, 1).ok());
         Ok(Self { unit: Unit::Month, first: first.context(MONTH)? })
     }
@@ -63,7 +68,7 @@ impl Period {
     pub(crate) fn quarter(text: &str) -> Result<Self> {
         let parts = text
             .split_once("-Q")
-            .and_then(|(year, quarter)| Some((self::year(year)?, quarter.parse::<i8>().ok()?)))
+            .and_then(|(year, quarter)| (quarter.len() == 1).then_some((self::year(year)?, digits(quarter)?)))
             .filter(|(_, quarter)| (1..=4).contains(quarter));
         let (year, quarter) = parts.context(QUARTER)?;
         let first = Date::new(year, quarter * 3 - 2, 1).context(QUARTER)?;

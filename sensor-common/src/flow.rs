@@ -182,7 +182,7 @@ pub struct Asked {
     pub known: [u8; ASKED_PORTS],
     /// When this host last sent a datagram of a flow, by a hash of its remote address and ports
     /// ([`Entry::place`](crate::recent::Entry::place)); as [`sent_at`] has it. Flows whose places are the same
-    /// share a time, so it says for certain only that there is no flow.
+    /// share a time, so a recent one proves nothing, and one that is not ([`may_live`]) proves that there is no flow.
     pub sent_to: [u16; SENT_TO],
 }
 
@@ -216,10 +216,11 @@ pub const fn sent_at(now: u64) -> u16 {
 }
 
 /// Whether a UDP flow can be alive at `now`, nanoseconds, when [`Asked::sent_to`] has `sent` at its place. Another
-/// CPU's clock may be ahead by a tick.
+/// CPU's clock may be ahead by a tick, and of two that write at once the later write may have the earlier time: a
+/// unit either way is allowed for.
 #[inline(always)]
 pub const fn may_live(sent: u16, now: u64) -> bool {
-    const AGE: u16 = (UDP_TIMEOUT >> 33) as u16 + 1;
+    const AGE: u16 = (UDP_TIMEOUT >> 33) as u16 + 2;
     sent_at(now).wrapping_sub(sent).wrapping_add(1) <= AGE + 1
 }
 

@@ -50,17 +50,18 @@ pub const SAMPLE_BUDGET: u32 = SAMPLE_FIRST + SAMPLE_AGAIN;
 pub const SAMPLE_FIRST: u32 = 12;
 /// Packets of a port that are sampled because their content begins as another's.
 pub const SAMPLE_AGAIN: u32 = 8;
-/// Of these, packets whose content begins alike.
+/// Of [`SAMPLE_AGAIN`], packets with one beginning at most.
 pub const SAMPLE_ALIKE: u64 = 4;
 /// Beyond the first, one packet of so many accesses is looked at; a power of two.
 pub const SAMPLE_EVERY: u64 = 32;
 /// Packets of all ports that are sampled in a generation on each CPU.
 pub const SAMPLE_TOTAL: u64 = 256;
-/// Of these, packets that are sampled as they come.
+/// Of [`SAMPLE_TOTAL`], packets that are sampled as they come.
 pub const SAMPLE_TOTAL_FIRST: u64 = 192;
 /// Beginnings of contents that each CPU remembers; a power of two.
 pub const SAMPLE_BEGINNINGS: usize = 4096;
-/// The bits of a word of [`Block::samples`] that count packets; those above count [`SAMPLE_AGAIN`].
+/// The low 28 bits of a word of [`Block::samples`], which count packets; the 4 above count those that were taken because
+/// they begin alike, up to [`SAMPLE_AGAIN`].
 pub const SAMPLE_COUNT: u32 = (1 << 28) - 1;
 /// Bytes of a frame that are sampled.
 pub const SAMPLE_BYTES: usize = 1280;
@@ -292,8 +293,8 @@ pub struct Block {
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
     /// Packets that were sampled.
     pub sampled: u64,
-    /// By [`Slot`]: 0 for ports that are not sampled; for others 1, and one more for each packet that could be,
-    /// up to [`SAMPLE_COUNT`].
+    /// By [`Slot`], host byte order: 0 for ports that are not sampled. Else the bits of [`SAMPLE_COUNT`] are 1, and one
+    /// more for each packet that could be sampled, as far as they reach.
     pub samples: [u32; Slot::COUNT],
 }
 

@@ -44,7 +44,7 @@ pub fn note_sent(key: &FlowKey, now: u64) {
     }
 }
 
-/// Whether a packet with this entry, which has arrived, certainly belongs to no flow: a datagram to a port that
+/// Whether a packet with this entry, which has arrived, belongs to no flow: a datagram to a port that
 /// has asked no group, from where this host has sent nothing lately.
 #[inline(always)]
 pub fn is_unasked(entry: &Entry, recent: Recent, now: u64) -> bool {

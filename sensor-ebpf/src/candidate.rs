@@ -12,11 +12,11 @@ const SLOT_BITS: u32 = 18;
 const _: () = assert!(Slot::COUNT <= 1 << SLOT_BITS);
 /// The bit that says that it is one of the first.
 const FIRST: u32 = 1 << 31;
-/// The others say where the content begins.
+/// Bits of the content's offset in the frame, bytes.
 const CONTENT_BITS: u32 = 31 - SLOT_BITS;
 
 impl Candidate {
-    /// Of a packet to the slot of this index.
+    /// Of a packet to the [`Slot`] of this index; `is_first` when it is one of the first of its port.
     #[inline(always)]
     pub fn new(slot: usize, packet: &Packet, is_first: bool) -> Self {
         // Options of TCP count as content.
@@ -31,7 +31,7 @@ impl Candidate {
         if bits == 0 { None } else { Some(Self(bits)) }
     }
 
-    /// It as a number that is never below 8 for some packet, and 0 for none.
+    /// The word, at least 8 since headers take as many bytes; 0 for no candidate.
     #[inline(always)]
     pub fn bits(candidate: Option<Self>) -> u32 {
         match candidate {

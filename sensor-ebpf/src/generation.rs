@@ -92,7 +92,8 @@ impl Current {
         }
     }
 
-    /// Counts a packet whose content can be sampled; whether it is to be looked at for that.
+    /// Counts a packet to a sampled port, and returns it when it is among the first, or is the one access in
+    /// [`SAMPLE_EVERY`](sensor_common::layout::SAMPLE_EVERY) whose beginning is looked up.
     #[inline(always)]
     pub fn samples(&mut self, packet: &Packet, verdict: &Verdict) -> Option<Candidate> {
         if self.rules().flags & SAMPLE == 0 || !matches!(verdict.class, Class::Access) || !packet.can_hold() {

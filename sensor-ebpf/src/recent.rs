@@ -1,4 +1,5 @@
-//! Conversations that this CPU has found among the flows a moment ago.
+//! What is known of a packet without a lookup among the flows: that its conversation was found a moment ago, or
+//! that it belongs to none.
 //!
 //! The lookup is a function of its own, since the stack has no room for it in the program's.
 
@@ -11,7 +12,7 @@ use crate::asked::is_unasked;
 use crate::maps::{RECENT_V4, RECENT_V6};
 use crate::scratch::scratch;
 
-/// Of a packet that has arrived, without a lookup among the flows: nothing is known.
+/// Nothing is known of a packet that has arrived: a lookup among the flows decides.
 const UNKNOWN: u32 = 0;
 /// It belongs to a conversation that was found a moment ago.
 const RECENT: u32 = 1;

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use sensor_common::layout::{SAMPLE_ALIKE, SAMPLE_BEGINNINGS, SAMPLE_BYTES, Sample};
 
+use crate::asked;
 use crate::bounds::below;
 use crate::candidate::Candidate;
 use crate::generation;
@@ -50,10 +51,10 @@ pub extern "C" fn teiten_sample(ctx: *mut xdp_md, link: u32, candidate: u32) -> 
 }
 
 /// Whether the content begins as another did that came to this port a moment ago, and fewer than
-/// [`SAMPLE_ALIKE`] of those were taken in this generation; that one more is taken is noted. `room` is written.
+/// [`SAMPLE_ALIKE`] of those were taken in this generation; if so, counts it as taken. Overwrites `room`.
 ///
-/// A table of one place for each hash: what comes later takes the place. Each entry has a hash in its upper
-/// half, and below the generation and how many were taken in it.
+/// The table has one entry for each hash, and the newest wins: in its upper half the hash, below it the generation
+/// and how many were taken in it.
 #[inline(always)]
 fn is_repeated(ctx: *mut xdp_md, candidate: Candidate, generation: u64, room: *mut Sample) -> bool {
     // SAFETY: the context is the one this program was called with, and there is room for as many bytes.
@@ -64,8 +65,8 @@ fn is_repeated(ctx: *mut xdp_md, candidate: Candidate, generation: u64, room: *m
         }
         room.cast::<u64>().read_unaligned()
     };
-    // SplitMix64.
-    let mut hash = beginning ^ (candidate.slot() as u64) << 40;
+    // SplitMix64; the seed keeps senders from choosing contents that take each other's places.
+    let mut hash = asked::seed() ^ beginning ^ (candidate.slot() as u64) << 40;
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let Some(table) = BEGINNINGS.get_ptr_mut(0) else { return false };

@@ -206,8 +206,8 @@ pub struct KernelArgs {
     /// How to attach: auto (native, else generic with a warning), native, generic [default: auto]
     #[arg(long, value_name = "MODE")]
     pub xdp_mode: Option<String>,
-    /// Sources × ports held per drain interval once the logs are full [default: 1048576,
-    /// fewer where all maps would take more than half of the memory]
+    /// Sources × ports held per drain interval once the logs are full; fewer where all maps
+    /// would take more than half of the memory [default: 1048576]
     #[arg(long, value_name = "N")]
     pub source_table: Option<String>,
     /// Time between drains, 100ms to 1h; the ends of local hours and days are drained too [default: 10s]
@@ -372,6 +372,9 @@ pub struct ReplayArgs {
     /// sends; a question that is older is not.
     #[arg(long, value_name = "CIDR")]
     pub local: Vec<String>,
+    /// Show hosts, addresses and numbers in samples as they came [with --samples]
+    #[arg(long)]
+    pub unmasked: bool,
     /// Read further settings from this TOML file
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
@@ -381,9 +384,6 @@ pub struct ReplayArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "see above")]
     pub samples: SampleArgs,
-    /// Show hosts, addresses and numbers in samples as they came
-    #[arg(long)]
-    pub unmasked: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "see above")]
     pub log: LogArgs,
@@ -588,8 +588,8 @@ accesses in its own way, so choose one, or they are counted three times and more
   port_hour        accesses by local hour; `name` is `other` for ports without series
   group, service   accesses and sources of port groups and of real services by country;
                    `name` is the group
-  tool             accesses by scanner, in `name`; port_tool and country_tool: the same of
-                   feature ports, by country
+  tool             accesses by scanner, in `name`; port_tool: the same of feature ports;
+                   country_tool: by country
   packets, bytes   all packets by class (`name`), in `value`
   backscatter      packets by what answered, in `value`
   unread           packets of class non_ip by kind (`name`), in `value`
@@ -598,11 +598,11 @@ accesses in its own way, so choose one, or they are counted three times and more
   hosts, overflow, service_overflow, set_overflow, assumed, archived, archive_lost,
   observed_milliseconds    one `value` a day
 
-Columns: day, kind, transport, port, country, hour, asn, accesses, sources, name, value,
-sensor, and what port and country are called: port_name, port_en, port_ja, country_en,
-country_ja. What a kind does not have is empty.
+Columns: day, kind, transport, port, country, hour, accesses, sources, name, value,
+sensor, what port and country are called (port_name, port_en, port_ja, country_en,
+country_ja), asn. What a kind does not have is empty.
 
-OpenMetrics has every counter at the begin and end of each local day, and the hours as
+OpenMetrics has every counter at the beginning and end of each local day, and the hours as
 recording rules make them: what rules and dashboards read. Two months of a quiet sensor
 are some thirty megabytes, 15 to 20 times the ledger, and promtool takes seconds for them
 with the option below (minutes without). It ends at least three hours ago unless --end

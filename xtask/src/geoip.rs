@@ -381,7 +381,7 @@ fn attribution(version: &str, contents: &Contents, [size, compressed, embedded]:
          hosting and anycast it need not be the machine's. Addresses that the database does not hold are `unknown`.\n\
          \n\
          It is as old as its build date above, and older with every month after the release. A centre whose reports rest\n\
-         on regions gives a database that is kept fresh with `--geoip`; the README of the project says how.\n"
+         on regions gives a database that is kept fresh with `--geoip`: [Countries](../../docs/operating.md#countries) says how.\n"
     )
 }
 

@@ -660,13 +660,15 @@ impl Drain {
     /// that is pending.
     fn switch(&mut self, state: &mut DrainState) -> Result<Option<(Full, Drained)>, DrainError> {
         let full = match state.spare.take() {
-            Some(Spare::Empty(spare)) => match self.kernel.switch(spare, &self.with_features()) {
-                Ok(full) => full,
-                Err(NotSwitched { spare, error }) => {
-                    state.spare = Some(Spare::Empty(spare));
-                    return Err(error.into());
+            Some(Spare::Empty(spare)) => {
+                match self.kernel.switch(spare, &self.policy.with_features(self.ledger.feature_ports())) {
+                    Ok(full) => full,
+                    Err(NotSwitched { spare, error }) => {
+                        state.spare = Some(Spare::Empty(spare));
+                        return Err(error.into());
+                    }
                 }
-            },
+            }
             Some(Spare::Full(full)) => full,
             None => return Ok(None),
         };
@@ -677,16 +679,6 @@ impl Drain {
                 Err(error.into())
             }
         }
-    }
-
-    /// The policy, with the feature ports among those that are sampled if these are.
-    fn with_features(&self) -> Policy {
-        let mut policy = self.policy.clone();
-        let choice = &mut policy.samples.choice;
-        if std::mem::take(&mut choice.features) {
-            choice.slots.extend(self.ledger.feature_ports());
-        }
-        policy
     }
 
     /// Judges what has arrived in a generation that is in the ledger now.
@@ -822,7 +814,7 @@ fn tell_fault(what: Reloadable, fault: Option<&(dyn std::error::Error + 'static)
     let now = clock::now();
     let Some(error) = fault else {
         if let Some(Notice::Ended(drains)) = lasts.worked(now) {
-            info!(drains, "{name} can be read again; drains that had what was read before");
+            info!(drains, "{name} readable again; drains that used what was read before");
         }
         return;
     };

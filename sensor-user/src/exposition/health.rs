@@ -453,7 +453,7 @@ impl Health {
         self.change(|state| *state.reload_failures.entry(what).or_default() += 1);
     }
 
-    /// Whether what was read last could be used: why not, or `None`.
+    /// Records why `what` could not be read when it was read last; `None` when it could.
     pub fn set_unread(&self, what: Reloadable, why: Option<String>) {
         let is_known = self.state().unread.get(&what) == why.as_ref();
         if !is_known {

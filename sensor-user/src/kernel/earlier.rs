@@ -1,8 +1,8 @@
 //! Pins of a layout before this one, read by the rules of their own version.
 //!
-//! A version's memory is described here by numbers that do not change, so whatever the structures in
-//! `sensor_common::layout` become, a generation is only read by the rules it was written by. A change of
-//! `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
+//! A version's memory is described here by numbers that do not change once a release has been made, so
+//! whatever the structures in `sensor_common::layout` become, a generation is only read by the rules it was
+//! written by. A change of `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
 
 use super::drained::Counted;
 use super::pin_files::remove_tree;

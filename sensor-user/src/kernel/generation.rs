@@ -169,8 +169,8 @@ impl Generation {
         fullest
     }
 
-    /// Gives an empty one its rules and its number, so that it can become current.
-    /// `whole` is needed when ports are sampled.
+    /// Gives an empty one its rules and its number, so that it can become current. `sampled` is the map with its arrays
+    /// and the ports that are sampled; `None` when none is.
     pub(super) fn prepare(
         &mut self,
         number: u64,

@@ -393,7 +393,8 @@ impl Kernel {
         Ok(full)
     }
 
-    /// Reads the generation that was switched away from. It stays as it is until [`Kernel::recycle`].
+    /// Reads the generation that was switched away from. It stays as it is until [`Kernel::recycle`], but
+    /// its samples are taken out of the ring: a second call has none.
     ///
     /// # Errors
     ///

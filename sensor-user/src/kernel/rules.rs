@@ -19,7 +19,7 @@ pub struct Policy {
     pub excluded: Vec<IpNet>,
     /// Services that are really offered here; TCP, UDP and SCTP ports.
     pub services: BTreeSet<Slot>,
-    /// What is sampled; feature ports are among the ports.
+    /// What is sampled. The kernel side knows no feature ports: see [`Policy::with_features`].
     pub samples: SampleSettings,
 }
 
@@ -38,6 +38,17 @@ pub(super) struct Compiled {
 }
 
 impl Policy {
+    /// The same, with the feature ports among those that are sampled if these are.
+    #[must_use]
+    pub fn with_features(&self, features: impl IntoIterator<Item = Slot>) -> Self {
+        let mut policy = self.clone();
+        let choice = &mut policy.samples.choice;
+        if std::mem::take(&mut choice.features) {
+            choice.slots.extend(features);
+        }
+        policy
+    }
+
     /// Addresses that count as the sensor, (IPv4, IPv6); overlapping prefixes count once.
     pub fn monitored_addresses(&self) -> (f64, f64) {
         let (v4, v6) = split(&self.observe);

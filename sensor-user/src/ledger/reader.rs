@@ -49,8 +49,8 @@ pub struct DaySummary {
     pub overflow: u64,
     /// Sources that came when the day's sets were full.
     pub set_overflow: u64,
-    /// Time during which counting was attached; what is missing to the length of the day is a gap. In seconds as
-    /// JSON.
+    /// Observed time, as `teiten_observation_seconds_total`; what it lacks of the day's length is a gap. In
+    /// seconds as JSON.
     #[serde(rename = "observed_seconds", serialize_with = "as_seconds")]
     pub observed: Duration,
     /// First observation of the day.

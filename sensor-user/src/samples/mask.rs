@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// What is shown instead.
 pub const HIDDEN: &str = "***";
@@ -662,6 +662,36 @@ fn v6_texts(text: &[char], parts: &mut Vec<MaskedPart>) {
     }
 }
 
+/// Lengths that an address of IPv6 at the beginning of `word` can have, as few as the form allows, because a remote host
+/// chooses the text. Hyphens stand for colons.
+fn v6_ends(word: &[char]) -> RangeInclusive<usize> {
+    let is_colon = |c: char| matches!(c, ':' | '-');
+    let (mut digits, mut colons, mut dots, mut doubles) = (0, 0, 0, 0);
+    let mut length = 0;
+    for (at, &c) in word.iter().enumerate() {
+        if is_colon(c) {
+            let is_double = at > 0 && is_colon(word[at - 1]);
+            if dots > 0 || colons == 8 || (is_double && doubles == 1) {
+                break;
+            }
+            doubles += usize::from(is_double);
+            (colons, digits) = (colons + 1, 0);
+        } else if c == '.' {
+            if dots == 3 {
+                break;
+            }
+            (dots, digits) = (dots + 1, 0);
+        } else if digits == 4 {
+            break;
+        } else {
+            digits += 1;
+        }
+        length = at + 1;
+    }
+    // Eight groups, or six and an address of IPv4, or fewer around `::`.
+    if doubles == 1 || colons >= 6 { 3..=length } else { RangeInclusive::new(1, 0) }
+}
+
 /// Where addresses of IPv6 are: words of hexadecimal digits, colons and points, also with hyphens for colons,
 /// as in names of hosts.
 fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
@@ -684,8 +714,8 @@ fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
         // The longest address at each place of the word.
         let mut place = begin;
         while place < at {
-            let most = at.min(place + 45);
-            let longest = (place + 3..=most).rev().find_map(|end| {
+            let ends = v6_ends(&text[place..at]);
+            let longest = ends.rev().map(|length| place + length).find_map(|end| {
                 let word: String =
                     text[place..end].iter().map(|c| if *c == '-' { ':' } else { *c }).collect();
                 let address = word.parse::<Ipv6Addr>().ok()?;

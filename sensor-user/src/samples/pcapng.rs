@@ -162,8 +162,8 @@ fn shared(packet: &Chosen, masker: &Masker, stand_ins: &mut StandIns) -> Vec<u8>
     }
     let of_network = network.sum;
     let mut content = Changed { bytes: &mut bytes, from: transport, sum: 0 };
-    // The numbers of TCP, its options, and identifiers of ICMP are what the sender likes: of Mirai's SYNs the
-    // sequence number is the destination (Antonakakis et al., 2017, section 3.1).
+    // The sender chooses TCP's numbers and options and ICMP's identifiers: Mirai's SYNs carry the destination as their
+    // sequence number (Antonakakis et al., 2017, section 3.1).
     let fields: [Range<usize>; 2] = match parsed.transport {
         Transport::Tcp => [4..12, 20..usize::MAX],
         Transport::Icmp | Transport::Icmpv6 => [4..8, 0..0],

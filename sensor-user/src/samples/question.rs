@@ -10,21 +10,21 @@ pub struct Question {
     /// What it is, in words.
     pub what: &'static str,
     /// What it asks for, as it was sent.
-    pub detail: Option<Detail>,
+    pub detail: Option<Requested>,
     /// The text that it carries for a person.
     pub message: Option<String>,
 }
 
 /// What a question asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detail {
+pub struct Requested {
     text: String,
     /// The characters of it that are the name that is asked for, where the form says that they are one: hosts
     /// are not hidden there.
     asked: Range<usize>,
 }
 
-impl Detail {
+impl Requested {
     /// Words in which hosts are hidden.
     fn words(text: impl Into<String>) -> Self {
         Self { text: text.into(), asked: 0..0 }
@@ -44,17 +44,17 @@ impl Question {
     }
 
     fn of(what: &'static str, detail: impl Into<String>) -> Option<Self> {
-        Some(Self { what, detail: Some(Detail::words(detail)), message: None })
+        Some(Self { what, detail: Some(Requested::words(detail)), message: None })
     }
 
     fn asking(what: &'static str, before: &str, name: &str, after: &str) -> Option<Self> {
-        Some(Self { what, detail: Some(Detail::asked(before, name, after)), message: None })
+        Some(Self { what, detail: Some(Requested::asked(before, name, after)), message: None })
     }
 
     /// The name, with what is asked for as a terminal may be given it.
     pub fn name(&self, masker: Option<&Masker>) -> String {
         match &self.detail {
-            Some(Detail { text, asked }) => {
+            Some(Requested { text, asked }) => {
                 let shown = masker.map_or_else(|| text.clone(), |masker| masker.asked(text, asked.clone()));
                 format!("{}: {}", self.what, text::line(&shown))
             }
@@ -195,7 +195,7 @@ fn messenger(bytes: &[u8]) -> Option<Question> {
     let (from, to, message) = (next(), next(), next());
     Some(Question {
         what: "Messenger pop-up (DCE/RPC)",
-        detail: from.zip(to).map(|(from, to)| Detail::words(format!("from {from} to {to}"))),
+        detail: from.zip(to).map(|(from, to)| Requested::words(format!("from {from} to {to}"))),
         message,
     })
 }
@@ -228,7 +228,7 @@ fn tls(bytes: &[u8]) -> Option<Question> {
         _ => return None,
     };
     let name = server_name(bytes.get(hello..)?, what.starts_with('D'));
-    Some(Question { what, detail: name.map(|name| Detail::asked("for ", &name, "")), message: None })
+    Some(Question { what, detail: name.map(|name| Requested::asked("for ", &name, "")), message: None })
 }
 
 /// The extension `server_name` (RFC 6066, 3) of a `ClientHello` after its length.
@@ -274,7 +274,7 @@ fn sip(bytes: &[u8]) -> Option<Question> {
         _ => "SIP request",
     };
     let agent = header(bytes, "User-Agent").map(lossy);
-    Some(Question { what, detail: agent.map(|agent| Detail::words(format!("by {agent}"))), message: None })
+    Some(Question { what, detail: agent.map(|agent| Requested::words(format!("by {agent}"))), message: None })
 }
 
 /// `UPnP` Device Architecture 2.0, 1.3.2.
@@ -282,7 +282,7 @@ fn ssdp(bytes: &[u8]) -> Option<Question> {
     if !bytes.starts_with(b"M-SEARCH ") {
         return None;
     }
-    let target = header(bytes, "ST").map(lossy).map(Detail::words);
+    let target = header(bytes, "ST").map(lossy).map(Requested::words);
     Some(Question { what: "SSDP M-SEARCH", detail: target, message: None })
 }
 
@@ -299,9 +299,10 @@ fn http(bytes: &[u8]) -> Option<Question> {
     }
     let (method, target) = request(bytes, b"HTTP/")?;
     let target = lossy(target);
-    // A path; two strokes begin the name of a host. What follows a question mark is no name.
+    // A path; two slashes begin the name of a host. What follows a question mark or a space is no name.
     if target.starts_with('/') && !target.starts_with("//") {
-        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        let is_end = |c: char| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control();
+        let (path, query) = target.split_at(target.find(is_end).unwrap_or(target.len()));
         return Question::asking("HTTP request", &format!("{method} "), path, query);
     }
     Question::of("HTTP request", format!("{method} {target}"))
@@ -442,7 +443,7 @@ fn dht(bytes: &[u8]) -> Option<Question> {
     }
     let kinds: [&[u8]; 4] = [b"1:q4:ping", b"1:q9:find_node", b"1:q9:get_peers", b"1:q13:announce_peer"];
     let kind = kinds.iter().find(|kind| bytes.windows(kind.len()).any(|part| part == **kind));
-    let detail = kind.map(|kind| Detail::words(lossy(&kind[4..]).trim_start_matches(':')));
+    let detail = kind.map(|kind| Requested::words(lossy(&kind[4..]).trim_start_matches(':')));
     Some(Question { what: "BitTorrent DHT", detail, message: None })
 }
 

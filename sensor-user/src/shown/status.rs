@@ -69,7 +69,7 @@ pub struct Status {
     pub last_drain: Option<Timestamp>,
     /// The last generation that is in the totals.
     pub generation: u64,
-    /// Time during which counting was attached, seconds.
+    /// Observed time, seconds: the program was attached, and no reason but silence was given for being blind.
     pub observed_seconds: f64,
     /// Build time of the country database, seconds since the epoch.
     pub geoip_build: Option<u64>,

@@ -50,7 +50,8 @@ pub fn say(line: impl Display) {
 /// Whether a terminal obeys the character instead of showing it: the control characters but the ends of lines and
 /// tabs, and those that turn the direction of what follows.
 fn is_obeyed(c: char) -> bool {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     (c.is_control() && !matches!(c, '\n' | '\t')) || turns
 }
 

@@ -1,8 +1,9 @@
 //! Files that commands write where the user says.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Writes a file whole or not at all: under another name beside it first, so that on a full disk, or when it is
@@ -26,12 +27,9 @@ pub fn write_file(
         Err(error) if error.kind() == io::ErrorKind::NotFound => (end_of_links(output), None),
         Err(error) => return Err(error.into()),
     };
-    let Some(name) = output.file_name() else { bail!("it names no file") };
-    let mut part = name.to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = output.with_file_name(part);
-    // What has this name already is another's, and stays.
-    let file = File::create_new(&part)?;
+    // What replaces a file that others must not read is never readable for them.
+    let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+    let (part, file) = create_beside(&output, mode)?;
     let written = || -> anyhow::Result<()> {
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
@@ -44,6 +42,26 @@ pub fn write_file(
     written().inspect_err(|_| {
         let _ = fs::remove_file(&part);
     })
+}
+
+/// Makes a new file beside `output`. What has its name already is another's or of a process that was killed, and
+/// stays: then the name gets a number.
+fn create_beside(output: &Path, mode: u32) -> anyhow::Result<(PathBuf, File)> {
+    let Some(name) = output.file_name() else { bail!("it names no file") };
+    let mut number = 0_u32;
+    loop {
+        let mut part = name.to_owned();
+        part.push(match number {
+            0 => format!(".{}.part", std::process::id()),
+            _ => format!(".{}-{number}.part", std::process::id()),
+        });
+        let part = output.with_file_name(part);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&part) {
+            Ok(file) => return Ok((part, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+            Err(error) => return Err(error).with_context(|| part.display().to_string()),
+        }
+    }
 }
 
 /// The file that a symbolic link would name if it were there; the path itself when it is no link.
@@ -113,7 +131,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let part = directory.path().join(format!("file.{}.part", std::process::id()));
         fs::write(&part, "another's").unwrap();
-        put(&directory.path().join("file"), "text").unwrap_err();
+        put(&directory.path().join("file"), "text").unwrap();
         assert_eq!(fs::read_to_string(&part).unwrap(), "another's");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

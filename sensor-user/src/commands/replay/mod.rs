@@ -124,7 +124,7 @@ pub fn command(
     match added {
         Some(state_dir) => printed.with_context(|| {
             format!(
-                "the captures were added to the ledger in {}, and only what they hold could not be printed; do not \
+                "the captures were added to the ledger in {}, but the report could not be printed; do not \
                  replay them into it again",
                 state_dir.display()
             )

@@ -106,8 +106,13 @@ async fn daemon(
     // start.
     let signals = Signals::listen(Arc::clone(&exposition)).context("listen to signals")?;
     let released_first = targets.released_first(&network);
-    let Ready { kernel, spare, wake } =
-        attach::observe(&config, ledger.numbering(), &policy, &observed, &released_first)?;
+    let Ready { kernel, spare, wake } = attach::observe(
+        &config,
+        ledger.numbering(),
+        &policy.with_features(ledger.feature_ports()),
+        &observed,
+        &released_first,
+    )?;
     tokio::spawn(follow::forward_wakes(wake, commands.clone()));
 
     let last_commit = Arc::new(LastCommit::new(&config, &kernel, &exposition, archive));

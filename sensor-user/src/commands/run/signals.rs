@@ -104,7 +104,7 @@ fn apply(
     if !reloaded.needs_restart.is_empty() {
         warn!(
             keys = reloaded.needs_restart.join(", "),
-            "reloaded, but for keys that need a restart; they keep their old values; restart teiten"
+            "configuration reloaded except for keys that need a restart, which keep their old values; restart teiten to apply them"
         );
     }
     if reloaded.changed.is_empty() {

@@ -91,8 +91,9 @@ fn nmap_syn_scan_counts_every_port_once_and_as_nmap() {
     for port in [1, 22, 445, 1000] {
         assert_eq!(accesses(&samples, "tcp", port), 1, "{port}/tcp");
     }
-    assert_eq!(tool(&samples, "zmap") + tool(&samples, "mirai"), 0);
-    // One header in 65,536 looks like masscan's by chance.
+    assert_eq!(tool(&samples, "mirai"), 0);
+    // Its identification is random: one header in 65,536 looks like ZMap's by chance, and one like masscan's.
+    assert!(tool(&samples, "zmap") <= 2, "{}", tool(&samples, "zmap"));
     assert!(tool(&samples, "nmap") >= 998, "{}", tool(&samples, "nmap"));
     assert_eq!(samples.sum("teiten_country_tool_accesses_total"), 1000);
     assert_eq!(samples.sum("teiten_hosts_total"), 1);

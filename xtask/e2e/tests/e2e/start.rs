@@ -243,7 +243,7 @@ fn what_may_not_be_looked_at_is_not_said_to_be_absent() {
     assert!(!done && text.contains("not allowed to look") && text.contains("`sudo teiten …`"), "{text}");
     let (text, done) = said(as_unprivileged(&lab, &["check", "--interface", INTERFACE]).args(places));
     assert!(!done && !text.contains("another XDP program") && !text.contains("would be created"), "{text}");
-    assert!(text.contains(&format!("pins {pins}: not allowed to look; `sudo teiten check`")), "{text}");
+    assert!(text.contains(&format!("pins {pins}: not allowed to look; run `sudo teiten check`")), "{text}");
     assert!(text.contains("cannot be written by this user"), "{text}");
     assert!(text.contains("not allowed to see whether it is the pinned one"), "{text}");
     // The one who may look sees it.
