@@ -3,7 +3,7 @@
 //! start).
 
 use sensor_user::cli::{Cli, Command};
-use sensor_user::commands::{self, UsageError, check, detach, ledger, replay, run, samples, sources, status};
+use sensor_user::commands::{UsageError, check, detach, ledger, replay, run, samples, sources, status};
 use sensor_user::config::{Config, ConfigError, Environment};
 use sensor_user::system::logging;
 use sensor_user::system::output::end_by_closed_pipes;
@@ -81,7 +81,6 @@ fn dispatch(command: Command, environment: &Environment) -> anyhow::Result<ExitC
             return Ok(exit_code(ledger::run(&config, &args)?, FAILED));
         }
         Command::Samples(args) => {
-            commands::days(args.from, args.to)?;
             let config = Config::load(&args.flags, environment)?;
             return Ok(exit_code(samples::run(&config, &args)?, FAILED));
         }

@@ -1,6 +1,6 @@
 //! `teiten ledger`: days, export, verification.
 
-use super::{UsageError, sources};
+use super::{UsageError, sources, tell_losses};
 use crate::cli::{ExportFormat, LedgerArgs, LedgerCommand};
 use crate::config::Config;
 use crate::counters::port_names::PortTable;
@@ -93,18 +93,6 @@ impl DayRow {
     }
 }
 
-/// Whether a ledger has all that was committed to it; says what is lost.
-pub(super) fn is_whole(ledger: &Reader) -> bool {
-    let damage = ledger.log_damage().map(ToString::to_string);
-    let lost = ledger.lost_commits().map(|lost| lost.to_string());
-    let mut is_whole = true;
-    for loss in [damage, lost].into_iter().flatten() {
-        say(format_args!("error: {loss}; what follows lacks what is lost"));
-        is_whole = false;
-    }
-    is_whole
-}
-
 /// Does what is asked of the ledger in the state directory of `config`, or of several for tables, and tells whether all is
 /// well with them.
 ///
@@ -137,7 +125,7 @@ pub fn run(config: &Config, args: &LedgerArgs) -> anyhow::Result<bool> {
             say(format_args!("warning: {loss}"));
         }
         lies_aside.extend(aside);
-        are_whole &= is_whole(&ledger);
+        are_whole &= tell_losses(&ledger, "error", "what is lost");
         ledgers.push(ledger);
     }
     let ledger = &ledgers[0];

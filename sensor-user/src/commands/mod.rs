@@ -10,7 +10,8 @@ pub mod sources;
 pub mod status;
 
 use crate::config::Config;
-use crate::ledger::{ChartedPorts, LedgerSettings};
+use crate::ledger::{ChartedPorts, LedgerSettings, Reader};
+use crate::system::output::say;
 use jiff::civil::Date;
 use std::ops::RangeInclusive;
 
@@ -18,6 +19,19 @@ use std::ops::RangeInclusive;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// Says what a ledger has lost of what was committed to it, and that what follows lacks `lacks`; returns whether it
+/// has lost nothing.
+fn tell_losses(ledger: &Reader, severity: &str, lacks: &str) -> bool {
+    let damage = ledger.log_damage().map(ToString::to_string);
+    let lost = ledger.lost_commits().map(|lost| lost.to_string());
+    let mut is_whole = true;
+    for loss in [damage, lost].into_iter().flatten() {
+        say(format_args!("{severity}: {loss}; what follows lacks {lacks}"));
+        is_whole = false;
+    }
+    is_whole
+}
 
 /// The days from `from` to `to`; without a bound, all there are.
 ///

@@ -1,6 +1,6 @@
 //! `teiten samples`: what packets to chosen ports held.
 
-use super::ledger::is_whole;
+use super::tell_losses;
 use crate::cli::SamplesArgs;
 use crate::config::{Config, parse_slots};
 use crate::ledger::Ledger;
@@ -21,6 +21,7 @@ use std::path::Path;
 ///
 /// There is no ledger, it cannot be read, or the output cannot be written.
 pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<bool> {
+    let asked = super::days(args.from, args.to)?;
     let mut query = query(config, args.unmasked);
     for port in &args.port {
         query.slots.extend(parse_slots(port).map_err(|why| anyhow::anyhow!("--port {port}: {why}"))?);
@@ -29,23 +30,20 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<bool> {
     for loss in ledger.aside()? {
         say(format_args!("warning: {loss}"));
     }
-    let is_whole = is_whole(&ledger);
+    let is_whole = tell_losses(&ledger, "error", "what is lost");
     // All days, since each tells addresses of the sensor.
     let mut days = ledger.samples(&(Date::MIN..=Date::MAX))?;
     let masker = query.masker(days.iter().flat_map(|(_, samples)| samples.rows()));
-    let (from, to) = match (args.day, args.from, args.to) {
-        (Some(day), ..) => (day, day),
-        (None, None, None) => {
+    let asked = match (args.day, args.from.or(args.to)) {
+        (Some(day), _) => day..=day,
+        (None, Some(_)) => asked,
+        (None, None) => {
             let last = days.last().map_or(Date::MAX, |(day, _)| *day);
-            (last, last)
+            last..=last
         }
-        (None, from, to) => (from.unwrap_or(Date::MIN), to.unwrap_or(Date::MAX)),
     };
-    if from > to {
-        bail!("--from {from} is after --to {to}; give the earlier day first");
-    }
     let is_any = !days.is_empty();
-    days.retain(|(day, _)| (from..=to).contains(day));
+    days.retain(|(day, _)| asked.contains(day));
     if let Some(file) = &args.pcapng {
         if file == Path::new("-") && io::stdout().is_terminal() {
             bail!("a capture is not for terminals; give --pcapng FILE, or redirect");

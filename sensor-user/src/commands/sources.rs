@@ -1,6 +1,6 @@
 //! `teiten sources`: the busiest sources of a day, from the archive.
 
-use super::UsageError;
+use super::{UsageError, tell_losses};
 use crate::archive::{self, ArchiveExtent, BusySource, BusySources, RowFilter, ScanError};
 use crate::cli::SourcesArgs;
 use crate::config::{Config, port};
@@ -114,12 +114,7 @@ fn check_list(list: &str, root: &Path, extent: &ArchiveExtent, config: &Config) 
 fn committed(config: &Config) -> Option<(u64, u64)> {
     let read = || {
         let ledger = Ledger::open_read_only(&config.state_dir)?;
-        if let Some(damage) = ledger.log_damage() {
-            say(format_args!("warning: {damage}; what follows lacks what the ledger lacks"));
-        }
-        if let Some(lost) = ledger.lost_commits() {
-            say(format_args!("warning: {lost}; what follows lacks what the ledger lacks"));
-        }
+        tell_losses(&ledger, "warning", "what the ledger lacks");
         ledger.commits()
     };
     match read() {

@@ -661,7 +661,7 @@ impl Drain {
     fn switch(&mut self, state: &mut DrainState) -> Result<Option<(Full, Drained)>, DrainError> {
         let full = match state.spare.take() {
             Some(Spare::Empty(spare)) => {
-                match self.kernel.switch(spare, &self.policy.with_features(self.ledger.feature_ports())) {
+                match self.kernel.switch(spare, &self.policy.with_features(|| self.ledger.feature_ports())) {
                     Ok(full) => full,
                     Err(NotSwitched { spare, error }) => {
                         state.spare = Some(Spare::Empty(spare));

@@ -8,6 +8,7 @@ use sensor_common::layout::{
     Rules, SAMPLE, SERVICE_WORDS,
 };
 use sensor_common::{Slot, Transport};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Which packets count, as configured.
@@ -39,14 +40,14 @@ pub(super) struct Compiled {
 
 impl Policy {
     /// The same, with the feature ports among those that are sampled if these are.
-    #[must_use]
-    pub fn with_features(&self, features: impl IntoIterator<Item = Slot>) -> Self {
-        let mut policy = self.clone();
-        let choice = &mut policy.samples.choice;
-        if std::mem::take(&mut choice.features) {
-            choice.slots.extend(features);
+    pub fn with_features(&self, features: impl FnOnce() -> BTreeSet<Slot>) -> Cow<'_, Self> {
+        if !self.samples.choice.features {
+            return Cow::Borrowed(self);
         }
-        policy
+        let mut policy = self.clone();
+        policy.samples.choice.features = false;
+        policy.samples.choice.slots.extend(features());
+        Cow::Owned(policy)
     }
 
     /// Addresses that count as the sensor, (IPv4, IPv6); overlapping prefixes count once.

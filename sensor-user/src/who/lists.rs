@@ -217,42 +217,13 @@ fn is_wide(prefix: &IpNet) -> bool {
 fn flattened<A: Number>(mut prefixes: Vec<(A, u8, ListPlace)>) -> Ranges<A, ListPlace> {
     prefixes.sort_unstable();
     let mut builder = RangesBuilder::default();
-    // What is open around the current prefix: its last address, and the first list up to here.
+    // The prefixes around the current one: the last address of each, and the first list up to it.
     let mut open: Vec<(A, ListPlace)> = Vec::new();
-    // The first address that has not been given out, while something is open.
-    let mut at = A::default();
     for (first, length, place) in prefixes {
-        while let Some(&(last, outer)) = open.last()
-            && last < first
-        {
-            open.pop();
-            if at <= last {
-                builder.push_range(at, last, outer);
-                at = last.next().unwrap_or(last);
-            }
-        }
-        let place = match open.last() {
-            Some(&(_, outer)) => {
-                if let Some(before) = first.previous()
-                    && at <= before
-                {
-                    builder.push_range(at, before, outer);
-                }
-                place.min(outer)
-            }
-            None => place,
-        };
-        at = first;
+        while open.pop_if(|(last, _)| *last < first).is_some() {}
+        let place = open.last().map_or(place, |&(_, outer)| place.min(outer));
+        builder.push(first, length, place);
         open.push((first.last(length), place));
-    }
-    while let Some((last, place)) = open.pop() {
-        if at <= last {
-            builder.push_range(at, last, place);
-            match last.next() {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
     }
     builder.build(std::iter::empty())
 }

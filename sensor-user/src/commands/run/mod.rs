@@ -109,7 +109,7 @@ async fn daemon(
     let Ready { kernel, spare, wake } = attach::observe(
         &config,
         ledger.numbering(),
-        &policy.with_features(ledger.feature_ports()),
+        &policy.with_features(|| ledger.feature_ports()),
         &observed,
         &released_first,
     )?;
