@@ -123,21 +123,25 @@ impl Connection {
     /// of a request: timers fire after the runtime has looked at its sockets.
     pub(super) async fn meet(&self, stream: &TcpStream) {
         let _ = tokio::time::timeout(LOOK, stream.readable()).await;
-        self.progress().met = true;
     }
 
     /// Drives `work` until it is done, or until the client was waited for longer than `limits` allow, or
-    /// the place is needed for another.
+    /// the place is needed for another; `work` has looked at what the client sent before that can be.
     pub(super) async fn guard<T>(&self, limits: &Limits, work: impl Future<Output = T>) -> Result<T, Closed> {
         let mut work = pin!(work);
         loop {
             let step = self.progress().limit(limits) / STEPS;
             let began = Instant::now();
+            let look = std::future::poll_fn(|context| {
+                let done = work.as_mut().poll(context);
+                self.progress().met = true;
+                done
+            });
             tokio::select! {
                 // The client's bytes come before the clock: they may have been here for long.
                 biased;
+                done = look => return Ok(done),
                 () = self.evicted.notified() => return Err(Closed::Evicted),
-                done = work.as_mut() => return Ok(done),
                 () = tokio::time::sleep(step) => {
                     // Timers fire at once after a clock was set back; the client was not waited for then.
                     if began.elapsed() < step {
@@ -590,6 +594,23 @@ mod tests {
         // The connection does not get to run until its time has passed.
         tokio::time::sleep(2 * limits.head).await;
         assert!(matches!(poll(head), Poll::Ready(Ok(Ok([b'G', b'E', b'T', b' '])))));
+    }
+
+    #[tokio::test]
+    async fn what_is_here_is_looked_at_before_its_place_can_be_another_s() {
+        let (table, now) = (ConnectionTable::new(4), Instant::now());
+        let place = table.enter(peer("192.0.2.1"), false, now).unwrap();
+        let limits = Limits::default();
+        let mut request = None;
+        let mut work = pin!(place.connection.guard(&limits, async {
+            assert!(table.enter(peer("192.0.2.1"), false, now).is_none(), "it is being looked at");
+            request = Some(place.connection.begin(now));
+            std::future::pending::<()>().await;
+        }));
+        assert!(poll(work.as_mut()).is_pending());
+        assert!(table.enter(peer("192.0.2.1"), false, now).is_some());
+        assert!(is_evicted(&place));
+        assert!(matches!(poll(work), Poll::Ready(Err(Closed::Evicted))));
     }
 
     #[tokio::test]

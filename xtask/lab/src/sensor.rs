@@ -290,6 +290,12 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until the log has `words`: the daemon may show a fault before it tells it.
+    #[track_caller]
+    pub fn wait_log(&self, words: &str) {
+        wait::wait_until(format_args!("{words:?} in the log"), || self.log().contains(words));
+    }
+
     /// Gets `path` from its HTTP server.
     ///
     /// # Errors

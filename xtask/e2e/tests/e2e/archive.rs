@@ -346,7 +346,7 @@ fn a_full_disk_of_the_archive_alone_is_told_and_the_ledger_goes_on() {
         wait_samples(&daemon, "a loss", |samples| samples.sum("teiten_archive_lost_packets_total") > 0);
     assert_eq!((samples.sum("teiten_archive_failing"), samples.sum("teiten_up")), (1, 1));
     assert_eq!(samples.sum("teiten_drain_failures_total"), 0);
-    assert!(daemon.log().contains("the archive lacks what is drained"), "{}", daemon.log());
+    daemon.wait_log("the archive lacks what is drained");
     let status = daemon.status().unwrap();
     assert_eq!(status["archive"]["state"], "failing", "{status}");
     assert!(status["notes"].to_string().contains("the archive lacks what is drained"), "{status}");
@@ -357,7 +357,7 @@ fn a_full_disk_of_the_archive_alone_is_told_and_the_ledger_goes_on() {
     let samples =
         wait_samples(&daemon, "it works again", |samples| samples.sum("teiten_archive_failing") == 0);
     assert_totals(&samples, &expected);
-    assert!(daemon.log().contains("the archive can be written again"), "{}", daemon.log());
+    daemon.wait_log("the archive can be written again");
     let all = expected.packets(Class::Access) + expected.packets(Class::Service);
     let (kept, lost) =
         (samples.sum("teiten_archive_packets_total"), samples.sum("teiten_archive_lost_packets_total"));

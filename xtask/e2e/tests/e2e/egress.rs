@@ -60,7 +60,7 @@ fn without_tcx_a_clsact_filter_learns_and_outlives_the_daemon() {
     // Someone removes it: it comes back.
     tc(&lab, "qdisc del dev eth0 clsact");
     wait_until("the filter", || filters(&lab) == 1);
-    assert!(daemon.log().contains("egress program was detached"), "{}", daemon.log());
+    daemon.wait_log("egress program was detached");
     let third = socket(&lab.internet, &format!("{PEER}:125"));
     ask(&sensor, &third);
     wait_class(&daemon, "solicited", 4);
@@ -172,7 +172,7 @@ fn an_interface_that_comes_back_is_tracked_again() {
     wait_class(&daemon, "solicited", 1);
     output(lab.sensor.command("ip").args(["link", "delete", INTERFACE]));
     rejoin(&lab);
-    wait_until("the interface", || daemon.log().contains("attached again"));
+    daemon.wait_log("attached again");
     ask_once(&lab, 4001);
     wait_class(&daemon, "solicited", 2);
     assert_eq!(tracking(&daemon), "tcx");
@@ -195,7 +195,7 @@ fn a_detached_tcx_link_comes_back() {
     assert_eq!(tracking(&daemon), "tcx");
     let pin = lab.layout_dir().join("links/eth0%egress");
     output(lab.command("bpftool").args(["link", "detach", "pinned"]).arg(&pin));
-    wait_until("the word about it", || daemon.log().contains("egress program was detached"));
+    daemon.wait_log("egress program was detached");
     ask(&sensor, &peer);
     wait_class(&daemon, "solicited", 1);
 }

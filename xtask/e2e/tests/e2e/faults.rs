@@ -112,7 +112,7 @@ fn a_full_disk_is_told_and_nothing_is_lost_when_there_is_space_again() {
     wait_samples(&daemon, "a failed drain", |samples| samples.sum("teiten_drain_failures_total") > 0);
     wait_up(&daemon, false);
     assert_eq!(daemon.get("/-/ready").unwrap().status, 503);
-    assert!(daemon.log().contains("disk full"), "{}", daemon.log());
+    daemon.wait_log("disk full");
     watched.send(20_000);
 
     watched.lab.mounts.run(move || fs::remove_file(ballast).unwrap()).unwrap();
@@ -139,7 +139,7 @@ fn a_state_directory_that_is_deleted_unmounted_or_read_only_loses_no_count() {
     unmount(&watched.lab);
     watched.send(3_000);
     wait_up(&daemon, false);
-    assert!(daemon.log().contains("no longer mounted"), "{}", daemon.log());
+    daemon.wait_log("no longer mounted");
     watched.send(3_000);
     bind(&watched.lab, &store, MsFlags::empty());
     wait_up(&daemon, true);
@@ -167,7 +167,7 @@ fn a_state_directory_that_is_deleted_unmounted_or_read_only_loses_no_count() {
     watched.lab.mounts.run(empty).unwrap();
     watched.send(3_000);
     watched.assert_counters(&daemon);
-    assert!(daemon.log().contains("the ledger was lost while running"), "{}", daemon.log());
+    daemon.wait_log("the ledger was lost while running");
     ledger(&watched.lab, &["verify"]);
     end(daemon, Signal::SIGKILL);
     watched.send(3_000);
@@ -230,7 +230,7 @@ fn a_damaged_ledger_is_moved_aside_by_name_and_can_still_be_read() {
     watched.assert_exact(&daemon);
     let [aside] = &moved_aside(&watched.lab.state_dir())[..] else { panic!("nothing was moved aside") };
     let name = aside.to_str().unwrap();
-    assert!(daemon.log().contains(name), "{name} is not named: {}", daemon.log());
+    daemon.wait_log(name);
     let notes = daemon.status().unwrap()["notes"].to_string();
     assert!(notes.contains(name), "{name} is not in the status: {notes}");
 
@@ -299,7 +299,7 @@ fn damage_in_the_write_ahead_log_is_told_and_a_copy_kept() {
     let daemon = watched.start();
     let [copy] = &moved_aside(&watched.lab.state_dir())[..] else { panic!("no copy was kept") };
     for words in ["write-ahead log is damaged", copy.to_str().unwrap(), "the ledger lacks drains"] {
-        assert!(daemon.log().contains(words), "{words:?} is not in: {}", daemon.log());
+        daemon.wait_log(words);
     }
     assert_eq!(fs::metadata(copy).unwrap().len() as usize, length);
     let told = |daemon: &Daemon, is_told: bool| {
@@ -358,7 +358,7 @@ fn files_that_do_not_answer_hold_neither_the_drain_nor_its_end_up() {
     wait_samples(&daemon, "the FIFO is refused", |samples| {
         samples.counter("teiten_reload_failures_total", &[("what", "geoip")]) == Some(1)
     });
-    assert!(daemon.log().contains("not a regular file"), "{}", daemon.log());
+    daemon.wait_log("not a regular file");
     watched.send(1_000);
     watched.assert_exact(&daemon);
 
@@ -433,7 +433,7 @@ fn pins_that_are_partly_gone_are_made_up_for() {
     // Everything, under a running daemon: it pins again, and the next one finds it.
     let daemon = watched.start();
     with_pins(&watched.lab, |pins| fs::remove_dir_all(pins.join(layout())).unwrap());
-    wait_until("the word about the pins", || daemon.log().contains("pins were removed while running"));
+    daemon.wait_log("pins were removed while running");
     end(daemon, Signal::SIGKILL);
     watched.send(1_000);
     watched.assert_exact(&watched.start());
@@ -500,7 +500,7 @@ fn an_interface_that_vanishes_is_renamed_or_loses_the_program_is_observed_again(
     watched.sender = Sender::new(&watched.lab.internet, "wire", &watched.lab.sensor, "lan0").unwrap();
     watched.send(1_000);
     watched.assert_exact(&daemon);
-    assert!(daemon.log().contains("the interface was renamed"), "{}", daemon.log());
+    daemon.wait_log("the interface was renamed");
 
     // It goes away: down, and no time of observation.
     assert!(ip(&watched.lab, "link delete dev lan0"));

@@ -296,7 +296,7 @@ fn more_than_half_of_all_packets_come_from_half_a_percent_of_the_sources_and_eac
     });
     assert_eq!(samples.broken_identities(), Vec::<String>::new());
     assert_eq!(prefixes(&samples, "clouds"), Some(60_000), "the lists of before are in use");
-    assert!(daemon.log().contains("line 1: `<html>no` is neither an address"), "{}", daemon.log());
+    daemon.wait_log("line 1: `<html>no` is neither an address");
     ended.store(true, Ordering::Release);
     let (more, mut sender, site, mut rng) = load.join().unwrap();
     println!("{} packets under load", more.expected.total());
@@ -331,5 +331,5 @@ fn more_than_half_of_all_packets_come_from_half_a_percent_of_the_sources_and_eac
     replace(&lists[2], "");
     let mut refused = run(&lab);
     wait_until("its end", || refused.ended().unwrap().is_some());
-    assert!(refused.log().contains("it holds no address"), "{}", refused.log());
+    refused.wait_log("it holds no address");
 }

@@ -312,7 +312,7 @@ fn every_access_is_of_the_network_that_the_database_in_use_tells() {
         samples.counter("teiten_reload_failures_total", &[("what", "asn")]) == Some(1)
     });
     assert_eq!(samples.broken_identities(), Vec::<String>::new());
-    assert!(daemon.log().contains("line 1 is not `first,last,asn,name`"), "{}", daemon.log());
+    daemon.wait_log("line 1 is not `first,last,asn,name`");
     ended.store(true, Ordering::Release);
     let (more, mut sender, site, mut rng) = load.join().unwrap();
     println!("{} packets under load", more.expected.total());
@@ -344,5 +344,5 @@ fn every_access_is_of_the_network_that_the_database_in_use_tells() {
     config(&format!("asn = {path:?}\n"));
     let mut refused = run(&lab);
     wait_until("its end", || refused.ended().unwrap().is_some());
-    assert!(refused.log().contains("cannot use the ASN database"), "{}", refused.log());
+    refused.wait_log("cannot use the ASN database");
 }

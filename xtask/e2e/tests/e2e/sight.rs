@@ -41,9 +41,10 @@ fn wait_blind(daemon: &Daemon, reason: &str, says: &str) {
     assert_eq!((&status["up"], &status["ready"]), (&false.into(), &false.into()));
     assert_eq!(status["blind"][0]["reason"], reason);
     let page = daemon.get("/").unwrap().body.replace("&#39;", "'");
-    for told in [daemon.log(), ready.body, status["blind"].to_string(), page] {
+    for told in [ready.body, status["blind"].to_string(), page] {
         assert!(told.contains(says), "{says:?} is not in: {told}");
     }
+    daemon.wait_log(says);
 }
 
 fn wait_sees(daemon: &Daemon) {
@@ -335,6 +336,7 @@ fn the_interface_of_before_is_released_when_the_new_one_is_attached() {
     wait_samples(&daemon, "eth1", |samples| interfaces(samples) == ["eth1"]);
     ip(&lab.sensor, &["route add default via 198.19.0.254 dev eth0 metric 50"]);
     wait_samples(&daemon, "eth0", |samples| interfaces(samples) == ["eth0"]);
+    daemon.wait_log(" no longer observed");
     let log = daemon.log();
     let line = |message: &str, interface: &str| {
         log.lines().position(|line| line.contains(message) && line.contains(interface))

@@ -50,7 +50,7 @@ fn pins_that_end_with_the_daemon_are_told_at_start_in_the_status_and_at_the_end(
     let mut daemon = lab.spawn_command(command).unwrap();
     daemon.wait_ready(PATIENCE).unwrap();
     let warned = "mount namespace that no other process is in";
-    assert!(daemon.log().contains(warned), "{}", daemon.log());
+    daemon.wait_log(warned);
     let notes = daemon.status().unwrap()["notes"].to_string();
     assert!(notes.contains(warned) && notes.contains("nsenter --net="), "{notes}");
     assert!(has_xdp(&lab, INTERFACE));
@@ -450,7 +450,7 @@ fn the_start_says_what_it_runs_with_and_what_it_takes_over() {
     // Less than a second without a daemon is not worth a line.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let mut daemon = lab.start(teiten(), &arguments("json")).unwrap();
-    wait_until("the first drain", || daemon.log().contains("counted while no daemon ran"));
+    daemon.wait_log("counted while no daemon ran");
     let log = daemon.log();
     assert_eq!(line(&log, "starting teiten")["sensor"], "tokyo-1");
     let opened = line(&log, "ledger opened");
