@@ -106,3 +106,33 @@ fn conversations_count_as_wireshark_judges_them() {
         assert_eq!(report["outbound"], 178, "{name}");
     }
 }
+
+/// SYNs of ordinary systems: the captures of the tcpdump project, where they are.
+#[test]
+fn no_tool_is_seen_in_what_ordinary_systems_send() {
+    let data = std::env::var_os("TEITEN_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from)
+        .join("pcaps/tcpdump");
+    let Ok(entries) = std::fs::read_dir(&data) else {
+        eprintln!("left out: no captures in {}; TEITEN_TEST_DATA names their folder", data.display());
+        return;
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap" || kind == "pcapng"))
+        .collect();
+    paths.sort();
+    let mut arguments = vec!["replay", "--json", "--timezone", "UTC"];
+    arguments.extend(paths.iter().map(|path| path.to_str().unwrap()));
+    // Many are damaged on purpose, which the status tells.
+    let (_, stdout, stderr) = teiten(&arguments, b"");
+    let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    for row in report["tools"].as_array().unwrap() {
+        let accesses = row["accesses"].as_u64().unwrap();
+        if row["tool"] == "other" {
+            assert!(accesses >= 80, "{accesses} SYNs in {} captures", paths.len());
+        } else {
+            assert_eq!(accesses, 0, "{row}");
+        }
+    }
+}
