@@ -58,7 +58,7 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<bool> {
             pcapng::write(&rows, masker.as_ref(), &mut out)?;
             out.flush()?;
         } else {
-            write_file(file, |out| Ok(pcapng::write(&rows, masker.as_ref(), out)?))
+            write_file(file, |out| pcapng::write(&rows, masker.as_ref(), out))
                 .with_context(|| format!("cannot write the capture `{}`", file.display()))?;
         }
         return Ok(is_whole);

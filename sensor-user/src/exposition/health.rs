@@ -1,7 +1,7 @@
 //! The sensor's own state: whether it counts, how its drains go, what it observes. Plain values, from which the
 //! status, readiness and, at each scrape, the metrics are made.
 
-use super::SensorInfo;
+use super::{Reloadable, SensorInfo};
 use crate::counters::port_names::PortTable;
 use crate::observation::FlowStatus;
 use crate::sight::{Blind, Reason, sees};
@@ -119,37 +119,6 @@ impl Closed {
             Self::Timeout => "timeout",
             Self::Handshake => "handshake",
             Self::Protocol => "protocol",
-        }
-    }
-}
-
-/// What of the configuration can be reloaded while running, for
-/// `teiten_reload_failures_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reloadable {
-    /// The country database.
-    Geoip,
-    /// The source lists.
-    Lists,
-    /// The ASN database.
-    Asn,
-    /// The configuration file, flags and environment.
-    Config,
-    /// `--web.config.file` and the certificates it names.
-    Web,
-}
-
-impl Reloadable {
-    /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Geoip, Self::Lists, Self::Asn, Self::Config, Self::Web];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Geoip => "geoip",
-            Self::Lists => "lists",
-            Self::Asn => "asn",
-            Self::Config => "config",
-            Self::Web => "web",
         }
     }
 }

@@ -13,8 +13,10 @@
 mod families;
 mod health;
 mod hold;
+mod reloadable;
 
-pub use health::{ArchiveHealth, Closed, Health, Reloadable};
+pub use health::{ArchiveHealth, Closed, Health};
+pub use reloadable::Reloadable;
 
 use crate::counters::totals::Totals;
 use hold::{Holds, Veil};

@@ -14,18 +14,18 @@ use std::mem::offset_of;
 /// The ring, and what was read of generations that are not drained yet. The ring bounds how much that is.
 pub(super) struct SampleRing {
     ring: RingBuf<MapData>,
-    ahead: Vec<Frame>,
+    ahead: Vec<SampledFrame>,
 }
 
 /// One sampled frame.
-struct Frame {
+struct SampledFrame {
     generation: u64,
     at: u64,
     link: Link,
     bytes: Vec<u8>,
 }
 
-impl Frame {
+impl SampledFrame {
     /// From the bytes of a [`Sample`].
     fn read(bytes: &[u8]) -> Option<Self> {
         let word = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
@@ -58,7 +58,7 @@ impl SampleRing {
     pub(super) fn take(&mut self, drained: &Drained, settings: &SampleSettings) -> Samples {
         let mut frames = std::mem::take(&mut self.ahead);
         while let Some(item) = self.ring.next() {
-            frames.extend(Frame::read(&item));
+            frames.extend(SampledFrame::read(&item));
         }
         let (now, wall) = (monotonic_nanos(), Timestamp::now());
         let mut collector = Collector::new(settings.contents);

@@ -11,7 +11,7 @@ use super::mask::Masker;
 use sensor_common::Transport;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 /// `LINKTYPE_RAW`: packets begin with the IP header.
@@ -79,21 +79,28 @@ fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
     body.resize(body.len().next_multiple_of(4), 0);
 }
 
-/// Addresses for documentation, in the order in which the sensor's are met.
+/// Addresses for documentation, in the order in which the sensor's of each family are met.
 #[derive(Debug, Default)]
-struct StandIns(BTreeMap<IpAddr, IpAddr>);
+struct StandIns {
+    v4: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    v6: BTreeMap<Ipv6Addr, Ipv6Addr>,
+}
 
 impl StandIns {
     fn of(&mut self, address: IpAddr) -> IpAddr {
-        let next = self.0.len() as u32;
-        *self.0.entry(address).or_insert_with(|| match address {
+        match address {
             // 192.0.2.1 and on; 254 of them, then again.
-            IpAddr::V4(_) => IpAddr::from([192, 0, 2, (1 + next % 254) as u8]),
-            IpAddr::V6(_) => {
-                let [a, b, c, d] = (1 + next).to_be_bytes();
-                IpAddr::from([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
+            IpAddr::V4(address) => {
+                let number = 1 + self.v4.len() % 254;
+                IpAddr::V4(*self.v4.entry(address).or_insert(Ipv4Addr::new(192, 0, 2, number as u8)))
             }
-        })
+            // 2001:db8::1 and on.
+            IpAddr::V6(address) => {
+                let number = 1 + self.v6.len() as u128;
+                let first = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
+                IpAddr::V6(*self.v6.entry(address).or_insert(Ipv6Addr::from(first + number)))
+            }
+        }
     }
 }
 
@@ -292,13 +299,27 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_its_own_numbers() {
+        let mut stand_ins = StandIns::default();
+        for (address, expected) in [
+            ("203.0.113.77", "192.0.2.1"),
+            ("2001:db8:0:7::2f", "2001:db8::1"),
+            ("203.0.113.78", "192.0.2.2"),
+            ("2001:db8:0:7::30", "2001:db8::2"),
+            ("203.0.113.77", "192.0.2.1"),
+        ] {
+            assert_eq!(stand_ins.of(address.parse().unwrap()).to_string(), expected, "{address}");
+        }
+    }
+
+    #[test]
     fn a_packet_of_which_only_the_first_bytes_are_kept_has_the_checksum_of_the_whole() {
         // The same change made in the whole packet and in its beginning gives the same checksum.
         let mut text = b"x203.0.113.77 ".to_vec();
         text.extend([7; 701]);
         let mut frame = Vec::new();
-        let src = "2001:db8:ff::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
-        let dst = "2001:db8:0:7::2f".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let src = "2001:db8:ff::1".parse::<Ipv6Addr>().unwrap().octets();
+        let dst = "2001:db8:0:7::2f".parse::<Ipv6Addr>().unwrap().octets();
         PacketBuilder::ipv6(src, dst, 60).udp(4, 1026).write(&mut frame, &text).unwrap();
         let whole = shared(&chosen(&frame, 1024), &masker(), &mut StandIns::default());
         let cut = shared(&chosen(&frame, 64), &masker(), &mut StandIns::default());

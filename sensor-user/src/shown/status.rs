@@ -254,29 +254,17 @@ fn of_health(health: &Health) -> impl Iterator<Item = Note> + use<> {
         )
     });
     let files = health.unread().into_iter().map(|(what, why)| {
-        let (english, japanese) = match what {
-            Reloadable::Geoip => (
-                "the GeoIP database cannot be read again; sources are located by the one before",
-                "国データベースを再読み込みできません。読み込み済みのもので判定しています",
-            ),
-            Reloadable::Lists => (
-                "the source lists cannot be read again; sources are judged by those before",
-                "発信元リストを再読み込みできません。読み込み済みのもので判定しています",
-            ),
-            Reloadable::Asn => (
-                "the ASN database cannot be read again; networks are those of the one before",
-                "ASN データベースを再読み込みできません。読み込み済みのもので判定しています",
-            ),
-            Reloadable::Config => (
-                "the configuration cannot be loaded again; the one before applies",
-                "設定を再読み込みできません。読み込み済みの設定で動作しています",
-            ),
-            Reloadable::Web => (
-                "--web.config.file cannot be loaded again; what was read before applies",
-                "--web.config.file を再読み込みできません。読み込み済みの設定で動作しています",
-            ),
+        let japanese = match what {
+            Reloadable::Geoip => "国データベースを再読み込みできません。読み込み済みのもので判定しています",
+            Reloadable::Lists => "発信元リストを再読み込みできません。読み込み済みのもので判定しています",
+            Reloadable::Asn => "ASN データベースを再読み込みできません。読み込み済みのもので判定しています",
+            Reloadable::Config => "設定を再読み込みできません。読み込み済みの設定で動作しています",
+            Reloadable::Web => "Web 設定を再読み込みできません。読み込み済みの設定で動作しています",
         };
-        Note::new(format!("{english}: {why}"), japanese)
+        Note::new(
+            format!("the {} cannot be read again; {}: {why}", what.subject(), what.meanwhile()),
+            japanese,
+        )
     });
     commit.into_iter().chain(files)
 }

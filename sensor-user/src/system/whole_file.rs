@@ -1,6 +1,5 @@
 //! Files that commands write where the user says.
 
-use anyhow::{Context as _, bail};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,10 +12,10 @@ use std::path::{Path, PathBuf};
 /// # Errors
 ///
 /// The file cannot be made or written, or `write` fails.
-pub fn write_file(
+pub fn write_file<E: From<io::Error>>(
     output: &Path,
-    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
     let (output, permissions) = match fs::metadata(output) {
         Ok(metadata) if metadata.is_file() => (output.canonicalize()?, Some(metadata.permissions())),
         Ok(_) => {
@@ -30,7 +29,7 @@ pub fn write_file(
     // What replaces a file that others must not read is never readable for them.
     let mode = if permissions.is_some() { 0o600 } else { 0o666 };
     let (part, file) = create_beside(&output, mode)?;
-    let written = || -> anyhow::Result<()> {
+    let written = || {
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
         }
@@ -46,8 +45,10 @@ pub fn write_file(
 
 /// Makes a new file beside `output`. What has its name already is another's or of a process that was killed, and
 /// stays: then the name gets a number.
-fn create_beside(output: &Path, mode: u32) -> anyhow::Result<(PathBuf, File)> {
-    let Some(name) = output.file_name() else { bail!("it names no file") };
+fn create_beside(output: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    let Some(name) = output.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+    };
     let mut number = 0_u32;
     loop {
         let mut part = name.to_owned();
@@ -59,7 +60,7 @@ fn create_beside(output: &Path, mode: u32) -> anyhow::Result<(PathBuf, File)> {
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&part) {
             Ok(file) => return Ok((part, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
-            Err(error) => return Err(error).with_context(|| part.display().to_string()),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", part.display()))),
         }
     }
 }
@@ -82,8 +83,8 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    fn put(path: &Path, text: &str) -> anyhow::Result<()> {
-        write_file(path, |out| Ok(out.write_all(text.as_bytes())?))
+    fn put(path: &Path, text: &str) -> io::Result<()> {
+        write_file(path, |out| out.write_all(text.as_bytes()))
     }
 
     #[test]
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(fs::metadata(at("d/file")).unwrap().permissions().mode() & 0o777, 0o640);
         let failed = write_file(&at("d/file"), |out| {
             out.write_all(b"half")?;
-            bail!("no more")
+            Err(io::Error::other("no more"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "no more");
         assert_eq!(fs::read_to_string(at("d/file")).unwrap(), "new");

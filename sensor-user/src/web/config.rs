@@ -375,7 +375,7 @@ impl Security {
         }
         match read(path) {
             Ok((loaded, files, fingerprint)) => {
-                tracing::info!(path = %path.display(), "reloaded --web.config.file");
+                tracing::info!(path = %path.display(), "{} reloaded", Reloadable::Web.subject());
                 *seen = SeenFiles { files, fingerprint, refused: None, fault: Fault::default() };
                 self.state.send_replace(Arc::new(loaded));
                 health.set_unread(Reloadable::Web, None);
@@ -400,11 +400,11 @@ impl SeenFiles {
         match self.fault.failed(error, clock::now()) {
             Some(Notice::Lasts(looks)) => tracing::error!(
                 %path, error, looks,
-                "--web.config.file still not reloaded; what was read before stays in use"
+                "{} still not reloaded; {}", Reloadable::Web.subject(), Reloadable::Web.meanwhile()
             ),
             Some(_) => tracing::error!(
                 %path, error,
-                "--web.config.file not reloaded; what was read before stays in use"
+                "{} not reloaded; {}", Reloadable::Web.subject(), Reloadable::Web.meanwhile()
             ),
             None => {}
         }

@@ -85,9 +85,15 @@ fn judged<T>(reloaded: Result<T, ConfigError>, health: &Health) -> Option<T> {
             Some(reloaded)
         }
         Err(error) => {
-            health.reload_failed(Reloadable::Config);
-            health.set_unread(Reloadable::Config, Some(crate::error_chain(&error)));
-            error!(error = &error as &dyn std::error::Error, "reload failed; keeping the configuration");
+            let what = Reloadable::Config;
+            health.reload_failed(what);
+            health.set_unread(what, Some(crate::error_chain(&error)));
+            error!(
+                error = &error as &dyn std::error::Error,
+                "{} not reloaded; {}",
+                what.subject(),
+                what.meanwhile()
+            );
             None
         }
     }

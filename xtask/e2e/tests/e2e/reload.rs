@@ -71,6 +71,8 @@ impl Configured {
     }
 }
 
+/// The log's words for a configuration that is refused.
+const NOT_RELOADED: &str = "configuration not reloaded";
 const APPLIED: &str = "counting by the changed rules";
 
 #[test]
@@ -174,9 +176,9 @@ fn a_broken_file_changes_nothing_and_says_what_is_wrong() {
             "80/tcp",
         ),
     ] {
-        sensor.reload(file, "keeping the configuration");
+        sensor.reload(file, NOT_RELOADED);
         let log = sensor.daemon.log();
-        let line = log.lines().rfind(|line| line.contains("keeping the configuration")).unwrap();
+        let line = log.lines().rfind(|line| line.contains(NOT_RELOADED)).unwrap();
         // A syntax error is drawn below its line.
         assert!(log[log.rfind(line).unwrap()..].contains(word), "{word:?} is not in: {line}");
         sensor.send(&[("192.0.2.1", Excluded), ("198.51.100.1", Access)]);
@@ -188,9 +190,7 @@ fn a_broken_file_changes_nothing_and_says_what_is_wrong() {
     let path = sensor.lab.directory().join("teiten.toml");
     std::fs::remove_file(path).unwrap();
     sensor.daemon.signal(Signal::SIGHUP).unwrap();
-    wait_until("the word about the missing file", || {
-        sensor.daemon.log().matches("keeping the configuration").count() == 5
-    });
+    wait_until("the word about the missing file", || sensor.daemon.log().matches(NOT_RELOADED).count() == 5);
     sensor.send(&[("198.51.100.1", Excluded)]);
     sensor.compare();
 }

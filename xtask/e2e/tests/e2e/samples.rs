@@ -5,6 +5,7 @@ use crate::common::line::Capture;
 use crate::common::{calm_timezone, ledger, teiten};
 use lab::scrape::Samples;
 use lab::sensor::{Daemon, INTERFACE, Lab, SENSOR_MAC};
+use lab::traffic::messenger::{MESSAGES, request};
 use lab::traffic::{Carry as _, Frames, Ip, Site, Tcp, flag, icmp, protocol, udp};
 use lab::wait::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
@@ -23,41 +24,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Kills at random moments.
 const KILLS: usize = 20;
 
-/// The four messages of section 2.4 of the November 2005 report.
-const MESSAGES: [&str; 4] = [
-    "Critical Error\nThe Microsoft Windows system contains invalid registry entries and your computer will crash. \
-     Please download the Windows registry application from:\nwww.HOST.com\nTo fix your system immediately.",
-    "STOP! System has encountered an Internal Error\nYour registry is corrupted.\nWe recommend a complete system \
-     scan.\nVisit\nwww.HOST.com\nTo repair now\nFAILURE TO ACT NOW MAY LEAD TO SYSTEM FAILURE!",
-    "STOP! WINDOWS REQUIRES IMMEDIATE ATTENTION.\nWindows has found CRITICAL SYSTEM ERRORS.\nTo fix the errors \
-     please do the following:\n1. Download Registry Repair from: http://www.HOST.com\n2. Install Registry Repair\n\
-     3. Run Registry Repair\n4. Reboot your computer\nFAILURE TO ACT NOW MAY LEAD TO DATA LOSS AND CORRUPTION!",
-    "STOP! WINDOWS REQUIRES IMMEDIATE ATTENTION.\nWindows has found 55 Critical System Errors.\nTo fix the errors \
-     please do the following:\n1. Download Repair Registry Pro from: www.HOST.com\n2. Install Repair Registry Pro\n\
-     3. Run Repair Registry Pro\n4. Reboot your computer\nFAILURE TO ACT NOW MAY LEAD TO SYSTEM FAILURE!",
-];
-
-/// A request of DCE/RPC without a connection to Windows' Messenger service.
-fn popup(number: u32, message: &str) -> Vec<u8> {
-    let ndr = |text: &str| {
-        let length = (text.len() as u32 + 1).to_le_bytes();
-        let mut bytes = [&length[..], &[0; 4], &length, text.as_bytes(), &[0]].concat();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    };
-    let mut packet = vec![4, 0, 0x28, 0, 0x10, 0, 0, 0];
-    packet.extend([0; 16]);
-    packet.extend([0xf8, 0x91, 0x7b, 0x5a, 0, 0xff, 0xd0, 0x11, 0xa9, 0xb2, 0, 0xc0, 0x4f, 0xb6, 0xe6, 0xfc]);
-    packet.extend(number.wrapping_mul(0x9e37_79b9).to_le_bytes().repeat(4));
-    packet.extend([0, 0, 0, 0, 1, 0, 0, 0]);
-    packet.extend(number.to_le_bytes());
-    packet.extend([0, 0, 0xff, 0xff, 0xff, 0xff]);
-    let body = [ndr("SYSTEM"), ndr("ALERT"), ndr(message)].concat();
-    packet.extend((body.len() as u16).to_le_bytes());
-    packet.extend([0; 4]);
-    [packet, body].concat()
-}
-
 fn datagram(src: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
     let ip = Ip::new(IpAddr::V4(src), "198.18.0.1".parse().unwrap());
     ip.packet(protocol::UDP, &udp(&ip, 40_000, port, payload))
@@ -72,7 +38,11 @@ fn spam(rounds: u32) -> Vec<Vec<u8>> {
                 let number = round * 20 + nth as u32 * 5 + u32::from(port) - 1026;
                 let host = ["regfix", "registry-repair", "fixreg3000"][round as usize % 3];
                 let message = message.replace("HOST", host).replace("55", &(number + 3).to_string());
-                packets.push(datagram(Ipv4Addr::from(0xca00_0000 + number), port, &popup(number, &message)));
+                packets.push(datagram(
+                    Ipv4Addr::from(0xca00_0000 + number),
+                    port,
+                    &request(number, &message),
+                ));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Traffic of which it is known, from how it was made, what a sensor must count.
 
 mod expectation;
+pub mod messenger;
 mod mix;
 pub mod packet;
 mod places;
