@@ -7,6 +7,7 @@ use crate::config::Flags;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
+use sensor_counters::COUNTERS;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -574,7 +575,26 @@ Examples:
   The same for programs:
     teiten ledger days --from 2010-07-01 --to 2010-07-31 --ports 10 --countries 10 --json";
 
-const EXPORT_HELP: &str = "\
+/// The kinds of the long table, and what OpenMetrics has.
+static EXPORT_HELP: LazyLock<String> = LazyLock::new(|| {
+    // Time is exported in milliseconds.
+    let kinds = COUNTERS.iter().filter(|counter| counter.labels.is_empty() && counter.kind != "observed");
+    let mut lines = vec![String::from(" ")];
+    for word in
+        kinds.map(|counter| format!(" {},", counter.kind)).chain([" observed_milliseconds".to_owned()])
+    {
+        if lines.last().is_some_and(|line| line.len() + word.len() > HELP_WIDTH) {
+            lines.push(String::from(" "));
+        }
+        lines.last_mut().expect("there is one from the start").push_str(&word);
+    }
+    format!("{EXPORT_KINDS}{}\n                   one `value` a day{EXPORT_REST}", lines.join("\n"))
+});
+
+/// Columns of the longest line of a help text that clap does not wrap.
+const HELP_WIDTH: usize = 90;
+
+const EXPORT_KINDS: &str = "\
 CSV and Parquet are one long table with a column `kind`. Each kind counts all
 accesses in its own way, so choose one, or they are counted three times and more:
 
@@ -595,8 +615,9 @@ accesses in its own way, so choose one, or they are counted three times and more
   unread           packets of class non_ip by kind (`name`), in `value`
   malformed        packets of class malformed by reason (`name`), in `value`
   samples          packets that could be sampled by result (`name`), in `value`
-  hosts, overflow, service_overflow, set_overflow, assumed, archived, archive_lost,
-  observed_milliseconds    one `value` a day
+";
+
+const EXPORT_REST: &str = "
 
 Columns: day, kind, transport, port, country, hour, accesses, sources, name, value,
 sensor, what port and country are called (port_name, port_en, port_ja, country_en,
@@ -655,7 +676,7 @@ pub enum LedgerCommand {
     ///
     /// `openmetrics` is what `promtool tsdb create-blocks-from openmetrics` takes, to fill a gap in
     /// Prometheus.
-    #[command(after_help = EXPORT_HELP)]
+    #[command(after_help = EXPORT_HELP.as_str())]
     Export {
         /// Form of the export
         #[arg(long, value_enum)]
@@ -738,6 +759,20 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command_line().debug_assert();
+    }
+
+    #[test]
+    fn help_of_export_and_the_page_of_the_ledger_name_every_kind() {
+        let page = include_str!("../../docs/ledger.md");
+        let words = |text: &'static str| text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let help: Vec<&str> = words(&EXPORT_HELP).collect();
+        for counter in COUNTERS {
+            let kind = if counter.kind == "observed" { "observed_milliseconds" } else { counter.kind };
+            assert!(help.contains(&kind), "EXPORT_KINDS lacks {kind}");
+            // Those without labels are in one row.
+            let has_labels = !counter.labels.is_empty();
+            assert!(!has_labels || page.contains(&format!("`{kind}`")), "docs/ledger.md lacks {kind}");
+        }
     }
 
     #[test]
