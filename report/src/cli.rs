@@ -154,7 +154,7 @@ impl Cli {
     /// Writes to where the options say.
     fn deliver(&self, bytes: &[u8]) -> Result<()> {
         if let Some(file) = self.init_notes.as_deref().or(self.output.as_deref()) {
-            return write_file(file, |out| Ok(out.write_all(bytes)?))
+            return write_file(file, |out| out.write_all(bytes))
                 .with_context(|| format!("cannot write `{}`", file.display()));
         }
         end_by_closed_pipes();

@@ -1,15 +1,12 @@
 //! `--web.config.file`: TLS, client certificates, basic authentication and response headers in the
-//! format of Prometheus' exporter-toolkit.
-//!
-//! The file and the certificates it names are looked at again, at most once a second, when a
-//! connection or a request comes in, so a renewed certificate or a changed password needs no reload.
-//! When the new state cannot be used, the one before stays and the failure is logged and counted. Where
-//! reading takes long, as on a network file system that hangs, requests are answered under the state before.
+//! format of Prometheus' exporter-toolkit. [`Security`] follows the files as they change.
+
+mod follow;
+
+pub(super) use follow::Security;
 
 use super::auth::Users;
-use crate::exposition::{Exposition, Health, Reloadable};
-use crate::system::condition::{Fault, Notice};
-use crate::system::{clock, regular_file};
+use crate::system::regular_file;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -19,11 +16,10 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::time::{Duration, Instant, SystemTime};
-use std::{fs, io};
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of a file: a web configuration with all of the Internet's authorities in it has a quarter.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -33,9 +29,6 @@ const MAX_BRACKETS: usize = 1_000;
 
 /// `-`, `?` and `:` at the beginning of one line; `-----BEGIN` has five.
 const MAX_MARKERS: usize = 32;
-
-/// How long a look at the files stays good.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why `--web.config.file` cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -279,153 +272,6 @@ pub(crate) fn own_certificate(path: &Path) -> Result<Option<CertificateDer<'stat
     Ok(FileReader { path }.chain(&tls)?.into_iter().next())
 }
 
-/// What tells a file from its earlier self.
-type Fingerprint = Vec<Option<(SystemTime, u64, u64)>>;
-
-fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
-    use std::os::unix::fs::MetadataExt;
-    paths
-        .iter()
-        .map(|path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-        })
-        .collect()
-}
-
-/// The state of `--web.config.file`, followed as it changes.
-#[derive(Debug)]
-pub(super) struct Security {
-    path: Option<PathBuf>,
-    state: watch::Sender<Arc<LoadedSecurity>>,
-    /// Held while the files are looked at.
-    seen: Mutex<SeenFiles>,
-    /// When the files are to be looked at again.
-    due: Mutex<Instant>,
-}
-
-#[derive(Debug)]
-struct SeenFiles {
-    files: Vec<PathBuf>,
-    fingerprint: Fingerprint,
-    /// What keeps the files from being loaded, and as the log has it.
-    refused: Option<String>,
-    fault: Fault,
-}
-
-impl Security {
-    /// Reads the file, or takes plain HTTP for all when there is none.
-    pub(super) fn load(path: Option<&Path>, now: Instant) -> Result<Self, WebConfigError> {
-        let (loaded, files, fingerprint) = match path {
-            None => (LoadedSecurity::default(), Vec::new(), Vec::new()),
-            Some(path) => read(path)?,
-        };
-        Ok(Self {
-            path: path.map(Path::to_owned),
-            state: watch::Sender::new(Arc::new(loaded)),
-            seen: Mutex::new(SeenFiles { files, fingerprint, refused: None, fault: Fault::default() }),
-            due: Mutex::new(now + LOOK_AGAIN),
-        })
-    }
-
-    /// What holds now.
-    pub(super) async fn current(
-        self: &Arc<Self>,
-        now: Instant,
-        exposition: &Arc<Exposition>,
-    ) -> Arc<LoadedSecurity> {
-        if self.is_due(now) {
-            let (security, exposition) = (Arc::clone(self), Arc::clone(exposition));
-            let look = tokio::task::spawn_blocking(move || security.look(exposition.health()));
-            // One that takes longer ends by itself.
-            let _ = tokio::time::timeout(LOOK_AGAIN, look).await;
-        }
-        Arc::clone(&self.state.borrow())
-    }
-
-    /// What holds now and from now on.
-    pub(super) fn follow(&self) -> watch::Receiver<Arc<LoadedSecurity>> {
-        self.state.subscribe()
-    }
-
-    /// Whether this request is the one to look at the files.
-    fn is_due(&self, now: Instant) -> bool {
-        // A plain value: a panic elsewhere does not spoil it.
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = self.path.is_some() && *due <= now;
-        if is_due {
-            *due = now + LOOK_AGAIN;
-        }
-        is_due
-    }
-
-    /// Looks at the files, unless another request does so already, and takes over what has changed.
-    fn look(&self, health: &Health) {
-        let seen = match self.seen.try_lock() {
-            Ok(seen) => Some(seen),
-            // It is replaced as a whole, so a panic elsewhere leaves it usable.
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        let (Some(path), Some(mut seen)) = (&self.path, seen) else { return };
-        let fresh = fingerprint(&seen.files);
-        if fresh == seen.fingerprint {
-            seen.tell(path);
-            return;
-        }
-        match read(path) {
-            Ok((loaded, files, fingerprint)) => {
-                tracing::info!(path = %path.display(), "{} reloaded", Reloadable::Web.subject());
-                *seen = SeenFiles { files, fingerprint, refused: None, fault: Fault::default() };
-                self.state.send_replace(Arc::new(loaded));
-                health.set_unread(Reloadable::Web, None);
-            }
-            Err(error) => {
-                let why = crate::error_chain(&error);
-                health.reload_failed(Reloadable::Web);
-                health.set_unread(Reloadable::Web, Some(why.clone()));
-                // Not read again until something changes again.
-                seen.fingerprint = fresh;
-                seen.refused = Some(why);
-                seen.tell(path);
-            }
-        }
-    }
-}
-
-impl SeenFiles {
-    /// Says in the log that the files are refused, as often as it is to be said.
-    fn tell(&mut self, path: &Path) {
-        let (Some(error), path) = (&self.refused, path.display()) else { return };
-        match self.fault.failed(error, clock::now()) {
-            Some(Notice::Lasts(looks)) => tracing::error!(
-                %path, error, looks,
-                "{} still not reloaded; {}", Reloadable::Web.subject(), Reloadable::Web.meanwhile()
-            ),
-            Some(_) => tracing::error!(
-                %path, error,
-                "{} not reloaded; {}", Reloadable::Web.subject(), Reloadable::Web.meanwhile()
-            ),
-            None => {}
-        }
-    }
-}
-
-fn parse(path: &Path) -> Result<WebFile, WebConfigError> {
-    let text = regular_file::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
-        what: "--web.config.file",
-        path: path.to_owned(),
-        source,
-    })?;
-    if let Some(what) = too_deep(&text) {
-        return Err(WebConfigError::Nested { path: path.to_owned(), what });
-    }
-    let form = |source| WebConfigError::Form { path: path.to_owned(), source };
-    // An empty file asks for nothing.
-    let file: Option<WebFile> = serde_yaml_ng::from_str(&text).map_err(form)?;
-    Ok(file.unwrap_or_default())
-}
-
 /// What makes YAML nested, where there is so much of it that its parser would need quadratic time.
 fn too_deep(text: &str) -> Option<&'static str> {
     if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > MAX_BRACKETS {
@@ -443,32 +289,46 @@ fn too_deep(text: &str) -> Option<&'static str> {
     None
 }
 
-fn read(path: &Path) -> Result<(LoadedSecurity, Vec<PathBuf>, Fingerprint), WebConfigError> {
-    let mut files = vec![path.to_owned()];
-    // Taken before reading: a change in between is then seen at the next look.
-    let before = fingerprint(&files);
-    let file = parse(path)?;
-    let reader = FileReader { path };
-
-    if let Some(tls) = &file.tls_server_config {
-        let named = [&tls.cert_file, &tls.key_file, &tls.client_ca_file];
-        files.extend(named.into_iter().flatten().map(|file| reader.beside(file)));
+fn parse(path: &Path) -> Result<WebFile, WebConfigError> {
+    let text = regular_file::read_to_string(path, MAX_FILE).map_err(|source| WebConfigError::Read {
+        what: "--web.config.file",
+        path: path.to_owned(),
+        source,
+    })?;
+    if let Some(what) = too_deep(&text) {
+        return Err(WebConfigError::Nested { path: path.to_owned(), what });
     }
-    let mut seen = before;
-    seen.extend(fingerprint(&files[1..]));
+    let form = |source| WebConfigError::Form { path: path.to_owned(), source };
+    // An empty file asks for nothing.
+    let file: Option<WebFile> = serde_yaml_ng::from_str(&text).map_err(form)?;
+    Ok(file.unwrap_or_default())
+}
 
-    let tls = match &file.tls_server_config {
-        Some(tls) => Some(reader.tls(tls, file.http_server_config.http2)?),
-        None => None,
-    };
-    let users = Users::new(file.basic_auth_users)
-        .map_err(|(user, reason)| reader.value(&format!("basic_auth_users: {user}"), reason))?;
-    let headers = reader.headers(&file.http_server_config.headers)?;
-    let rate = match &file.rate_limit {
-        Some(rate) => reader.rate(rate)?,
-        None => None,
-    };
-    Ok((LoadedSecurity { tls, users, headers, rate }, files, seen))
+impl WebFile {
+    /// The files that it names; `path` is its own.
+    fn named(&self, path: &Path) -> Vec<PathBuf> {
+        let reader = FileReader { path };
+        let Some(tls) = &self.tls_server_config else { return Vec::new() };
+        let named = [&tls.cert_file, &tls.key_file, &tls.client_ca_file];
+        named.into_iter().flatten().map(|file| reader.beside(file)).collect()
+    }
+
+    /// What it asks for, with the files that it names read; `path` is its own.
+    fn load(self, path: &Path) -> Result<LoadedSecurity, WebConfigError> {
+        let reader = FileReader { path };
+        let tls = match &self.tls_server_config {
+            Some(tls) => Some(reader.tls(tls, self.http_server_config.http2)?),
+            None => None,
+        };
+        let users = Users::new(self.basic_auth_users)
+            .map_err(|(user, reason)| reader.value(&format!("basic_auth_users: {user}"), reason))?;
+        let headers = reader.headers(&self.http_server_config.headers)?;
+        let rate = match &self.rate_limit {
+            Some(rate) => reader.rate(rate)?,
+            None => None,
+        };
+        Ok(LoadedSecurity { tls, users, headers, rate })
+    }
 }
 
 /// PEM text, and where it was given.

@@ -1,6 +1,8 @@
+use super::follow::LOOK_AGAIN;
 use super::*;
 use crate::exposition::Exposition;
 use std::collections::BTreeSet;
+use std::fs;
 use tempfile::TempDir;
 
 /// A directory with a certificate `server.crt`, its key `server.key`, and `web.yml` as given.

@@ -119,8 +119,8 @@ impl Connection {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the runtime learn whether the client has sent something, before anybody may leave for want
-    /// of a request: timers fire after the runtime has looked at its sockets.
+    /// Lets the runtime learn whether the client has sent something, before a connection may be
+    /// evicted because it has no request: timers fire after the runtime has looked at its sockets.
     pub(super) async fn meet(&self, stream: &TcpStream) {
         let _ = tokio::time::timeout(LOOK, stream.readable()).await;
     }
