@@ -9,7 +9,8 @@
 //!
 //! A source that the full sets do not remember is in no band; what it sends is in [`Band::Unknown`].
 
-use sensor_common::layout::SERVICE_BIT;
+use super::runs::Known;
+use super::varint::{get, put};
 
 /// The number of ports from which they are no longer counted.
 const MANY: u8 = 30;
@@ -92,14 +93,30 @@ impl BreadthChange {
         self.0[Band::Unknown as usize][1] += accesses as i64;
     }
 
-    /// A source that was known as `before` is `after`.
-    fn moved(&mut self, before: Option<&Reached>, after: &Reached) {
+    /// What a source sends that is known as `before`, or `is_new`, and reaches so many new ports; `None` when it is
+    /// not remembered. What is returned is to be added to what is known of it.
+    pub(super) fn moved(
+        &mut self,
+        before: Option<Reached>,
+        is_new: bool,
+        new_ports: u8,
+        accesses: u64,
+    ) -> Option<Reached> {
+        if before.is_none() && !is_new {
+            self.unknown(accesses);
+            return None;
+        }
+        // A source whose port the full sets do not remember has reached one.
+        let least = u8::from(before.is_none_or(|before| before.ports == 0));
+        let more = Reached { is_host: true, ports: new_ports.clamp(least, MANY), accesses };
         if let Some(before) = before {
             let band = &mut self.0[Band::of(before.ports) as usize];
             *band = [band[0] - 1, band[1] - before.accesses as i64];
         }
+        let after = before.map_or(more, |before| before.and(more));
         let band = &mut self.0[Band::of(after.ports) as usize];
         *band = [band[0] + 1, band[1] + after.accesses as i64];
+        Some(more)
     }
 
     /// The bands that change, with what is added to hosts and accesses.
@@ -117,120 +134,78 @@ impl BreadthChange {
     }
 }
 
-/// What one source has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one source has reached, or what is added to that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached {
-    /// As the sets hold it.
-    pub(super) id: u32,
+    /// Whether it is among the day's hosts: has sent an access, and is remembered.
+    is_host: bool,
     /// At most [`MANY`].
     ports: u8,
     /// Sent on the day, as far as it is known.
     accesses: u64,
 }
 
-/// Bytes of a source in [`Reach`].
-pub(super) const REACHED: u64 = size_of::<Reached>() as u64;
+impl Reached {
+    /// A host of which nothing more is known.
+    pub(super) const HOST: Self = Self { is_host: true, ports: 0, accesses: 0 };
 
-/// The sources of a day in one address family, ascending.
-#[derive(Debug, Default)]
-pub(super) struct Reach(Vec<Reached>);
-
-impl Reach {
-    /// The sources whose ascending ids are `hosts`, which have reached what `sets` hold.
-    pub(super) fn counted<'s, I: Iterator<Item = u32>>(
-        hosts: impl Iterator<Item = u32>,
-        sets: impl Iterator<Item = (u32, I)> + 's,
-    ) -> Self {
-        let mut reach: Vec<Reached> = hosts.map(|id| Reached { id, ports: 0, accesses: 0 }).collect();
-        for (_, members) in sets.filter(|(key, _)| key & SERVICE_BIT == 0) {
-            let mut at = 0;
-            for id in members {
-                at += below(&reach[at..], id);
-                if let Some(source) = reach.get_mut(at).filter(|source| source.id == id) {
-                    source.ports = source.ports.saturating_add(1).min(MANY);
-                }
-            }
-        }
-        Self(reach)
+    /// So many ports of a source that may be a host.
+    pub(super) fn ports(ports: usize) -> Self {
+        Self { is_host: false, ports: ports.min(MANY.into()) as u8, accesses: 0 }
     }
 
-    /// For questions in ascending order.
-    pub(super) fn ascending(&self) -> Known<'_> {
-        Known(&self.0)
+    /// As after a restart.
+    #[cfg(test)]
+    pub(super) const fn forget_accesses(&mut self) {
+        self.accesses = 0;
     }
 
-    /// Takes over what sources have reached after a fold, ascending.
-    pub(super) fn take(&mut self, reached: &[Reached]) {
-        if self.0.is_empty() {
-            self.0 = reached.to_vec();
-            return;
-        }
-        let mut new = Vec::new();
-        let mut at = 0;
-        for source in reached {
-            at += below(&self.0[at..], source.id);
-            match self.0.get_mut(at).filter(|known| known.id == source.id) {
-                Some(known) => *known = *source,
-                None => new.push(*source),
-            }
-        }
-        let Some(last) = new.last() else { return };
-        // From the end, so that each moves once.
-        let mut from = self.0.len();
-        self.0.resize(from + new.len(), *last);
-        for (left, source) in new.iter().enumerate().rev() {
-            let begin = self.0[..from].partition_point(|known| known.id < source.id);
-            self.0.copy_within(begin..from, begin + left + 1);
-            self.0[begin + left] = *source;
-            from = begin;
-        }
+    /// Whether the source is among the day's hosts.
+    pub(super) const fn is_host(&self) -> bool {
+        self.is_host
     }
 }
 
-/// Answers questions in ascending order.
-pub(super) struct Known<'a>(&'a [Reached]);
+/// In place of the ports of a host: their number follows.
+const NO_HOST: u8 = 31;
+const _: () = assert!(MANY < NO_HOST);
 
-impl Known<'_> {
-    /// What a source has reached when it sends `accesses` more and reaches so many new ports; `None` when it is
-    /// not remembered, neither before nor as `is_new`.
-    pub(super) fn moved(
-        &mut self,
-        id: u32,
-        is_new: bool,
-        new_ports: u8,
-        accesses: u64,
-        change: &mut BreadthChange,
-    ) -> Option<Reached> {
-        self.0 = &self.0[below(self.0, id)..];
-        let before = self.0.first().filter(|known| known.id == id);
-        if before.is_none() && !is_new {
-            change.unknown(accesses);
-            return None;
+/// A number with the ports in its lowest five bits: a byte for up to three accesses, two for up to 511.
+impl Known for Reached {
+    fn write(self, out: &mut Vec<u8>) {
+        let ports = if self.is_host { self.ports } else { NO_HOST };
+        put(out, self.accesses << 5 | u64::from(ports));
+        if !self.is_host {
+            out.push(self.ports);
         }
-        let [ports, sent] = before.map_or([0, 0], |known| [known.ports.into(), known.accesses]);
-        // A source whose port the full sets do not remember has reached one.
-        let ports = (ports + u64::from(new_ports)).clamp(1, MANY.into()) as u8;
-        let after = Reached { id, ports, accesses: sent + accesses };
-        change.moved(before, &after);
-        Some(after)
     }
-}
 
-/// How many of ascending sources are below `id`. Cheap when they are few.
-fn below(sources: &[Reached], id: u32) -> usize {
-    let mut end = 1;
-    while sources.get(end - 1).is_some_and(|it| it.id < id) {
-        end *= 2;
+    fn read(at: &mut &[u8]) -> Option<Self> {
+        let number = get(at)?;
+        let (ports, accesses) = (number as u8 & 31, number >> 5);
+        if ports != NO_HOST {
+            return Some(Self { is_host: true, ports, accesses });
+        }
+        let (ports, rest) = at.split_first()?;
+        *at = rest;
+        Some(Self { is_host: false, ports: *ports, accesses })
     }
-    let begin = end / 2;
-    begin + sources[begin..sources.len().min(end)].partition_point(|it| it.id < id)
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            is_host: self.is_host || other.is_host,
+            ports: (self.ports + other.ports).min(MANY),
+            // Fewer than fit beside the ports.
+            accesses: (self.accesses + other.accesses).min(u64::MAX >> 5),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     #[test]
     fn bands_begin_where_the_reports_have_them() {
@@ -250,20 +225,16 @@ mod tests {
                 prop::collection::btree_map(0..60_u32, (0..9_u8, 1..100_u64), 1..40), 1..12,
             ),
         ) {
-            let (mut reach, mut breadth) = (Reach::default(), Breadth::default());
+            let mut breadth = Breadth::default();
+            let mut known: BTreeMap<u32, Reached> = BTreeMap::new();
             let mut model: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
             for fold in folds {
                 let mut change = BreadthChange::default();
-                let mut known = reach.ascending();
-                let reached: Vec<_> = fold
-                    .iter()
-                    .filter_map(|(id, (ports, accesses))| {
-                        let is_new = !model.contains_key(id);
-                        known.moved(*id, is_new, *ports, *accesses, &mut change)
-                    })
-                    .collect();
-                prop_assert_eq!(reached.len(), fold.len());
-                reach.take(&reached);
+                for (id, (ports, accesses)) in &fold {
+                    let before = known.get(id).copied();
+                    let more = change.moved(before, before.is_none(), *ports, *accesses).unwrap();
+                    known.insert(*id, before.map_or(more, |before| before.and(more)));
+                }
                 change.apply(&mut breadth);
                 for (id, (ports, accesses)) in fold {
                     let source = model.entry(id).or_default();
@@ -276,31 +247,29 @@ mod tests {
                     expected[place].accesses += accesses;
                 }
                 prop_assert_eq!(breadth, expected);
-                prop_assert!(reach.0.iter().map(|it| it.id).eq(model.keys().copied()));
             }
         }
 
         #[test]
-        fn ports_are_counted_again_from_the_sets(
-            sets in prop::collection::btree_map(0..80_u32, prop::collection::btree_set(0..30_u32, 1..20), 1..60),
+        fn what_is_known_of_a_source_is_read_back_as_written(
+            all in prop::collection::vec((any::<bool>(), 0..=MANY, 0..=u64::MAX >> 5), 0..20),
         ) {
-            let hosts: BTreeSet<u32> = sets.values().flatten().copied().collect();
-            let service = std::iter::once((SERVICE_BIT | 7, hosts.iter().copied().collect::<BTreeSet<_>>()));
-            let with_service = sets.clone().into_iter().chain(service).map(|(key, set)| (key, set.into_iter()));
-            let reach = Reach::counted(hosts.iter().copied(), with_service);
-            for source in &reach.0 {
-                let ports = sets.values().filter(|set| set.contains(&source.id)).count();
-                prop_assert_eq!(usize::from(source.ports), ports.min(30));
+            let mut bytes = Vec::new();
+            for &(is_host, ports, accesses) in &all {
+                Reached { is_host, ports, accesses }.write(&mut bytes);
             }
-            prop_assert_eq!(reach.0.len(), hosts.len());
+            let mut at = bytes.as_slice();
+            for (is_host, ports, accesses) in all {
+                prop_assert_eq!(Reached::read(&mut at), Some(Reached { is_host, ports, accesses }));
+            }
+            prop_assert!(at.is_empty());
         }
     }
 
     #[test]
     fn what_a_source_that_is_not_remembered_sends_is_in_no_band_of_ports() {
-        let reach = Reach::default();
         let mut change = BreadthChange::default();
-        assert_eq!(reach.ascending().moved(7, false, 1, 5, &mut change), None);
+        assert_eq!(change.moved(None, false, 1, 5), None);
         assert_eq!(change.bands().collect::<Vec<_>>(), [(Band::Unknown, [0, 5])]);
     }
 }

@@ -1,9 +1,8 @@
 //! The fold itself: from one observation to what changes. Pure computation, no input or output.
 
-use super::breadth::{BreadthChange, Reached};
-use super::members::Members;
+use super::breadth::BreadthChange;
 use super::moment::Moment;
-use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, SetKey, Sets};
+use super::sets::{Allowance, DaySets, Delta, Fresh, HOSTS, Reach, SetKey, SetLimits, Sets};
 use super::state::{Day, GENERATIONS, GenerationId, LedgerSettings, LedgerState, Promoted, rest};
 use crate::counters::detail::bounded;
 use crate::counters::totals::{PortLabel, Tally, Totals};
@@ -16,6 +15,7 @@ use sensor_common::layout::SERVICE_BIT;
 use sensor_common::{Class, Slot, Tool};
 use sensor_counters::{NetworkLabel, Pair, SampleResult, Series, Value as _};
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 
 /// What one observation changes.
@@ -46,8 +46,8 @@ pub(super) struct Change {
     pub(super) who_v6: Vec<Who>,
     /// The labels of the source lists by [`Who::list`].
     pub(super) list_labels: Vec<String>,
-    /// What IPv4 and IPv6 sources have reached after this fold, ascending.
-    pub(super) reached: [Vec<Reached>; 2],
+    /// What IPv4 and IPv6 sources have reached in this fold.
+    pub(super) reached: [Reach; 2],
     /// How that changes the day's bands.
     pub(super) breadth: BreadthChange,
 }
@@ -83,11 +83,8 @@ impl LedgerState {
             *self.day.networks.entry(*number).or_default() += *tally;
         }
         self.names.extend(change.named.iter().map(|network| (network.number, Arc::clone(&network.name))));
-        self.day.sets.apply(&change.delta);
+        self.day.sets.apply(&change.delta, &change.reached);
         self.day.samples.apply(&change.samples);
-        let [v4, v6] = &change.reached;
-        self.day.sets.v4.reach.take(v4);
-        self.day.sets.v6.reach.take(v6);
         change.breadth.apply(&mut self.day.breadth);
         match generation {
             GenerationId::Own(0) => {}
@@ -110,17 +107,21 @@ impl LedgerState {
 }
 
 /// Computes what `observation` changes. `day` is the ledger's view of the local day of `moment`.
+///
+/// # Errors
+///
+/// Sets of the day that are on disk cannot be read, or are damaged.
 pub(super) fn compute(
     state: &LedgerState,
     day: &Day,
     settings: &LedgerSettings,
-    budget: u64,
+    limits: &SetLimits,
     moment: Moment,
     observation: &Observation,
     locate: &dyn Locate,
-) -> Change {
+) -> io::Result<Change> {
     let mut by_source = SourceSums::new(locate);
-    let mut allowance = Allowance::new(budget, &day.sets);
+    let mut allowance = Allowance::new(limits, &day.sets);
     let mut lost = 0;
 
     let mut v4 = gather(&observation.sources_v4, &mut by_source, |src| locate.who_v4(src), Some);
@@ -137,7 +138,7 @@ pub(super) fn compute(
     let families = [(&mut v4, &day.sets.v4, &mut delta.v4), (&mut v6, &day.sets.v6, &mut delta.v6)];
     for ((gathered, sets, fresh), reached) in families.into_iter().zip(&mut reached) {
         let mut new_pairs = Marks::new(gathered.counts);
-        lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh, &mut new_pairs);
+        lost += gathered.lost + remember(&mut gathered.members, sets, &mut allowance, fresh, &mut new_pairs)?;
         // Cumulative sources by port and by country, list and network are counted from the same members.
         let mut begin = 0;
         for source in &mut gathered.sources {
@@ -146,22 +147,24 @@ pub(super) fn compute(
             by_source.add_sources(source, new_ports.into());
             source.new_ports = u8::try_from(new_ports).unwrap_or(u8::MAX);
         }
-        let before = fresh.members.len();
-        lost += remember_hosts(&mut gathered.hosts, sets, &mut allowance, fresh);
-        // Both ascend.
-        let mut new = fresh.members[before..].iter().peekable();
-        hosts += new.len() as u64;
-        let mut known = sets.reach.ascending();
+        gathered.hosts.sort_unstable();
+        let mut known = sets.hosts();
+        let mut new = Vec::new();
         reached.reserve(gathered.hosts.len());
         for &(host, source) in &gathered.hosts {
-            let is_new = new.next_if(|new| **new == host).is_some();
+            let before = known.get(host)?;
+            let is_new = before.is_none() && allowance.host();
             let source = &gathered.sources[source as usize];
             if is_new {
+                new.push(host);
                 by_source.lists[usize::from(source.list)].hosts += 1;
             }
-            let moved = known.moved(host, is_new, source.new_ports, source.accesses, &mut breadth);
-            reached.extend(moved);
+            lost += u64::from(before.is_none() && !is_new);
+            let more = breadth.moved(before, is_new, source.new_ports, source.accesses);
+            reached.extend(more.map(|more| (host, more)));
         }
+        hosts += new.len() as u64;
+        fresh.push(HOSTS, new);
         breadth.unknown(gathered.unnumbered);
     }
     let SourceSums { countries, lists, networks } = by_source;
@@ -272,7 +275,7 @@ pub(super) fn compute(
 
     let mut increments: Vec<_> = sums.0.into_iter().collect();
     increments.sort_unstable();
-    Change {
+    Ok(Change {
         moment,
         began: observation.at.checked_sub(observation.observed).unwrap_or(Timestamp::MIN),
         increments,
@@ -292,7 +295,7 @@ pub(super) fn compute(
         list_labels: labels,
         reached,
         breadth,
-    }
+    })
 }
 
 /// What is added to each series.
@@ -617,21 +620,21 @@ fn remember(
     allowance: &mut Allowance,
     fresh: &mut Fresh,
     new_pairs: &mut Marks,
-) -> u64 {
+) -> io::Result<u64> {
     // Targets are few beside members, which makes this much cheaper than to sort by both at once; of
     // each target IPv4 members are in order already.
     sort_by_target(members);
     fresh.members.reserve(members.len());
     let mut lost = 0;
+    let mut known = sets.members();
     for of_target in members.chunk_by_mut(|a, b| a.key == b.key) {
         of_target.sort_unstable_by_key(|it| it.id);
         let key = of_target[0].key;
-        let mut known = sets.get(key).map(Members::ascending);
         for it in of_target.iter_mut() {
             if it.lost {
                 lost += 1;
-            } else if known.as_mut().is_none_or(|known| !known.contains(it.id)) {
-                it.fresh = allowance.member(key, it.id);
+            } else if !known.has(key, it.id)? {
+                it.fresh = allowance.member();
                 lost += u64::from(!it.fresh);
                 if it.fresh && key & SERVICE_BIT == 0 {
                     new_pairs.set(it.index);
@@ -640,27 +643,7 @@ fn remember(
         }
         fresh.push(key, of_target.iter().filter(|it| it.fresh).map(|it| it.id));
     }
-    lost
-}
-
-/// The same for the set of hosts.
-fn remember_hosts(
-    hosts: &mut [(u32, u32)],
-    sets: &Sets,
-    allowance: &mut Allowance,
-    fresh: &mut Fresh,
-) -> u64 {
-    hosts.sort_unstable();
-    let mut known = sets.get(HOSTS).map(Members::ascending);
-    let mut lost = 0;
-    let new = hosts.iter().map(|(host, _)| *host).filter(|host| {
-        let new = known.as_mut().is_none_or(|known| !known.contains(*host));
-        let fits = new && allowance.member(HOSTS, *host);
-        lost += u64::from(new && !fits);
-        fits
-    });
-    fresh.push(HOSTS, new);
-    lost
+    Ok(lost)
 }
 
 /// Counts by target and country, where that is wanted.

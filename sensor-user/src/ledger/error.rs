@@ -115,6 +115,15 @@ pub enum LedgerError {
         /// What has the name.
         path: PathBuf,
     },
+    /// What of a day's source sets was moved from memory to disk cannot be read.
+    #[error("ledger {}: source sets of the day that are on disk cannot be read; check the disk", path.display())]
+    Sets {
+        /// The ledger.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// The file does not hold what it must.
     #[error(
         "ledger {}: corrupt ({reason}); the daemon moves it aside and starts a new one",

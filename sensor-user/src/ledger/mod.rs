@@ -21,8 +21,8 @@
 //! # What is kept
 //!
 //! Day detail for the number of days in the settings, and the growth of every series by hour for
-//! the same time; the sums of older days are carried. The source sets are bounded in memory; what no
-//! longer fits is counted in [`Totals::set_overflow`].
+//! the same time; the sums of older days are carried. The source sets are bounded in memory and on disk; what
+//! does not fit is counted in [`Totals::set_overflow`].
 //!
 //! [`Totals::set_overflow`]: crate::counters::totals::Totals::set_overflow
 
@@ -37,19 +37,21 @@ mod export;
 mod files;
 mod growth;
 mod lock;
-mod members;
 mod moment;
 mod prune;
 mod ranking;
 mod reader;
+mod runs;
 mod samples;
 mod seal;
 mod selection;
 mod sets;
+mod spill;
 mod state;
 mod store;
 mod summary;
 mod undo;
+mod varint;
 mod verify;
 mod wal;
 mod watch;
@@ -84,9 +86,10 @@ use jiff::civil::Date;
 use moment::Moment;
 use sensor_common::{Class, Slot};
 use sensor_counters::{AutonomousSystem, NetworkLabel, Series};
-use state::{GenerationId, LedgerState};
+use sets::SetLimits;
+use state::{Day, GenerationId, LedgerState};
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,7 +119,7 @@ pub struct Ledger {
     state: LedgerState,
     store: Store,
     settings: LedgerSettings,
-    budget: u64,
+    limits: SetLimits,
     archivist: Option<Box<dyn Archivist>>,
 }
 
@@ -147,7 +150,7 @@ impl Ledger {
 
     fn with(store: Store, mut state: LedgerState, settings: LedgerSettings) -> Self {
         state.seed(&settings);
-        Self { state, store, settings, budget: sets::BUDGET, archivist: None }
+        Self { state, store, settings, limits: SetLimits::DAY, archivist: None }
     }
 
     /// Opens the ledger of a state directory for reading, also while a daemon writes it.
@@ -185,21 +188,21 @@ impl Ledger {
         }
         let begin = Instant::now();
         let moment = Moment::of(observation.at, &self.settings.timezone);
-        let loaded =
+        let mut loaded =
             if moment.day == self.state.day.date { None } else { Some(self.store.load_day(moment.day)?) };
+        let computed = self.compute(loaded.as_ref(), moment, observation, locate);
+        let mut change = match computed {
+            Ok(change) => change,
+            Err(error) => {
+                self.reload(&mut loaded, moment.day, error)?;
+                self.compute(loaded.as_ref(), moment, observation, locate)
+                    .map_err(|source| LedgerError::Sets { path: self.store.path(), source })?
+            }
+        };
         let of_day = match &loaded {
             None => OfDay::Same(&self.state.day),
             Some((day, deltas)) => OfDay::Other(day, *deltas),
         };
-        let mut change = change::compute(
-            &self.state,
-            of_day.day(),
-            &self.settings,
-            self.budget,
-            moment,
-            observation,
-            locate,
-        );
         if self.store.is_batch() {
             self.admit_capture(&mut change)?;
         }
@@ -229,6 +232,7 @@ impl Ledger {
         self.store.commit(&entry)?;
         let committed = begin.elapsed();
         self.state.apply(loaded.map(|(day, _)| day), &change, generation, observation.at, released);
+        self.relieve();
         if !self.store.is_batch()
             && let Some(archivist) = &mut self.archivist
         {
@@ -242,6 +246,43 @@ impl Ledger {
             "observation is in the ledger"
         );
         Ok(Folded::Taken { day: moment.day, hour: moment.hour })
+    }
+
+    fn compute(
+        &self,
+        loaded: Option<&(Day, u64)>,
+        moment: Moment,
+        observation: &Observation,
+        locate: &dyn Locate,
+    ) -> io::Result<Change> {
+        let day = loaded.map_or(&self.state.day, |(day, _)| day);
+        change::compute(&self.state, day, &self.settings, &self.limits, moment, observation, locate)
+    }
+
+    /// Makes the source sets of a day again from the ledger, since what of them is on disk cannot be read.
+    fn reload(
+        &mut self,
+        loaded: &mut Option<(Day, u64)>,
+        date: Date,
+        error: io::Error,
+    ) -> Result<(), LedgerError> {
+        if !self.store.has_day() {
+            return Err(LedgerError::Sets { path: self.store.path(), source: error });
+        }
+        tracing::error!(
+            %error, day = %date,
+            "source sets on disk cannot be read: they are made again from the ledger, and nothing is lost; check the disk"
+        );
+        let (day, deltas) = self.store.load_day(date)?;
+        match loaded {
+            Some(loaded) => *loaded = (day, deltas),
+            None => self.state.day.sets = day.sets,
+        }
+        Ok(())
+    }
+
+    fn relieve(&mut self) {
+        spill::relieve(&mut self.state.day.sets, &self.limits, &self.store.path());
     }
 
     /// Keeps the sources of all folds from now on in an archive.

@@ -3,7 +3,8 @@
 use super::change;
 use super::moment::{Moment, day_number};
 use super::samples::SampledDays;
-use super::sets::{self, DaySets};
+use super::sets::{self, DaySets, SetLimits};
+use super::spill;
 use super::state::{Day, GenerationId, LedgerSettings, LedgerState};
 use super::store::PART;
 use crate::counters::totals::Totals;
@@ -15,6 +16,7 @@ use rusqlite::{Connection, params};
 use sensor_common::Slot;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
 /// Counts as a [`Ledger`](super::Ledger) does, with a series for every port and without detail by
 /// region and hour. Days may come in any order.
@@ -40,15 +42,17 @@ impl Summary {
     ///
     /// # Errors
     ///
-    /// Another day's source sets cannot be put away in a temporary file.
+    /// Source sets cannot be read from a temporary file, or those of another day not be put away in one.
     pub fn fold(&mut self, observation: &Observation, locate: &dyn Locate) -> io::Result<()> {
         let moment = Moment::of(observation.at, &self.settings.timezone);
         if moment.day != self.state.day.date {
             self.switch_to(moment.day)?;
         }
         let (state, settings) = (&self.state, &self.settings);
-        let change = change::compute(state, &state.day, settings, sets::BUDGET, moment, observation, locate);
+        let change =
+            change::compute(state, &state.day, settings, &SetLimits::DAY, moment, observation, locate)?;
         self.state.apply(None, &change, GenerationId::Own(0), observation.at, &[]);
+        spill::relieve(&mut self.state.day.sets, &SetLimits::DAY, Path::new(""));
         Ok(())
     }
 
@@ -91,10 +95,12 @@ impl Others {
             Some(connection) => connection,
             none => none.insert(Self::open().map_err(io::Error::other)?),
         };
-        for part in sets::encode(&sets.snapshot(), PART)? {
-            connection
-                .execute("INSERT INTO part (day, bytes) VALUES (?1, ?2)", params![day_number(date), part])
-                .map_err(io::Error::other)?;
+        for delta in sets.snapshot() {
+            for part in sets::encode(&delta?, PART)? {
+                connection
+                    .execute("INSERT INTO part (day, bytes) VALUES (?1, ?2)", params![day_number(date), part])
+                    .map_err(io::Error::other)?;
+            }
         }
         Ok(())
     }
@@ -111,7 +117,8 @@ impl Others {
             Ok(parts)
         };
         for part in parts().map_err(io::Error::other)? {
-            sets.apply(&sets::decode(&part).map_err(io::Error::other)?);
+            sets.load(&sets::decode(&part).map_err(io::Error::other)?);
+            spill::relieve(&mut sets, &SetLimits::DAY, Path::new(""));
         }
         Ok(sets)
     }

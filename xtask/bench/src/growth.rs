@@ -32,8 +32,7 @@ fn sources(context: &Context, programs: &mut Programs, results: &mut Results) ->
         "Growth: sources of the day",
         &format!(
             "Generations of {pairs} new pairs each, one after the other into the same day, sources all over \
-             the address space. At 1 GiB of source sets (about twelve million such pairs, hundreds of \
-             millions when sources are neighbours) new sources are counted as overflow instead."
+             the address space. Beyond 384 MiB of source sets they move to disk."
         ),
         &["pairs of the day", "CPU of the next", "memory after"],
     );

@@ -9,7 +9,8 @@ use crate::ledger::growth::{self, Ids};
 use crate::ledger::moment::{day_number, day_of_number};
 use crate::ledger::samples;
 use crate::ledger::seal::Seal;
-use crate::ledger::sets::{self, DaySets};
+use crate::ledger::sets::{self, DaySets, SetLimits};
+use crate::ledger::spill;
 use crate::ledger::state::{Day, LedgerState};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -166,10 +167,10 @@ fn load_sets(connection: &Connection, path: &Path, day: i64) -> Result<(DaySets,
         let bytes = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)).map_err(fail)?;
         let delta =
             sets::decode(bytes).map_err(|reason| LedgerError::Corrupt { path: path.to_owned(), reason })?;
-        sets.apply(&delta);
+        sets.load(&delta);
+        spill::relieve(&mut sets, &SetLimits::DAY, path);
         deltas += 1;
     }
-    sets.count_ports();
     Ok((sets, deltas))
 }
 

@@ -215,6 +215,11 @@ impl Store {
         load_day(self.connection()?, &self.path(), date)
     }
 
+    /// Whether the file has what the day in memory is made of: not while it is new in place of a lost one.
+    pub(super) fn has_day(&self) -> bool {
+        self.scope == Scope::Increment
+    }
+
     /// Writes one fold, all or nothing.
     pub(super) fn commit(&mut self, entry: &Entry<'_>) -> Result<(), LedgerError> {
         let path = self.path();

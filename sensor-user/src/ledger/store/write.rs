@@ -421,11 +421,16 @@ impl Writer<'_> {
         }
         let mut seal =
             seal::stored(tx, "SELECT seal FROM set_day WHERE day = ?1", [day])?.unwrap_or_default();
-        if self.deltas >= self.plan.compact_after || (is_rebuilt && !entry.day.is_other()) {
+        let sets = &entry.day.day().sets;
+        // What is so much that it is on disk is not written a second time to save rows.
+        let is_due = self.deltas >= self.plan.compact_after && sets.disk() == 0;
+        if is_due || (is_rebuilt && !entry.day.is_other()) {
             tx.execute("DELETE FROM set_delta WHERE day = ?1", [day])?;
             self.deltas = 0;
             seal = Seal::default();
-            self.delta(day, &entry.day.day().sets.snapshot(), &mut seal)?;
+            for delta in sets.snapshot() {
+                self.delta(day, &delta.map_err(WriteError::Encode)?, &mut seal)?;
+            }
         }
         self.delta(day, &entry.change.delta, &mut seal)?;
         tx.prepare_cached("UPDATE set_day SET seal = ?2 WHERE day = ?1")?.execute([day, seal.column()])?;

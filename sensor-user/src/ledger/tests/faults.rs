@@ -926,3 +926,106 @@ fn a_process_killed_between_commit_and_record_claims_no_loss() {
     fs::remove_file(commits::path_of(&path)).unwrap();
     assert_eq!(Ledger::open_read_only(directory.path()).unwrap().lost_commits(), None);
 }
+
+/// Sources to two ports, the same ones twice and more from fold to fold.
+fn crowd(fold: u16) -> Vec<Burst> {
+    let of = |n: u16| format!("10.{}.{}.1", n >> 8, n & 0xff);
+    let v4 = (0..100 * fold).map(|n| burst(&of(n), if n % 3 == 0 { SIP } else { SMB }, 1));
+    let v6 = (0..20 * fold).map(|n| burst(&format!("2001:db8::{n:x}"), SMB, 1));
+    v4.chain(v6).collect()
+}
+
+fn counts_the_crowd(ledger: &Ledger, folds: u16) {
+    let sources: u64 = ledger.totals().ports.values().map(|tally| tally.sources).sum();
+    let expected = u64::from(folds) * (100 + 20);
+    assert_eq!((sources, ledger.totals().hosts, ledger.totals().set_overflow), (expected, expected, 0));
+    assert_verified(ledger);
+}
+
+#[test]
+fn source_sets_on_disk_that_are_damaged_are_made_again_from_the_ledger() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    ledger.limits = EVERYTHING_ON_DISK;
+    let names =
+        || directory.path().read_dir().unwrap().map(|it| it.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let mut known = BTreeSet::new();
+    for generation in 1..=6_u16 {
+        fold(&mut ledger, &noon(generation.into(), 0, &crowd(generation))).unwrap();
+        counts_the_crowd(&ledger, generation);
+        let sets = &ledger.state.day.sets;
+        assert!(sets.disk() > 0);
+        // Files without names: a kill leaves none.
+        if generation == 1 {
+            known = names();
+        }
+        assert_eq!(names(), known);
+        for file in sets.files() {
+            match generation {
+                2 => file.write_all_at(&[0xff; 3], 1).unwrap(),
+                4 => file.set_len(1).unwrap(),
+                _ => {}
+            }
+        }
+        if generation == 5 {
+            drop(ledger);
+            ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+            assert_eq!(ledger.state.day.sets.disk(), 0);
+            ledger.limits = EVERYTHING_ON_DISK;
+            ledger.relieve();
+            assert!(ledger.state.day.sets.disk() > 0);
+        }
+    }
+    // A new day gives the space back.
+    fold(&mut ledger, &noon(7, 1, &[burst("192.0.2.5", SMB, 1)])).unwrap();
+    assert!(ledger.state.day.sets.disk() < 100);
+}
+
+#[test]
+fn damaged_source_sets_of_a_lost_ledger_count_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(directory.path(), settings("UTC")).unwrap();
+    ledger.limits = EVERYTHING_ON_DISK;
+    fold(&mut ledger, &noon(1, 0, &crowd(1))).unwrap();
+    for file in ledger.state.day.sets.files() {
+        file.set_len(1).unwrap();
+    }
+    for name in FILES {
+        let _ = fs::remove_file(directory.path().join(name));
+    }
+    let before = ledger.totals().clone();
+    for _ in 0..2 {
+        let error = fold(&mut ledger, &noon(2, 0, &crowd(1))).unwrap_err();
+        assert!(matches!(error, LedgerError::Sets { .. }), "{error}");
+        assert_eq!(*ledger.totals(), before);
+    }
+}
+
+#[test]
+fn source_sets_that_no_disk_takes_fill_the_memory_and_are_then_counted_as_such() {
+    on_a_small_disk(|path| {
+        let mut ledger = Ledger::open(path, settings("UTC")).unwrap();
+        fold(&mut ledger, &noon(1, 0, &crowd(1))).unwrap();
+        let ballast = path.join("ballast");
+        fill(&ballast);
+        ledger.limits = SetLimits { memory: ledger.state.day.sets.memory() + 8 * 50, ..EVERYTHING_ON_DISK };
+        ledger.relieve();
+        assert_eq!(ledger.state.day.sets.disk(), 0);
+        counts_the_crowd(&ledger, 1);
+        fs::remove_file(&ballast).unwrap();
+        let bursts: Vec<Burst> = (0..100).map(|n| burst(&format!("10.9.9.{n}"), SMB, 1)).collect();
+        fold(&mut ledger, &noon(2, 0, &bursts)).unwrap();
+        let sources: u64 = ledger.totals().ports.values().map(|tally| tally.sources).sum();
+        // 50 pairs fit, and no host then.
+        assert_eq!((sources, ledger.totals().hosts, ledger.totals().set_overflow), (120 + 50, 120, 50 + 100));
+        assert_verified(&ledger);
+        // Tried again later, there is room for all.
+        for generation in 3..100 {
+            fold(&mut ledger, &noon(generation, 0, &bursts)).unwrap();
+        }
+        assert!(ledger.state.day.sets.disk() > 0);
+        let sources: u64 = ledger.totals().ports.values().map(|tally| tally.sources).sum();
+        assert_eq!((sources, ledger.totals().hosts), (220, 220));
+        assert_verified(&ledger);
+    });
+}
