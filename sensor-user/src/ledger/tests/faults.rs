@@ -8,7 +8,9 @@ use nix::sched::{CloneFlags, unshare};
 use sensor_common::{Link, parse};
 use sensor_counters::SampleResult;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
+use std::process::{Command, Stdio};
 
 fn noon(generation: u64, day: u32, bursts: &[Burst]) -> Observation {
     let day = date(2026, 1, 1).checked_add(jiff::Span::new().days(i64::from(day))).unwrap();
@@ -1028,4 +1030,54 @@ fn source_sets_that_no_disk_takes_fill_the_memory_and_are_then_counted_as_such()
         assert_eq!((sources, ledger.totals().hosts), (220, 220));
         assert_verified(&ledger);
     });
+}
+
+/// Has a process of these tests fold there until it is killed.
+const KILLED: &str = "LEDGER_KILL_DIR";
+
+#[test]
+fn kills_while_source_sets_move_to_disk_lose_and_double_nothing() {
+    let fold_next = |ledger: &mut Ledger| {
+        let generation = ledger.last_generation() + 1;
+        fold(ledger, &noon(generation, 0, &crowd(generation as u16))).unwrap();
+    };
+    let open = |directory: &Path| {
+        let mut ledger = Ledger::open(directory, settings("UTC")).unwrap();
+        ledger.limits = EVERYTHING_ON_DISK;
+        ledger.relieve();
+        ledger
+    };
+    if let Some(directory) = std::env::var_os(KILLED) {
+        let mut ledger = open(Path::new(&directory));
+        while ledger.last_generation() < 600 {
+            fold_next(&mut ledger);
+            println!("folded");
+        }
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut before = 0;
+    for kill in 0..12 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let this = "ledger::tests::faults::kills_while_source_sets_move_to_disk_lose_and_double_nothing";
+        command.args(["--exact", this, "--nocapture"]).env(KILLED, directory.path());
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        said.find(|line| line.contains("folded")).unwrap();
+        // Anywhere in the next folds.
+        std::thread::sleep(Duration::from_micros(kill * 900));
+        process.kill().unwrap();
+        process.wait().unwrap();
+
+        let mut ledger = open(directory.path());
+        assert!(ledger.last_generation() > before);
+        counts_the_crowd(&ledger, ledger.last_generation() as u16);
+        fold_next(&mut ledger);
+        before = ledger.last_generation();
+        counts_the_crowd(&ledger, before as u16);
+        drop(ledger);
+        let names = directory.path().read_dir().unwrap().map(|it| it.unwrap().file_name());
+        let others = names.filter(|name| !FILES.iter().any(|file| name == file) && name != LOCK_FILE);
+        assert_eq!(others.collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new());
+    }
 }
