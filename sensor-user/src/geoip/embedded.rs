@@ -29,6 +29,7 @@ use crate::database::{DatabaseFault, special_v4, special_v6};
 use crate::ranges::{Number, Ranges};
 use jiff::Timestamp;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
 const DATABASE: &[u8] = include_bytes!("../../geoip/country.bin");
@@ -47,6 +48,8 @@ trait StoredAddress: Number {
     fn after(self, odd: u128, exponent: u32) -> Option<Self>;
     /// What cannot come from the Internet.
     fn private() -> impl Iterator<Item = (Self, u8, Country)>;
+    /// As people write it.
+    fn shown(self) -> IpAddr;
 }
 
 impl StoredAddress for u32 {
@@ -61,6 +64,9 @@ impl StoredAddress for u32 {
     fn private() -> impl Iterator<Item = (Self, u8, Country)> {
         special_v4(Country::PRIVATE)
     }
+    fn shown(self) -> IpAddr {
+        Ipv4Addr::from(self).into()
+    }
 }
 
 impl StoredAddress for u128 {
@@ -73,6 +79,9 @@ impl StoredAddress for u128 {
     }
     fn private() -> impl Iterator<Item = (Self, u8, Country)> {
         special_v6(Country::PRIVATE)
+    }
+    fn shown(self) -> IpAddr {
+        Ipv6Addr::from(self).into()
     }
 }
 
@@ -163,15 +172,32 @@ impl<A: StoredAddress> Blocks<A> {
         self.decoded[place].get_or_init(|| self.block(place)).get(address)
     }
 
-    /// Not inlined: a block is decoded once.
+    /// Not inlined: a block is decoded once. One that is damaged has no country: what comes from there is counted, and who
+    /// reads the log learns where from.
     #[cold]
     fn block(&self, place: usize) -> Ranges<A, Country> {
+        let (first, end) = (self.firsts[place], self.end(place));
+        self.decoded(place).unwrap_or_else(|| {
+            tracing::error!(
+                from = %first.shown(),
+                to = %end.shown(),
+                "embedded country database is damaged; sources of these addresses are counted as of unknown country; \
+                 install teiten again, or give --geoip FILE"
+            );
+            Ranges::new(vec![first], vec![Country::UNKNOWN], end, A::private())
+        })
+    }
+
+    /// The last address of a block.
+    fn end(&self, place: usize) -> A {
         let next = self.firsts.get(place + 1).and_then(|next| next.previous());
-        let end = next.unwrap_or(A::default().last(0));
-        zstd::bulk::decompress(self.compressed[place], ROOM)
-            .ok()
-            .and_then(|bytes| decode(&bytes, self.firsts[place], end))
-            .expect("a test decodes each block of the binary")
+        next.unwrap_or(A::default().last(0))
+    }
+
+    /// The ranges of a block; `None` when it is damaged.
+    fn decoded(&self, place: usize) -> Option<Ranges<A, Country>> {
+        let bytes = zstd::bulk::decompress(self.compressed[place], ROOM).ok()?;
+        decode(&bytes, self.firsts[place], self.end(place))
     }
 }
 
@@ -232,7 +258,7 @@ mod tests {
 
     fn decode_all<A: StoredAddress>(blocks: &Blocks<A>) {
         for place in 0..blocks.firsts.len() {
-            assert!(blocks.block(place).len() > 0, "block {place}");
+            assert!(blocks.decoded(place).is_some_and(|ranges| ranges.len() > 0), "block {place}");
         }
     }
 
@@ -249,6 +275,22 @@ mod tests {
             assert!(Embedded::of(&DATABASE[..cut]).is_none(), "{cut}");
         }
         assert!(Embedded::of([DATABASE, &[0]].concat().leak()).is_none());
+    }
+
+    #[test]
+    fn addresses_of_a_damaged_block_are_of_unknown_country_and_others_stay() {
+        let whole = Embedded::open().unwrap();
+        let mut damaged = Embedded::open().unwrap();
+        damaged.v4.compressed[1] = &damaged.v4.compressed[1][1..];
+        let (first, end) = (whole.v4.firsts[1], whole.v4.end(1));
+        let known = |at: &u32| !matches!(whole.v4(*at), Country::UNKNOWN | Country::PRIVATE);
+        let within: Vec<u32> = (first..=end).step_by(997).filter(known).collect();
+        assert!(!within.is_empty());
+        assert!(within.iter().all(|at| damaged.v4(*at) == Country::UNKNOWN));
+        for place in [0, 2] {
+            let at = whole.v4.firsts[place] + 1;
+            assert_eq!(damaged.v4(at), whole.v4(at));
+        }
     }
 
     #[test]

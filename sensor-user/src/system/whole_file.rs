@@ -2,12 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::FromRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// More links than Linux follows lead in a circle, which opening reports as not found or looping.
+const LINKS: usize = 40;
+
 /// Writes a file whole or not at all: under another name beside it first, so that on a full disk, or when it is
 /// interrupted, what had the name before is still there. A symbolic link stays, and the file that it names is
-/// written; a device or a pipe is written in place. A file that was there keeps its mode.
+/// written; a device or a pipe is written in place, and so is what this process has open, by a name like
+/// `/dev/stdout`, from where it is. A file that was there keeps its mode.
 ///
 /// # Errors
 ///
@@ -16,6 +21,11 @@ pub fn write_file<E: From<io::Error>>(
     output: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
+    if let Some(open) = descriptor(output) {
+        let mut file = BufWriter::new(open?);
+        write(&mut file)?;
+        return Ok(file.flush()?);
+    }
     let (output, permissions) = match fs::metadata(output) {
         Ok(metadata) if metadata.is_file() => (output.canonicalize()?, Some(metadata.permissions())),
         Ok(_) => {
@@ -65,11 +75,33 @@ fn create_beside(output: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// What this process has open, if `path` is its name among the descriptors of this process, or a link to that.
+fn descriptor(path: &Path) -> Option<io::Result<File>> {
+    let descriptors = Path::new("/proc/self/fd").canonicalize().ok()?;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let (directory, name) = (path.parent()?, path.file_name()?);
+        let number = name.to_str().and_then(|name| name.parse::<libc::c_int>().ok());
+        if let Some(number) = number.filter(|_| directory.canonicalize().is_ok_and(|at| at == descriptors)) {
+            // SAFETY: no memory is passed, and the kernel says when there is no such descriptor.
+            let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+            return Some(match copy {
+                0.. => {
+                    // SAFETY: the kernel just made this descriptor, and no one else owns it.
+                    Ok(unsafe { File::from_raw_fd(copy) })
+                }
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        path = directory.join(fs::read_link(&path).ok()?);
+    }
+    None
+}
+
 /// The file that a symbolic link would name if it were there; the path itself when it is no link.
 fn end_of_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    // More links than Linux follows lead in a circle, which opening reports as not found or looping.
-    for _ in 0..40 {
+    for _ in 0..LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
         // An absolute target replaces the directory.
         path = path.parent().map_or_else(|| target.clone(), |directory| directory.join(&target));
@@ -125,6 +157,23 @@ mod tests {
         read.read_to_string(&mut text).unwrap();
         assert_eq!(text, "to the pipe");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_is_open_is_written_from_where_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"before ").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        put(Path::new(&format!("/dev/fd/{number}")), "by number ").unwrap();
+        let link = directory.path().join("link");
+        symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
+        put(&link, "by link ").unwrap();
+        file.write_all(b"after").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before by number by link after");
+        let closed = put(Path::new("/dev/fd/1000000"), "").unwrap_err();
+        assert_eq!(closed.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]
