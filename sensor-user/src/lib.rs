@@ -20,7 +20,7 @@
 //! commands      run, check, status, replay, ledger, samples, sources, detach: put together from all of these
 //! ```
 //!
-//! `country`, `conversations`, `database`, `format`, `ranges` and `system` serve several of them.
+//! `country`, `conversations`, `database`, `format`, `prefixes`, `ranges` and `system` serve several of them.
 
 pub mod cli;
 pub mod config;
@@ -38,6 +38,7 @@ pub mod observation;
 
 mod database;
 pub mod geoip;
+mod prefixes;
 mod ranges;
 pub mod who;
 

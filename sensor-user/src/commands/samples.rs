@@ -11,7 +11,6 @@ use crate::system::whole_file::write_file;
 use anyhow::{Context, bail};
 use jiff::civil::Date;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::net::IpAddr;
 use std::path::Path;
 
 /// Shows what is asked for of the ledger in the configuration's state directory, and tells whether the ledger is
@@ -88,8 +87,6 @@ pub fn run(config: &Config, args: &SamplesArgs) -> anyhow::Result<bool> {
 
 /// What hides the sensor's addresses: those that the configuration names, and those that packets went to.
 pub(super) fn query(config: &Config, unmasked: bool) -> Query {
-    let own = config.observe.iter().chain(&config.local);
-    let own: Vec<IpAddr> =
-        own.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len()).map(ipnet::IpNet::addr).collect();
+    let own = config.observe.iter().chain(&config.local).copied().collect();
     Query { own, unmasked, ..Query::default() }
 }

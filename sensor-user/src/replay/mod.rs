@@ -22,7 +22,7 @@ pub use flows::{Conversations, FlowCounts, MAX_FLOWS, MAX_OFFERS};
 pub use hours::{Hours, Sink};
 pub use link::UnknownLinkType;
 pub(crate) use rules::PacketWorld;
-pub use rules::{PrefixSet, Rules};
+pub use rules::Rules;
 
 use crate::config::Config;
 use crate::observation::spans::Spans;

@@ -6,6 +6,7 @@ use super::once::Once;
 use super::sketch::Sketch;
 use super::{SampleSettings, mask};
 use crate::country::Locate;
+use ipnet::IpNet;
 use sensor_common::Slot;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,14 +311,9 @@ fn own_addresses<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<IpAddr
     rows.into_iter().filter_map(|row| row.packet.addresses()).map(|(_, dst)| dst).collect()
 }
 
-/// Hides what the packets of these rows tell of the sensor, and `more` addresses.
-pub(super) fn masker<'a>(
-    rows: impl IntoIterator<Item = &'a Row>,
-    more: impl IntoIterator<Item = IpAddr>,
-) -> mask::Masker {
-    let mut own = own_addresses(rows);
-    own.extend(more);
-    mask::Masker::new(&own)
+/// Hides what the packets of these rows tell of the sensor, and the addresses in `more`.
+pub(super) fn masker<'a>(rows: impl IntoIterator<Item = &'a Row>, more: &[IpNet]) -> mask::Masker {
+    mask::Masker::of_network(&own_addresses(rows), more)
 }
 
 #[cfg(test)]

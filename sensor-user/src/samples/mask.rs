@@ -4,6 +4,9 @@
 //! The November 2005 report prints `www.***.com`: a leading `www` and the last label of a host stay, so that
 //! a reader sees what kind of text it was.
 
+use super::notation;
+use super::own::OwnAddresses;
+use ipnet::IpNet;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -35,13 +38,7 @@ const ENDINGS: [&str; 16] =
 /// Hides what is not to be seen.
 #[derive(Clone, Debug, Default)]
 pub struct Masker {
-    /// The sensor's addresses.
-    v4: Vec<u32>,
-    v6: Vec<u128>,
-    /// How they are written as one number or word, lower case.
-    words: Vec<Vec<char>>,
-    /// As they are in packets: in network byte order, and IPv4 also reversed.
-    binary: Vec<Vec<u8>>,
+    own: OwnAddresses,
 }
 
 /// A part of a text that is hidden.
@@ -54,49 +51,13 @@ struct MaskedPart {
 impl Masker {
     /// Hides these addresses in whatever notation, and all hosts.
     pub fn new(own: &BTreeSet<IpAddr>) -> Self {
-        let mut masker = Self::default();
-        for address in own {
-            match address {
-                IpAddr::V4(address) => masker.add_v4(address.to_bits()),
-                IpAddr::V6(address) => masker.add_v6(address.to_bits()),
-            }
-        }
-        masker
+        Self::of_network(own, &[])
     }
 
-    fn add_v4(&mut self, address: u32) {
-        // Such an address is in most contents, and no one's.
-        if address == 0 || address == u32::MAX {
-            return;
-        }
-        self.v4.push(address);
-        for number in [address, address.swap_bytes()] {
-            self.binary.push(number.to_be_bytes().to_vec());
-            let [a, b, c, d] = number.to_be_bytes();
-            for word in [
-                format!("{number:08x}"),
-                format!("0x{number:x}"),
-                format!("{number}"),
-                format!("0{number:o}"),
-                format!("{a:03}{b:03}{c:03}{d:03}"),
-                format!("{a:08b}{b:08b}{c:08b}{d:08b}"),
-            ] {
-                self.words.push(word.chars().collect());
-            }
-        }
-    }
-
-    fn add_v6(&mut self, address: u128) {
-        if address <= 1 {
-            return;
-        }
-        self.v6.push(address);
-        self.binary.push(address.to_be_bytes().to_vec());
-        let hex = format!("{address:032x}");
-        let reversed: String = hex.chars().rev().flat_map(|digit| [digit, '.']).collect();
-        for word in [hex, reversed.trim_end_matches('.').to_owned(), format!("{address}")] {
-            self.words.push(word.chars().collect());
-        }
+    /// Hides these addresses, those in `prefixes`, and all hosts. Of prefixes shorter than 8 bits (IPv6: 16) nothing is
+    /// hidden that is not in `own`.
+    pub fn of_network(own: &BTreeSet<IpAddr>, prefixes: &[IpNet]) -> Self {
+        Self { own: OwnAddresses::new(own, prefixes) }
     }
 
     /// The text with hosts, addresses, e-mail addresses and long numbers hidden.
@@ -150,35 +111,26 @@ impl Masker {
                 hidden[places[part.range.start]..end].fill(true);
             }
         }
-        for range in self.addresses(bytes) {
+        for range in notation::all_in_bytes(&self.own, bytes) {
             hidden[range].fill(true);
         }
         hidden
     }
 
-    /// Where the sensor's addresses are among the bytes.
+    /// Where those of the sensor's addresses that are known one by one are among the bytes.
     pub fn addresses(&self, bytes: &[u8]) -> Vec<Range<usize>> {
-        let mut found = Vec::new();
-        for address in &self.binary {
-            for (at, part) in bytes.windows(address.len()).enumerate() {
-                if part == address {
-                    found.push(at..at + address.len());
-                }
-            }
-        }
-        found
+        notation::singles_in_bytes(&self.own, bytes)
+    }
+
+    /// Whether four bytes of a header are an address of the sensor, in either order.
+    pub fn is_own_word(&self, bytes: [u8; 4]) -> bool {
+        self.own.is_number(u32::from_be_bytes(bytes))
     }
 
     /// Whether this address of a packet is the sensor's, or has one of its IPv4 addresses in it, as one of
     /// 6to4 does.
     pub fn is_own(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.v4.contains(&address.to_bits()),
-            IpAddr::V6(address) => {
-                let has = |own: &u32| address.octets().windows(4).any(|part| part == own.to_be_bytes());
-                self.v6.contains(&address.to_bits()) || self.v4.iter().any(has)
-            }
-        }
+        self.own.is_in(address)
     }
 
     /// The parts that are hidden, ascending, apart from each other: those of the text as it is, and of what
@@ -216,109 +168,10 @@ impl Masker {
         numbers(text, &mut parts);
         v6_texts(text, &mut parts);
         quads(text, &mut parts);
-        self.own_quads(text, &mut parts);
-        self.own_words(text, &mut parts);
+        let mut own = Vec::new();
+        notation::in_text(&self.own, text, &mut own);
+        parts.extend(own.into_iter().map(|range| MaskedPart { range, instead: HIDDEN.into() }));
         parts
-    }
-
-    /// The sensor's addresses as numbers between separators: in bases 8, 10 and 16, forwards and backwards, and
-    /// with fewer than four numbers, of which the last has the rest of the address (`inet_aton`).
-    fn own_quads(&self, text: &[char], parts: &mut Vec<MaskedPart>) {
-        if self.v4.is_empty() {
-            return;
-        }
-        for begin in 0..text.len() {
-            if !text[begin].is_ascii_hexdigit() && !is_prefix(text[begin]) {
-                continue;
-            }
-            if let Some(end) = self.own_quad(text, begin) {
-                parts.push(MaskedPart { range: begin..end, instead: HIDDEN.into() });
-            }
-        }
-    }
-
-    /// Where such an address that begins at `begin` ends. One of four numbers may have further digits before it
-    /// and after it.
-    fn own_quad(&self, text: &[char], begin: usize) -> Option<usize> {
-        let mut numbers: Vec<[Option<u32>; 3]> = Vec::new();
-        let mut places: Vec<Range<usize>> = Vec::new();
-        let mut at = begin;
-        while numbers.len() < 4 {
-            let Some((values, length)) = number(&text[at..]) else { break };
-            numbers.push(values);
-            places.push(at..at + length);
-            at += length;
-            let Some(separator) = separator_at(&text[at..]) else { break };
-            at += separator;
-        }
-        if let ([first @ .., _], Some(last)) = (&numbers[..], places.get(3)) {
-            let mut numbers = first.to_vec();
-            for end in (last.start + 1..=last.end).rev() {
-                // A part of a number, whose prefix may be all that there is of it.
-                let Some((values, length)) = number(&text[last.start..end]) else { continue };
-                if length < end - last.start {
-                    continue;
-                }
-                numbers.truncate(3);
-                numbers.push(values);
-                if self.is_own_quad(&numbers) {
-                    return Some(end);
-                }
-            }
-        }
-        if begin > 0 && text[begin - 1].is_ascii_digit() {
-            return None;
-        }
-        // Numbers that follow each other may be of several addresses, so the longest match counts.
-        (2..=numbers.len().min(3))
-            .rev()
-            .find(|count| self.is_own_quad(&numbers[..*count]))
-            .map(|count| places[count - 1].end)
-    }
-
-    /// Whether numbers, each as [`number`] reads it, are an address of the sensor.
-    fn is_own_quad(&self, numbers: &[[Option<u32>; 3]]) -> bool {
-        // Bases may be mixed, as in `0300.0.2.1`: the one that a prefix tells.
-        let mixed = numbers.iter().map(|values| values[1].or(values[0])).collect();
-        let mut readings: Vec<Option<Vec<u32>>> = vec![mixed];
-        readings.extend((0..3).map(|base| numbers.iter().map(|values| values[base]).collect()));
-        readings.into_iter().flatten().any(|mut values| {
-            let forwards = joined_address(&values);
-            values.reverse();
-            let backwards = joined_address(&values).filter(|_| values.len() == 4);
-            [forwards, backwards].into_iter().flatten().any(|address| self.v4.contains(&address))
-        })
-    }
-
-    /// The sensor's addresses as one number or word.
-    fn own_words(&self, text: &[char], parts: &mut Vec<MaskedPart>) {
-        if self.words.is_empty() {
-            return;
-        }
-        let lower: Vec<char> = text.iter().map(char::to_ascii_lowercase).collect();
-        for word in &self.words {
-            for (at, part) in lower.windows(word.len()).enumerate() {
-                if part == word {
-                    parts.push(MaskedPart { range: at..at + word.len(), instead: HIDDEN.into() });
-                }
-            }
-        }
-        for (range, address) in v6_candidates(text) {
-            let of_v4 = [address.to_ipv4(), six_to_four(address)].into_iter().flatten();
-            if self.v6.contains(&address.to_bits())
-                || of_v4.into_iter().any(|address| self.v4.contains(&address.to_bits()))
-            {
-                parts.push(MaskedPart { range, instead: HIDDEN.into() });
-            }
-        }
-    }
-}
-
-/// RFC 3056, 2.
-fn six_to_four(address: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
-    match address.octets() {
-        [0x20, 2, a, b, c, d, ..] => Some([a, b, c, d].into()),
-        _ => None,
     }
 }
 
@@ -657,7 +510,7 @@ fn quad(text: &[char]) -> Option<usize> {
 
 /// IPv6 addresses.
 fn v6_texts(text: &[char], parts: &mut Vec<MaskedPart>) {
-    for (range, _) in v6_candidates(text) {
+    for range in v6_candidates(text) {
         parts.push(MaskedPart { range, instead: HIDDEN.into() });
     }
 }
@@ -694,7 +547,7 @@ fn v6_ends(word: &[char]) -> RangeInclusive<usize> {
 
 /// Where addresses of IPv6 are: words of hexadecimal digits, colons and points, also with hyphens for colons,
 /// as in names of hosts.
-fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
+fn v6_candidates(text: &[char]) -> Vec<Range<usize>> {
     let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.' | '-');
     let mut found = Vec::new();
     let mut at = 0;
@@ -720,66 +573,18 @@ fn v6_candidates(text: &[char]) -> Vec<(Range<usize>, Ipv6Addr)> {
                     text[place..end].iter().map(|c| if *c == '-' { ':' } else { *c }).collect();
                 let address = word.parse::<Ipv6Addr>().ok()?;
                 // `::` and `::1` are no one's.
-                (address.to_bits() > 1).then_some((place..end, address))
+                (address.to_bits() > 1).then_some(place..end)
             });
             match longest {
-                Some((range, address)) => {
+                Some(range) => {
                     place = range.end;
-                    found.push((range, address));
+                    found.push(range);
                 }
                 None => place += 1,
             }
         }
     }
     found
-}
-
-/// Letters that numbers in base 8 and 16 may begin with, also after a zero.
-fn is_prefix(c: char) -> bool {
-    matches!(c, 'x' | 'X' | 'o' | 'O')
-}
-
-/// The number at the beginning in base 10, by its prefix (`0x`, `x`, `0o`, `o`, `0`), and in base 16 if it has at
-/// most two digits; and its length.
-fn number(text: &[char]) -> Option<([Option<u32>; 3], usize)> {
-    let zero = usize::from(text.first() == Some(&'0'));
-    let prefix = match text.get(zero) {
-        Some(c) if is_prefix(*c) => zero + 1,
-        _ => 0,
-    };
-    let digits = &text[prefix..];
-    if prefix > 0 && matches!(text[prefix - 1], 'x' | 'X') {
-        let digits: String = digits.iter().take_while(|c| c.is_ascii_hexdigit()).take(9).collect();
-        let value = u32::from_str_radix(&digits, 16).ok()?;
-        return Some(([None, Some(value), Some(value)], prefix + digits.len()));
-    }
-    let decimal: String = digits.iter().take_while(|c| c.is_ascii_digit()).take(13).collect();
-    if prefix > 0 {
-        let octal = u32::from_str_radix(&decimal, 8).ok();
-        return Some(([Some(decimal.parse().ok()?), octal, None], prefix + decimal.len()));
-    }
-    let hex: String = digits.iter().take_while(|c| c.is_ascii_hexdigit()).take(3).collect();
-    let of_hex = (hex.len() <= 2).then(|| u32::from_str_radix(&hex, 16).ok()).flatten();
-    if decimal.is_empty() || (hex.len() > decimal.len() && hex.len() <= 2) {
-        return of_hex.map(|value| ([None, None, Some(value)], hex.len()));
-    }
-    let octal = decimal.starts_with('0').then(|| u32::from_str_radix(&decimal, 8).ok()).flatten();
-    Some(([decimal.parse().ok(), octal, of_hex], decimal.len()))
-}
-
-/// What separates the numbers of an address, if the text begins with it: its length. Up to six characters that
-/// are no letters and no digits of ASCII, or an escape of a point.
-fn separator_at(text: &[char]) -> Option<usize> {
-    const LONGER: [&str; 6] = ["%2e", "\\x", "[dot]", "(dot)", " dot ", "dot"];
-    for separator in LONGER {
-        if text.len() >= separator.len()
-            && text.iter().zip(separator.chars()).all(|(a, b)| a.to_ascii_lowercase() == b)
-        {
-            return Some(separator.len());
-        }
-    }
-    let length = text.iter().take(7).take_while(|c| !c.is_ascii_alphanumeric()).count();
-    (1..=6).contains(&length).then_some(length)
 }
 
 /// The characters that the escapes of a text mean, each with where it is in the text; `None` when there are no
@@ -837,17 +642,6 @@ fn escape(text: &[char]) -> Option<(char, usize)> {
         }
         _ => None,
     }
-}
-
-/// The address of one to four numbers, of which the last has the rest of the bits.
-fn joined_address(numbers: &[u32]) -> Option<u32> {
-    let (last, first) = numbers.split_last()?;
-    let mut address = 0;
-    for (at, number) in first.iter().enumerate() {
-        address |= u32::from(u8::try_from(*number).ok()?) << (24 - 8 * at);
-    }
-    let bits = 32 - 8 * first.len() as u32;
-    (bits == 32 || u64::from(*last) < 1 << bits).then_some(address | last)
 }
 
 #[cfg(test)]
@@ -991,6 +785,54 @@ mod tests {
         for text in ["203.0.113", "1203.29005", "203;0;113;7"] {
             assert_eq!(masker().asked(text, 0..text.len()), text);
         }
+    }
+
+    #[test]
+    fn all_addresses_of_a_prefix_are_hidden_in_any_notation() {
+        // 203.0.113.77 and 2001:db8:0:7::2f again, but not known as single addresses.
+        let prefixes = ["203.0.112.0/20", "2001:db8::/48"].map(|prefix| prefix.parse().unwrap());
+        let masker = Masker::of_network(&BTreeSet::new(), &prefixes);
+        for address in [
+            "203-0-113-77",
+            "77.113.0.203",
+            "203.000.113.077",
+            "0xcb.0x0.0x71.0x4d",
+            "0313.0.0161.0115",
+            "203.0.29005",
+            "203.29005",
+            "0xcb00714d",
+            "cb00714d",
+            "4d7100cb",
+            "3405803853",
+            "031300070515",
+            "cb:00:71:4d",
+            "203[.]0[.]113[.]77",
+            "203%2e0%2e113%2e77",
+            "20010db800000007000000000000002f",
+            "f.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2",
+        ] {
+            let shown = masker.asked(&format!("to {address} now"), 0..200);
+            assert_eq!(shown, "to *** now", "{address}");
+        }
+        for text in ["203;0;128;77", "203.0.113", "cb00814d", "0xcb008", "f.2.0.0"] {
+            assert_eq!(masker.asked(text, 0..text.len()), text);
+        }
+        // Bytes that are no text.
+        let hidden = |bytes: &[u8]| masker.bytes(bytes).iter().filter(|hidden| **hidden).count();
+        assert_eq!(hidden(b"\x01\xcb\0\x71\x4d\x02\x4d\x71\0\xcb"), 8);
+        assert_eq!(hidden(b"\x20\x01\x0d\xb8\0\0\0\x07\0\0\0\0\0\0\0\x2f"), 16);
+        assert!(masker.is_own("203.0.127.1".parse().unwrap()) && masker.is_own_word([0x4d, 0x71, 0, 0xcb]));
+    }
+
+    #[test]
+    fn a_prefix_hides_no_words_and_no_small_numbers() {
+        // In characters 101.32 is `e `, and 10 is the end of a line.
+        let prefixes = ["101.32.0.0/16", "10.0.0.0/8", "32.0.0.0/3"].map(|prefix| prefix.parse().unwrap());
+        let masker = Masker::of_network(&BTreeSet::new(), &prefixes);
+        let text = "We recommend a complete system scan.\nFound 10 of 266 errors, 10:25\n";
+        assert_eq!(masker.text(text), text);
+        assert!(masker.addresses(text.as_bytes()).is_empty());
+        assert_eq!(masker.bytes(text.as_bytes()), vec![false; text.len()]);
     }
 
     #[test]

@@ -179,7 +179,11 @@ fn shared(packet: &Chosen, masker: &Masker, stand_ins: &mut StandIns) -> Vec<u8>
     for field in fields {
         let begin = transport + field.start;
         let end = packet.begin.min(transport.saturating_add(field.end));
-        for range in masker.addresses(packet.bytes.get(begin..end).unwrap_or_default()) {
+        let part = packet.bytes.get(begin..end).unwrap_or_default();
+        // Of an address that only a prefix has, where a number of the header is: elsewhere most are something else.
+        let words = part.as_chunks().0.iter().enumerate().take(if field.start == 4 { 2 } else { 0 });
+        let words = words.filter(|(_, word)| masker.is_own_word(**word)).map(|(nth, _)| 4 * nth..4 * nth + 4);
+        for range in masker.addresses(part).into_iter().chain(words) {
             for (at, byte) in range.zip(stand_in.iter().cycle()) {
                 content.set(begin + at, *byte);
             }

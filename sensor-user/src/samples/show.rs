@@ -4,6 +4,7 @@ use super::day::{DaySamples, Row, masker};
 use super::mask::{HIDDEN, Masker};
 use super::{question, text};
 use crate::format::thousands;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -11,7 +12,6 @@ use sensor_common::Slot;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 /// Bytes in a line of a dump.
 const IN_LINE: usize = 16;
@@ -78,8 +78,8 @@ pub struct ShownContent {
 pub struct Query {
     /// These ports; all when empty.
     pub slots: BTreeSet<Slot>,
-    /// Further addresses of the sensor, which are hidden.
-    pub own: Vec<IpAddr>,
+    /// Further addresses of the sensor, which are hidden: single ones and whole prefixes.
+    pub own: Vec<IpNet>,
     /// Whether nothing is hidden.
     pub unmasked: bool,
 }
@@ -87,7 +87,7 @@ pub struct Query {
 impl Query {
     /// What hides what is not to be seen of `rows`; `None` when nothing is to be hidden.
     pub fn masker<'a>(&self, rows: impl IntoIterator<Item = &'a Row>) -> Option<Masker> {
-        (!self.unmasked).then(|| masker(rows, self.own.iter().copied()))
+        (!self.unmasked).then(|| masker(rows, &self.own))
     }
 
     fn has(&self, slot: Slot) -> bool {
