@@ -236,16 +236,26 @@ fn syns_with_data_and_pings_are_sampled_and_a_reload_turns_it_off() {
 #[test]
 fn messages_beside_a_flood_to_the_same_ports_are_kept_within_the_budget() {
     needs_root!();
+    beside_a_flood(20, 300);
+}
+
+#[test]
+fn messages_that_are_one_packet_in_a_hundred_are_kept_too() {
+    needs_root!();
+    beside_a_flood(100, 150);
+}
+
+/// Sends `rounds` rounds of messages among datagrams of random contents, one packet in `share` a message.
+fn beside_a_flood(share: usize, rounds: u32) {
     let mut wire = Wire::new();
     let daemon = run(&wire.lab, &["--samples", "1026-1030/udp"]);
     wait_until("a generation that samples", || daemon.status().unwrap()["generation"].as_u64() >= Some(2));
     let mut rng = ChaCha8Rng::seed_from_u64(17);
-    let messages = spam(300);
-    // One packet in twenty is a message.
+    let messages = spam(rounds);
     for part in messages.chunks(200) {
         let mut packets = Vec::new();
         for message in part {
-            for _ in 0..19 {
+            for _ in 1..share {
                 let content: [u8; 40] = rng.random();
                 let source = Ipv4Addr::from(0xcb00_0000 + rng.random_range(0..1_000_000));
                 packets.push(datagram(source, rng.random_range(1026..=1030), &content));
