@@ -136,18 +136,23 @@ impl Masker {
     /// The parts that are hidden, ascending, apart from each other: those of the text as it is, and of what
     /// its escapes mean.
     fn parts(&self, text: &[char], stay: Range<usize>) -> Vec<MaskedPart> {
-        let mut text: Vec<char> = text.iter().map(|c| narrow(*c)).collect();
-        let mut parts = self.plain_parts(&text, &stay);
+        let mut written = text.to_vec();
+        let mut text: Vec<char> = written.iter().map(|c| narrow(*c)).collect();
+        let mut parts = self.plain_parts(&text, &written, &stay);
         // Where each character begins and ends in the text.
         let mut places: Vec<Range<usize>> = (0..text.len()).map(|at| at..at + 1).collect();
         for _ in 0..ESCAPED {
             let Some(meant) = unescaped(&text) else { break };
             places =
                 meant.iter().map(|(_, range)| places[range.start].start..places[range.end - 1].end).collect();
-            text = meant.into_iter().map(|(c, _)| narrow(c)).collect();
+            written = meant
+                .into_iter()
+                .map(|(c, range)| if range.len() == 1 { written[range.start] } else { c })
+                .collect();
+            text = written.iter().map(|c| narrow(*c)).collect();
             let stay = places.partition_point(|place| place.start < stay.start)
                 ..places.partition_point(|place| place.start < stay.end);
-            for MaskedPart { range, instead } in self.plain_parts(&text, &stay) {
+            for MaskedPart { range, instead } in self.plain_parts(&text, &written, &stay) {
                 if let (Some(first), Some(last)) = (places.get(range.start), places[..range.end].last()) {
                     parts.push(MaskedPart { range: first.start..last.end, instead });
                 }
@@ -156,11 +161,12 @@ impl Masker {
         joined(parts)
     }
 
-    /// The parts of a text that are hidden, without a look at escapes.
-    fn plain_parts(&self, text: &[char], stay: &Range<usize>) -> Vec<MaskedPart> {
+    /// The parts of a text that are hidden, without a look at escapes. `written` has its characters before they were made
+    /// narrow.
+    fn plain_parts(&self, text: &[char], written: &[char], stay: &Range<usize>) -> Vec<MaskedPart> {
         let mut parts = Vec::new();
         names(text, &mut parts);
-        marked(text, &mut parts);
+        marked(text, written, &mut parts);
         strokes(text, &mut parts);
         parts.retain(|part| part.range.end <= stay.start || stay.end <= part.range.start);
         urls(text, &mut parts);
@@ -286,14 +292,15 @@ fn after_strokes(text: &[char]) -> impl Iterator<Item = (usize, bool)> {
 }
 
 /// `sip:host`, `http:host`, what a header says: `Host: name`, and what a proxy is asked for:
-/// `CONNECT name:port`.
-fn marked(text: &[char], parts: &mut Vec<MaskedPart>) {
+/// `CONNECT name:port`. After a letter they are parts of other words, unless the letter is a wide one: bytes that are taken for
+/// characters of two bytes begin with any.
+fn marked(text: &[char], written: &[char], parts: &mut Vec<MaskedPart>) {
     for mark in ["sip:", "sips:", "http:", "https:", "ldap:", "host:", "@", "connect "] {
         let mark: Vec<char> = mark.chars().collect();
         for at in 0..text.len().saturating_sub(mark.len()) {
             let part = &text[at..at + mark.len()];
             if part.iter().zip(&mark).all(|(a, b)| a.eq_ignore_ascii_case(b))
-                && (at == 0 || !text[at - 1].is_ascii_alphabetic())
+                && (at == 0 || !written[at - 1].is_ascii_alphabetic())
             {
                 let mut begin = at + mark.len();
                 while begin < text.len() && matches!(text[begin], ' ' | '\t') {
@@ -673,6 +680,8 @@ mod tests {
             ("write to Taro.Yamada+x@mail.example.jp!", "write to ***@***.jp!"),
             ("ＷＷＷ．ｅｖｉｌ．ｃｏｍ", "www.***.com"),
             ("例え.com", "***.com"),
+            ("ＢHost:\tx.internal", "ＢHost:\t***.internal"),
+            ("ghost: x", "ghost: x"),
             ("サイトはwww.evil.comです。次の文", "サイトはwww.***.comです。次の文"),
             ("evil.ru", "***.ru"),
             ("evil.pl/x", "***.pl/x"),
