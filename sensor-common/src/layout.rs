@@ -1,13 +1,14 @@
 //! The memory that the program writes and the daemon maps.
 //!
-//! A *generation* is one array map with one [`Block`] for each possible CPU. The program finds the
+//! A *generation* is one array map with one [`Block`] for each possible CPU, or with fewer, a power of two, which
+//! CPUs share by the low bits of their numbers. The program finds the
 //! current generation through an array of maps with a single slot, so replacing that slot switches
 //! every CPU to the next generation at once, and the kernel's update waits until no program still
 //! runs in the old one. All that a packet changes is in one block, so a drained generation is
 //! unchanging and its counters are consistent to the packet.
 //!
 //! Each block is written by its own CPU alone and XDP programs on one CPU do not interrupt each
-//! other, so no counter needs an atomic operation.
+//! other, so no counter needs an atomic operation. A block that CPUs share is written by atomic operations only.
 //!
 //! Integers are in the machine's byte order unless a field says otherwise.
 
@@ -42,7 +43,7 @@ pub const TRACK_FLOWS: u32 = 1 << 5;
 /// [`Rules::flags`]: packets to some ports are sampled, those whose word in [`Block::samples`] is not zero.
 pub const SAMPLE: u32 = 1 << 6;
 
-/// Packets of a port that are sampled in a generation on each CPU: the first of them, and of the others some
+/// Packets of a port that are sampled in a generation and a block: the first of them, and of the others some
 /// whose content begins as one did a moment ago, so that a flood of random contents leaves room for what is
 /// repeated beside it.
 pub const SAMPLE_BUDGET: u32 = SAMPLE_FIRST + SAMPLE_AGAIN;
@@ -50,13 +51,13 @@ pub const SAMPLE_BUDGET: u32 = SAMPLE_FIRST + SAMPLE_AGAIN;
 pub const SAMPLE_FIRST: u32 = 12;
 /// Packets of a port that are sampled because their content begins as another's.
 pub const SAMPLE_AGAIN: u32 = 8;
-/// Of [`SAMPLE_AGAIN`], packets with one beginning at most.
+/// Of [`SAMPLE_AGAIN`], packets with one beginning that one CPU hands over at most.
 pub const SAMPLE_ALIKE: u64 = 4;
 /// Beyond the first, one packet of so many accesses is looked at; a power of two.
 pub const SAMPLE_EVERY: u64 = 32;
-/// Packets of all ports that are sampled in a generation on each CPU.
+/// Packets of all ports that are sampled in a generation and a block.
 pub const SAMPLE_TOTAL: u64 = 256;
-/// Of [`SAMPLE_TOTAL`], packets that are sampled as they come.
+/// Of [`SAMPLE_TOTAL`], packets that are sampled as they come; where CPUs share a block, each may add one.
 pub const SAMPLE_TOTAL_FIRST: u64 = 192;
 /// Beginnings of contents that each CPU remembers; a power of two.
 pub const SAMPLE_BEGINNINGS: usize = 4096;
@@ -264,7 +265,7 @@ pub struct Counters {
     pub unread_other: u64,
 }
 
-/// The memory of one CPU in a generation.
+/// The memory of one CPU in a generation, or of some that share it.
 #[repr(C, align(4096))]
 pub struct Block {
     /// [`LAYOUT_VERSION`].
@@ -275,9 +276,9 @@ pub struct Block {
     pub ledger: u64,
     /// When the generation became current, `CLOCK_MONOTONIC`, nanoseconds.
     pub began: u64,
-    /// Records in [`Block::log_v4`].
+    /// Records in [`Block::log_v4`]; more than it has places when it is full and CPUs share it.
     pub log_v4_len: u64,
-    /// Records in [`Block::log_v6`].
+    /// Records in [`Block::log_v6`], likewise.
     pub log_v6_len: u64,
     /// Counters.
     pub counters: Counters,
@@ -291,7 +292,7 @@ pub struct Block {
     pub log_v4: [RecordV4; LOG_V4_RECORDS],
     /// Accesses in order of arrival.
     pub log_v6: [RecordV6; LOG_V6_RECORDS],
-    /// Packets that were sampled.
+    /// Packets that were sampled; more than [`SAMPLE_TOTAL`] when none are left and CPUs share the block.
     pub sampled: u64,
     /// By [`Slot`], host byte order: 0 for ports that are not sampled. Else the bits of [`SAMPLE_COUNT`] are 1, and one
     /// more for each packet that could be sampled, as far as they reach.

@@ -11,6 +11,7 @@
 #![allow(internal_features)] // the only spelling of an atomic add for this target
 
 mod asked;
+mod blocks;
 mod bounds;
 mod candidate;
 mod flows;

@@ -13,8 +13,8 @@ use sensor_common::recent::{self, RecentV4, RecentV6};
 
 use crate::frame::READABLE;
 
-/// One generation: a block for each possible CPU, mapped by the daemon. `BPF_F_INNER_MAP` (Linux
-/// 5.10) lets it have as many blocks as the machine has CPUs.
+/// One generation: a block for each possible CPU, or fewer that CPUs share ([`blocks`](crate::blocks)), mapped by the
+/// daemon. `BPF_F_INNER_MAP` (Linux 5.10) lets it have as many blocks as that takes.
 pub type Generation = Array<Block, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 
 /// Slot 0 is the current generation; replacing it switches all CPUs at once.
@@ -87,7 +87,8 @@ pub static HEARD: Array<u64, HEARD_ENTRIES> = Array::new();
 #[btf_map]
 pub static FLOW_COUNTERS: PerCpuArray<u64, { FlowCounter::COUNT }> = PerCpuArray::new();
 
-/// Conversations of IPv4 that a CPU has found among the flows a moment ago: a table for each CPU.
+/// Conversations of IPv4 that a CPU has found among the flows a moment ago: a table for each CPU, or for
+/// the first ones of very many; the others look among the flows each time.
 #[btf_map]
 pub static RECENT_V4: Array<[RecentV4; recent::RECENT_V4], 1> = Array::new();
 

@@ -211,6 +211,10 @@ pub struct KernelArgs {
     /// would take more than half of the memory [default: 1048576]
     #[arg(long, value_name = "N")]
     pub source_table: Option<String>,
+    /// Kernel memory that may grow with the CPUs that there may ever be, 32MiB at least; more CPUs than it has room
+    /// for share counters and logs [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub kernel_memory: Option<String>,
     /// Time between drains, 100ms to 1h; the ends of local hours and days are drained too [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub drain_interval: Option<String>,

@@ -5,9 +5,7 @@ use crate::archive::Archive;
 use crate::config::Config;
 use crate::drain;
 use crate::geoip::GeoIp;
-use crate::kernel::{
-    Found, Kernel, Policy, Ready, default_source_table, inspect, is_pinned, memory, remove_pin_dir,
-};
+use crate::kernel::{ByCpu, Found, Kernel, Policy, Ready, Sizes, inspect, is_pinned, memory, remove_pin_dir};
 use crate::ledger::{self, Ledger, NotThere};
 use crate::system::{rights, trusted};
 use crate::who::Register;
@@ -93,9 +91,11 @@ fn finish(config: &Config) -> Result<u64> {
         lists: Arc::new(Lists::load(&config.source_lists)?),
         asn: Arc::new(AsnDatabase::open(config.asn.as_deref())?),
     };
+    let by_cpu = ByCpu::within(config.kernel_memory);
+    let source_table = config.source_table.unwrap_or_else(|| by_cpu.default_source_table(memory()));
     let opened = Kernel::open(
         &config.pin_dir,
-        config.source_table.unwrap_or_else(|| default_source_table(memory())),
+        &Sizes { by_cpu, source_table },
         ledger.numbering(),
         &Policy::default(),
     )?;

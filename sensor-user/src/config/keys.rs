@@ -32,7 +32,7 @@ const fn list(name: &'static str, reloadable: bool, copy: fn(&mut Config, &Confi
 ///
 /// What decides how the counters are cut (time zone, series, groups) stays as it is while the daemon
 /// runs: a series whose meaning changed midway would be a wrong report.
-pub const KEYS: [Key; 37] = [
+pub const KEYS: [Key; 38] = [
     list("interface", FIXED, |to, from| to.interfaces.clone_from(&from.interfaces)),
     one("xdp-mode", FIXED, |to, from| to.xdp_mode.clone_from(&from.xdp_mode)),
     list("observe", RELOADED, |to, from| to.observe.clone_from(&from.observe)),
@@ -43,6 +43,7 @@ pub const KEYS: [Key; 37] = [
     one("max-ports", FIXED, |to, from| to.max_ports.clone_from(&from.max_ports)),
     one("feature-ports", FIXED, |to, from| to.feature_ports.clone_from(&from.feature_ports)),
     one("source-table", FIXED, |to, from| to.source_table.clone_from(&from.source_table)),
+    one("kernel-memory", FIXED, |to, from| to.kernel_memory.clone_from(&from.kernel_memory)),
     one("series-hold", RELOADED, |to, from| to.series_hold.clone_from(&from.series_hold)),
     one("drain-interval", RELOADED, |to, from| to.drain_interval.clone_from(&from.drain_interval)),
     one("timezone", FIXED, |to, from| to.timezone.clone_from(&from.timezone)),

@@ -128,6 +128,8 @@ pub struct Config {
     /// Sources × ports that the overflow table holds per drain interval, at least 1; `None`: as many as the
     /// memory allows, 1,048,576 at most.
     pub source_table: Option<u32>,
+    /// Bytes of kernel memory that may grow with the number of possible CPUs, at least 32 MiB.
+    pub kernel_memory: u64,
     /// How long a new series stays at 0 after a scrape first showed it; zero turns the rule off.
     pub series_hold: Duration,
     /// Time between drains, 100 ms to 1 h.
@@ -198,6 +200,10 @@ const DRAIN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Durati
 const SERIES_HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(1));
 /// 64 Mi entries of 32 bytes are 2 GiB of kernel memory; more is almost certainly a typo.
 const MAX_SOURCE_TABLE: u64 = 64 * 1024 * 1024;
+const KERNEL_MEMORY: u64 = 256 << 20;
+/// The least that may be given as `kernel-memory`, bytes: a block, which two generations have each, and what 100 CPUs
+/// need beside it.
+pub const LEAST_KERNEL_MEMORY: u64 = 32 << 20;
 const MAX_KEEP_DAYS: u64 = 36_525;
 /// A day's contents are in memory while it lasts.
 const MAX_SAMPLE_CONTENTS: u64 = 1000;
@@ -311,6 +317,9 @@ impl Config {
             source_table: errors
                 .take(optional(settings, "source-table", |text| values::number(text, 1, MAX_SOURCE_TABLE)))
                 .map(|entries| entries as u32),
+            kernel_memory: errors
+                .take(optional(settings, "kernel-memory", values::kernel_memory))
+                .unwrap_or(KERNEL_MEMORY),
             series_hold: errors.take(duration(settings, "series-hold", SERIES_HOLD, Duration::from_secs(75))),
             drain_interval: errors.take(duration(
                 settings,

@@ -68,6 +68,7 @@ fn without_settings_the_documented_defaults_hold() {
             max_ports: 500,
             feature_ports: 30,
             source_table: None,
+            kernel_memory: 256 << 20,
             series_hold: Duration::from_secs(75),
             drain_interval: Duration::from_secs(10),
             timezone: TimeZone::get("Asia/Tokyo").unwrap(),
@@ -105,7 +106,7 @@ struct Row {
     show: fn(&Config) -> String,
 }
 
-const PRECEDENCE: [Row; 31] = [
+const PRECEDENCE: [Row; 32] = [
     Row {
         key: "interface",
         given: [r#"["eth0", "eth1"]"#, "eth2,eth3", "eth4"],
@@ -178,6 +179,12 @@ const PRECEDENCE: [Row; 31] = [
         given: ["1_000", "2000", "1"],
         shown: ["1000", "2000", "1"],
         show: |config| config.source_table.map_or_else(String::new, |entries| entries.to_string()),
+    },
+    Row {
+        key: "kernel-memory",
+        given: [r#""32MiB""#, "1_000MB", "2GiB"],
+        shown: ["33554432", "1000000000", "2147483648"],
+        show: |config| config.kernel_memory.to_string(),
     },
     Row {
         key: "series-hold",

@@ -2,7 +2,7 @@
 //! is wrong and what would be right; the caller adds where the string was given.
 
 use super::error::{did_you_mean, nearest};
-use super::{Keep, LogFormat, MAX_KEEP_DAYS, PortGroup, XdpMode};
+use super::{Keep, LEAST_KERNEL_MEMORY, LogFormat, MAX_KEEP_DAYS, PortGroup, XdpMode};
 use crate::samples::Choice;
 use crate::who::lists::{NO_LIST, OTHER_LISTS, SourceList};
 use ipnet::IpNet;
@@ -223,6 +223,29 @@ pub(super) fn source_list(text: &str) -> Parsed<SourceList> {
 
 /// A bound of the archive: days like `400d`, or a size like `50GB` or `20GiB`.
 pub(super) fn archive_keep(text: &str) -> Parsed<Keep> {
+    let wrong = || {
+        "expected days like `400d` (1 to 36525), or a size like `50GB` or `20GiB` (in MB, GB, TB, MiB, GiB, TiB)".to_owned()
+    };
+    match amount(text).ok_or_else(wrong)? {
+        (days, "d") if days > MAX_KEEP_DAYS => Err(wrong()),
+        (days, "d") => Ok(Keep { days: Some(days as u32), bytes: None }),
+        (bytes, _) => Ok(Keep { days: None, bytes: Some(bytes) }),
+    }
+}
+
+/// A bound of kernel memory, bytes.
+pub(super) fn kernel_memory(text: &str) -> Parsed<u64> {
+    let bytes = amount(text).filter(|(_, unit)| *unit != "d").map(|(bytes, _)| bytes);
+    bytes.filter(|bytes| *bytes >= LEAST_KERNEL_MEMORY).ok_or_else(|| {
+        let least = LEAST_KERNEL_MEMORY >> 20;
+        format!(
+            "expected a size of {least}MiB or more, like `256MiB` or `1GB` (in MB, GB, TB, MiB, GiB, TiB)"
+        )
+    })
+}
+
+/// A number of days or bytes that is not zero, and its unit: `d` for days.
+fn amount(text: &str) -> Option<(u64, &'static str)> {
     const UNITS: [(&str, u64); 7] = [
         ("d", 1),
         ("MB", 1_000_000),
@@ -232,19 +255,11 @@ pub(super) fn archive_keep(text: &str) -> Parsed<Keep> {
         ("GiB", 1 << 30),
         ("TiB", 1 << 40),
     ];
-    let wrong = || {
-        "expected days like `400d` (1 to 36525), or a size like `50GB` or `20GiB` (in MB, GB, TB, MiB, GiB, TiB)".to_owned()
-    };
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.replace('_', "").parse().map_err(|_| wrong())?;
-    let (unit, size) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-    let amount = number.checked_mul(size).filter(|amount| *amount > 0).ok_or_else(wrong)?;
-    match unit {
-        "d" if amount > MAX_KEEP_DAYS => Err(wrong()),
-        "d" => Ok(Keep { days: Some(amount as u32), bytes: None }),
-        _ => Ok(Keep { days: None, bytes: Some(amount) }),
-    }
+    let number: u64 = number.replace('_', "").parse().ok()?;
+    let (unit, size) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+    Some((number.checked_mul(size).filter(|amount| *amount > 0)?, unit))
 }
 
 /// A whole number within bounds.

@@ -1,17 +1,20 @@
-//! Pins of a layout before this one, read by the rules of their own version.
+//! Pins of a layout before this one, read by the rules of their own version; and those of this one that were set
+//! aside, because their generations have another number of blocks.
 //!
 //! A version's memory is described here by numbers that do not change once a release has been made, so
 //! whatever the structures in `sensor_common::layout` become, a generation is only read by the rules it was
 //! written by. A change of `LAYOUT_VERSION` keeps the description of the version before and adds one of the new version.
 
 use super::drained::Counted;
-use super::pin_files::remove_tree;
+use super::generation::Generation;
+use super::pin_files::{Home, remove_tree};
 use super::sys::{self, Mapping};
 use super::table::SourceTable;
 use super::{Drained, KernelError};
 use crate::counters::detail::Details;
 use crate::observation::Target;
 use crate::observation::aggregate::AccessV4;
+use sensor_common::layout::LAYOUT_VERSION;
 use sensor_common::{Class, Flaw, LinkProtocol, Slot, Tool};
 use sensor_counters::{Series, Unread};
 use std::io;
@@ -117,7 +120,7 @@ pub(super) const V1: Shape = Shape {
     flaws: &[Flaw::Truncated, Flaw::BadHeader, Flaw::Extensions, Flaw::Unknown],
 };
 
-/// What is pinned of one earlier version.
+/// What is pinned of one earlier version, or set aside.
 #[derive(Debug)]
 pub(super) struct Earlier {
     root: PathBuf,
@@ -125,15 +128,16 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// The pins under `root/vN`, when that is a version among `shapes`.
-    pub(super) fn find(root: &Path, version: u64, shapes: &[Shape]) -> Option<Self> {
-        let shape = shapes.iter().find(|it| it.version == version)?;
-        Some(Self { root: root.join(format!("v{version}")), shape: *shape })
+    /// The pins in `home`, when that is of a version among `shapes`.
+    pub(super) fn find(home: Home, shapes: &[Shape]) -> Option<Self> {
+        let shape = shapes.iter().find(|it| it.version == home.version)?;
+        Some(Self { root: home.path, shape: *shape })
     }
 
-    /// Its version.
-    pub(super) const fn version(&self) -> u64 {
-        self.shape.version
+    /// The pins of this version in `root`.
+    pub(super) fn of_this_version(root: &Path) -> Self {
+        let shape = SHAPES.iter().find(|it| it.version == LAYOUT_VERSION);
+        Self { root: root.to_owned(), shape: *shape.expect("this version's layout is described") }
     }
 
     /// Where its pins are.
@@ -183,7 +187,12 @@ impl Earlier {
 
     fn drained(&self, memory: &Memory, ended: u64) -> Result<Drained, KernelError> {
         let (number, began) = (memory.number(), memory.began());
-        let counted = memory.read();
+        let counted = if self.shape.version == LAYOUT_VERSION {
+            let doing = format!("read {}", self.root.display());
+            memory.read_as_this_version().map_err(KernelError::map(doing))?
+        } else {
+            memory.read()
+        };
         let mut entries = Vec::new();
         if counted.table_packets > 0 {
             for name in ["maps/SOURCES_old", "maps/SOURCES"] {
@@ -295,6 +304,11 @@ impl Memory {
         let words = self.words(0, self.shape.services, self.shape.service_words);
         let bits = (0..words.len() * 64).filter(|index| words[index / 64] >> (index % 64) & 1 != 0);
         bits.filter_map(|index| Slot::from_index(index as u32)).collect()
+    }
+
+    /// Adds up what all CPUs counted in a generation of this version, which has more than [`Shape`] tells.
+    fn read_as_this_version(&self) -> io::Result<Counted> {
+        Ok(Generation::from_map(self.map.try_clone()?, self.cpus)?.whole()?.read())
     }
 
     /// Adds up what all CPUs counted.

@@ -1,4 +1,4 @@
-//! One generation's memory: a [`Block`] for each possible CPU.
+//! One generation's memory: a [`Block`] for each possible CPU, or fewer that CPUs share.
 //!
 //! The head of each block is always mapped into this process. The rest, 8 MiB of each, is mapped only while a
 //! generation is read and emptied ([`Whole`]), because what a process maps counts as its memory.
@@ -27,7 +27,7 @@ const HEAD: usize = offset_of!(Block, ports).next_multiple_of(align_of::<Block>(
 pub(super) struct Generation {
     map: OwnedFd,
     id: u32,
-    /// The head of each CPU's block.
+    /// The head of each block.
     heads: Vec<Mapping>,
     /// What [`Generation::block_pointers`] points into.
     #[cfg(test)]
@@ -38,7 +38,7 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct Whole {
     memory: Mapping,
-    cpus: usize,
+    blocks: usize,
 }
 
 impl Generation {
@@ -47,34 +47,34 @@ impl Generation {
     /// # Errors
     ///
     /// What `bpf(2)` and `mmap(2)` return.
-    pub(super) fn open_or_create(path: &Path, name: &str, cpus: usize) -> io::Result<Self> {
+    pub(super) fn open_or_create(path: &Path, name: &str, blocks: usize) -> io::Result<Self> {
         match sys::open_pinned(path) {
-            Ok(map) => Self::from_map(map, cpus),
+            Ok(map) => Self::from_map(map, blocks),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let map = sys::create_mappable_array(name, size_of::<Block>() as u32, cpus as u32)?;
+                let map = sys::create_mappable_array(name, size_of::<Block>() as u32, blocks as u32)?;
                 sys::pin(map.as_fd(), path)?;
-                Self::from_map(map, cpus)
+                Self::from_map(map, blocks)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Takes over a map.
-    pub(super) fn from_map(map: OwnedFd, cpus: usize) -> io::Result<Self> {
+    pub(super) fn from_map(map: OwnedFd, blocks: usize) -> io::Result<Self> {
         let info = sys::map_info(map.as_fd())?;
-        if info.value_size as usize != size_of::<Block>() || info.max_entries as usize != cpus {
+        if info.value_size as usize != size_of::<Block>() || info.max_entries as usize != blocks {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "the pinned generation has {} blocks of {} bytes, this program's have {cpus} of {}",
+                    "the pinned generation has {} blocks of {} bytes, this program's have {blocks} of {}",
                     info.max_entries,
                     info.value_size,
                     size_of::<Block>()
                 ),
             ));
         }
-        let heads = (0..cpus)
-            .map(|cpu| Mapping::new(map.as_fd(), cpu * size_of::<Block>(), HEAD))
+        let heads = (0..blocks)
+            .map(|at| Mapping::new(map.as_fd(), at * size_of::<Block>(), HEAD))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             map,
@@ -91,8 +91,8 @@ impl Generation {
     ///
     /// What `mmap(2)` returns.
     pub(super) fn whole(&self) -> io::Result<Whole> {
-        let cpus = self.heads.len();
-        Ok(Whole { memory: Mapping::new(self.map.as_fd(), 0, cpus * size_of::<Block>())?, cpus })
+        let blocks = self.heads.len();
+        Ok(Whole { memory: Mapping::new(self.map.as_fd(), 0, blocks * size_of::<Block>())?, blocks })
     }
 
     /// The map's id.
@@ -105,9 +105,9 @@ impl Generation {
         self.map.as_fd()
     }
 
-    /// The block of a CPU, of which only the head is there.
-    fn block(&self, cpu: usize) -> *mut Block {
-        self.heads[cpu].as_ptr().cast()
+    /// A block, of which only the head is there.
+    fn block(&self, at: usize) -> *mut Block {
+        self.heads[at].as_ptr().cast()
     }
 
     /// The first block's header word at `field`.
@@ -155,8 +155,8 @@ impl Generation {
     /// How full the fullest log is, from 0 to 1. May be asked of the current generation.
     pub(super) fn fill(&self) -> f64 {
         let mut fullest = 0_f64;
-        for cpu in 0..self.heads.len() {
-            let block = self.block(cpu);
+        for at in 0..self.heads.len() {
+            let block = self.block(at);
             // SAFETY: the pointers are into the mapping; the kernel may write at any time.
             let (v4, v6) = unsafe {
                 (
@@ -166,7 +166,8 @@ impl Generation {
             };
             fullest = fullest.max(v4 as f64 / LOG_V4_RECORDS as f64).max(v6 as f64 / LOG_V6_RECORDS as f64);
         }
-        fullest
+        // The length of a log that CPUs share may go beyond its records.
+        fullest.min(1.0)
     }
 
     /// Gives an empty one its rules and its number, so that it can become current. `sampled` is the map with its arrays
@@ -178,8 +179,8 @@ impl Generation {
         rules: &Rules,
         sampled: Option<(&mut Whole, &Choice)>,
     ) {
-        for cpu in 0..self.heads.len() {
-            let block = self.block(cpu);
+        for at in 0..self.heads.len() {
+            let block = self.block(at);
             // SAFETY: no program writes the head of a generation that is not current; plain numbers.
             unsafe {
                 (*block).version = LAYOUT_VERSION;
@@ -195,19 +196,19 @@ impl Generation {
         }
         fence(Ordering::SeqCst);
         // The first block's number is the map's, so it comes last.
-        for cpu in (0..self.heads.len()).rev() {
+        for at in (0..self.heads.len()).rev() {
             // SAFETY: as above.
-            unsafe { (&raw mut (*self.block(cpu)).generation).write_volatile(number) };
+            unsafe { (&raw mut (*self.block(at)).generation).write_volatile(number) };
         }
     }
 
     /// Sets bits of the rules' flags while it is current; packets see them from some moment on.
     pub(super) fn set_flags(&mut self, flags: u32) {
-        for cpu in 0..self.heads.len() {
+        for at in 0..self.heads.len() {
             // SAFETY: the pointer is into the mapping; the program reads the word at once and never
             // writes it.
             unsafe {
-                let word = &raw mut (*self.block(cpu)).rules.flags;
+                let word = &raw mut (*self.block(at)).rules.flags;
                 word.write_volatile(word.read_volatile() | flags);
             }
         }
@@ -217,14 +218,14 @@ impl Generation {
     pub(super) fn has_table_packets(&self) -> bool {
         // SAFETY: the pointer is into the mapping; the kernel may write at any time.
         (0..self.heads.len())
-            .any(|cpu| unsafe { (&raw const (*self.block(cpu)).counters.table_packets).read_volatile() != 0 })
+            .any(|at| unsafe { (&raw const (*self.block(at)).counters.table_packets).read_volatile() != 0 })
     }
 
     /// Its blocks, for tests that look into a current one.
     #[cfg(test)]
     pub(super) fn block_pointers(&self) -> Vec<*const Block> {
         let whole = self.looked_into.get_or_init(|| self.whole().expect("its memory"));
-        (0..whole.cpus).map(|cpu| whole.block(cpu).cast_const()).collect()
+        (0..whole.blocks).map(|at| whole.block(at).cast_const()).collect()
     }
 
     /// The rules it counts by.
@@ -236,18 +237,18 @@ impl Generation {
 
 impl Whole {
     #[expect(clippy::cast_ptr_alignment, reason = "mappings begin at a page, as blocks do")]
-    fn block(&self, cpu: usize) -> *mut Block {
-        assert!(cpu < self.cpus, "one block for each possible CPU");
-        // SAFETY: the mapping holds `cpus` blocks.
-        unsafe { self.memory.as_ptr().cast::<Block>().add(cpu) }
+    fn block(&self, at: usize) -> *mut Block {
+        assert!(at < self.blocks, "no block {at} of {}", self.blocks);
+        // SAFETY: the mapping holds as many blocks.
+        unsafe { self.memory.as_ptr().cast::<Block>().add(at) }
     }
 
     /// Empties it.
     ///
     /// The number goes first, so a map whose number is not zero is whole, whenever this process ends.
     pub(super) fn clear(&mut self) {
-        for cpu in 0..self.cpus {
-            let block = self.block(cpu);
+        for at in 0..self.blocks {
+            let block = self.block(at);
             // SAFETY: no program writes a generation that is not current, and `self` is the
             // one that has it, so the block is ours; its fields are plain numbers, for which zero is valid.
             unsafe {
@@ -276,8 +277,8 @@ impl Whole {
         } else {
             choice.slots.iter().copied().filter_map(chosen).collect()
         };
-        for cpu in 0..self.cpus {
-            let block = self.block(cpu);
+        for at in 0..self.blocks {
+            let block = self.block(at);
             for slot in &slots {
                 // SAFETY: as in `clear`.
                 unsafe { (*block).samples[*slot] = 1 };
@@ -290,7 +291,7 @@ impl Whole {
         let mut counted = Counted::default();
         // SAFETY: no program runs in this generation any more, so the blocks do not change while
         // these references live.
-        let blocks: Vec<&Block> = (0..self.cpus).map(|cpu| unsafe { &*self.block(cpu) }).collect();
+        let blocks: Vec<&Block> = (0..self.blocks).map(|at| unsafe { &*self.block(at) }).collect();
         for block in &blocks {
             let Counters { packets, bytes, tools, overflow, service_overflow, table_packets, .. } =
                 &block.counters;

@@ -9,8 +9,9 @@ use super::generation::{Generation, Whole};
 use super::pins::Pins;
 use super::prefixes::Prefixes;
 use super::rules::{self, Compiled};
+use super::size::Sizes;
 use super::table::SourceTable;
-use super::{KernelError, size, sys};
+use super::{KernelError, sys};
 use crate::observation::Numbering;
 use crate::system::clock::monotonic_nanos;
 use sensor_common::layout::{LAYOUT_VERSION, TRACK_FLOWS};
@@ -86,10 +87,8 @@ impl Maps {
     /// # Errors
     ///
     /// See [`KernelError`].
-    pub(super) fn open(pins: &Pins, source_table: u32) -> Result<Self, KernelError> {
-        let resized = pins.set_aside_table(source_table)?;
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(path, source)| KernelError::Map { doing: format!("read {path}"), source })?;
+    pub(super) fn open(pins: &Pins, sizes: &Sizes) -> Result<Self, KernelError> {
+        let resized = pins.set_aside_table(sizes.source_table)?;
         // When nothing is pinned there, nothing counts yet.
         if let Ok(outer) = pins.open_map("GENERATION")
             && let Some(id) =
@@ -98,17 +97,21 @@ impl Maps {
             pins.restore_generation(id)?;
         }
         let open = |name: &str| {
-            Generation::open_or_create(&pins.generation(name), &format!("teiten_gen_{name}"), cpus).map_err(
-                |source| match source.kind() {
-                    io::ErrorKind::OutOfMemory => {
-                        KernelError::NoMemory { refused: size::refused("generation", source_table), source }
-                    }
-                    _ => KernelError::map(format!(
-                        "open generation {name} under {}",
-                        pins.directory().display()
-                    ))(source),
-                },
+            Generation::open_or_create(
+                &pins.generation(name),
+                &format!("teiten_gen_{name}"),
+                sizes.by_cpu.blocks(),
             )
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::OutOfMemory => {
+                    KernelError::NoMemory { refused: sizes.refused("generation"), source }
+                }
+                _ => {
+                    KernelError::map(format!("open generation {name} under {}", pins.directory().display()))(
+                        source,
+                    )
+                }
+            })
         };
         let pair = [open(NAMES[0])?, open(NAMES[1])?];
         let outer = pins.open_or_create_outer(pair[0].map())?;

@@ -3,7 +3,7 @@
 use super::interface::Interface;
 use super::keeper::Keeper;
 use super::occupant::Occupant;
-use super::pin_files::Found;
+use super::pin_files::{Found, Home, homes};
 use super::pins;
 use super::{earlier, interface, sys};
 use crate::system::trusted::{self, Untrusted};
@@ -79,12 +79,11 @@ pub fn nearest(path: &Path) -> Option<&Path> {
 }
 
 fn unknown_layout(path: &Path) -> Option<String> {
-    let versions = pins::versions(path).ok()?;
-    let is_known = |version: &u64| {
-        *version == LAYOUT_VERSION || earlier::SHAPES.iter().any(|shape| shape.version == *version)
+    let homes = homes(path).ok()?;
+    let is_known = |home: &Home| {
+        home.version == LAYOUT_VERSION || earlier::SHAPES.iter().any(|shape| shape.version == home.version)
     };
-    let version = versions.into_iter().find(|version| !is_known(version))?;
-    let found = format!("v{version}");
+    let found = format!("v{}", homes.iter().find(|home| !is_known(home))?.version);
     Some(super::KernelError::OtherLayout { path: path.to_owned(), found }.to_string())
 }
 
@@ -110,14 +109,14 @@ pub fn attached_elsewhere() -> Vec<Occupant> {
 
 /// Whether a pinned link attaches this program to this interface.
 fn is_pinned(pin_dir: &Path, interface: &Interface, program: u32) -> io::Result<bool> {
-    let versions = match pins::versions(pin_dir) {
+    let homes = match homes(pin_dir) {
         Err(error) if Found::of(Err::<(), _>(io::Error::from(error.kind())))? == Found::No => {
             return Ok(false);
         }
-        versions => versions?,
+        homes => homes?,
     };
-    for version in versions {
-        let links = pin_dir.join(format!("v{version}")).join("links");
+    for home in homes {
+        let links = home.path.join("links");
         let entries = match fs::read_dir(&links) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries?,

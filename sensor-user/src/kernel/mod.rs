@@ -9,12 +9,16 @@
 //! PIN_DIR/vN/links/NAME      the attachment to interface NAME
 //! PIN_DIR/vN/links/NAME%egress  the attachment to what interface NAME sends
 //! PIN_DIR/vN/links/NAME%clsact  instead of it, a note that a filter of NAME's clsact is attached
+//! PIN_DIR/vN-M               the same of generations with another number of blocks, the last of them number M
 //! ```
 //!
 //! What a release with an earlier layout has left under `v…` is taken over: its attachments get this
 //! release's programs, which count into maps of their own, and then its generations are read by the
 //! rules of their version ([`Kernel::earlier`]); conversations are learned again. A layout that is not
 //! known is left alone.
+//!
+//! The program knows how many blocks a generation has. When that is to change, what is pinned is set aside
+//! and taken over in the same way; conversations stay known.
 
 pub mod adapter;
 mod attachments;
@@ -58,7 +62,7 @@ pub use outlook::Outlook;
 pub use pin_files::Found;
 pub use pins::{any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
-pub use size::{MapMemory, default_source_table, map_memory, memory};
+pub use size::{ByCpu, Sizes, memory};
 
 use crate::config::XdpMode;
 use crate::observation::{FlowStatus, Numbering};
@@ -200,24 +204,25 @@ impl Kernel {
     /// See [`KernelError`].
     pub fn open(
         pin_dir: &Path,
-        source_table: u32,
+        sizes: &Sizes,
         numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {
-        Self::open_knowing(earlier::SHAPES, pin_dir, source_table, numbering, policy)
+        Self::open_knowing(earlier::SHAPES, pin_dir, sizes, numbering, policy)
     }
 
     /// [`Kernel::open`], with the layouts that are known.
     fn open_knowing(
         shapes: &[Shape],
         pin_dir: &Path,
-        source_table: u32,
+        sizes: &Sizes,
         numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {
-        let pins = Pins::open(pin_dir, shapes)?;
+        let mut pins = Pins::open(pin_dir, shapes)?;
+        pins.set_aside_generations(sizes.by_cpu.blocks())?;
         let undo = pins.undo();
-        let opened = Self::open_with(pins, source_table, numbering, policy);
+        let opened = Self::open_with(pins, sizes, numbering, policy);
         if opened.is_err() {
             undo();
         }
@@ -226,15 +231,15 @@ impl Kernel {
 
     fn open_with(
         pins: Pins,
-        source_table: u32,
+        sizes: &Sizes,
         mut numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {
         for earlier in &pins.earlier {
             numbering.last = numbering.last.max(earlier.last_number()?);
         }
-        let maps = generations::Maps::open(&pins, source_table)?;
-        let mut object = Object::load(&pins, source_table)?;
+        let maps = generations::Maps::open(&pins, sizes)?;
+        let mut object = Object::load(&pins, sizes)?;
         let prefixes = Prefixes::open(|name| object.take_map(name))?;
         let mut flows = FlowTable::open(&pins, &mut object)?;
         flows.serve(&policy.services);
@@ -425,7 +430,7 @@ impl Kernel {
     }
 
     /// What is pinned of earlier layouts, oldest first; some of it may be in the ledger already. Every
-    /// attachment must have been taken over or released before.
+    /// attachment must have been taken over or released before. None of their samples are there.
     ///
     /// # Errors
     ///
@@ -433,12 +438,15 @@ impl Kernel {
     pub fn earlier(&self) -> Result<Vec<Drained>, KernelError> {
         let mut drained = Vec::new();
         for earlier in &self.pins.earlier {
-            let of_version = earlier.read(self.began())?;
+            let mut of_version = earlier.read(self.began())?;
             info!(
-                layout = earlier.version(),
+                pins = %earlier.root().display(),
                 generations = of_version.len(),
-                "taking over an earlier layout's counts"
+                "taking over counts of earlier pins"
             );
+            for drained in &mut of_version {
+                drained.samples = self.samples.borrow_mut().take(drained, &self.sampling);
+            }
             drained.extend(of_version);
         }
         Ok(drained)

@@ -2,7 +2,8 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, program_names, size, sys};
+use super::size::{self, Sizes};
+use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, program_names, sys};
 use crate::config::XdpMode;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
@@ -35,23 +36,25 @@ pub(super) struct Object {
 
 impl Object {
     /// Loads it, with the pinned maps in place of its own where there are some.
-    pub(super) fn load(pins: &Pins, source_table: u32) -> Result<Self, KernelError> {
+    pub(super) fn load(pins: &Pins, sizes: &Sizes) -> Result<Self, KernelError> {
+        let block_mask = sizes.by_cpu.block_mask();
         let mut loader = EbpfLoader::new();
+        loader.override_global("BLOCK_MASK", &block_mask, true);
         for name in MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
-        loader.map_max_entries("SOURCES", source_table);
+        loader.map_max_entries("SOURCES", sizes.source_table);
         for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
             loader.map_max_entries(name, PREFIX_SETS * SET_ENTRIES);
         }
         for name in size::BY_CPU {
-            loader.map_max_entries(name, size::cpus() as u32);
+            loader.map_max_entries(name, sizes.by_cpu.recents() as u32);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| match error {
             EbpfError::MapError(MapError::CreateError { name, io_error })
                 if io_error.kind() == io::ErrorKind::OutOfMemory =>
             {
-                KernelError::NoMemory { refused: size::refused(&name, source_table), source: io_error }
+                KernelError::NoMemory { refused: sizes.refused(&name), source: io_error }
             }
             error => not_loaded("load the BPF object", error),
         })?;
@@ -67,15 +70,15 @@ impl Object {
     /// Forgets the conversations that CPUs have found a moment ago, as time does.
     #[cfg(test)]
     pub(super) fn forget_recent(&self) {
-        self.empty::<RecentV4, RECENT_V4>("RECENT_V4");
-        self.empty::<RecentV6, RECENT_V6>("RECENT_V6");
+        self.empty::<RecentV4, RECENT_V4>(size::BY_CPU[0]);
+        self.empty::<RecentV6, RECENT_V6>(size::BY_CPU[1]);
     }
 
     #[cfg(test)]
     fn empty<T: Copy + Default, const N: usize>(&self, name: &str) {
         let Some(Map::Array(map)) = self.ebpf.map(name) else { panic!("the object has no array {name}") };
         let empty: Box<[T; N]> = vec![T::default(); N].try_into().ok().expect("as many");
-        for cpu in 0..size::cpus() as u32 {
+        for cpu in 0..sys::map_info(map.fd().as_fd()).expect("a map").max_entries {
             sys::insert(map.fd().as_fd(), &cpu, &*empty).expect("an empty table");
         }
     }

@@ -1,7 +1,7 @@
-//! Looks for files on a bpffs and removes them.
+//! Looks for files and directories of pins on a bpffs and removes them.
 
 use super::KernelError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Whether something exists, as far as this user may see.
@@ -31,6 +31,33 @@ impl Found {
             },
         }
     }
+}
+
+/// A directory of pins of one layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// The layout's version.
+    pub(super) version: u64,
+    /// The directory: `vN` in the pin directory; `vN-M` when it was set aside.
+    pub(super) path: PathBuf,
+}
+
+/// The directories of layouts under `root`, by version; those of one that were set aside come first, oldest first.
+pub(super) fn homes(root: &Path) -> io::Result<Vec<Home>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_prefix('v')) else { continue };
+        let (version, number) =
+            name.split_once('-').map_or((name, None), |(version, it)| (version, Some(it)));
+        let number = number.map_or(Ok(u64::MAX), str::parse);
+        if let (Ok(version), Ok(number)) = (version.parse(), number) {
+            found.push((version, number, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(version, _, path)| Home { version, path }).collect())
 }
 
 /// Removes one pin, if it is there.

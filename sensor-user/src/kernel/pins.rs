@@ -2,10 +2,10 @@
 
 use super::earlier::{Earlier, Shape};
 use super::keeper::{self, Keeper};
-use super::pin_files::{Found, remove, remove_tree};
+use super::pin_files::{Found, Home, homes, remove, remove_tree};
 use super::{KernelError, sys};
 use crate::system::trusted;
-use sensor_common::layout::LAYOUT_VERSION;
+use sensor_common::layout::{Block, LAYOUT_VERSION};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -52,6 +52,10 @@ const CLSACT: &str = "%clsact";
 /// In that directory: the clsact was made for the filter, and goes with it.
 const MADE: &str = "made";
 
+/// The maps of what is known of conversations, which do not belong to a generation.
+const CONVERSATIONS: [&str; 7] =
+    ["FLOWS", "ACCEPTED", "PEERS", "HALF_OPEN", "ASKED", "HEARD", "FLOW_COUNTERS"];
+
 /// Name of a source table that is set aside.
 const OLD_TABLE: &str = "SOURCES_old";
 
@@ -69,6 +73,8 @@ pub(super) struct Pins {
     fresh_layout: bool,
     /// The directories that were made for it, the lowest first.
     made: Vec<PathBuf>,
+    /// Where what was pinned of this layout has been set aside since it was opened.
+    aside: Option<PathBuf>,
 }
 
 impl Pins {
@@ -94,19 +100,73 @@ impl Pins {
         let fresh = any(root) == Found::No;
         let fresh_layout = is_missing(&root.join(format!("v{LAYOUT_VERSION}/maps/GENERATION")));
         let mut earlier = Vec::new();
-        for version in versions(root).map_err(|source| failed(root, source))? {
-            if version != LAYOUT_VERSION {
-                let found = Earlier::find(root, version, known).ok_or_else(|| KernelError::OtherLayout {
-                    path: root.to_owned(),
-                    found: format!("v{version}"),
-                })?;
-                earlier.push(found);
+        let own = root.join(format!("v{LAYOUT_VERSION}"));
+        for home in homes(root).map_err(|source| failed(root, source))? {
+            if home.path == own {
+                continue;
             }
+            if home.version == LAYOUT_VERSION {
+                earlier.push(Earlier::of_this_version(&home.path));
+                continue;
+            }
+            let found = format!("v{}", home.version);
+            let other = || KernelError::OtherLayout { path: root.to_owned(), found };
+            earlier.push(Earlier::find(home, known).ok_or_else(other)?);
         }
-        let (made, root) = (made.to_vec(), root.join(format!("v{LAYOUT_VERSION}")));
-        let pins = Self { root, lock, earlier, fresh, fresh_layout, made };
+        let pins = Self { root: own, lock, earlier, fresh, fresh_layout, made: made.to_vec(), aside: None };
         pins.make_directories()?;
         Ok(pins)
+    }
+
+    /// When the generations that are pinned have not as many blocks, sets all pins of this layout aside, to be taken
+    /// over like those of an earlier one. What is known of conversations is kept.
+    ///
+    /// # Errors
+    ///
+    /// What `bpf(2)` and the file system return.
+    pub(super) fn set_aside_generations(&mut self, blocks: usize) -> Result<(), KernelError> {
+        if let Ok(outer) = self.open_map("GENERATION")
+            && let Some(id) =
+                sys::inner_id(outer.as_fd()).map_err(KernelError::map("read the current generation"))?
+        {
+            self.restore_generation(id)?;
+        }
+        let has_others = |name: &str| -> io::Result<bool> {
+            let map = match sys::open_pinned(&self.generation(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                map => map?,
+            };
+            let info = sys::map_info(map.as_fd())?;
+            Ok(info.value_size as usize == size_of::<Block>() && info.max_entries as usize != blocks)
+        };
+        let failed = |path: &Path| KernelError::map(format!("set aside {}", path.display()));
+        if !has_others("a").and_then(|a| Ok(a || has_others("b")?)).map_err(failed(&self.root))? {
+            return Ok(());
+        }
+        let mut number = Earlier::of_this_version(&self.root).last_number()?;
+        let mut aside = self.root.with_file_name(format!("v{LAYOUT_VERSION}-{number}"));
+        while !is_missing(&aside) {
+            number += 1;
+            aside.set_file_name(format!("v{LAYOUT_VERSION}-{number}"));
+        }
+        fs::rename(&self.root, &aside).map_err(failed(&self.root))?;
+        info!(
+            blocks,
+            pins = %aside.display(),
+            "the pinned generations have another number of blocks; they are taken over"
+        );
+        self.earlier.push(Earlier::of_this_version(&aside));
+        self.fresh_layout = true;
+        self.make_directories()?;
+        for name in CONVERSATIONS {
+            match sys::open_pinned(&aside.join("maps").join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                map => map.and_then(|map| sys::pin(map.as_fd(), &self.map(name))),
+            }
+            .map_err(failed(&aside))?;
+        }
+        self.aside = Some(aside);
+        Ok(())
     }
 
     /// Takes the attachments that are pinned for earlier layouts: they stay attached, and their program can
@@ -149,9 +209,15 @@ impl Pins {
     /// How to remove again what was pinned since it was opened, as long as nothing is attached.
     pub(super) fn undo(&self) -> impl FnOnce() + use<> {
         let (root, directory, made) = (self.root.clone(), self.directory().to_owned(), self.made.clone());
-        let fresh_layout = self.fresh_layout;
+        let (fresh_layout, aside) = (self.fresh_layout, self.aside.clone());
+        let clear = move || {
+            remove_tree(&root)?;
+            let Some(aside) = aside else { return Ok(()) };
+            let doing = format!("put back {}", aside.display());
+            fs::rename(&aside, &root).map_err(KernelError::map(doing))
+        };
         move || {
-            if fresh_layout && let Err(error) = remove_tree(&root) {
+            if fresh_layout && let Err(error) = clear() {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "pins could not be removed; `teiten detach` removes them"
@@ -388,29 +454,18 @@ fn is_empty_bpffs(mount: &Path) -> bool {
 
 /// Whether anything of this layout or another is pinned under `pin_dir`.
 pub fn any(pin_dir: &Path) -> Found {
-    let versions = match versions(pin_dir) {
-        Ok(versions) => versions,
+    let homes = match homes(pin_dir) {
+        Ok(homes) => homes,
         // What is not a directory holds no pins.
         Err(error) => return Found::of(Err::<(), _>(error)).unwrap_or(Found::No),
     };
-    let pinned = |version| {
-        let path = pin_dir.join(format!("v{version}")).join("maps").join("GENERATION");
+    let pinned = |home: Home| {
+        let path = home.path.join("maps").join("GENERATION");
         Found::of(path.symlink_metadata()).unwrap_or(Found::No)
     };
-    let found: Vec<_> = versions.into_iter().map(pinned).collect();
+    let found: Vec<_> = homes.into_iter().map(pinned).collect();
     let order = [Found::Yes, Found::NotAllowed];
     order.into_iter().find(|it| found.contains(it)).unwrap_or(Found::No)
-}
-
-/// The layouts that have a directory under `root`, ascending.
-pub(super) fn versions(root: &Path) -> io::Result<Vec<u64>> {
-    let mut versions = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let name = entry?.file_name();
-        versions.extend(name.to_str().and_then(|name| name.strip_prefix('v')?.parse::<u64>().ok()));
-    }
-    versions.sort_unstable();
-    Ok(versions)
 }
 
 /// Makes `root` a directory on a bpffs and locks it.

@@ -3,11 +3,13 @@
 //! The kernel charges maps to the control group of the process that makes them (Linux 5.11), all at once.
 //! Figures are of 64-bit kernels, rounded up a little.
 
+use crate::config::LEAST_KERNEL_MEMORY;
 use sensor_common::flow::{
-    Asked, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
+    Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
     MAX_REMEMBERED,
 };
-use sensor_common::layout::{Block, SourceKey};
+use sensor_common::frame::MAX_OFFSET;
+use sensor_common::layout::{Block, SAMPLE_BEGINNINGS, Sample, SourceKey};
 use sensor_common::recent::{RECENT_V4, RECENT_V6, RecentV4, RecentV6};
 use std::fmt::Write as _;
 use std::fs;
@@ -34,9 +36,9 @@ pub(super) const fn source_table(entries: u32) -> u64 {
     hash(entries as u64, size_of::<SourceKey>(), size_of::<u64>(), 0)
 }
 
-/// Bytes that the two generations take on this many possible CPUs.
-pub(super) const fn generations(cpus: usize) -> u64 {
-    2 * (cpus * size_of::<Block>()) as u64
+/// Bytes that two generations of so many blocks take.
+const fn generations(blocks: usize) -> u64 {
+    2 * (blocks * size_of::<Block>()) as u64
 }
 
 /// Bytes that the maps of flows take.
@@ -46,53 +48,157 @@ const FLOWS: u64 = hash(MAX_FLOWS as u64, size_of::<FlowKey>(), size_of::<FlowSt
     + hash(MAX_HALF_OPEN as u64, size_of::<FlowKey>(), size_of::<HalfOpen>(), LRU_ENTRY)
     + (HEARD_ENTRIES * size_of::<u64>() + size_of::<Asked>()) as u64;
 
-/// The maps that have an entry for each possible CPU.
+/// The maps with an entry for each CPU that finds conversations again.
 pub(super) const BY_CPU: [&str; 2] = ["RECENT_V4", "RECENT_V6"];
 
-/// Bytes that they take on this many possible CPUs.
-const fn recent(cpus: usize) -> u64 {
-    (cpus * (RECENT_V4 * size_of::<RecentV4>() + RECENT_V6 * size_of::<RecentV6>())) as u64
-}
+/// Bytes that a CPU's entries in them take.
+const RECENT: u64 = (RECENT_V4 * size_of::<RecentV4>() + RECENT_V6 * size_of::<RecentV6>()) as u64;
 
-/// Bytes that all maps take.
-pub(super) const fn all(cpus: usize, table: u32) -> u64 {
-    generations(cpus) + source_table(table) + FLOWS + recent(cpus)
-}
+/// Bytes that a CPU has in maps which the kernel makes for each: beginnings of contents, a sample, a counter of flows,
+/// the beginning of a frame, and some room.
+const EVERY: u64 = (size_of::<[u64; SAMPLE_BEGINNINGS]>()
+    + size_of::<Sample>()
+    + size_of::<[u64; FlowCounter::COUNT]>()
+    + MAX_OFFSET
+    + 1024) as u64;
 
-/// What the maps need.
+/// How what grows with the number of CPUs is kept within a bound: first all CPUs have a block in each generation and a
+/// table of conversations that they found a moment ago. If that is too much, tables take a quarter of the bound at most,
+/// and CPUs with higher numbers have none; and the blocks are as many as fit, a power of two, which CPUs share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapMemory {
-    /// Bytes of all.
-    pub all: u64,
-    /// Bytes of all generations for one CPU.
-    pub per_cpu: u64,
-    /// CPUs that there may ever be.
-    pub cpus: usize,
+pub struct ByCpu {
+    cpus: usize,
+    blocks: usize,
+    recents: usize,
 }
 
-/// What the maps need with a source table of so many entries.
-pub fn map_memory(source_table: u32) -> MapMemory {
-    let cpus = cpus();
-    MapMemory { all: all(cpus, source_table), per_cpu: generations(1), cpus }
-}
-
-/// CPUs that there may ever be: each has its part of a generation.
-pub(super) fn cpus() -> usize {
-    aya::util::nr_cpus().unwrap_or(1)
-}
-
-/// Entries that the source table has when no one says how many: so many that all maps take at most half of
-/// `memory`, bytes.
-pub fn default_source_table(memory: Option<u64>) -> u32 {
-    default_for(cpus(), memory)
-}
-
-fn default_for(cpus: usize, memory: Option<u64>) -> u32 {
-    let mut entries = SOURCE_TABLE;
-    while entries > LEAST_SOURCE_TABLE && memory.is_some_and(|memory| all(cpus, entries) > memory / 2) {
-        entries /= 2;
+impl ByCpu {
+    /// On this machine, within so many bytes.
+    pub fn within(bound: u64) -> Self {
+        Self::of(cpus(), bound)
     }
-    entries
+
+    /// Of so many possible CPUs. One block there is always.
+    fn of(cpus: usize, bound: u64) -> Self {
+        let own = Self { cpus, blocks: cpus, recents: cpus };
+        if own.bytes() <= bound {
+            return own;
+        }
+        let recents = cpus.min((bound / 4 / RECENT) as usize).max(1);
+        let mut shared = Self { cpus, blocks: cpus.next_power_of_two() / 2, recents };
+        while shared.blocks > 1 && shared.bytes() > bound {
+            shared.blocks /= 2;
+        }
+        Self { blocks: shared.blocks.max(1), ..shared }
+    }
+
+    /// CPUs that there may ever be.
+    pub const fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// Blocks of a generation.
+    pub const fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// CPUs that have a table of conversations: those with the lowest numbers.
+    pub(super) const fn recents(&self) -> usize {
+        self.recents
+    }
+
+    /// Whether CPUs share blocks.
+    pub const fn are_shared(&self) -> bool {
+        self.blocks < self.cpus
+    }
+
+    /// The bits of a CPU's number that are its block's; all when each has its own.
+    pub(super) const fn block_mask(&self) -> u32 {
+        if self.are_shared() { self.blocks as u32 - 1 } else { u32::MAX }
+    }
+
+    /// Bytes of all that grows with the number of CPUs.
+    pub const fn bytes(&self) -> u64 {
+        generations(self.blocks) + self.recents as u64 * RECENT + self.cpus as u64 * EVERY
+    }
+
+    /// Entries that the source table has when no one says how many: so many that all maps take at most half of
+    /// `memory`, bytes.
+    pub fn default_source_table(self, memory: Option<u64>) -> u32 {
+        let mut entries = SOURCE_TABLE;
+        let bytes = |source_table| Sizes { by_cpu: self, source_table }.bytes();
+        while entries > LEAST_SOURCE_TABLE && memory.is_some_and(|memory| bytes(entries) > memory / 2) {
+            entries /= 2;
+        }
+        entries
+    }
+}
+
+/// How large the maps are whose size is not fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// What grows with the number of CPUs.
+    pub by_cpu: ByCpu,
+    /// Entries of the source table.
+    pub source_table: u32,
+}
+
+impl Sizes {
+    /// Bytes that all maps take.
+    pub const fn bytes(&self) -> u64 {
+        self.by_cpu.bytes() + source_table(self.source_table) + FLOWS
+    }
+
+    /// What a map that was refused for lack of memory needs, and the way out.
+    pub(super) fn refused(&self, map: &str) -> String {
+        self.refused_of(map, memory())
+    }
+
+    fn refused_of(&self, map: &str, memory: Option<u64>) -> String {
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        let Self { by_cpu, source_table: entries } = *self;
+        let own = match map {
+            "SOURCES" => format!(" of {entries} entries, {} MB", megabytes(source_table(entries))),
+            "generation" => format!(
+                " of {} blocks for {} possible CPUs, {} MB",
+                by_cpu.blocks,
+                by_cpu.cpus,
+                megabytes(generations(by_cpu.blocks) / 2)
+            ),
+            _ => String::new(),
+        };
+        let limit = memory.map_or_else(String::new, |memory| {
+            format!(", and this process may use {} MB at most", megabytes(memory))
+        });
+        let mut text = format!(
+            "not enough memory for map {map}{own}: all maps take about {} MB{limit}; raise the limit (MemoryMax= of \
+             a systemd unit)",
+            megabytes(self.bytes())
+        );
+        let less = Self { source_table: LEAST_SOURCE_TABLE, ..*self };
+        if less.bytes() < self.bytes() {
+            let _ = write!(
+                text,
+                ", or give a smaller --source-table: with {LEAST_SOURCE_TABLE} the maps take about {} MB",
+                megabytes(less.bytes())
+            );
+        }
+        let less = Self { by_cpu: ByCpu::of(by_cpu.cpus, LEAST_KERNEL_MEMORY), ..*self };
+        if less.bytes() < self.bytes() {
+            let _ = write!(
+                text,
+                ", or a smaller --kernel-memory: with {}MiB they take about {} MB, and CPUs share counters and logs",
+                LEAST_KERNEL_MEMORY >> 20,
+                megabytes(less.bytes())
+            );
+        }
+        text
+    }
+}
+
+/// CPUs that there may ever be.
+fn cpus() -> usize {
+    aya::util::nr_cpus().unwrap_or(1)
 }
 
 /// Bytes that this process may use: the machine's memory, or the least limit of the control groups that it
@@ -130,38 +236,6 @@ fn machine() -> Option<u64> {
     Some(total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// What a map that was refused for lack of memory needs, and the way out.
-pub(super) fn refused(map: &str, table: u32) -> String {
-    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-    let cpus = cpus();
-    let (own, all) = match map {
-        "SOURCES" => {
-            (format!(" of {table} entries, {} MB", megabytes(source_table(table))), all(cpus, table))
-        }
-        "generation" => {
-            (format!(" for {cpus} possible CPUs, {} MB", megabytes(generations(cpus) / 2)), all(cpus, table))
-        }
-        _ => (String::new(), all(cpus, table)),
-    };
-    let limit = memory().map_or_else(String::new, |memory| {
-        format!(", and this process may use {} MB at most", megabytes(memory))
-    });
-    let mut text = format!(
-        "not enough memory for map {map}{own}: all maps take about {} MB{limit}; raise the limit (MemoryMax= of \
-         a systemd unit)",
-        megabytes(all)
-    );
-    let least = self::all(cpus, LEAST_SOURCE_TABLE);
-    if least < all {
-        let least = megabytes(least);
-        let _ = write!(
-            text,
-            ", or give a smaller --source-table: with {LEAST_SOURCE_TABLE} the maps take about {least} MB"
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,13 +243,54 @@ mod tests {
 
     const MB: u64 = 1_000_000;
 
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_grows_with_cpus_stays_within_its_bound() {
+        // Possible CPUs, bound in MiB, blocks, CPUs with a table.
+        let cases = [
+            (1, 256, 1, 1),
+            (2, 256, 2, 2),
+            (8, 256, 8, 8),
+            (13, 256, 13, 13),
+            (14, 256, 8, 14),
+            (64, 256, 8, 64),
+            (65, 256, 8, 65),
+            (128, 256, 8, 78),
+            (1024, 256, 8, 78),
+            (64, 1024, 32, 64),
+            (64, 1280, 64, 64),
+            (2, 32, 1, 2),
+            (3, 38, 1, 3),
+            (3, 48, 2, 3),
+        ];
+        for (cpus, bound, blocks, recents) in cases {
+            let by_cpu = ByCpu::of(cpus, bound * MIB);
+            assert_eq!(by_cpu, ByCpu { cpus, blocks, recents }, "{cpus} CPUs, {bound} MiB");
+            assert!(by_cpu.bytes() <= bound * MIB, "{cpus} CPUs, {bound} MiB: {} bytes", by_cpu.bytes());
+            assert_eq!(by_cpu.are_shared(), blocks < cpus);
+            // Each CPU finds a block, and with one of its own no other does.
+            let of_cpu = |cpu: usize| (cpu as u32 & by_cpu.block_mask()) as usize;
+            assert!((0..cpus).all(|cpu| of_cpu(cpu) < blocks && (by_cpu.are_shared() || of_cpu(cpu) == cpu)));
+        }
+    }
+
+    #[test]
+    fn one_block_there_is_however_many_cpus_need_room_beside_it() {
+        let by_cpu = ByCpu::of(8192, 32 * MIB);
+        assert_eq!((by_cpu.blocks, by_cpu.block_mask()), (1, 0));
+        assert!(by_cpu.bytes() > 32 * MIB);
+    }
+
     #[test]
     fn the_source_table_takes_what_half_of_the_memory_leaves() {
-        assert_eq!(default_for(2, None), 1 << 20);
-        assert_eq!(default_for(2, Some(8_000 * MB)), 1 << 20);
+        let by_cpu = |cpus| ByCpu::of(cpus, 256 * MIB);
+        assert_eq!(by_cpu(2).default_source_table(None), 1 << 20);
+        assert_eq!(by_cpu(2).default_source_table(Some(8_000 * MB)), 1 << 20);
         for (cpus, memory) in [(1, 128), (2, 128), (2, 256), (4, 512), (64, 1024)] {
-            let entries = default_for(cpus, Some(memory * MB));
-            let fits = |entries| all(cpus, entries) <= memory * MB / 2;
+            let by_cpu = by_cpu(cpus);
+            let entries = by_cpu.default_source_table(Some(memory * MB));
+            let fits = |source_table| Sizes { by_cpu, source_table }.bytes() <= memory * MB / 2;
             assert!(fits(entries) || entries == LEAST_SOURCE_TABLE, "{cpus} CPUs, {memory} MB: {entries}");
             assert!(entries == SOURCE_TABLE || !fits(2 * entries), "{cpus} CPUs, {memory} MB: {entries}");
         }
@@ -201,9 +316,17 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_map_its_size_and_the_way_out() {
-        let text = refused("SOURCES", 1 << 20);
+        let refused = |cpus, bound, map, source_table| {
+            Sizes { by_cpu: ByCpu::of(cpus, bound * MIB), source_table }.refused_of(map, Some(128 * MB))
+        };
+        let text = refused(2, 256, "SOURCES", 1 << 20);
         assert!(text.starts_with("not enough memory for map SOURCES of 1048576 entries, "), "{text}");
         assert!(text.contains("MemoryMax=") && text.contains("--source-table: with 16384 "), "{text}");
-        assert!(!refused("SOURCES", 1 << 10).contains("--source-table"));
+        assert!(text.contains("this process may use 128 MB at most"), "{text}");
+        assert!(text.contains("--kernel-memory: with 32MiB they"), "{text}");
+        assert!(!refused(2, 256, "SOURCES", 1 << 10).contains("--source-table"));
+        let text = refused(64, 256, "generation", 1 << 20);
+        assert!(text.contains("map generation of 8 blocks for 64 possible CPUs, 76 MB: "), "{text}");
+        assert!(!refused(1, 256, "generation", 1 << 20).contains("--kernel-memory"));
     }
 }

@@ -7,6 +7,7 @@ mod configuration;
 mod flows;
 mod pieces;
 mod samples;
+mod shared;
 
 use super::*;
 use crate::counters::detail::Details;
@@ -54,6 +55,16 @@ impl Drop for PinDir {
 
 /// A policy, asked on the host.
 struct HostWorld<'a>(&'a Policy);
+
+/// With a source table of so many entries, and a block for each CPU.
+fn sizes(source_table: u32) -> Sizes {
+    Sizes { by_cpu: ByCpu::within(u64::MAX), source_table }
+}
+
+/// The same with one block, which CPUs share where there are several; so little memory has no room for more.
+fn shared(source_table: u32) -> Sizes {
+    Sizes { by_cpu: ByCpu::within(0), source_table }
+}
 
 /// Of a ledger that is empty.
 const NUMBERING: Numbering = Numbering { ledger: 1, last: 0 };
@@ -103,8 +114,12 @@ struct Snapshot {
 
 impl Harness {
     fn new(policy: Policy, source_table: u32) -> Option<Self> {
+        Self::with(policy, &sizes(source_table))
+    }
+
+    fn with(policy: Policy, sizes: &Sizes) -> Option<Self> {
         let pins = PinDir::new()?;
-        let mut harness = Self::open(pins, policy, source_table);
+        let mut harness = Self::open_with(pins, policy, sizes);
         // Whatever serves on the machine that tests.
         harness.kernel.flows.forget_servers();
         Some(harness)
@@ -112,7 +127,11 @@ impl Harness {
 
     /// What a daemon takes over that starts with these pins.
     fn open(pins: PinDir, policy: Policy, source_table: u32) -> Self {
-        let opened = Kernel::open(pins.path(), source_table, NUMBERING, &policy);
+        Self::open_with(pins, policy, &sizes(source_table))
+    }
+
+    fn open_with(pins: PinDir, policy: Policy, sizes: &Sizes) -> Self {
+        let opened = Kernel::open(pins.path(), sizes, NUMBERING, &policy);
         let Ready { kernel, spare, .. } = opened.expect("open the kernel side").observe();
         Self { kernel, spare: Some(spare), policy, pins }
     }
@@ -328,9 +347,9 @@ fn mutate(frame: &[u8], random: &mut SplitMix) -> Vec<u8> {
     frame
 }
 
-fn compare_over_corpus(policy: Policy, mutations: usize) {
+fn compare_over_corpus(policy: Policy, sizes: &Sizes, mutations: usize) {
     let packets = corpus();
-    let Some(mut harness) = Harness::new(policy, 1024) else { return };
+    let Some(mut harness) = Harness::with(policy, sizes) else { return };
     let mut random = SplitMix(1);
     let mut compared = 0;
     let mut total = Snapshot::default();
@@ -376,7 +395,11 @@ fn sum_of(details: &Details, is_meant: impl Fn(&Series) -> bool) -> u64 {
 
 #[test]
 fn kernel_and_host_agree_on_every_packet_when_all_destinations_count() {
-    compare_over_corpus(Policy { observe: nets(&["0.0.0.0/0", "::/0"]), ..Policy::default() }, 3);
+    compare_over_corpus(
+        Policy { observe: nets(&["0.0.0.0/0", "::/0"]), ..Policy::default() },
+        &sizes(1024),
+        3,
+    );
 }
 
 #[test]
@@ -406,7 +429,7 @@ fn kernel_and_host_agree_on_prefixes_exclusions_and_services() {
         ]),
         ..Policy::default()
     };
-    compare_over_corpus(policy, 1);
+    compare_over_corpus(policy, &sizes(1024), 1);
 }
 
 /// `192.0.2.1 > 198.51.100.7: TCP 40000 > 445 [S]`
@@ -539,16 +562,16 @@ fn a_source_table_of_another_size_keeps_what_the_old_one_holds() {
 #[test]
 fn a_second_daemon_is_refused_the_pin_directory() {
     let Some(harness) = Harness::new(Policy::default(), 16) else { return };
-    let refused = Kernel::open(harness.pins.path(), 16, NUMBERING, &Policy::default()).err();
+    let refused = Kernel::open(harness.pins.path(), &sizes(16), NUMBERING, &Policy::default()).err();
     assert!(matches!(refused, Some(KernelError::PinDirInUse { .. })), "{refused:?}");
 }
 
 #[test]
 fn pins_of_another_layout_are_refused_by_name() {
     let Some(pins) = PinDir::new() else { return };
-    drop(Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).expect("open"));
+    drop(Kernel::open(pins.path(), &sizes(16), NUMBERING, &Policy::default()).expect("open"));
     std::fs::create_dir(pins.path().join("v999")).expect("a directory on the bpffs");
-    let refused = Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).err();
+    let refused = Kernel::open(pins.path(), &sizes(16), NUMBERING, &Policy::default()).err();
     assert!(matches!(refused, Some(KernelError::OtherLayout { found, .. }) if found == "v999"));
 }
 
@@ -593,12 +616,12 @@ fn what_an_earlier_layout_counted_is_read_by_the_rules_of_its_version() {
     drop(kernel);
     let root = pins.path();
     std::fs::rename(root.join(format!("v{LAYOUT_VERSION}")), root.join("v77")).expect("rename the pins");
-    let unknown = Kernel::open(root, 16, NUMBERING, &policy).err();
+    let unknown = Kernel::open(root, &sizes(16), NUMBERING, &policy).err();
     assert!(matches!(unknown, Some(KernelError::OtherLayout { .. })), "{unknown:?}");
     assert_eq!(is_pinned(root), Found::Yes);
 
     let open = || {
-        let opened = Kernel::open_knowing(&[shape], root, 16, NUMBERING, &policy);
+        let opened = Kernel::open_knowing(&[shape], root, &sizes(16), NUMBERING, &policy);
         opened.expect("take over").observe().kernel
     };
     for _ in 0..2 {
@@ -625,7 +648,7 @@ fn what_is_not_what_it_is_called_is_not_read() {
     for block in [earlier::V1.block, earlier::V1.block - 4096] {
         let mut shape = earlier::V1;
         (shape.version, shape.block) = (77, block);
-        let refused = Kernel::open_knowing(&[shape], root, 16, NUMBERING, &Policy::default()).err();
+        let refused = Kernel::open_knowing(&[shape], root, &sizes(16), NUMBERING, &Policy::default()).err();
         assert!(matches!(refused, Some(KernelError::Map { .. })), "{refused:?}");
     }
     assert!(root.join("v77/generation-a").exists());
@@ -705,7 +728,7 @@ fn pin_to_one_cpu() {
 fn an_interface_is_attached_to_as_it_is_and_not_as_it_was() {
     let Some(pins) = PinDir::new() else { return };
     let mut opened =
-        Kernel::open(pins.path(), 16, NUMBERING, &Policy::default()).expect("open the kernel side");
+        Kernel::open(pins.path(), &sizes(16), NUMBERING, &Policy::default()).expect("open the kernel side");
     let alone = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network of its own");
         let mut interface = Interface {
@@ -728,7 +751,14 @@ fn an_interface_is_attached_to_as_it_is_and_not_as_it_was() {
 /// paths than this machine's.
 #[test]
 fn verifiers_have_room_to_spare() {
-    let Some(mut harness) = Harness::new(Policy::default(), 16) else { return };
+    for sizes in [sizes(16), shared(16)] {
+        let Some(mut harness) = Harness::with(Policy::default(), &sizes) else { return };
+        eprintln!("{} blocks", sizes.by_cpu.blocks());
+        assert_all_have_room(&mut harness);
+    }
+}
+
+fn assert_all_have_room(harness: &mut Harness) {
     for name in ["teiten_eth", "teiten_eth_frags", "teiten_ip", "teiten_ip_frags"] {
         harness.kernel.attachments.object().load_for_test(name);
         let program: &Xdp =

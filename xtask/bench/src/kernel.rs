@@ -66,10 +66,18 @@ struct Sensor {
 impl Sensor {
     /// Loads `object` with its generations, which are pinned below `pins`.
     fn load(object: &[u8], pins: &Path, rules: &Rules) -> Result<Self> {
+        Self::load_with(object, pins, rules, None)
+    }
+
+    /// [`Sensor::load`], with the bits of a CPU's number that are its block's, when it is not to have its own.
+    fn load_with(object: &[u8], pins: &Path, rules: &Rules, block_mask: Option<u32>) -> Result<Self> {
         let path = pins.join("GENERATION");
         let generations = Generations::new(&path, rules)?;
         let mut loader = EbpfLoader::new();
         loader.map_pin_path("GENERATION", &path);
+        if let Some(mask) = &block_mask {
+            loader.override_global("BLOCK_MASK", mask, true);
+        }
         for name in ["OBSERVED_V4", "EXCLUDED_V4"] {
             loader.map_max_entries(name, 1 << 20);
         }
@@ -215,6 +223,7 @@ pub(super) fn run(context: &Context, results: &mut Results) -> Result<()> {
         pools(context, pins, results)?;
         kinds(context, pins, results)?;
         samples(context, pins, results)?;
+        shared_blocks(context, pins, results)?;
         prefixes(context, pins, results)
     })?
 }
@@ -413,6 +422,39 @@ fn samples(context: &Context, pins: &Path, results: &mut Results) -> Result<()> 
         let difference = on.less(&off);
         table.row([name.into(), off.into(), on.into(), difference.clone().into()]);
         results.target(&format!("{name}: samples, budget spent, less off"), Bound::AtMost(most), difference);
+    }
+    results.tables.push(table);
+    Ok(())
+}
+
+/// What it costs that CPUs share a block, while no other CPU counts into it.
+fn shared_blocks(context: &Context, pins: &Path, results: &mut Results) -> Result<()> {
+    let plain = rules(LOCAL_V4, LOCAL_V6);
+    let mut table = Table::new(
+        "Kernel: blocks that CPUs share",
+        "As above: in a block of this CPU's own, and in one that all CPUs share, as on machines with many; no other CPU \
+         counts at the same time. Both in the same rounds.",
+        &["packets", "own block", "shared block", "difference"],
+    );
+    let mut ring = Ring::new(context, pins, [1, 1], &plain)?;
+    let object = std::fs::read(&context.object).context("read Teiten's object")?;
+    let mut shared = Sensor::load_with(&object, pins, &plain, Some(0))?;
+    let place = TEITEN + ring.sensors.len() as u32;
+    ring.programs.enter(place, loaded(&mut shared.ebpf, "teiten_eth")?)?;
+    ring.sensors.push(shared);
+    let pool = context.scale.pool();
+    let cases = [
+        case("SYN", frames::syn_v4(), pool, Class::Access, &plain),
+        case("SYN, IPv6", frames::syn_v6(), pool, Class::Access, &plain),
+        case("SYN+ACK, backscatter", frames::syn_ack_v4(), pool, Class::Backscatter, &plain),
+        case("SYN to another address", frames::syn_elsewhere(), pool, Class::OtherDestination, &plain),
+        case("ARP", frames::arp(), pool, Class::NonIp, &plain),
+    ];
+    ring.contenders = vec![TEITEN, place];
+    for case in &cases {
+        let rounds = ring.rounds(case, context)?;
+        let [own, shared] = &rounds[..] else { unreachable!("one for each of two contenders") };
+        table.row([case.name.into(), own.clone().into(), shared.clone().into(), shared.less(own).into()]);
     }
     results.tables.push(table);
     Ok(())

@@ -52,6 +52,7 @@ peer ping -q -c 3 -i 0.2 192.0.2.1
 peer ping -q -c 2 -i 0.2 2001:db8::1
 wait_counted access 10
 kill -9 $teiten
+wait $teiten || true
 for port in 3001 3002; do peer nc -w 5 192.0.2.1 $port || true; done
 begin --interface eth0
 ping -q -c 2 -i 0.2 192.0.2.2

@@ -113,6 +113,8 @@ impl Flavour {
 #[derive(Debug)]
 pub struct Kernel {
     flavour: Flavour,
+    /// CPUs that it takes for possible.
+    possible_cpus: u32,
     /// `vmlinuz`.
     image: PathBuf,
     modules: PathBuf,
@@ -158,9 +160,17 @@ impl Kernel {
         }
         Ok(Self {
             flavour,
+            possible_cpus: 1,
             image: only_entry(&directory.join("boot"), |name| name.starts_with("vmlinuz"))?,
             modules: only_entry(&directory.join("lib/modules"), |_| true)?,
         })
+    }
+
+    /// In machines with so many CPUs, of which one runs.
+    #[must_use]
+    pub fn with_possible_cpus(mut self, cpus: u32) -> Self {
+        self.possible_cpus = cpus;
+        self
     }
 
     /// Boots it with `binary` as `/bin/teiten`, runs `script` with `sh -eu` as root, and returns what
@@ -206,19 +216,19 @@ impl Kernel {
         let console = work.join("console");
         let (emulator, _) = self.flavour.emulator();
         let (options, terminal) = self.flavour.machine();
-        // One processor: the emulator now and then runs into the breakpoint by which the kernel keeps a
+        // One processor runs: the emulator now and then runs into the breakpoint by which the kernel keeps a
         // second one away from code that it is patching. No check of the timer: it counts ticks, and fails
         // when the emulator gets too little time. No word of the kernel's about such a lack: it would be
         // printed amid the lines of the script.
         let mut machine = Command::new(emulator)
             .args(options)
-            .args(["-accel", "tcg", "-smp", "1", "-m", "2048"])
+            .args(["-accel", "tcg", "-smp", &self.possible_cpus.to_string(), "-m", "2048"])
             .args(["-nographic", "-no-reboot", "-nic", "none"])
             .arg("-kernel")
             .arg(&self.image)
             .arg("-initrd")
             .arg(&initrd)
-            .args(["-append", &format!("console={terminal} {KERNEL_OPTIONS}")])
+            .args(["-append", &format!("console={terminal} maxcpus=1 {KERNEL_OPTIONS}")])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&console)?)
             .stderr(Stdio::null())

@@ -8,7 +8,7 @@ use crate::kernel::inspect::{self, Attached, PinDir, nearest};
 use crate::kernel::interface::Interface;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::network::Network;
-use crate::kernel::{self, Found, adapter};
+use crate::kernel::{self, ByCpu, Found, Sizes, adapter};
 use crate::sight::Blind;
 use crate::sight::targets::Targets;
 use crate::system::trusted;
@@ -73,9 +73,13 @@ pub(super) struct AddressDatabase {
 pub(super) struct MapNeeds {
     /// Of all maps.
     pub(super) maps: u64,
-    /// Of them, for each CPU that there may ever be.
-    pub(super) per_cpu: u64,
+    /// Of them, what grows with the number of CPUs that there may ever be.
+    pub(super) by_cpu: u64,
+    /// Its bound.
+    pub(super) bound: u64,
     pub(super) possible_cpus: usize,
+    /// Blocks of counters and logs, which CPUs share when there are fewer.
+    pub(super) blocks: usize,
     /// Entries of the source table.
     pub(super) source_table: u32,
     /// What this process may use; `None` when that cannot be read.
@@ -265,9 +269,17 @@ fn lines(config: &Config, network: &Network) -> Vec<(String, ObservedLine)> {
 
 fn memory(config: &Config) -> MapNeeds {
     let available = kernel::memory();
-    let source_table = config.source_table.unwrap_or_else(|| kernel::default_source_table(available));
-    let needs = kernel::map_memory(source_table);
-    MapNeeds { maps: needs.all, per_cpu: needs.per_cpu, possible_cpus: needs.cpus, source_table, available }
+    let by_cpu = ByCpu::within(config.kernel_memory);
+    let source_table = config.source_table.unwrap_or_else(|| by_cpu.default_source_table(available));
+    MapNeeds {
+        maps: Sizes { by_cpu, source_table }.bytes(),
+        by_cpu: by_cpu.bytes(),
+        bound: config.kernel_memory,
+        possible_cpus: by_cpu.cpus(),
+        blocks: by_cpu.blocks(),
+        source_table,
+        available,
+    }
 }
 
 /// Reads it as the daemon does, which listens only when all is well; here on a port of no matter.

@@ -239,24 +239,44 @@ fn address_database(name: &'static str, found: &Result<AddressDatabase, String>,
 
 fn memory(memory: &MapNeeds) -> Finding {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    let cpus = memory.possible_cpus;
+    let by_cpu = if memory.blocks < cpus {
+        let blocks =
+            if memory.blocks == 1 { "one block".to_owned() } else { format!("{} blocks", memory.blocks) };
+        format!(
+            "{} MB for {cpus} possible CPUs, which share {blocks} of counters and logs",
+            megabytes(memory.by_cpu)
+        )
+    } else {
+        format!("{} MB for each of {cpus} possible CPUs", megabytes(memory.by_cpu / cpus.max(1) as u64))
+    };
     let mut text = format!(
-        "the maps take {} MB: {} MB for each of {} possible CPUs, the rest for {} sources of a flood and for conversations",
+        "the maps take {} MB: {by_cpu}, the rest for {} sources of a flood and for conversations",
         megabytes(memory.maps),
-        megabytes(memory.per_cpu),
-        memory.possible_cpus,
         memory.source_table
     );
+    let is_over = memory.by_cpu > memory.bound;
+    if is_over {
+        let _ = write!(
+            text,
+            "; --kernel-memory allows {} MB for the CPUs, which is not enough",
+            megabytes(memory.bound)
+        );
+    }
+    let level = if is_over { Level::Warning } else { Level::Good };
     let Some(available) = memory.available else {
         text.push_str("; how much memory there is cannot be read");
-        return Finding::new(Level::Good, "memory", text);
+        return Finding::new(level, "memory", text);
     };
     let _ = write!(text, "; this process may use {} MB", megabytes(available));
     if memory.maps <= available / 2 {
-        return Finding::new(Level::Good, "memory", text);
+        return Finding::new(level, "memory", text);
     }
-    text.push_str(
-        ", and the ledger's day needs memory too: give a smaller --source-table, or the machine fewer possible CPUs \
+    let _ = write!(
+        text,
+        ", and the ledger's day needs memory too: give a smaller --source-table{}, or the machine fewer possible CPUs \
          (`possible_cpus=` for Linux)",
+        if memory.blocks > 1 { " or --kernel-memory" } else { "" }
     );
     Finding::new(Level::Warning, "memory", text)
 }
@@ -448,8 +468,10 @@ mod tests {
             cpus: 4,
             memory: MapNeeds {
                 maps: 290_000_000,
-                per_cpu: 2_500_000,
+                by_cpu: 78_000_000,
+                bound: 256 << 20,
                 possible_cpus: 4,
+                blocks: 4,
                 source_table: 1 << 20,
                 available: Some(8_000_000_000),
             },
@@ -603,9 +625,24 @@ mod tests {
             ),
             (
                 lacking(|facts| facts.memory.available = Some(512_000_000)),
-                "warning  memory: the maps take 290 MB: 3 MB for each of 4 possible CPUs, the rest for 1048576 sources of \
+                "warning  memory: the maps take 290 MB: 20 MB for each of 4 possible CPUs, the rest for 1048576 sources of \
                  a flood and for conversations; this process may use 512 MB, and the ledger's day needs memory too: give \
-                 a smaller --source-table, or the machine fewer possible CPUs (`possible_cpus=` for Linux)",
+                 a smaller --source-table or --kernel-memory, or the machine fewer possible CPUs (`possible_cpus=` for \
+                 Linux)",
+            ),
+            (
+                lacking(|facts| {
+                    facts.memory = MapNeeds {
+                        maps: 460_000_000,
+                        by_cpu: 365_000_000,
+                        possible_cpus: 8192,
+                        blocks: 1,
+                        ..facts.memory
+                    };
+                }),
+                "warning  memory: the maps take 460 MB: 365 MB for 8192 possible CPUs, which share one block of counters \
+                 and logs, the rest for 1048576 sources of a flood and for conversations; --kernel-memory allows 269 MB \
+                 for the CPUs, which is not enough; this process may use 8000 MB",
             ),
             (
                 lacking(|facts| {

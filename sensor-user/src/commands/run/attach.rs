@@ -2,7 +2,7 @@
 
 use crate::config::{Config, XdpMode};
 use crate::kernel::interface::Interface;
-use crate::kernel::{self, Kernel, KernelError, Opened, Policy, Ready};
+use crate::kernel::{self, ByCpu, Kernel, KernelError, Opened, Policy, Ready, Sizes};
 use crate::observation::Numbering;
 use tracing::{error, info, warn};
 
@@ -14,7 +14,7 @@ pub(super) fn observe(
     observed: &[Interface],
     released_first: &[String],
 ) -> Result<Ready, KernelError> {
-    let mut opened = Kernel::open(&config.pin_dir, source_table(config), numbering, policy)?;
+    let mut opened = Kernel::open(&config.pin_dir, &sizes(config), numbering, policy)?;
     if let Err(error) = attach(&mut opened, observed, released_first, config.xdp_mode) {
         give_up(opened.undo());
         return Err(error);
@@ -71,12 +71,21 @@ pub(super) fn give_up(undone: Result<Vec<String>, KernelError>) {
     }
 }
 
-/// Entries of the source table: as many as were asked for, else as the memory allows.
-fn source_table(config: &Config) -> u32 {
-    config.source_table.unwrap_or_else(|| {
+/// Sizes of maps. The source table has as many entries as were asked for, else as the memory allows.
+fn sizes(config: &Config) -> Sizes {
+    let by_cpu = ByCpu::within(config.kernel_memory);
+    if by_cpu.are_shared() {
+        info!(
+            cpus = by_cpu.cpus(),
+            blocks = by_cpu.blocks(),
+            memory_mb = by_cpu.bytes() / 1_000_000,
+            "possible CPUs share counters and logs, to stay within --kernel-memory"
+        );
+    }
+    let source_table = config.source_table.unwrap_or_else(|| {
         let memory = kernel::memory();
-        let entries = kernel::default_source_table(memory);
-        if entries < kernel::default_source_table(None) {
+        let entries = by_cpu.default_source_table(memory);
+        if entries < by_cpu.default_source_table(None) {
             info!(
                 entries,
                 memory_mb = memory.map(|bytes| bytes / 1_000_000),
@@ -84,5 +93,6 @@ fn source_table(config: &Config) -> u32 {
             );
         }
         entries
-    })
+    });
+    Sizes { by_cpu, source_table }
 }

@@ -92,7 +92,7 @@ fn a_flood_costs_no_more_than_its_budget_and_every_packet_is_counted() {
     assert_eq!(sums(&drained.samples), [(MESSENGER, 100_000, 1), (other, 1, 1)]);
     // Each CPU on which the kernel ran the program may take its own.
     let least = u64::from(SAMPLE_FIRST) + SAMPLE_ALIKE;
-    let most = least * size::cpus() as u64;
+    let most = least * sizes(16).by_cpu.cpus() as u64;
     assert!((least..=most).contains(&taken(&drained.samples[0])), "{}", taken(&drained.samples[0]));
     assert_eq!(drained.samples[0].contents[0].packet.content(), b"flood of one content");
     harness.recycle().expect("recycle");
@@ -138,7 +138,7 @@ fn what_is_repeated_beside_a_flood_of_random_contents_is_handed_over() {
         harness.recycle().expect("recycle");
         let [port] = &drained.samples[..] else { panic!("{:?}", drained.samples) };
         assert_eq!((port.slot, port.packets), (MESSENGER, PACKETS));
-        assert!(taken(port) <= u64::from(SAMPLE_BUDGET) * size::cpus() as u64, "{}", taken(port));
+        assert!(taken(port) <= u64::from(SAMPLE_BUDGET) * sizes(16).by_cpu.cpus() as u64, "{}", taken(port));
         for content in &port.contents {
             *seen.entry(content.packet.content().to_vec()).or_default() += content.packets;
         }
@@ -160,7 +160,7 @@ fn all_ports_together_have_a_bound() {
     assert_eq!(drained.samples.len(), 1000);
     let handed_over: u64 = drained.samples.iter().map(taken).sum();
     assert!(
-        (SAMPLE_TOTAL_FIRST..=SAMPLE_TOTAL * size::cpus() as u64).contains(&handed_over),
+        (SAMPLE_TOTAL_FIRST..=SAMPLE_TOTAL * sizes(16).by_cpu.cpus() as u64).contains(&handed_over),
         "{handed_over}"
     );
     assert_eq!(drained.samples.iter().map(|port| port.packets).sum::<u64>(), 1000);

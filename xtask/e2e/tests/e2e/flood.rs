@@ -18,7 +18,7 @@ const SOURCE: std::ops::Range<usize> = 26..30;
 const PORT: std::ops::Range<usize> = 36..38;
 
 /// A TCP SYN to the lab's sensor.
-fn syn(lab: &Lab) -> Vec<u8> {
+pub(crate) fn syn(lab: &Lab) -> Vec<u8> {
     let site = lab.site();
     let Link::Ethernet { sensor, from } = site.link else { panic!("the lab has an Ethernet link") };
     let ip = Ip::new(Ipv4Addr::new(1, 0, 0, 1).into(), site.v4[0].addr().into());
@@ -27,7 +27,7 @@ fn syn(lab: &Lab) -> Vec<u8> {
 }
 
 /// Sends `count` SYNs, the next sources of the pool after `next`, each to one of 1,024 ports.
-fn flood(sender: &mut Sender, frame: &mut [u8], next: &mut u32, count: usize) {
+pub(crate) fn flood(sender: &mut Sender, frame: &mut [u8], next: &mut u32, count: usize) {
     let mut frames = Frames::default();
     let mut left = count;
     while left > 0 {
@@ -104,6 +104,6 @@ fn nothing_that_was_received_is_lost_over_a_hundred_switches_and_full_tables() {
 }
 
 /// IPv4 records that one CPU's log holds, as the product documents it: 512 Ki.
-const fn sensor_records() -> usize {
+pub(crate) const fn sensor_records() -> usize {
     512 * 1024
 }

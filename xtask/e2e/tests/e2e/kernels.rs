@@ -88,6 +88,21 @@ wait_counted access 9
 end
 "#;
 
+/// Prints, of each map of the daemon's, its type, the size of a value, entries, and the bytes that the kernel takes it
+/// for.
+const MAPS: &str = r#"
+memory() {
+    echo "possible $(cat /sys/devices/system/cpu/possible)"
+    cat /proc/$teiten/fdinfo/* | awk '
+        { is[$1] = $2 }
+        $1 == "map_id:" && !($2 in seen) {
+            seen[$2]
+            print "map", is["map_type:"], is["value_size:"], is["max_entries:"], is["memlock:"]
+        }'
+    teiten check --state-dir /state --interface eth0 --source-table 10000 || true
+}
+"#;
+
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What a machine printed, and the metrics in it.
@@ -125,10 +140,19 @@ fn run(series: &str, script: &str) -> Option<Console> {
 }
 
 fn run_on(series: &str, flavour: Flavour, script: &str) -> Option<Console> {
+    run_in(series, flavour, |kernel| kernel, script)
+}
+
+fn run_in(
+    series: &str,
+    flavour: Flavour,
+    machine: impl FnOnce(Kernel) -> Kernel,
+    script: &str,
+) -> Option<Console> {
     let cache = target_directory().unwrap().join("kernels");
     std::fs::create_dir_all(&cache).unwrap();
     let kernel = match Kernel::of_series(series, flavour, &cache) {
-        Ok(kernel) => kernel,
+        Ok(kernel) => machine(kernel),
         Err(error) => {
             println!("skipped: {error:#}");
             return None;
@@ -154,6 +178,43 @@ fn linux_6_1_counts_and_follows_flows_by_clsact() {
 #[test]
 fn linux_6_12_counts_and_follows_flows_by_tcx() {
     counts_on("6.12", "tcx");
+}
+
+/// With CPUs for which not all blocks are allowed, the program that shares them passes the verifier, counts, and takes
+/// no more memory than that.
+fn shares_on(series: &str, tracking: &str) {
+    const CPUS: u64 = 64;
+    const BOUND: u64 = 256 << 20;
+    let script = CONVERSE.replacen("begin --interface eth0\n", "begin --interface eth0\nmemory\n", 1);
+    let kernel = |kernel: Kernel| kernel.with_possible_cpus(CPUS as u32);
+    let Some(console) = run_in(series, Flavour::Cloud, kernel, &[MAPS, &script].concat()) else { return };
+    conversation::judge(&console.text(), tracking).unwrap();
+    console.has_line(&format!("possible 0-{}", CPUS - 1));
+    assert!(console.text().contains("64 possible CPUs, which share 8 blocks"), "{}", console.text());
+
+    let maps = console.lines.iter().filter_map(|line| line.strip_prefix("map "));
+    let maps: Vec<Vec<u64>> =
+        maps.map(|map| map.split(' ').map(|word| word.parse().unwrap()).collect()).collect();
+    // BPF_MAP_TYPE_ARRAY and BPF_MAP_TYPE_PERCPU_ARRAY of `linux/bpf.h`.
+    let (array, percpu_array) = (2, 6);
+    let block = size_of::<sensor_common::layout::Block>() as u64;
+    let generations = maps.iter().filter(|map| map[1] == block);
+    assert_eq!(generations.map(|map| map[2]).collect::<Vec<_>>(), [8, 8], "{maps:?}");
+    let grows =
+        |map: &Vec<u64>| map[0] == percpu_array || map[0] == array && (map[1] == block || map[2] == CPUS);
+    let bytes: u64 = maps.iter().filter(|map| grows(map)).map(|map| map[3]).sum();
+    println!("Linux {series}: {CPUS} possible CPUs take {:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    assert!((16 * block..=BOUND).contains(&bytes), "{bytes} bytes: {maps:?}");
+}
+
+#[test]
+fn linux_6_1_shares_blocks_among_64_cpus() {
+    shares_on("6.1", "clsact");
+}
+
+#[test]
+fn linux_6_12_shares_blocks_among_64_cpus() {
+    shares_on("6.12", "tcx");
 }
 
 /// On both interfaces each packet is one: two connections twice; four echo replies and a refusal twice.

@@ -29,5 +29,6 @@ mod reload;
 mod replay_both_ways;
 mod samples;
 mod scanners;
+mod shared;
 mod sight;
 mod start;
