@@ -768,7 +768,7 @@ mod tests {
     #[test]
     fn help_of_export_and_the_page_of_the_ledger_name_every_kind() {
         let page = include_str!("../../docs/ledger.md");
-        let words = |text: &'static str| text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let words = |text: &'static str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let help: Vec<&str> = words(&EXPORT_HELP).collect();
         for counter in COUNTERS {
             let kind = if counter.kind == "observed" { "observed_milliseconds" } else { counter.kind };
