@@ -57,6 +57,7 @@ pub use error::KernelError;
 pub use generations::{Empty, Full, NotSwitched, Spare};
 pub use keeper::Keeper;
 pub use mode::{GENERIC_MERGES, Mode, Tracking};
+pub use object::prepare;
 pub use occupant::{Kind, Occupant};
 pub use outlook::Outlook;
 pub use pin_files::Found;

@@ -14,6 +14,8 @@ use sensor_common::recent::{RECENT_V4, RECENT_V6, RecentV4, RecentV6};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use tracing::{debug, warn};
 
 /// The object that `cargo xtask ebpf` built.
@@ -34,11 +36,27 @@ pub(super) struct Object {
     told_generic: BTreeSet<String>,
 }
 
+/// What [`prepare`] makes.
+static PREPARED: Mutex<Option<JoinHandle<EbpfLoader<'static>>>> = Mutex::new(None);
+
+/// Makes the loader of the object on a thread of its own, while the caller does something else: a loader reads the
+/// kernel's own types, megabytes of them. Without it, it is made where it is needed.
+pub fn prepare() {
+    let thread = std::thread::Builder::new().name("load".into()).spawn(EbpfLoader::new);
+    *PREPARED.lock().unwrap_or_else(PoisonError::into_inner) = thread.ok();
+}
+
+/// The loader that was prepared, or a new one.
+fn loader() -> EbpfLoader<'static> {
+    let prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    prepared.and_then(|thread| thread.join().ok()).unwrap_or_default()
+}
+
 impl Object {
     /// Loads it, with the pinned maps in place of its own where there are some.
     pub(super) fn load(pins: &Pins, sizes: &Sizes) -> Result<Self, KernelError> {
         let block_mask = sizes.by_cpu.block_mask();
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader();
         loader.override_global("BLOCK_MASK", &block_mask, true);
         for name in MAPS {
             loader.map_pin_path(name, pins.map(name));

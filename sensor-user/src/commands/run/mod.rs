@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, Reload};
 use crate::counters::port_names::PortTable;
 use crate::drain::{self, Drain};
 use crate::exposition::Exposition;
-use crate::kernel::Ready;
+use crate::kernel::{self, Ready};
 use crate::ledger::{self, NotThere};
 use crate::sight::Watch;
 use crate::system::condition::Fault;
@@ -68,6 +68,7 @@ async fn daemon(
         timezone = config.timezone_name(),
         "starting teiten"
     );
+    kernel::prepare();
     let geoip = open::geoip(&config)?;
     let lists = open::lists(&config)?;
     let asn = open::asn(&config)?;
