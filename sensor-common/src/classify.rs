@@ -49,6 +49,17 @@ impl Class {
         Self::Other,
     ];
 
+    /// The class with this number; those without one are [`Class::Other`].
+    #[inline(always)]
+    const fn from_number(number: u8) -> Self {
+        if number < Self::COUNT as u8 {
+            // SAFETY: the numbers below the count are those of the variants.
+            unsafe { core::mem::transmute::<u8, Self>(number) }
+        } else {
+            Self::Other
+        }
+    }
+
     /// The label's value.
     pub const fn name(self) -> &'static str {
         match self {
@@ -163,9 +174,9 @@ pub struct Verdict {
 /// What is counted of a packet in addition to its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extra {
-    Nothing,
-    Access,
-    Backscatter,
+    Nothing = 0,
+    Access = 1,
+    Backscatter = 2,
 }
 
 /// One access.
@@ -181,6 +192,12 @@ pub struct Access {
     pub is_assumed: bool,
 }
 
+/// Places in [`Verdict::bits`], above the class.
+const EXTRA_BIT: u32 = 8;
+const TOOL_BIT: u32 = 16;
+const IS_ASSUMED: u64 = 1 << 24;
+const SLOT_BIT: u32 = 32;
+
 impl Verdict {
     #[inline(always)]
     const fn of(class: Class) -> Self {
@@ -192,6 +209,43 @@ impl Verdict {
     #[inline(always)]
     pub const fn of_access(class: Class, Access { src, slot, tool, is_assumed }: Access) -> Self {
         Self { class, extra: Extra::Access, src, slot, tool, is_assumed }
+    }
+
+    /// All but its address as one word, since functions of the program in the kernel pass words to each other.
+    #[inline(always)]
+    pub const fn bits(&self) -> u64 {
+        let tool = match self.tool {
+            Some(tool) => tool as u64 + 1,
+            None => 0,
+        };
+        (self.slot.index() as u64) << SLOT_BIT
+            | if self.is_assumed { IS_ASSUMED } else { 0 }
+            | tool << TOOL_BIT
+            | (self.extra as u64) << EXTRA_BIT
+            | self.class as u64
+    }
+
+    /// The verdict on a packet from `src` of which [`Verdict::bits`] returned `bits`.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64, src: Address) -> Self {
+        Self {
+            class: Class::from_number(bits as u8),
+            extra: match (bits >> EXTRA_BIT) as u8 {
+                1 => Extra::Access,
+                2 => Extra::Backscatter,
+                _ => Extra::Nothing,
+            },
+            src,
+            slot: match Slot::from_index((bits >> SLOT_BIT) as u32) {
+                Some(slot) => slot,
+                None => Slot::new(Transport::Other, 0),
+            },
+            tool: match (bits >> TOOL_BIT) as u8 {
+                0 => None,
+                number => Some(Tool::from_number(number as u32 - 1)),
+            },
+            is_assumed: bits & IS_ASSUMED != 0,
+        }
     }
 
     /// [`Class::Access`], and [`Class::Service`] when the packet tries to start something: what it
@@ -344,16 +398,17 @@ where
             Intent::Answer | Intent::Neither => Verdict::of(Class::Service),
         };
     }
-    conclude(frame, packet, intent, world.conversation(packet, intent))
+    conclude(packet, intent, world.conversation(packet, intent), || Tool::of(frame, packet))
 }
 
-/// The verdict on a packet whose class does not follow from its destination, source or a service.
+/// The verdict on a packet whose class does not follow from its destination, source or a service. `tool` is
+/// [`Tool::of`] it; of a packet that [`may_be_ours`](crate::flow::may_be_ours) that is `None`.
 #[inline(always)]
-pub fn conclude<F: Marks + ?Sized>(
-    frame: &F,
+pub fn conclude(
     packet: &Packet,
     intent: Intent,
     conversation: Conversation,
+    tool: impl FnOnce() -> Option<Tool>,
 ) -> Verdict {
     let slot = Slot::new(packet.transport, packet.port);
     match conversation {
@@ -363,8 +418,7 @@ pub fn conclude<F: Marks + ?Sized>(
     }
     match intent {
         Intent::Start => {
-            let access =
-                Access { src: packet.src, slot, tool: Tool::of(frame, packet), is_assumed: packet.is_cut };
+            let access = Access { src: packet.src, slot, tool: tool(), is_assumed: packet.is_cut };
             Verdict::of_access(Class::Access, access)
         }
         Intent::Answer => Verdict {

@@ -46,6 +46,7 @@
 //!
 //! The rules are the same for the program in the kernel and on the host; [`Flows`] says where flows are kept.
 
+use crate::branchless;
 use crate::classify::{Class, Conversation, Intent, is_group};
 use crate::frame::{Frame, MAX_OFFSET};
 use crate::parse::{Address, AddressBytes, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
@@ -94,6 +95,7 @@ pub const HEARD_NOTES: usize = 65_536;
 /// Notes of one set ([`heard_set`]), a cache line's half. Between a request and its reply a flood of
 /// 8,000 other datagrams displaces one note in 600, one of 1,000 one in two million.
 pub const HEARD_WAYS: usize = 4;
+const WAY_BITS: u32 = HEARD_WAYS.ilog2();
 
 /// The notes of unasked datagrams, then one note for each set: when it last lost a note in its time.
 pub const HEARD_ENTRIES: usize = HEARD_NOTES + HEARD_NOTES / HEARD_WAYS;
@@ -545,24 +547,18 @@ const fn is_current(note: u64, now: u64) -> bool {
 /// Notes an unasked datagram from `remote` and its port to a local port; the oldest of its set makes
 /// room.
 #[inline(always)]
-fn hear<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flows: &T) {
+pub fn hear<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flows: &T) {
     let (set, tag) = heard_set(flows.seed(), remote, remote_port, local_port);
     let now = flows.now();
-    let mut place = set;
+    // The greatest age, and below it the place in the set. Which it is no processor can predict.
     let mut oldest = 0;
-    let mut displaced = 0;
-    for at in set..set + HEARD_WAYS as u32 {
-        let note = flows.note(at);
-        let is_same = tag_of(note) == tag;
+    for (way, note) in flows.notes(set).into_iter().enumerate() {
         // The note of the same tuple is the one to renew, however young.
-        let age = if is_same { u32::MAX } else { age_of(note, now) };
-        if age >= oldest {
-            oldest = age;
-            place = at;
-            displaced = if is_same { 0 } else { note };
-        }
+        let age = age_of(note, now) | branchless::ones_if_zero(tag_of(note) ^ tag);
+        oldest = branchless::greater(oldest, u64::from(age) << WAY_BITS | way as u64);
     }
-    if is_current(displaced, now) {
+    let place = set + (oldest & (HEARD_WAYS as u64 - 1)) as u32;
+    if oldest >> WAY_BITS != u64::from(u32::MAX) && is_current(flows.note(place), now) {
         flows.set_note(loss_of(set), note(1, now));
         flows.count(FlowCounter::Displaced);
     }
@@ -575,8 +571,7 @@ fn was_heard<T: Flows>(remote: &Address, remote_port: u16, local_port: u16, flow
     let (set, tag) = heard_set(flows.seed(), remote, remote_port, local_port);
     let now = flows.now();
     let mut was_heard = false;
-    for at in set..set + HEARD_WAYS as u32 {
-        let note = flows.note(at);
+    for note in flows.notes(set) {
         was_heard |= tag_of(note) == tag && is_current(note, now);
     }
     was_heard
@@ -667,8 +662,21 @@ pub trait Flows {
     fn seed(&self) -> u64;
     /// One of [`HEARD_ENTRIES`] notes; 0 when it was never written.
     fn note(&self, at: u32) -> u64;
+    /// The notes of the set that begins at this index.
+    #[inline(always)]
+    fn notes(&self, set: u32) -> [u64; HEARD_WAYS] {
+        [self.note(set), self.note(set + 1), self.note(set + 2), self.note(set + 3)]
+    }
     /// Writes the note at this index.
     fn set_note(&self, at: u32, note: u64);
+    /// [`hear`], which the program in the kernel overrides with a separate function.
+    #[inline(always)]
+    fn hear(&self, remote: &Address, remote_port: u16, local_port: u16)
+    where
+        Self: Sized,
+    {
+        hear(remote, remote_port, local_port, self);
+    }
     /// Adds 1 to a counter.
     fn count(&self, counter: FlowCounter);
 }
@@ -697,17 +705,30 @@ pub fn may_be_ours<T: Flows>(packet: &Packet, intent: Intent, flows: &T) -> bool
     }
 }
 
+/// A frame whose quoted packet is read by a function that may be its own.
+pub trait Quotes {
+    /// [`FlowKey::set_quoted`] of this frame and its `packet`.
+    fn quoted(&self, packet: &Packet, key: &mut FlowKey) -> bool;
+}
+
+impl<F: Frame + ?Sized> Quotes for F {
+    #[inline(always)]
+    fn quoted(&self, packet: &Packet, key: &mut FlowKey) -> bool {
+        key.set_quoted(self, packet)
+    }
+}
+
 /// What `packet`, which has arrived and [`may_be_ours`], is to this host's conversations. `key` is room
 /// for its key, since the program's stack is small.
 #[inline(always)]
-pub fn conversation<F: Frame + ?Sized, T: Flows>(
+pub fn conversation<F: Quotes + ?Sized, T: Flows>(
     frame: &F,
     packet: &Packet,
     key: &mut FlowKey,
     flows: &T,
 ) -> Conversation {
     let quotes = is_error(packet);
-    let is_known = if quotes { key.set_quoted(frame, packet) } else { key.set_incoming(packet) };
+    let is_known = if quotes { frame.quoted(packet, key) } else { key.set_incoming(packet) };
     if !is_known {
         return Conversation::None;
     }
@@ -843,7 +864,7 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
         | Class::Service
         | Class::Backscatter
         | Class::Access
-        | Class::Other => hear(&packet.src, packet.source_port, packet.port, flows),
+        | Class::Other => flows.hear(&packet.src, packet.source_port, packet.port),
         Class::NonIp | Class::Malformed | Class::Fragment | Class::Solicited => {}
     }
 }
@@ -853,7 +874,7 @@ pub fn arrived<T: Flows>(packet: &Packet, class: Class, flows: &T) {
 /// whose length is 0 (RFC 2675).
 #[inline(always)]
 pub fn arrived_unread<T: Flows>(src: &Address, flows: &T) {
-    hear(src, NO_PORT, NO_PORT, flows);
+    flows.hear(src, NO_PORT, NO_PORT);
 }
 
 /// Learns from `packet`, which this host sends; `to_group` when the link's destination is a group.

@@ -13,7 +13,7 @@
 //! Integers are in the machine's byte order unless a field says otherwise.
 
 use crate::classify::{Class, Flaw};
-use crate::port::Slot;
+use crate::port::{Slot, Transport};
 use crate::tool::Tool;
 
 /// Version of everything in this module; a pinned generation of another version is drained by its
@@ -143,6 +143,21 @@ pub struct PrefixV4 {
     pub network: u32,
     /// Mask, likewise.
     pub mask: u32,
+}
+
+impl Block {
+    /// Packets to the port of the [`Slot`] with this index that could be sampled.
+    ///
+    /// # Panics
+    ///
+    /// There is no such slot.
+    pub fn could_be_sampled(&self, index: usize) -> u64 {
+        let counted = u64::from(self.samples[index] & SAMPLE_COUNT).saturating_sub(1);
+        match Slot::from_index(index as u32).map(Slot::transport) {
+            Some(Transport::Udp | Transport::Icmp | Transport::Icmpv6) if counted != 0 => self.ports[index],
+            _ => counted,
+        }
+    }
 }
 
 impl PrefixV4 {
@@ -295,7 +310,8 @@ pub struct Block {
     /// Packets that were sampled; more than [`SAMPLE_TOTAL`] when none are left and CPUs share the block.
     pub sampled: u64,
     /// By [`Slot`], host byte order: 0 for ports that are not sampled. Else the bits of [`SAMPLE_COUNT`] are 1, and one
-    /// more for each packet that could be sampled, as far as they reach.
+    /// more for each packet that could be sampled, as far as they reach; of other transports than TCP, of which these
+    /// are all accesses, up to [`SAMPLE_FIRST`] of them.
     pub samples: [u32; Slot::COUNT],
 }
 

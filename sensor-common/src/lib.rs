@@ -6,11 +6,13 @@
 //! verifier, so the program in the kernel, `teiten replay`, the unit tests and the fuzzer run the
 //! same code.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,
     reason = "the BPF verifier follows no call into this crate, and LLVM leaves calls where it may choose"
 )]
 
+pub mod branchless;
 pub mod classify;
 pub mod extensions;
 pub mod flow;

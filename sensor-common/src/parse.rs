@@ -97,6 +97,18 @@ impl Address {
         Self { words, is_v6: true }
     }
 
+    /// The address with these [`words`](Self::words).
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2], is_v6: bool) -> Self {
+        Self { words, is_v6 }
+    }
+
+    /// Whether it is one of IPv6.
+    #[inline(always)]
+    pub const fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
     /// Family and bytes.
     #[inline(always)]
     pub const fn bytes(&self) -> AddressBytes {

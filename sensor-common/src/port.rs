@@ -88,6 +88,7 @@ impl Slot {
     }
 
     /// The slot with this index, when there is one.
+    #[inline(always)]
     pub const fn from_index(index: u32) -> Option<Self> {
         if index < Self::COUNT as u32 { Some(Self(index)) } else { None }
     }

@@ -2,9 +2,12 @@
 //!
 //! Each CPU keeps some in a table of its own, so that most packets of this host's conversations need no lookup
 //! among the flows. The verdict is that of a lookup: an entry holds both addresses and both ports, and ends with
-//! the flow or after [`Recent::LIFETIME`], while a connection that ends lives on for four minutes
+//! the flow or after some seconds ([`LIFETIME`]), while a connection that ends lives on for four minutes
 //! ([`TCP_CLOSING_TIMEOUT`](crate::flow::TCP_CLOSING_TIMEOUT)). Only an accepted connection that was evicted from
 //! its full table is known here for some seconds more.
+//!
+//! The end of an entry is counted in ticks of the kernel's clock, of which the program reads the number without a
+//! call. A tick takes 1 to 10 ms, as the kernel was built; nothing here needs to know which.
 
 use crate::flow::{FlowKey, SENT_TO};
 use crate::parse::{Address, AddressBytes, Packet, TCP_ACK, TCP_RST, TCP_SYN};
@@ -18,26 +21,27 @@ pub const RECENT_V6: usize = 8192;
 /// older one makes room.
 pub const RECENT_WAYS: usize = 2;
 
-/// Units of an entry's end: 2^30 ns of `CLOCK_MONOTONIC`.
-const UNIT: u32 = 30;
+/// An entry's end has units of 2^6 ticks.
+const UNIT: u32 = 6;
+/// How long an entry holds at most, units: 0.8 s where a tick takes 1 ms, 8.3 s where it takes 10 ms.
+pub const LIFETIME: u64 = 13;
+/// The longest tick, nanoseconds.
+const LONGEST_TICK: u64 = 10_000_000;
 /// Bits of [`Recent`] below the ports.
 const PORTS: u32 = 32;
 /// The bits of the end.
-const UNTIL: u64 = (u32::MAX - 1) as u64;
+const LAST: u64 = (u32::MAX - 1) as u64;
 /// The bit of [`Recent`] that tells UDP from TCP.
 const IS_UDP: u64 = 1;
 
 /// Ports and transport of a conversation, and the end of an entry, as one word: from the high bits, the remote
-/// and the local port (16 each), the time until which the entry holds (31, units of 2^30 ns, 73 years), and
+/// and the local port (16 each), the last unit of time in which the entry holds (31, which take 4 years or more), and
 /// whether it is UDP.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recent(u64);
 
 impl Recent {
-    /// How long an entry holds at most, nanoseconds.
-    pub const LIFETIME: u64 = 8 << UNIT;
-
     /// That of `packet`, which has arrived, without an end; `None` when it is never looked up here. What may
     /// begin or end a connection is not.
     #[inline(always)]
@@ -52,19 +56,21 @@ impl Recent {
         Some(Self((packet.source_port as u64) << 48 | (packet.port as u64) << PORTS | transport))
     }
 
-    /// That of the flow `key`, which lives until `end`, looked up at `now`, both in nanoseconds; `None` when it
-    /// is neither TCP nor UDP.
+    /// That of the flow `key`, which was looked up at `ticks` and lives for `life`, nanoseconds; `None` when it is
+    /// neither TCP nor UDP.
     #[inline(always)]
-    pub const fn of_flow(key: &FlowKey, now: u64, end: u64) -> Option<Self> {
+    pub const fn of_flow(key: &FlowKey, ticks: u64, life: u64) -> Option<Self> {
         let transport = match key.protocol {
             6 => 0,
             17 => IS_UDP,
             _ => return None,
         };
-        let latest = now + Self::LIFETIME;
-        let until = (if end < latest { end } else { latest }) >> UNIT;
+        // What is left of the present unit does not count, and where ticks are shorter, the life ends earlier.
+        let units = (life / LONGEST_TICK) >> UNIT;
+        let last =
+            (ticks >> UNIT).wrapping_add(if units < LIFETIME { units } else { LIFETIME }).wrapping_sub(1);
         let ports = (key.remote_port as u64) << 48 | (key.local_port as u64) << PORTS;
-        Some(Self(ports | (until << 1) & UNTIL | transport))
+        Some(Self(ports | (last << 1) & LAST | transport))
     }
 
     /// Ports, end and transport as one word.
@@ -91,16 +97,18 @@ impl Recent {
         if self.0 & IS_UDP != 0 { Some(self.ports() as u16) } else { None }
     }
 
-    /// Whether the entry holds at `now`, nanoseconds.
+    /// 0 while the entry holds, at `ticks`; else 1. Not a comparison, since the program would make a branch of it,
+    /// and of a branch that cannot be predicted a processor waits for the entry.
     #[inline(always)]
-    pub const fn holds(self, now: u64) -> bool {
-        ((now >> UNIT) as u32) < (self.0 as u32) >> 1
+    pub const fn is_over(self, ticks: u64) -> u64 {
+        let left = ((self.0 & LAST) >> 1).wrapping_sub(ticks >> UNIT) & (LAST >> 1);
+        (LIFETIME - 1).wrapping_sub(left) >> 63
     }
 
     /// Ports and transport.
     #[inline(always)]
     const fn without_end(self) -> u64 {
-        self.0 & !UNTIL
+        self.0 & !LAST
     }
 }
 
@@ -174,11 +182,11 @@ impl Entry {
         })
     }
 
-    /// That of the flow `key`, which lives until `end` and was looked up at `now`, both in nanoseconds; `None`
-    /// when it is neither TCP nor UDP.
+    /// That of the flow `key`, which was looked up at `ticks` and lives for `life`, nanoseconds; `None` when it is
+    /// neither TCP nor UDP.
     #[inline(always)]
-    pub const fn of_flow(key: &FlowKey, now: u64, end: u64) -> Option<Self> {
-        let Some(recent) = Recent::of_flow(key, now, end) else { return None };
+    pub const fn of_flow(key: &FlowKey, ticks: u64, life: u64) -> Option<Self> {
+        let Some(recent) = Recent::of_flow(key, ticks, life) else { return None };
         let ([a, b], [c, d]) = key.address_words();
         let ([remote_half, remote], [local_half, local]) = (halves(b), halves(d));
         let is_mapped = a | c == MAPPED.0 && remote_half == MAPPED.1 && local_half == MAPPED.1;
@@ -237,10 +245,10 @@ impl RecentV4 {
         (hash >> (u64::BITS - RECENT_V4.ilog2())) as usize & !(RECENT_WAYS - 1)
     }
 
-    /// Whether this entry is that of `wanted`; its end is looked at apart.
+    /// 0 when this entry is that of `wanted`; its end is looked at apart ([`Recent::is_over`]).
     #[inline(always)]
-    pub const fn is(&self, wanted: &Self) -> bool {
-        self.addresses == wanted.addresses && self.recent.without_end() == wanted.recent.without_end()
+    pub const fn differs(&self, wanted: &Self) -> u64 {
+        (self.addresses ^ wanted.addresses) | (self.recent.without_end() ^ wanted.recent.without_end())
     }
 }
 
@@ -260,12 +268,15 @@ impl RecentV6 {
         (hash >> (u64::BITS - RECENT_V6.ilog2())) as usize & !(RECENT_WAYS - 1)
     }
 
-    /// Whether this entry is that of `wanted`; its end is looked at apart.
+    /// 0 when this entry is that of `wanted`; its end is looked at apart ([`Recent::is_over`]).
     #[inline(always)]
-    pub const fn is(&self, wanted: &Self) -> bool {
+    pub const fn differs(&self, wanted: &Self) -> u64 {
         let ([a, b, c, d], other) = (self.addresses, wanted.addresses);
-        (a ^ other[0]) | (b ^ other[1]) | (c ^ other[2]) | (d ^ other[3]) == 0
-            && self.recent.without_end() == wanted.recent.without_end()
+        (a ^ other[0])
+            | (b ^ other[1])
+            | (c ^ other[2])
+            | (d ^ other[3])
+            | (self.recent.without_end() ^ wanted.recent.without_end())
     }
 }
 
@@ -314,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_flow_is_found_by_its_packets_and_no_others() {
-        let (now, end) = (100 * SECOND, 1000 * SECOND);
+        let (ticks, life) = (100_000, 1000 * SECOND);
         let mut packets = Vec::new();
         for ends in [V4, V6] {
             for transport in [Transport::Tcp, Transport::Udp] {
@@ -329,16 +340,16 @@ mod tests {
             }
         }
         for (at, flow) in packets.iter().enumerate() {
-            let stored = Entry::of_flow(&key(flow), now, end).unwrap();
+            let stored = Entry::of_flow(&key(flow), ticks, life).unwrap();
             for (other, packet) in packets.iter().enumerate() {
                 let is = match (stored, Entry::of(packet).unwrap()) {
                     (Entry::V4(stored), Entry::V4(wanted)) => {
-                        let is = stored.is(&wanted);
+                        let is = stored.differs(&wanted) == 0;
                         assert!(!is || stored.set() == wanted.set());
                         is
                     }
                     (Entry::V6(stored), Entry::V6(wanted)) => {
-                        let is = stored.is(&wanted);
+                        let is = stored.differs(&wanted) == 0;
                         assert!(!is || stored.set() == wanted.set());
                         is
                     }
@@ -404,16 +415,28 @@ mod tests {
     #[test]
     fn an_entry_ends_with_its_flow_or_after_some_seconds() {
         let key = key(&packet(V4, Transport::Udp, 0));
-        for now in [0, SECOND, 86_400 * 365 * SECOND] {
-            for life in [0, SECOND, 5 * SECOND, 120 * SECOND, 7440 * SECOND] {
-                let recent = Recent::of_flow(&key, now, now + life).unwrap();
-                let holds = (0..20_000).filter(|ms| recent.holds(now + ms * 1_000_000)).max();
-                let latest = life.min(Recent::LIFETIME);
-                // A unit is 1.07 s.
-                assert!(holds.is_none_or(|ms| ms * 1_000_000 < latest), "{now} {life} {holds:?}");
-                assert!(holds.unwrap_or(0) + 1100 > latest / 1_000_000, "{now} {life} {holds:?}");
+        // The kernel's ticks begin five minutes before 2^32 (`INITIAL_JIFFIES` of `linux/jiffies.h`).
+        for began in [0, 77, (1 << 32) - 300_000, (1 << 37) - 100, u64::MAX - 100] {
+            for life in [0, SECOND / 2, SECOND, 5 * SECOND, 120 * SECOND, 7440 * SECOND] {
+                let recent = Recent::of_flow(&key, began, life).unwrap();
+                let held = (0..20_000).take_while(|ticks| recent.is_over(began.wrapping_add(*ticks)) == 0);
+                let held = held.count() as u64;
+                assert!(
+                    (held..20_000).all(|ticks| recent.is_over(began.wrapping_add(ticks)) == 1),
+                    "{began} {life}"
+                );
+                // The kernel has 100 to 1000 ticks a second. A unit has 64.
+                let most = (life / 10_000_000).min(13 * 64);
+                assert!(held <= most && held + 2 * 64 > most, "{began} {life} {held}");
             }
         }
+    }
+
+    #[test]
+    fn the_place_of_no_entry_holds_none() {
+        let wanted = Entry::of(&packet(V4, Transport::Udp, 0)).unwrap();
+        let Entry::V4(wanted) = wanted else { panic!("{wanted:?}") };
+        assert_ne!(RecentV4::default().differs(&wanted), 0);
     }
 
     #[test]

@@ -161,15 +161,17 @@ impl Tool {
 }
 
 /// A frame that tells the tool of a SYN by a function that may be its own.
-pub trait Marks: Frame {
-    /// [`Tool::of_options`], which the program in the kernel overrides with a separate function.
+pub trait Marks {
+    /// [`Tool::of_options`] of this frame.
+    fn tool(&self, syn: Syn) -> Tool;
+}
+
+impl Marks for [u8] {
     #[inline(always)]
     fn tool(&self, syn: Syn) -> Tool {
         Tool::of_options(self, syn)
     }
 }
-
-impl Marks for [u8] {}
 
 /// What [`Packet`] knows of a SYN that tells its tool, as one word, because the program in the kernel passes it
 /// to a function: the offset of the TCP header from bit 16 on (16 bits), TTL or hop limit from bit 8 on (8),

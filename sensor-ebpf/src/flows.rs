@@ -1,18 +1,47 @@
 //! Flows in the kernel's maps.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::TcContext;
-use sensor_common::flow::{ASKED_PORTS, FlowCounter, FlowKey, FlowState, Flows, HalfOpen, STARTED, Table};
-use sensor_common::{Frame, Link, Slot, Transport};
+use sensor_common::flow::{
+    ASKED_PORTS, Asked, FlowCounter, FlowKey, FlowState, Flows, HEARD_WAYS, HalfOpen, STARTED, Table, hear,
+};
+use sensor_common::{Address, Frame, Link, Slot, Transport};
 
 use crate::asked::{self, shared};
 use crate::bounds::below;
+use crate::clock::coarse_now;
 use crate::frame::SkbFrame;
 use crate::maps::{ACCEPTED, FLOW_COUNTERS, FLOWS, HALF_OPEN, HEARD, PEERS};
 use crate::recent::teiten_note_recent;
 
-/// The maps of flows.
-pub struct KernelFlows;
+/// The maps of flows, at one moment.
+#[derive(Clone, Copy)]
+pub struct KernelFlows {
+    now: u64,
+    /// Looked up where it is needed when it is not here.
+    shared: Option<*mut Asked>,
+}
+
+impl KernelFlows {
+    /// Now.
+    #[inline(always)]
+    pub fn now() -> Self {
+        Self { now: coarse_now(), shared: shared() }
+    }
+
+    /// For questions to which the time does not matter.
+    #[inline(always)]
+    pub const fn timeless() -> Self {
+        Self { now: 0, shared: None }
+    }
+
+    #[inline(always)]
+    pub fn shared(&self) -> Option<*mut Asked> {
+        match self.shared {
+            Some(shared) => Some(shared),
+            None => shared(),
+        }
+    }
+}
 
 /// `TCP_ESTABLISHED`, `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2`, `TCP_CLOSE_WAIT`, `TCP_LAST_ACK` and
 /// `TCP_CLOSING` of `linux/net/tcp_states.h`, as bits.
@@ -64,23 +93,39 @@ fn update(state: Option<*mut FlowState>, next: impl FnOnce(FlowState) -> Option<
     }
 }
 
+/// [`hear`] of an address by its words and of ports, the remote one in the upper half. The return value has no
+/// meaning.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn teiten_hear(a: u64, b: u64, ports: u32, is_v6: u32) -> u32 {
+    hear(&Address::from_words([a, b], is_v6 != 0), (ports >> 16) as u16, ports as u16, &KernelFlows::now());
+    0
+}
+
+/// The note at this index.
+#[inline(always)]
+fn note(at: u32) -> Option<*mut u64> {
+    const WAYS: u32 = HEARD_WAYS as u32;
+    let notes = HEARD.get_ptr_mut(at / WAYS)?;
+    // SAFETY: so many follow each other.
+    Some(unsafe { notes.cast::<u64>().add((at % WAYS) as usize) })
+}
+
 impl Flows for KernelFlows {
     #[inline(always)]
     fn now(&self) -> u64 {
-        // As of the last tick (Linux 5.11): near enough for timeouts of minutes, and does not read a device.
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        self.now
     }
 
     #[inline(always)]
     fn any(&self) -> u64 {
         // SAFETY: an aligned word in a map's value.
-        shared().map_or(0, |shared| unsafe { (&raw const (*shared).any).read_volatile() })
+        self.shared().map_or(0, |shared| unsafe { (&raw const (*shared).any).read_volatile() })
     }
 
     #[inline(always)]
     fn start(&self, bits: u64) {
-        if let Some(shared) = shared() {
+        if let Some(shared) = self.shared() {
             // SAFETY: an aligned word in a map's value. A bit that another CPU's write loses is set by
             // the next packet.
             unsafe {
@@ -94,13 +139,13 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn port(&self, port: Slot) -> u8 {
-        asked::port(port)
+        asked::port(self.shared(), port)
     }
 
     #[inline(always)]
     fn mark(&self, port: Slot, bits: u8) {
         if let Some(index) = below::<ASKED_PORTS>(port.index() as usize)
-            && let Some(shared) = shared()
+            && let Some(shared) = self.shared()
         {
             // SAFETY: `index` is below the array's length. A bit that another CPU's write loses is set
             // by the next packet.
@@ -118,7 +163,7 @@ impl Flows for KernelFlows {
     fn known(&self, port: Slot) -> u8 {
         let Some(index) = below::<ASKED_PORTS>(port.index() as usize) else { return 0 };
         // SAFETY: `index` is below the array's length.
-        shared().map_or(0, |shared| unsafe { *(&raw const (*shared).known).cast::<u8>().add(index) })
+        self.shared().map_or(0, |shared| unsafe { *(&raw const (*shared).known).cast::<u8>().add(index) })
     }
 
     #[inline(always)]
@@ -134,12 +179,12 @@ impl Flows for KernelFlows {
     /// Of a key that is stored ([`Scratch`](crate::scratch::Scratch)), as those of packets that arrive are.
     #[inline(always)]
     fn found(&self, _key: &FlowKey, now: u64, end: u64) {
-        teiten_note_recent(now, end);
+        teiten_note_recent(end.wrapping_sub(now));
     }
 
     #[inline(always)]
     fn sent(&self, key: &FlowKey, now: u64) {
-        asked::note_sent(key, now);
+        asked::note_sent(self.shared(), key, now);
     }
 
     #[inline(always)]
@@ -192,21 +237,41 @@ impl Flows for KernelFlows {
 
     #[inline(always)]
     fn seed(&self) -> u64 {
-        asked::seed()
+        asked::seed(self.shared())
     }
 
     #[inline(always)]
     fn note(&self, at: u32) -> u64 {
         // SAFETY: an aligned word in a map's value, which other CPUs write at once.
-        HEARD.get_ptr(at).map_or(0, |note| unsafe { note.read_volatile() })
+        note(at).map_or(0, |note| unsafe { note.read_volatile() })
     }
 
     #[inline(always)]
-    fn set_note(&self, at: u32, note: u64) {
-        if let Some(place) = HEARD.get_ptr_mut(at) {
-            // SAFETY: as above; of two CPUs that write, one note is lost, as if displaced.
-            unsafe { place.write_volatile(note) };
+    fn notes(&self, set: u32) -> [u64; HEARD_WAYS] {
+        match HEARD.get_ptr(set / HEARD_WAYS as u32) {
+            // SAFETY: as above.
+            Some(notes) => unsafe { notes.read_volatile() },
+            None => [0; HEARD_WAYS],
         }
+    }
+
+    #[inline(always)]
+    fn set_note(&self, at: u32, word: u64) {
+        if let Some(note) = note(at) {
+            // SAFETY: as above; of two CPUs that write, one note is lost, as if displaced.
+            unsafe { note.write_volatile(word) };
+        }
+    }
+
+    #[inline(always)]
+    fn hear(&self, remote: &Address, remote_port: u16, local_port: u16) {
+        if self.shared.is_some() {
+            hear(remote, remote_port, local_port, self);
+            return;
+        }
+        let [a, b] = remote.words();
+        let ports = u32::from(remote_port) << 16 | u32::from(local_port);
+        teiten_hear(a, b, ports, u32::from(remote.is_v6()));
     }
 
     #[inline(always)]

@@ -3,7 +3,8 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use sensor_common::frame::{Frame, MAX_OFFSET};
 
@@ -12,7 +13,7 @@ use sensor_common::frame::{Frame, MAX_OFFSET};
 pub const READABLE: usize = MAX_OFFSET + 64;
 
 /// A frame in one piece, or (`FRAGS`) in a first piece and more. It is read from the first piece alone;
-/// [`pieces`](crate::pieces) reads headers that extend beyond it.
+/// [`WholeFrame`] reads from the others too.
 pub struct XdpFrame<'a, const FRAGS: bool> {
     pub(crate) ctx: &'a XdpContext,
 }
@@ -47,6 +48,32 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
             return Some(unsafe { read(start) });
         }
         None
+    }
+}
+
+/// A frame that is read from whichever piece holds the bytes, in functions of their own: their stack has room for what
+/// is copied.
+pub struct WholeFrame {
+    pub(crate) ctx: *mut xdp_md,
+}
+
+impl Frame for WholeFrame {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let ctx = XdpContext::new(self.ctx);
+        if let Some(bytes) = XdpFrame::<false>::new(&ctx).load(offset) {
+            return Some(bytes);
+        }
+        if offset > READABLE {
+            return None;
+        }
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the context is the one this program was called with, and the helper writes `N` bytes, for which
+        // there is room.
+        let result =
+            unsafe { bpf_xdp_load_bytes(self.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
+        // SAFETY: all bytes are written when the helper returns 0.
+        if result == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
     }
 }
 

@@ -10,7 +10,9 @@ use sensor_common::layout::{
     Block, LOG_V4_RECORDS, LOG_V6_RECORDS, RecordV4, RecordV6, Rules, SAMPLE, SAMPLE_AGAIN, SAMPLE_COUNT,
     SAMPLE_EVERY, SAMPLE_FIRST, SAMPLE_TOTAL, SAMPLE_TOTAL_FIRST, SourceKey, UNREAD_KINDS, Unread, target,
 };
-use sensor_common::{Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Verdict};
+use sensor_common::{
+    Address, AddressBytes, Class, Flaw, LinkProtocol, Packet, Slot, Tool, Transport, Verdict,
+};
 
 use crate::blocks::{self, compare_exchange, compare_exchange_u32, fetch_add, fetch_add_u32};
 use crate::bounds::below;
@@ -163,17 +165,31 @@ impl Current {
         let index = below::<{ Slot::COUNT }>(slot.index() as usize)?;
         // SAFETY: `index` is below the array's length.
         let word = unsafe { (&raw mut (*self.block).samples).cast::<u32>().add(index) };
-        let before =
-            if blocks::are_shared() { count_sampled::<true>(word) } else { count_sampled::<false>(word) };
+        // SAFETY: an aligned word in the block.
+        let mut before = unsafe { word.read_volatile() };
+        if before & SAMPLE_COUNT == 0 {
+            return None;
+        }
+        // Of other transports all accesses are such packets, which are counted by port.
+        if before & SAMPLE_COUNT <= SAMPLE_FIRST || matches!(packet.transport, Transport::Tcp) {
+            before =
+                if blocks::are_shared() { count_sampled::<true>(word) } else { count_sampled::<false>(word) };
+        }
         // SAFETY: aligned words in the block.
-        let (sampled, accesses) =
-            unsafe { ((*self.block).sampled, (*self.block).counters.packets[Class::Access as usize]) };
-        let seen = before & SAMPLE_COUNT;
-        if seen == 0 {
-            None
-        } else if seen <= SAMPLE_FIRST && sampled < SAMPLE_TOTAL_FIRST {
+        let (sampled, accesses) = unsafe {
+            (
+                &raw const (*self.block).sampled,
+                &raw const (*self.block).counters.packets[Class::Access as usize],
+            )
+        };
+        // SAFETY: as above, in all three. When the budget is spent, a flood costs the load above and one of what is
+        // in the cache.
+        if before & SAMPLE_COUNT <= SAMPLE_FIRST && unsafe { *sampled } < SAMPLE_TOTAL_FIRST {
             Some(Candidate::new(index, packet, true))
-        } else if accesses & (SAMPLE_EVERY - 1) == 0 && again(before) < SAMPLE_AGAIN {
+        } else if unsafe { *accesses } & (SAMPLE_EVERY - 1) == 0
+            && again(before) < SAMPLE_AGAIN
+            && unsafe { *sampled } < SAMPLE_TOTAL
+        {
             Some(Candidate::new(index, packet, false))
         } else {
             None

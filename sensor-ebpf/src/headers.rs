@@ -11,7 +11,7 @@ use sensor_common::extensions::{ExtensionWalk, Extensions};
 use sensor_common::link::{LinkWalk, Payload};
 use sensor_common::{Headers, Marks, Syn, Tool, Unparsed};
 
-use crate::frame::{SkbFrame, XdpFrame};
+use crate::frame::{SkbFrame, WholeFrame, XdpFrame};
 
 /// [`LinkWalk::step`] of a frame that arrives.
 #[unsafe(no_mangle)]
@@ -31,7 +31,7 @@ pub extern "C" fn teiten_skip(ctx: *mut xdp_md, walk: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn teiten_tool(ctx: *mut xdp_md, syn: u64) -> u32 {
-    Tool::of_options(&XdpFrame::<false>::new(&XdpContext::new(ctx)), Syn(syn)) as u32
+    Tool::of_options(&WholeFrame { ctx }, Syn(syn)) as u32
 }
 
 /// [`LinkWalk::step`] of a frame that departs.

@@ -14,6 +14,7 @@ mod asked;
 mod blocks;
 mod bounds;
 mod candidate;
+mod clock;
 mod flows;
 mod frame;
 mod generation;
@@ -21,6 +22,7 @@ mod headers;
 mod maps;
 mod pieces;
 mod recent;
+mod rest;
 mod samples;
 mod scratch;
 mod sensor;
@@ -32,9 +34,11 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use candidate::Candidate;
 use flows::KernelFlows;
 use frame::{SkbFrame, XdpFrame};
+use generation::Current;
+use rest::{FLOWS, NOTHING, PIECES, Rest, STORED};
 use sensor::Sensor;
 use sensor_common::classify::judge_packet;
-use sensor_common::{Class, Frame, Link, Packet, Transport, Unparsed, flow, parse};
+use sensor_common::{Class, Link, Packet, Transport, Unparsed, flow, parse};
 
 /// Links with an Ethernet header.
 #[xdp]
@@ -60,32 +64,24 @@ pub fn teiten_ip_frags(ctx: XdpContext) -> u32 {
     observe::<true>(&ctx, Link::Ip)
 }
 
-/// What is left to do with a packet, in one word, so that functions can return it: one of those below, or
-/// [`Candidate::bits`], which is none of them.
-type Rest = u32;
-/// Nothing.
-const NOTHING: Rest = 0;
-/// Its class depends on a lookup among the flows.
-const FLOWS: Rest = 1;
-/// What is to be read of it extends beyond its first piece.
-const PIECES: Rest = 2;
-
 #[inline(always)]
 fn observe<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> u32 {
-    // What `pieces` calls has no room on the stack beside that of `decide`.
-    let rest = match link {
+    // What is called after it has no room on the stack beside that of `decide`.
+    let mut rest = match link {
         _ if !FRAGS => decide::<false>(ctx, link),
         Link::Ethernet => decide_eth_frags(ctx),
         Link::Ip => decide_ip_frags(ctx),
     };
-    let candidate = match rest {
-        FLOWS => slow_path::teiten_decide_by_flows(ctx.ctx),
-        PIECES if FRAGS => pieces::observe(ctx, link),
-        PIECES => NOTHING,
-        candidate => candidate,
+    if FRAGS && rest == PIECES {
+        rest = pieces::parse_all(ctx, link);
+    }
+    rest = match rest {
+        STORED => slow_path::decide(ctx.ctx),
+        FLOWS => slow_path::decide_by_flows(),
+        rest => rest,
     };
-    if candidate != NOTHING {
-        samples::teiten_sample(ctx.ctx, link as u32, candidate);
+    if rest != NOTHING {
+        samples::teiten_sample(ctx.ctx, link as u32, rest);
     }
     xdp_action::XDP_PASS
 }
@@ -104,48 +100,57 @@ fn decide_ip_frags(ctx: &XdpContext) -> Rest {
 #[inline(always)]
 fn decide<const FRAGS: bool>(ctx: &XdpContext, link: Link) -> Rest {
     // The daemon attaches only after it has put a generation in place, so this always finds one.
-    if let Some(mut generation) = generation::current() {
-        let frame = XdpFrame::<FRAGS>::new(ctx);
-        match parse(&frame, link) {
-            // Its options may extend beyond the first piece.
-            Ok(packet)
-                if FRAGS && !has_options(&frame, &packet) && pieces::are_several(ctx, frame.length()) =>
-            {
-                return PIECES;
+    let Some(mut generation) = generation::current() else { return NOTHING };
+    let frame = XdpFrame::<FRAGS>::new(ctx);
+    let length = frame.length();
+    match parse(&frame, link) {
+        Ok(packet) => {
+            // The verifier follows what is here once for each way through the parser. So only what is frequent is
+            // judged here.
+            if packet.is_cut || !matches!(packet.transport, Transport::Tcp | Transport::Udp) {
+                scratch::put_aside(&packet, length);
+                return STORED;
             }
-            Ok(packet) => {
-                let sensor = Sensor::new(generation.rules());
-                let verdict = judge_packet(&frame, &packet, &sensor);
-                if sensor.is_undecided() {
-                    scratch::put_aside(&packet, frame.length());
-                    return FLOWS;
-                }
-                sensor::arrived(generation.rules(), &packet, &verdict);
-                generation.count(&packet, &verdict, frame.length());
-                return Candidate::bits(generation.samples(&packet, &verdict));
-            }
-            // Headers may extend beyond the first piece.
-            Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, frame.length()) => {
-                return PIECES;
-            }
-            Err(why) => {
-                generation.count_class(Class::from(why), frame.length());
-                if let Some(flaw) = why.flaw() {
-                    generation.count_flaw(flaw);
-                    slow_path::note_unread(ctx, link, generation.rules());
-                } else if matches!(why, Unparsed::NotIp) {
-                    slow_path::count_unread(ctx, link);
-                }
+            // One after the other, so that the way of a SYN keeps nothing for datagrams.
+            if matches!(packet.transport, Transport::Tcp) {
+                decide_packet(&frame, &packet, length, &mut generation, KernelFlows::timeless())
+            } else {
+                decide_packet(&frame, &packet, length, &mut generation, KernelFlows::now())
             }
         }
+        // Headers may extend beyond the first piece.
+        Err(Unparsed::Truncated) if FRAGS && pieces::are_several(ctx, length) => PIECES,
+        Err(why) => {
+            generation.count_class(Class::from(why), length);
+            if let Some(flaw) = why.flaw() {
+                generation.count_flaw(flaw);
+                slow_path::note_unread(ctx, link, generation.rules());
+            } else if matches!(why, Unparsed::NotIp) {
+                slow_path::count_unread(ctx, link);
+            }
+            NOTHING
+        }
     }
-    NOTHING
 }
 
-/// Whether all that tells the tool of a TCP segment can be read from `frame`.
+/// Judges a packet of `length` bytes and counts it, unless that takes a lookup among the flows.
 #[inline(always)]
-fn has_options<const FRAGS: bool>(frame: &XdpFrame<'_, FRAGS>, packet: &Packet) -> bool {
-    !matches!(packet.transport, Transport::Tcp) || frame.load::<2>(usize::from(packet.offset) + 42).is_some()
+fn decide_packet<const FRAGS: bool>(
+    frame: &XdpFrame<'_, FRAGS>,
+    packet: &Packet,
+    length: u64,
+    generation: &mut Current,
+    flows: KernelFlows,
+) -> Rest {
+    let sensor = Sensor::new(generation.rules(), flows);
+    let verdict = judge_packet(frame, packet, &sensor);
+    if sensor.is_undecided() {
+        scratch::put_aside(packet, length);
+        return FLOWS;
+    }
+    sensor::arrived(generation.rules(), packet, &verdict, &flows);
+    generation.count(packet, &verdict, length);
+    Candidate::bits(generation.samples(packet, &verdict))
 }
 
 /// What this host sends on links with an Ethernet header.
@@ -165,7 +170,7 @@ fn learn(ctx: &TcContext, link: Link) -> i32 {
     let frame = SkbFrame::new(ctx);
     if let Ok(packet) = parse(&frame, link) {
         let to_group = flows::is_to_group(&frame, link);
-        flow::depart(&packet, to_group, || flows::is_connected(ctx, packet.transport), &KernelFlows);
+        flow::depart(&packet, to_group, || flows::is_connected(ctx, packet.transport), &KernelFlows::now());
     }
     // The same value is TCX_NEXT: the next program decides.
     TC_ACT_UNSPEC

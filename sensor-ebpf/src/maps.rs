@@ -4,8 +4,8 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use sensor_common::flow::{
-    Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen, MAX_ACCEPTED, MAX_FLOWS, MAX_HALF_OPEN,
-    MAX_REMEMBERED,
+    Asked, FlowCounter, FlowKey, FlowState, HEARD_ENTRIES, HEARD_WAYS, HalfOpen, MAX_ACCEPTED, MAX_FLOWS,
+    MAX_HALF_OPEN, MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
 use sensor_common::layout::{Block, SAMPLE_BEGINNINGS, Sample, SourceKey, TrieKeyV4, TrieKeyV6};
@@ -79,9 +79,9 @@ pub static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, MAX_HALF_OPEN> = LruHashMap:
 #[btf_map]
 pub static ASKED: Array<Asked, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Notes of unasked datagrams, and of those that were lost.
+/// Notes of unasked datagrams by set, and of those that were lost.
 #[btf_map]
-pub static HEARD: Array<u64, HEARD_ENTRIES> = Array::new();
+pub static HEARD: Array<[u64; HEARD_WAYS], { HEARD_ENTRIES / HEARD_WAYS }> = Array::new();
 
 /// Counters by [`FlowCounter`].
 #[btf_map]

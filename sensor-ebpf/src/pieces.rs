@@ -7,18 +7,15 @@
 
 use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use sensor_common::classify::{conclude, intent, judge_packet};
 use sensor_common::extensions::{ExtensionWalk, Extensions};
 use sensor_common::link::{LinkWalk, Payload};
-use sensor_common::{Frame, Headers, Link, Marks, Syn, Tool, Unparsed, flow, parse};
+use sensor_common::{Frame, Headers, Link, Unparsed, parse};
 
 use crate::bounds::below;
-use crate::candidate::Candidate;
-use crate::flows::KernelFlows;
 use crate::frame::{READABLE, read};
 use crate::maps::{BEGINNING, Beginning, ROOM};
-use crate::scratch::{put_aside, scratch};
-use crate::sensor::{self, Sensor};
+use crate::rest::{NOTHING, Rest, STORED};
+use crate::scratch::put_aside;
 use crate::{generation, slow_path};
 
 /// The copy of this CPU.
@@ -81,21 +78,6 @@ impl Headers for Copied {
     }
 }
 
-impl Marks for Copied {
-    #[inline(always)]
-    fn tool(&self, syn: Syn) -> Tool {
-        Tool::from_number(teiten_tool_of_pieces(syn.0))
-    }
-}
-
-/// [`Tool::of_options`] of the copied frame, as a number.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn teiten_tool_of_pieces(syn: u64) -> u32 {
-    let Some(frame) = Copied::last() else { return 0 };
-    Tool::of_options(&frame, Syn(syn)) as u32
-}
-
 /// [`LinkWalk::step`] of the copied frame.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -118,21 +100,19 @@ pub fn are_several(ctx: &XdpContext, length: u64) -> bool {
     length > (ctx.data_end() - ctx.data()) as u64
 }
 
-/// Parses a frame in several pieces, judges the packet, and counts it; returns [`Candidate::bits`].
+/// Parses a frame in several pieces.
 #[inline(always)]
-pub fn observe(ctx: &XdpContext, link: Link) -> u32 {
-    if Copied::of(ctx).is_some() {
-        // SAFETY: the context is the one this program was called with.
-        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
-        let is_parsed = match link {
-            Link::Ethernet => teiten_parse_eth(length),
-            Link::Ip => teiten_parse_ip(length),
-        };
-        if is_parsed != 0 {
-            return teiten_decide();
-        }
+pub fn parse_all(ctx: &XdpContext, link: Link) -> Rest {
+    if Copied::of(ctx).is_none() {
+        return NOTHING;
     }
-    0
+    // SAFETY: the context is the one this program was called with.
+    let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+    let is_parsed = match link {
+        Link::Ethernet => teiten_parse_eth(length),
+        Link::Ip => teiten_parse_ip(length),
+    };
+    if is_parsed != 0 { STORED } else { NOTHING }
 }
 
 /// [`parse_again`] for links with an Ethernet header.
@@ -166,28 +146,4 @@ fn parse_again(link: Link, length: u64) -> u32 {
             0
         }
     }
-}
-
-/// Judges and counts the packet that [`parse_again`] has stored; returns [`Candidate::bits`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn teiten_decide() -> u32 {
-    if let Some(scratch) = scratch()
-        && let Some(mut generation) = generation::current()
-        && let Some(frame) = Copied::last()
-    {
-        // SAFETY: the packet was put aside in this run of the program, XDP programs on one CPU do not
-        // interrupt each other, and any bytes make a key.
-        let (packet, length, key) = unsafe { (&(*scratch).packet, (*scratch).length, &mut (*scratch).key) };
-        let world = Sensor::new(generation.rules());
-        let mut verdict = judge_packet(&frame, packet, &world);
-        if world.is_undecided() {
-            let conversation = flow::conversation(&frame, packet, key, &KernelFlows);
-            verdict = conclude(&frame, packet, intent(packet), conversation);
-        }
-        sensor::arrived(generation.rules(), packet, &verdict);
-        generation.count(packet, &verdict, length);
-        return Candidate::bits(generation.samples(packet, &verdict));
-    }
-    0
 }

@@ -1,14 +1,16 @@
 //! What is known of a packet without a lookup among the flows: that its conversation was found a moment ago, or
 //! that it belongs to none.
-//!
-//! The lookup is a function of its own, since the stack has no room for it in the program's.
 
 use aya_ebpf::btf_maps::Array;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use sensor_common::Packet;
+use sensor_common::branchless;
+use sensor_common::classify::Conversation;
+use sensor_common::flow::Asked;
 use sensor_common::recent::{Entry, RECENT_WAYS, Recent, RecentV4, RecentV6};
-use sensor_common::{Conversation, Packet};
 
-use crate::asked::is_unasked;
+use crate::asked::{is_unasked, shared};
+use crate::clock::{coarse_now, ticks};
 use crate::maps::{RECENT_V4, RECENT_V6};
 use crate::scratch::scratch;
 
@@ -22,9 +24,10 @@ const UNASKED: u32 = 2;
 /// What `packet`, which has arrived, is to this host's conversations; `None` when that takes a lookup among the
 /// flows.
 #[inline(always)]
-pub fn at_once(packet: &Packet) -> Option<Conversation> {
+pub fn at_once(packet: &Packet, shared: Option<*mut Asked>, now: u64) -> Option<Conversation> {
     let known = match Entry::of(packet) {
-        Some(Entry::V4(RecentV4 { addresses, recent })) => teiten_at_once_v4(addresses, recent.bits()),
+        // Most packets: here, since calls and returns take longer than all of it.
+        Some(Entry::V4(wanted)) => known_v4(wanted, shared, now),
         Some(Entry::V6(RecentV6 { addresses: [a, b, c, d], recent })) => {
             teiten_at_once_v6(a, b, c, d, recent.bits())
         }
@@ -35,13 +38,6 @@ pub fn at_once(packet: &Packet) -> Option<Conversation> {
         UNASKED => Some(Conversation::None),
         _ => None,
     }
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // The clock of `KernelFlows::now`.
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// The entries of the set that begins at `set`, which is below `N`, in this CPU's table.
@@ -61,16 +57,18 @@ fn entries<T, const N: usize, const F: usize>(
 /// What is known of the packet with the entry `$wanted`, whose set in this CPU's table is `$entries`. Programs on
 /// one CPU do not interrupt each other.
 macro_rules! known_of {
-    ($family:ident, $entries:expr, $wanted:expr) => {{
-        let now = now();
-        if is_unasked(&Entry::$family($wanted), $wanted.recent, now) {
+    ($family:ident, $entries:expr, $wanted:expr, $shared:expr, $now:expr) => {{
+        if is_unasked($shared, &Entry::$family($wanted), $wanted.recent, $now) {
             return UNASKED;
         }
         let Some((first, second)) = $entries else { return UNKNOWN };
         // SAFETY: both lie in this CPU's table.
         let (first, second) = unsafe { (&*first, &*second) };
-        let is_recent =
-            first.is(&$wanted) && first.recent.holds(now) || second.is(&$wanted) && second.recent.holds(now);
+        let ticks = ticks();
+        let is_recent = branchless::is_any_zero(
+            first.differs(&$wanted) | first.recent.is_over(ticks),
+            second.differs(&$wanted) | second.recent.is_over(ticks),
+        );
         if is_recent { RECENT } else { UNKNOWN }
     }};
 }
@@ -81,7 +79,7 @@ macro_rules! put {
         if let Some((first, second)) = $entries {
             // SAFETY: both lie in this CPU's table, and programs on one CPU do not interrupt each other.
             unsafe {
-                if !(*first).is(&$entry) {
+                if (*first).differs(&$entry) != 0 {
                     *second = *first;
                 }
                 *first = $entry;
@@ -90,12 +88,10 @@ macro_rules! put {
     }};
 }
 
-/// [`at_once`] of IPv4, by the words of [`RecentV4`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn teiten_at_once_v4(addresses: u64, recent: u64) -> u32 {
-    let wanted = RecentV4 { addresses, recent: Recent::from_bits(recent) };
-    known_of!(V4, entries(&RECENT_V4, wanted.set()), wanted)
+/// [`at_once`] of IPv4.
+#[inline(always)]
+fn known_v4(wanted: RecentV4, shared: Option<*mut Asked>, now: u64) -> u32 {
+    known_of!(V4, entries(&RECENT_V4, wanted.set()), wanted, shared, now)
 }
 
 /// [`at_once`] of IPv6, by the words of [`RecentV6`].
@@ -103,18 +99,18 @@ pub extern "C" fn teiten_at_once_v4(addresses: u64, recent: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn teiten_at_once_v6(a: u64, b: u64, c: u64, d: u64, recent: u64) -> u32 {
     let wanted = RecentV6 { addresses: [a, b, c, d], recent: Recent::from_bits(recent) };
-    known_of!(V6, entries(&RECENT_V6, wanted.set()), wanted)
+    known_of!(V6, entries(&RECENT_V6, wanted.set()), wanted, shared(), coarse_now())
 }
 
-/// Notes that the flow with the stored key ([`Scratch`](crate::scratch::Scratch)) was found at `now`, and
-/// lives until `end`, both in nanoseconds. The return value has no meaning.
+/// Notes that the flow with the stored key ([`Scratch`](crate::scratch::Scratch)) was found, and lives for `life`,
+/// nanoseconds. The return value has no meaning.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn teiten_note_recent(now: u64, end: u64) -> u32 {
+pub extern "C" fn teiten_note_recent(life: u64) -> u32 {
     let Some(scratch) = scratch() else { return 0 };
     // SAFETY: the key was stored in this run of the program.
     let key = unsafe { &(*scratch).key };
-    match Entry::of_flow(key, now, end) {
+    match Entry::of_flow(key, ticks(), life) {
         Some(Entry::V4(entry)) => put!(entries(&RECENT_V4, entry.set()), entry),
         Some(Entry::V6(entry)) => put!(entries(&RECENT_V6, entry.set()), entry),
         None => {}

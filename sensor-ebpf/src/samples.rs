@@ -66,7 +66,7 @@ fn is_repeated(ctx: *mut xdp_md, candidate: Candidate, generation: u64, room: *m
         room.cast::<u64>().read_unaligned()
     };
     // SplitMix64; the seed keeps senders from choosing contents that take each other's places.
-    let mut hash = asked::seed() ^ beginning ^ (candidate.slot() as u64) << 40;
+    let mut hash = asked::seed(asked::shared()) ^ beginning ^ (candidate.slot() as u64) << 40;
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let Some(table) = BEGINNINGS.get_ptr_mut(0) else { return false };

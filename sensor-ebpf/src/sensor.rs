@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use sensor_common::classify::Intent;
-use sensor_common::flow;
+use sensor_common::flow::{self, Flows as _};
 use sensor_common::layout::{
     EXCLUDE_V4, EXCLUDE_V6, HAS_SERVICES, OBSERVE_ALL, OBSERVE_TRIE, Rules, SERVICE_WORDS, SET_BITS,
     TRACK_FLOWS, TrieKeyV4, TrieKeyV6, trie_key_v4, trie_key_v6,
@@ -19,13 +19,14 @@ use crate::recent::at_once;
 /// The rules of one generation, as the classifier asks for them.
 pub struct Sensor<'a> {
     rules: &'a Rules,
+    flows: KernelFlows,
     undecided: Cell<bool>,
 }
 
 impl<'a> Sensor<'a> {
     #[inline(always)]
-    pub fn new(rules: &'a Rules) -> Self {
-        Self { rules, undecided: Cell::new(false) }
+    pub fn new(rules: &'a Rules, flows: KernelFlows) -> Self {
+        Self { rules, flows, undecided: Cell::new(false) }
     }
 
     /// Whether the verdict depends on a lookup among the flows, which has not been made.
@@ -106,8 +107,8 @@ impl World for Sensor<'_> {
 
     #[inline(always)]
     fn conversation(&self, packet: &Packet, intent: Intent) -> Conversation {
-        if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &KernelFlows) {
-            if let Some(conversation) = at_once(packet) {
+        if self.has(TRACK_FLOWS) && flow::may_be_ours(packet, intent, &self.flows) {
+            if let Some(conversation) = at_once(packet, self.flows.shared(), self.flows.now()) {
                 return conversation;
             }
             self.undecided.set(true);
@@ -118,8 +119,8 @@ impl World for Sensor<'_> {
 
 /// Notes what must be known of a packet when a reply to it departs.
 #[inline(always)]
-pub fn arrived(rules: &Rules, packet: &Packet, verdict: &Verdict) {
+pub fn arrived(rules: &Rules, packet: &Packet, verdict: &Verdict, flows: &KernelFlows) {
     if rules.flags & TRACK_FLOWS != 0 {
-        flow::arrived(packet, verdict.class, &KernelFlows);
+        flow::arrived(packet, verdict.class, flows);
     }
 }

@@ -1,11 +1,11 @@
 //! The packets in `docs/classification.md` get the classes that the page gives them.
 
 use super::table::Host;
-use sensor_common::classify::{Intent, judge};
+use sensor_common::classify::{Intent, intent, judge};
 use sensor_common::flow::{self, FlowKey};
 use sensor_common::parse::link_protocol;
 use sensor_common::{
-    Address, AddressBytes, Class, Conversation, Link, Packet, Slot, Transport, Verdict, World, parse,
+    Address, AddressBytes, Class, Conversation, Link, Packet, Slot, Tool, Transport, Verdict, World, parse,
 };
 
 const PAGE: &str = include_str!("../../../docs/classification.md");
@@ -104,7 +104,12 @@ fn packets_have_the_classes_that_the_page_gives_them() {
                     continue;
                 }
                 let verdict = judge(frame.as_slice(), &parsed, &Sensor { host: &host, frame });
+                let src = verdict.access().map_or(Address::v4([0; 4]), |access| access.src);
+                assert_eq!(Verdict::from_bits(verdict.bits(), src), verdict, "as a word");
                 if let Ok(packet) = &parsed {
+                    // The program in the kernel asks for none of what it looks up.
+                    let is_looked_up = flow::may_be_ours(packet, intent(packet), &host);
+                    assert!(!is_looked_up || Tool::of(frame.as_slice(), packet).is_none(), "{packet:?}");
                     flow::arrived(packet, verdict.class, &host);
                 }
                 found = told(frame, *link, &verdict);

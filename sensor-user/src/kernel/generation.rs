@@ -8,9 +8,7 @@ use super::sys::{self, Mapping};
 use crate::observation::Target;
 use crate::observation::aggregate::AccessV4;
 use crate::samples::Choice;
-use sensor_common::layout::{
-    Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules, SAMPLE, SAMPLE_COUNT,
-};
+use sensor_common::layout::{Block, Counters, LAYOUT_VERSION, LOG_V4_RECORDS, LOG_V6_RECORDS, Rules, SAMPLE};
 use sensor_common::{Flaw, LinkProtocol, Slot};
 use sensor_counters::{Series, Unread};
 use std::io;
@@ -314,10 +312,7 @@ impl Whole {
         counted.ports = sum_by_slot(blocks.iter().map(|block| &block.ports));
         if blocks.iter().any(|block| block.rules.flags & SAMPLE != 0) {
             for index in 0..Slot::COUNT {
-                let could: u64 = blocks
-                    .iter()
-                    .map(|block| u64::from((block.samples[index] & SAMPLE_COUNT).saturating_sub(1)))
-                    .sum();
+                let could: u64 = blocks.iter().map(|block| block.could_be_sampled(index)).sum();
                 if could > 0 {
                     counted.sampled.extend(Slot::from_index(index as u32).map(|slot| (slot, could)));
                 }

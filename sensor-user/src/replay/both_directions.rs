@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use sensor_common::frame::MAX_OFFSET;
 use sensor_common::parse::{TCP_ACK, TCP_SYN};
 use sensor_common::{
-    Address, AddressBytes, Class, Frame, Marks, Packet, Transport, Unparsed, Verdict, judge,
+    Address, AddressBytes, Class, Frame, Marks, Packet, Syn, Tool, Transport, Unparsed, Verdict, judge,
 };
 use sensor_counters::Series;
 use std::cmp::{Ordering, Reverse};
@@ -45,7 +45,11 @@ impl Message {
     }
 }
 
-impl Marks for Message {}
+impl Marks for Message {
+    fn tool(&self, syn: Syn) -> Tool {
+        Tool::of_options(self, syn)
+    }
+}
 
 impl Frame for Message {
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::replay::{Conversations, PacketWorld, Rules};
-use sensor_common::flow::{self, FlowKey, FlowState, HEARD_ENTRIES, HalfOpen};
+use sensor_common::flow::{self, FlowKey, FlowState, HEARD_ENTRIES, HEARD_WAYS, HalfOpen};
 use sensor_common::parse::source_v6;
 
 /// Packets sent and received.
@@ -258,9 +258,13 @@ impl Both {
             ..offer
         });
         // The lower half is the time, in units of 2^20 ns.
-        self.age::<u32, u64>("HEARD", |note| match note {
-            0 => 0,
-            note => note & !0xffff_ffff | u64::from((note as u32).wrapping_sub((nanoseconds >> 20) as u32)),
+        self.age::<u32, [u64; HEARD_WAYS]>("HEARD", |notes| {
+            notes.map(|note| match note {
+                0 => 0,
+                note => {
+                    note & !0xffff_ffff | u64::from((note as u32).wrapping_sub((nanoseconds >> 20) as u32))
+                }
+            })
         });
         true
     }
@@ -294,7 +298,7 @@ impl Both {
 
 #[test]
 fn kernel_and_host_agree_on_every_packet_of_both_ways() {
-    assert_eq!(HEARD_ENTRIES % 4096, 0, "all notes are read");
+    assert_eq!(HEARD_ENTRIES / HEARD_WAYS % 4096, 0, "all notes are read");
     let Some(mut both) = Both::new() else { return };
     let mut packets = Packets { random: SplitMix(3) };
     let mut seen = [0_u64; Class::COUNT];
