@@ -5,7 +5,9 @@ use crate::archive::Archive;
 use crate::config::Config;
 use crate::drain;
 use crate::geoip::GeoIp;
-use crate::kernel::{ByCpu, Found, Kernel, Policy, Ready, Sizes, inspect, is_pinned, memory, remove_pin_dir};
+use crate::kernel::{
+    ByCpu, Found, Kernel, MapSizes, Policy, Ready, inspect, is_pinned, memory, remove_pin_dir,
+};
 use crate::ledger::{self, Ledger, NotThere};
 use crate::system::{rights, trusted};
 use crate::who::Register;
@@ -95,7 +97,7 @@ fn finish(config: &Config) -> Result<u64> {
     let source_table = config.source_table.unwrap_or_else(|| by_cpu.default_source_table(memory()));
     let opened = Kernel::open(
         &config.pin_dir,
-        &Sizes { by_cpu, source_table },
+        &MapSizes { by_cpu, source_table },
         ledger.numbering(),
         &Policy::default(),
     )?;

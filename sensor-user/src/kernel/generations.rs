@@ -9,7 +9,7 @@ use super::generation::{Generation, Whole};
 use super::pins::Pins;
 use super::prefixes::Prefixes;
 use super::rules::{self, Compiled};
-use super::size::Sizes;
+use super::size::MapSizes;
 use super::table::SourceTable;
 use super::{KernelError, sys};
 use crate::observation::Numbering;
@@ -87,7 +87,7 @@ impl Maps {
     /// # Errors
     ///
     /// See [`KernelError`].
-    pub(super) fn open(pins: &Pins, sizes: &Sizes) -> Result<Self, KernelError> {
+    pub(super) fn open(pins: &Pins, sizes: &MapSizes) -> Result<Self, KernelError> {
         let resized = pins.set_aside_table(sizes.source_table)?;
         // When nothing is pinned there, nothing counts yet.
         if let Ok(outer) = pins.open_map("GENERATION")

@@ -63,7 +63,7 @@ pub use outlook::Outlook;
 pub use pin_files::Found;
 pub use pins::{any as is_pinned, remove_pin_dir};
 pub use rules::Policy;
-pub use size::{ByCpu, Sizes, memory};
+pub use size::{ByCpu, MapSizes, memory};
 
 use crate::config::XdpMode;
 use crate::observation::{FlowStatus, Numbering};
@@ -205,7 +205,7 @@ impl Kernel {
     /// See [`KernelError`].
     pub fn open(
         pin_dir: &Path,
-        sizes: &Sizes,
+        sizes: &MapSizes,
         numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {
@@ -216,7 +216,7 @@ impl Kernel {
     fn open_knowing(
         shapes: &[Shape],
         pin_dir: &Path,
-        sizes: &Sizes,
+        sizes: &MapSizes,
         numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {
@@ -232,7 +232,7 @@ impl Kernel {
 
     fn open_with(
         pins: Pins,
-        sizes: &Sizes,
+        sizes: &MapSizes,
         mut numbering: Numbering,
         policy: &Policy,
     ) -> Result<Opened, KernelError> {

@@ -2,7 +2,7 @@
 
 use super::interface::{Interface, LinkLayer};
 use super::pins::{MAPS, Pins};
-use super::size::{self, Sizes};
+use super::size::{self, MapSizes};
 use super::{GENERIC_MERGES, KernelError, Mode, Occupant, clsact, program_names, sys};
 use crate::config::XdpMode;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -54,7 +54,7 @@ fn loader() -> EbpfLoader<'static> {
 
 impl Object {
     /// Loads it, with the pinned maps in place of its own where there are some.
-    pub(super) fn load(pins: &Pins, sizes: &Sizes) -> Result<Self, KernelError> {
+    pub(super) fn load(pins: &Pins, sizes: &MapSizes) -> Result<Self, KernelError> {
         let block_mask = sizes.by_cpu.block_mask();
         let mut loader = loader();
         loader.override_global("BLOCK_MASK", &block_mask, true);

@@ -126,7 +126,7 @@ impl ByCpu {
     /// `memory`, bytes.
     pub fn default_source_table(self, memory: Option<u64>) -> u32 {
         let mut entries = SOURCE_TABLE;
-        let bytes = |source_table| Sizes { by_cpu: self, source_table }.bytes();
+        let bytes = |source_table| MapSizes { by_cpu: self, source_table }.bytes();
         while entries > LEAST_SOURCE_TABLE && memory.is_some_and(|memory| bytes(entries) > memory / 2) {
             entries /= 2;
         }
@@ -136,14 +136,14 @@ impl ByCpu {
 
 /// How large the maps are whose size is not fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct MapSizes {
     /// What grows with the number of CPUs.
     pub by_cpu: ByCpu,
     /// Entries of the source table.
     pub source_table: u32,
 }
 
-impl Sizes {
+impl MapSizes {
     /// Bytes that all maps take.
     pub const fn bytes(&self) -> u64 {
         self.by_cpu.bytes() + source_table(self.source_table) + FLOWS
@@ -290,7 +290,7 @@ mod tests {
         for (cpus, memory) in [(1, 128), (2, 128), (2, 256), (4, 512), (64, 1024)] {
             let by_cpu = by_cpu(cpus);
             let entries = by_cpu.default_source_table(Some(memory * MB));
-            let fits = |source_table| Sizes { by_cpu, source_table }.bytes() <= memory * MB / 2;
+            let fits = |source_table| MapSizes { by_cpu, source_table }.bytes() <= memory * MB / 2;
             assert!(fits(entries) || entries == LEAST_SOURCE_TABLE, "{cpus} CPUs, {memory} MB: {entries}");
             assert!(entries == SOURCE_TABLE || !fits(2 * entries), "{cpus} CPUs, {memory} MB: {entries}");
         }
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_map_its_size_and_the_way_out() {
         let refused = |cpus, bound, map, source_table| {
-            Sizes { by_cpu: ByCpu::of(cpus, bound * MIB), source_table }.refused_of(map, Some(128 * MB))
+            MapSizes { by_cpu: ByCpu::of(cpus, bound * MIB), source_table }.refused_of(map, Some(128 * MB))
         };
         let text = refused(2, 256, "SOURCES", 1 << 20);
         assert!(text.starts_with("not enough memory for map SOURCES of 1048576 entries, "), "{text}");

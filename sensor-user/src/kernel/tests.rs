@@ -57,13 +57,13 @@ impl Drop for PinDir {
 struct HostWorld<'a>(&'a Policy);
 
 /// With a source table of so many entries, and a block for each CPU.
-fn sizes(source_table: u32) -> Sizes {
-    Sizes { by_cpu: ByCpu::within(u64::MAX), source_table }
+fn sizes(source_table: u32) -> MapSizes {
+    MapSizes { by_cpu: ByCpu::within(u64::MAX), source_table }
 }
 
 /// The same with one block, which CPUs share where there are several; so little memory has no room for more.
-fn shared(source_table: u32) -> Sizes {
-    Sizes { by_cpu: ByCpu::within(0), source_table }
+fn shared(source_table: u32) -> MapSizes {
+    MapSizes { by_cpu: ByCpu::within(0), source_table }
 }
 
 /// Of a ledger that is empty.
@@ -117,7 +117,7 @@ impl Harness {
         Self::with(policy, &sizes(source_table))
     }
 
-    fn with(policy: Policy, sizes: &Sizes) -> Option<Self> {
+    fn with(policy: Policy, sizes: &MapSizes) -> Option<Self> {
         let pins = PinDir::new()?;
         let mut harness = Self::open_with(pins, policy, sizes);
         // Whatever serves on the machine that tests.
@@ -130,7 +130,7 @@ impl Harness {
         Self::open_with(pins, policy, &sizes(source_table))
     }
 
-    fn open_with(pins: PinDir, policy: Policy, sizes: &Sizes) -> Self {
+    fn open_with(pins: PinDir, policy: Policy, sizes: &MapSizes) -> Self {
         let opened = Kernel::open(pins.path(), sizes, NUMBERING, &policy);
         let Ready { kernel, spare, .. } = opened.expect("open the kernel side").observe();
         Self { kernel, spare: Some(spare), policy, pins }
@@ -347,7 +347,7 @@ fn mutate(frame: &[u8], random: &mut SplitMix) -> Vec<u8> {
     frame
 }
 
-fn compare_over_corpus(policy: Policy, sizes: &Sizes, mutations: usize) {
+fn compare_over_corpus(policy: Policy, sizes: &MapSizes, mutations: usize) {
     let packets = corpus();
     let Some(mut harness) = Harness::with(policy, sizes) else { return };
     let mut random = SplitMix(1);

@@ -703,9 +703,10 @@ mod tests {
     /// `cargo test -p sensor-user --lib a_million_pairs -- --nocapture` prints what they take.
     #[test]
     fn a_million_pairs_take_at_most_eight_mebibytes_however_they_are_spread() {
+        type Pair<'a> = &'a dyn Fn(u64) -> (SetKey, u32);
         const PAIRS: u64 = 1_000_000;
         let source = |number: u64| scattered(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) as u32;
-        let spreads: [(&str, &dyn Fn(u64) -> (SetKey, u32)); 5] = [
+        let spreads: [(&str, Pair<'_>); 5] = [
             ("sources all over the address space, one port", &|nth| (445, source(nth))),
             ("the same, 32 ports", &|nth| ((nth % 32) as u32 * 1000, source(nth))),
             ("the same, any port", &|nth| (source(nth + PAIRS) & 0xffff, source(nth))),

@@ -8,7 +8,7 @@ use crate::kernel::inspect::{self, Attached, PinDir, nearest};
 use crate::kernel::interface::Interface;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::network::Network;
-use crate::kernel::{self, ByCpu, Found, Sizes, adapter};
+use crate::kernel::{self, ByCpu, Found, MapSizes, adapter};
 use crate::sight::Blind;
 use crate::sight::targets::Targets;
 use crate::system::trusted;
@@ -272,7 +272,7 @@ fn memory(config: &Config) -> MapNeeds {
     let by_cpu = ByCpu::within(config.kernel_memory);
     let source_table = config.source_table.unwrap_or_else(|| by_cpu.default_source_table(available));
     MapNeeds {
-        maps: Sizes { by_cpu, source_table }.bytes(),
+        maps: MapSizes { by_cpu, source_table }.bytes(),
         by_cpu: by_cpu.bytes(),
         bound: config.kernel_memory,
         possible_cpus: by_cpu.cpus(),

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, XdpMode};
 use crate::kernel::interface::Interface;
-use crate::kernel::{self, ByCpu, Kernel, KernelError, Opened, Policy, Ready, Sizes};
+use crate::kernel::{self, ByCpu, Kernel, KernelError, MapSizes, Opened, Policy, Ready};
 use crate::observation::Numbering;
 use tracing::{error, info, warn};
 
@@ -72,7 +72,7 @@ pub(super) fn give_up(undone: Result<Vec<String>, KernelError>) {
 }
 
 /// Sizes of maps. The source table has as many entries as were asked for, else as the memory allows.
-fn sizes(config: &Config) -> Sizes {
+fn sizes(config: &Config) -> MapSizes {
     let by_cpu = ByCpu::within(config.kernel_memory);
     if by_cpu.are_shared() {
         info!(
@@ -94,5 +94,5 @@ fn sizes(config: &Config) -> Sizes {
         }
         entries
     });
-    Sizes { by_cpu, source_table }
+    MapSizes { by_cpu, source_table }
 }

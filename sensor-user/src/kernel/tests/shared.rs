@@ -177,7 +177,7 @@ fn generations_of_another_number_of_blocks_are_taken_over() {
             .collect::<Vec<_>>()
     };
     let earlier = |kernel: &Kernel| kernel.earlier().expect("read").iter().map(counts).collect::<Vec<_>>();
-    let open = |sizes: &Sizes| {
+    let open = |sizes: &MapSizes| {
         let opened = Kernel::open(pins.path(), sizes, NUMBERING, &policy).expect("take over");
         let Ready { kernel, spare, .. } = opened.observe();
         (kernel, spare)
