@@ -48,7 +48,7 @@ impl Making {
                 ensure!(status.success(), "making the model history failed: {status}");
                 is_made = true;
             }
-            if is_made && prometheus.has_months()? {
+            if is_made && prometheus.has_history()? {
                 return Ok(true);
             }
             ensure!(since.elapsed() < PATIENCE, "the model history was not there within {PATIENCE:?}");

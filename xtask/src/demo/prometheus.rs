@@ -78,16 +78,26 @@ impl Prometheus {
         format!("http://{}{old}", self.address)
     }
 
-    /// Whether it serves recorded months. It finds blocks that were put into its directory within a minute.
-    pub(super) fn has_months(&self) -> Result<bool> {
-        let answer = scrape::get_here(self.address, "/api/v1/label/month/values")?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer.body).context("read Prometheus' answer")?;
-        Ok(answer["data"].as_array().is_some_and(|months| !months.is_empty()))
+    /// Whether it serves the model history from end to end. It finds blocks that were put into its directory within
+    /// a minute. Sensors that have begun now have recorded days and months as well.
+    pub(super) fn has_history(&self) -> Result<bool> {
+        const BOTH_ENDS: &str = "count by (sensor) (count_over_time(sensor:teiten_observation_seconds:day[3d])) \
+            and count by (sensor) (count_over_time(sensor:teiten_observation_seconds:day[30d] offset 130d))";
+        let answer = self.answer(BOTH_ENDS)?;
+        Ok(answer["data"]["result"].as_array().is_some_and(|sensors| !sensors.is_empty()))
     }
 
     /// The value of the instant query `expression`, which must have one.
     pub(super) fn query(&self, expression: &str) -> Result<f64> {
+        let answer = self.answer(expression)?;
+        answer["data"]["result"][0]["value"][1]
+            .as_str()
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("Prometheus has no value for {expression}"))
+    }
+
+    /// What it answers to the instant query `expression`.
+    fn answer(&self, expression: &str) -> Result<serde_json::Value> {
         let encoded: String = expression
             .bytes()
             .map(|byte| {
@@ -99,12 +109,7 @@ impl Prometheus {
             })
             .collect();
         let answer = scrape::get_here(self.address, &format!("/api/v1/query?query={encoded}"))?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer.body).context("read Prometheus' answer")?;
-        answer["data"]["result"][0]["value"][1]
-            .as_str()
-            .and_then(|value| value.parse().ok())
-            .with_context(|| format!("Prometheus has no value for {expression}"))
+        serde_json::from_str(&answer.body).context("read Prometheus' answer")
     }
 }
 
