@@ -51,28 +51,21 @@ pub fn ones_if_zero(word: u32) -> u32 {
     }
 }
 
-/// Whether one of them is 0.
+/// A word whose highest bit is set unless `word` is 0.
 #[inline(always)]
 #[must_use]
-pub fn is_any_zero(a: u64, b: u64) -> bool {
+pub fn high_bit_unless_zero(word: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
-        let (mut negative_a, mut negative_b) = (a, b);
-        // SAFETY: only registers change.
+        let mut negative = word;
+        // SAFETY: only the register changes.
         unsafe {
-            core::arch::asm!(
-                "{0} = -{0}",
-                "{1} = -{1}",
-                inout(reg) negative_a,
-                inout(reg) negative_b,
-                options(pure, nomem, nostack),
-            );
+            core::arch::asm!("{0} = -{0}", inout(reg) negative, options(pure, nomem, nostack));
         }
-        // The highest bit of a word or of its negative is set, unless it is 0.
-        ((a | negative_a) & (b | negative_b)) >> 63 == 0
+        word | negative
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        a == 0 || b == 0
+        if word == 0 { 0 } else { 1 << 63 }
     }
 }

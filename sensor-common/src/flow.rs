@@ -208,8 +208,8 @@ pub const SERVED: u8 = 1;
 /// A bit of [`Asked::known`]: a service is declared here.
 pub const SERVICE: u8 = 1 << 1;
 
-/// Places of [`Asked::sent_to`], 128 KiB.
-pub const SENT_TO: usize = 65_536;
+/// Places of [`Asked::sent_to`], 512 KiB.
+pub const SENT_TO: usize = 262_144;
 
 /// `now`, nanoseconds, in units of [`Asked::sent_to`]: 2^33 ns modulo 2^16 (6.5 days).
 #[inline(always)]

@@ -59,8 +59,12 @@ pub const SAMPLE_EVERY: u64 = 32;
 pub const SAMPLE_TOTAL: u64 = 256;
 /// Of [`SAMPLE_TOTAL`], packets that are sampled as they come; where CPUs share a block, each may add one.
 pub const SAMPLE_TOTAL_FIRST: u64 = 192;
-/// Beginnings of contents that each CPU remembers; a power of two.
+/// Beginnings of contents that each CPU remembers, in one of [`SAMPLE_TABLES`] tables; a power of two. A value of a map
+/// for each CPU has 32 KiB at most.
 pub const SAMPLE_BEGINNINGS: usize = 4096;
+/// Tables of beginnings; a power of two. Of contents that never come again, as many as there are places in all tables push
+/// a beginning out, so their number bounds how rare what is found beside a flood may be.
+pub const SAMPLE_TABLES: usize = 16;
 /// The low 28 bits of a word of [`Block::samples`], which count packets; the 4 above count those that were taken because
 /// they begin alike, up to [`SAMPLE_AGAIN`].
 pub const SAMPLE_COUNT: u32 = (1 << 28) - 1;

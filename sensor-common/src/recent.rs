@@ -17,9 +17,11 @@ use crate::port::Transport;
 pub const RECENT_V4: usize = 32_768;
 /// Entries of IPv6 of each CPU.
 pub const RECENT_V6: usize = 8192;
-/// Entries of one set. A conversation is in the set that its hash names; of two that are there already, the
-/// older one makes room.
-pub const RECENT_WAYS: usize = 2;
+/// Entries of one set of IPv4, a cache line. A conversation is in the set that its hash names; of those that are there
+/// already, the oldest makes room.
+pub const RECENT_WAYS_V4: usize = 4;
+/// The same of IPv6.
+pub const RECENT_WAYS_V6: usize = 2;
 
 /// An entry's end has units of 2^6 ticks.
 const UNIT: u32 = 6;
@@ -242,7 +244,7 @@ impl RecentV4 {
     #[inline(always)]
     pub const fn set(&self) -> usize {
         let hash = spread(spread(self.addresses) ^ self.recent.without_end());
-        (hash >> (u64::BITS - RECENT_V4.ilog2())) as usize & !(RECENT_WAYS - 1)
+        (hash >> (u64::BITS - RECENT_V4.ilog2())) as usize & !(RECENT_WAYS_V4 - 1)
     }
 
     /// 0 when this entry is that of `wanted`; its end is looked at apart ([`Recent::is_over`]).
@@ -265,7 +267,7 @@ impl RecentV6 {
     pub const fn set(&self) -> usize {
         let [a, b, c, d] = self.addresses;
         let hash = spread(spread(spread(a ^ c) ^ b ^ d) ^ self.recent.without_end());
-        (hash >> (u64::BITS - RECENT_V6.ilog2())) as usize & !(RECENT_WAYS - 1)
+        (hash >> (u64::BITS - RECENT_V6.ilog2())) as usize & !(RECENT_WAYS_V6 - 1)
     }
 
     /// 0 when this entry is that of `wanted`; its end is looked at apart ([`Recent::is_over`]).

@@ -8,7 +8,9 @@ use sensor_common::flow::{
     MAX_HALF_OPEN, MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
-use sensor_common::layout::{Block, SAMPLE_BEGINNINGS, Sample, SourceKey, TrieKeyV4, TrieKeyV6};
+use sensor_common::layout::{
+    Block, SAMPLE_BEGINNINGS, SAMPLE_TABLES, Sample, SourceKey, TrieKeyV4, TrieKeyV6,
+};
 use sensor_common::recent::{self, RecentV4, RecentV6};
 
 use crate::frame::READABLE;
@@ -56,7 +58,7 @@ pub static SAMPLE: PerCpuArray<Sample, 1> = PerCpuArray::new();
 
 /// How contents began a moment ago, on this CPU.
 #[btf_map]
-pub static BEGINNINGS: PerCpuArray<[u64; SAMPLE_BEGINNINGS], 1> = PerCpuArray::new();
+pub static BEGINNINGS: PerCpuArray<[u64; SAMPLE_BEGINNINGS], SAMPLE_TABLES> = PerCpuArray::new();
 
 /// What this host started. When it is full, new flows are not stored, which is counted; nothing is
 /// evicted.

@@ -7,7 +7,7 @@ use sensor_common::Packet;
 use sensor_common::branchless;
 use sensor_common::classify::Conversation;
 use sensor_common::flow::Asked;
-use sensor_common::recent::{Entry, RECENT_WAYS, Recent, RecentV4, RecentV6};
+use sensor_common::recent::{Entry, RECENT_WAYS_V4, RECENT_WAYS_V6, Recent, RecentV4, RecentV6};
 
 use crate::asked::{is_unasked, shared};
 use crate::clock::{coarse_now, ticks};
@@ -40,18 +40,16 @@ pub fn at_once(packet: &Packet, shared: Option<*mut Asked>, now: u64) -> Option<
     }
 }
 
-/// The entries of the set that begins at `set`, which is below `N`, in this CPU's table.
+/// The set that begins at `set`, which is below `N`, in this CPU's table.
 #[inline(always)]
-fn entries<T, const N: usize, const F: usize>(
+fn entries<const WAYS: usize, T, const N: usize, const F: usize>(
     tables: &Array<[T; N], 1, F>,
     set: usize,
-) -> Option<(*mut T, *mut T)> {
+) -> Option<*mut [T; WAYS]> {
     // SAFETY: the helper has no preconditions.
     let table = tables.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })?;
     // SAFETY: a set that begins below the table's length lies in it.
-    let first = unsafe { table.cast::<T>().add(set & (N - RECENT_WAYS)) };
-    // SAFETY: as above.
-    Some((first, unsafe { first.add(1) }))
+    Some(unsafe { table.cast::<T>().add(set & (N - WAYS)).cast() })
 }
 
 /// What is known of the packet with the entry `$wanted`, whose set in this CPU's table is `$entries`. Programs on
@@ -61,29 +59,37 @@ macro_rules! known_of {
         if is_unasked($shared, &Entry::$family($wanted), $wanted.recent, $now) {
             return UNASKED;
         }
-        let Some((first, second)) = $entries else { return UNKNOWN };
-        // SAFETY: both lie in this CPU's table.
-        let (first, second) = unsafe { (&*first, &*second) };
+        let Some(entries) = $entries else { return UNKNOWN };
         let ticks = ticks();
-        let is_recent = branchless::is_any_zero(
-            first.differs(&$wanted) | first.recent.is_over(ticks),
-            second.differs(&$wanted) | second.recent.is_over(ticks),
-        );
-        if is_recent { RECENT } else { UNKNOWN }
+        // The highest bit stays while no entry is the wanted one.
+        let mut differ = u64::MAX;
+        // SAFETY: the set lies in this CPU's table.
+        for entry in unsafe { &*entries } {
+            differ &= branchless::high_bit_unless_zero(entry.differs(&$wanted) | entry.recent.is_over(ticks));
+        }
+        if differ >> 63 == 0 { RECENT } else { UNKNOWN }
     }};
 }
 
 /// Puts `entry` before the others of its set.
 macro_rules! put {
     ($entries:expr, $entry:expr) => {{
-        if let Some((first, second)) = $entries {
-            // SAFETY: both lie in this CPU's table, and programs on one CPU do not interrupt each other.
-            unsafe {
-                if (*first).differs(&$entry) != 0 {
-                    *second = *first;
+        if let Some(entries) = $entries {
+            // SAFETY: the set lies in this CPU's table, and programs on one CPU do not interrupt each other.
+            let entries = unsafe { &mut *entries };
+            // The place of the one that leaves: an earlier entry of the same conversation, or the oldest.
+            let mut last = entries.len() - 1;
+            for (way, entry) in entries.iter().enumerate().rev().skip(1) {
+                if entry.differs(&$entry) == 0 {
+                    last = way;
                 }
-                *first = $entry;
             }
+            for way in (1..entries.len()).rev() {
+                if way <= last {
+                    entries[way] = entries[way - 1];
+                }
+            }
+            entries[0] = $entry;
         }
     }};
 }
@@ -91,7 +97,7 @@ macro_rules! put {
 /// [`at_once`] of IPv4.
 #[inline(always)]
 fn known_v4(wanted: RecentV4, shared: Option<*mut Asked>, now: u64) -> u32 {
-    known_of!(V4, entries(&RECENT_V4, wanted.set()), wanted, shared, now)
+    known_of!(V4, entries::<RECENT_WAYS_V4, _, _, _>(&RECENT_V4, wanted.set()), wanted, shared, now)
 }
 
 /// [`at_once`] of IPv6, by the words of [`RecentV6`].
@@ -99,7 +105,13 @@ fn known_v4(wanted: RecentV4, shared: Option<*mut Asked>, now: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn teiten_at_once_v6(a: u64, b: u64, c: u64, d: u64, recent: u64) -> u32 {
     let wanted = RecentV6 { addresses: [a, b, c, d], recent: Recent::from_bits(recent) };
-    known_of!(V6, entries(&RECENT_V6, wanted.set()), wanted, shared(), coarse_now())
+    known_of!(
+        V6,
+        entries::<RECENT_WAYS_V6, _, _, _>(&RECENT_V6, wanted.set()),
+        wanted,
+        shared(),
+        coarse_now()
+    )
 }
 
 /// Notes that the flow with the stored key ([`Scratch`](crate::scratch::Scratch)) was found, and lives for `life`,
@@ -111,8 +123,8 @@ pub extern "C" fn teiten_note_recent(life: u64) -> u32 {
     // SAFETY: the key was stored in this run of the program.
     let key = unsafe { &(*scratch).key };
     match Entry::of_flow(key, ticks(), life) {
-        Some(Entry::V4(entry)) => put!(entries(&RECENT_V4, entry.set()), entry),
-        Some(Entry::V6(entry)) => put!(entries(&RECENT_V6, entry.set()), entry),
+        Some(Entry::V4(entry)) => put!(entries::<RECENT_WAYS_V4, _, _, _>(&RECENT_V4, entry.set()), entry),
+        Some(Entry::V6(entry)) => put!(entries::<RECENT_WAYS_V6, _, _, _>(&RECENT_V6, entry.set()), entry),
         None => {}
     }
     0

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
-use sensor_common::layout::{SAMPLE_ALIKE, SAMPLE_BEGINNINGS, SAMPLE_BYTES, Sample};
+use sensor_common::layout::{SAMPLE_ALIKE, SAMPLE_BEGINNINGS, SAMPLE_BYTES, SAMPLE_TABLES, Sample};
 
 use crate::asked;
 use crate::bounds::below;
@@ -10,7 +10,7 @@ use crate::candidate::Candidate;
 use crate::generation;
 use crate::maps::{BEGINNINGS, SAMPLE, SAMPLES};
 
-/// Bytes of a content that make its beginning.
+/// Bytes of a content that make its beginning, unless it has fewer.
 const BEGINNING: usize = 8;
 
 /// Hands the beginning of this frame to the daemon, as far as the bounds of the generation and the ring allow.
@@ -53,23 +53,40 @@ pub extern "C" fn teiten_sample(ctx: *mut xdp_md, link: u32, candidate: u32) -> 
 /// Whether the content begins as another did that came to this port a moment ago, and fewer than
 /// [`SAMPLE_ALIKE`] of those were taken in this generation; if so, counts it as taken. Overwrites `room`.
 ///
-/// The table has one entry for each hash, and the newest wins: in its upper half the hash, below it the generation
+/// The tables have one entry for each hash, and the newest wins: in its upper half the hash, below it the generation
 /// and how many were taken in it.
 #[inline(always)]
 fn is_repeated(ctx: *mut xdp_md, candidate: Candidate, generation: u64, room: *mut Sample) -> bool {
     // SAFETY: the context is the one this program was called with, and there is room for as many bytes.
     let beginning = unsafe {
-        let room = &raw mut (*room).bytes;
-        if bpf_xdp_load_bytes(ctx, candidate.content(), room.cast(), BEGINNING as u32) != 0 {
-            return false;
+        let room = (&raw mut (*room).bytes).cast::<u64>();
+        let content = candidate.content();
+        // What is missing of a shorter content is zero.
+        room.write_unaligned(0);
+        if bpf_xdp_load_bytes(ctx, content, room.cast(), BEGINNING as u32) != 0 {
+            let left = (bpf_xdp_get_buff_len(ctx) as usize).wrapping_sub(content as usize);
+            match below::<{ BEGINNING - 1 }>(left.wrapping_sub(1)) {
+                Some(before_last) => {
+                    if bpf_xdp_load_bytes(ctx, content, room.cast(), before_last as u32 + 1) != 0 {
+                        return false;
+                    }
+                }
+                None if left == 0 => {}
+                None => return false,
+            }
         }
-        room.cast::<u64>().read_unaligned()
+        room.read_unaligned()
     };
     // SplitMix64; the seed keeps senders from choosing contents that take each other's places.
     let mut hash = asked::seed(asked::shared()) ^ beginning ^ (candidate.slot() as u64) << 40;
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let Some(table) = BEGINNINGS.get_ptr_mut(0) else { return false };
+    let nth = (hash / SAMPLE_BEGINNINGS as u64) as u32 & (SAMPLE_TABLES as u32 - 1);
+    // Each CPU of many has fewer tables, a power of two.
+    let masks = [SAMPLE_TABLES as u32 - 1, 7, 3, 1, 0];
+    let Some(table) = masks.into_iter().find_map(|mask| BEGINNINGS.get_ptr_mut(nth & mask)) else {
+        return false;
+    };
     let Some(place) = below::<SAMPLE_BEGINNINGS>((hash & (SAMPLE_BEGINNINGS as u64 - 1)) as usize) else {
         return false;
     };

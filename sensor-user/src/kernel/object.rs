@@ -65,6 +65,7 @@ impl Object {
         for name in ["OBSERVED_V4", "OBSERVED_V6", "EXCLUDED_V4", "EXCLUDED_V6"] {
             loader.map_max_entries(name, PREFIX_SETS * SET_ENTRIES);
         }
+        loader.map_max_entries(size::BEGINNINGS, sizes.by_cpu.beginnings() as u32);
         for name in size::BY_CPU {
             loader.map_max_entries(name, sizes.by_cpu.recents() as u32);
         }

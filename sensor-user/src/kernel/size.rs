@@ -9,7 +9,7 @@ use sensor_common::flow::{
     MAX_REMEMBERED,
 };
 use sensor_common::frame::MAX_OFFSET;
-use sensor_common::layout::{Block, SAMPLE_BEGINNINGS, Sample, SourceKey};
+use sensor_common::layout::{Block, SAMPLE_BEGINNINGS, SAMPLE_TABLES, Sample, SourceKey};
 use sensor_common::recent::{RECENT_V4, RECENT_V6, RecentV4, RecentV6};
 use std::fmt::Write as _;
 use std::fs;
@@ -54,13 +54,18 @@ pub(super) const BY_CPU: [&str; 2] = ["RECENT_V4", "RECENT_V6"];
 /// Bytes that a CPU's entries in them take.
 const RECENT: u64 = (RECENT_V4 * size_of::<RecentV4>() + RECENT_V6 * size_of::<RecentV6>()) as u64;
 
-/// Bytes that a CPU has in maps which the kernel makes for each: beginnings of contents, a sample, a counter of flows,
-/// the beginning of a frame, and some room.
-const EVERY: u64 = (size_of::<[u64; SAMPLE_BEGINNINGS]>()
-    + size_of::<Sample>()
-    + size_of::<[u64; FlowCounter::COUNT]>()
-    + MAX_OFFSET
-    + 1024) as u64;
+/// The map with a CPU's tables of how contents began, which the kernel makes for each CPU.
+pub(super) const BEGINNINGS: &str = "BEGINNINGS";
+
+/// Bytes that one of these tables takes.
+const BEGINNING: u64 = size_of::<[u64; SAMPLE_BEGINNINGS]>() as u64;
+
+/// Bytes that these tables take on all CPUs, where each can have one within them.
+const ALL_BEGINNINGS: u64 = 16 << 20;
+
+/// Bytes that a CPU has in the other maps which the kernel makes for each: a sample, a counter of flows, the beginning
+/// of a frame, and some room.
+const EVERY: u64 = (size_of::<Sample>() + size_of::<[u64; FlowCounter::COUNT]>() + MAX_OFFSET + 1024) as u64;
 
 /// How what grows with the number of CPUs is kept within a bound: first all CPUs have a block in each generation and a
 /// table of conversations that they found a moment ago. If that is too much, tables take a quarter of the bound at most,
@@ -117,9 +122,19 @@ impl ByCpu {
         if self.are_shared() { self.blocks as u32 - 1 } else { u32::MAX }
     }
 
+    /// Tables of how contents began that each CPU has.
+    pub(super) const fn beginnings(&self) -> usize {
+        let mut tables = SAMPLE_TABLES;
+        while tables > 1 && (self.cpus * tables) as u64 * BEGINNING > ALL_BEGINNINGS {
+            tables /= 2;
+        }
+        tables
+    }
+
     /// Bytes of all that grows with the number of CPUs.
     pub const fn bytes(&self) -> u64 {
-        generations(self.blocks) + self.recents as u64 * RECENT + self.cpus as u64 * EVERY
+        let of_each = EVERY + self.beginnings() as u64 * BEGINNING;
+        generations(self.blocks) + self.recents as u64 * RECENT + self.cpus as u64 * of_each
     }
 
     /// Entries that the source table has when no one says how many: so many that all maps take at most half of

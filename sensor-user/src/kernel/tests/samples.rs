@@ -150,6 +150,43 @@ fn what_is_repeated_beside_a_flood_of_random_contents_is_handed_over() {
 }
 
 #[test]
+fn a_rare_probe_of_few_bytes_is_found_beside_a_flood_of_random_contents() {
+    const GENERATIONS: u64 = 40;
+    const PACKETS: u64 = 2_000;
+    let policy = policy(to([MESSENGER]));
+    let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
+    let probes: [&[u8]; 3] = [b"abcd", b"\x01", b""];
+    let mut state = 20_051_101_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let mut seen = [0_u64; 3];
+    for _ in 0..GENERATIONS {
+        for number in 0..PACKETS {
+            // None is among the first of a generation.
+            if number > 100 && random() % 20 == 0 {
+                harness.run("teiten_eth", &udp(1026, probes[random() as usize % 3]), 1);
+            } else {
+                let content: Vec<u8> = (0..6).flat_map(|_| (random() as u32).to_be_bytes()).collect();
+                harness.run("teiten_eth", &udp(1026, &content), 1);
+            }
+        }
+        let drained = harness.switch(&policy).expect("switch");
+        harness.recycle().expect("recycle");
+        let [port] = &drained.samples[..] else { panic!("{:?}", drained.samples) };
+        assert_eq!((port.slot, port.packets), (MESSENGER, PACKETS));
+        for content in &port.contents {
+            if let Some(nth) = probes.iter().position(|probe| *probe == content.packet.content()) {
+                seen[nth] += content.packets;
+            }
+        }
+    }
+    // One in 32 is looked at, so of each probe about one in each generation.
+    assert!(seen.iter().all(|seen| *seen >= GENERATIONS / 4), "{seen:?}");
+}
+
+#[test]
 fn all_ports_together_have_a_bound() {
     let policy = policy(Choice { all: true, ..Choice::default() });
     let Some(mut harness) = Harness::new(policy.clone(), 16) else { return };
