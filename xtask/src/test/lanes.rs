@@ -95,8 +95,10 @@ fn run(lanes: impl FnOnce() -> Result<Vec<Vec<Selection>>>, embed: Option<&Path>
 
 fn run_lanes(lanes: &[Vec<Selection>], embed: Option<&Path>, results: &Mutex<Results>) -> Result<()> {
     let environment = Environment::prepare(embed)?;
-    let mut build = environment.cargo(&workspace("--no-run"));
-    command::run(&mut build)?;
+    if lanes.len() > 1 {
+        // Lanes that build at the same time would wait for each other.
+        command::run(&mut environment.cargo(&workspace("--no-run")))?;
+    }
 
     let one_lane = |lane: &[Selection]| -> Result<()> {
         let mut failed = None;
